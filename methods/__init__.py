@@ -1,0 +1,1 @@
+"""Mask finders: one method, one file, one paper; and the arithmetic of masks."""

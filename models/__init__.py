@@ -1,0 +1,1 @@
+"""Networks as plain modules, the timm adapter, and the initializations."""

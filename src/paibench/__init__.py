@@ -1,0 +1,5 @@
+"""paibench: the benchmark suite for pruning at initialization."""
+
+from importlib.metadata import version
+
+__version__ = version("paibench")

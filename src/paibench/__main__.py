@@ -1,0 +1,5 @@
+"""`python -m paibench` is `paibench`."""
+
+from paibench.cli import main
+
+main()
