@@ -1,0 +1,218 @@
+"""The training loop: one for the weights of tickets and for whatever a search trains."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paibench.methods.batches import Split, order
+from paibench.methods.mask import Mask, as_factors, prunable
+from paibench.methods.recipe import Recipe
+from paibench.methods.seeds import derive, generator
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number; `step` is the first step (from 0) where it was not."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss was not finite at step {step}")
+        self.step = step
+
+
+class Checkpoint(TypedDict):
+    """All that training needs to go on from the end of an epoch with the same bits."""
+
+    step: int
+    module: dict[str, Tensor]
+    optimizer: dict[str, object]
+    losses: list[float]
+
+
+class Penalty(Protocol):
+    """A differentiable term that is added to the loss of every step."""
+
+    def __call__(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What else happens while training; every hook is optional.
+
+    `before_step` runs before each forward pass, `after_epoch(epoch)` after each whole epoch,
+    `count(examples)` after each step, `save(checkpoint)` after each whole epoch.
+    """
+
+    before_step: Callable[[], None] | None = None
+    after_epoch: Callable[[int], None] | None = None
+    penalty: Penalty | None = None
+    count: Callable[[int], None] | None = None
+    save: Callable[[Callable[[], Checkpoint]], None] | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The steps `start` to `stop` of a recipe's schedule, `per_epoch` to an epoch."""
+
+    start: int
+    stop: int
+    per_epoch: int
+
+    def epochs(self) -> Iterator[tuple[int, int, int]]:
+        """Each epoch that the span touches, with its first and last step within that epoch."""
+        for epoch in range(self.start // self.per_epoch, -(-self.stop // self.per_epoch)):
+            first = max(self.start - epoch * self.per_epoch, 0)
+            yield epoch, first, min(self.stop - epoch * self.per_epoch, self.per_epoch)
+
+
+def steps_per_epoch(examples: int, batch: int) -> int:
+    """How many steps an epoch has; a last batch of a single example is left out."""
+    return examples // batch + (examples % batch > 1)
+
+
+@dataclass
+class Trainer:
+    """A module in training: what is optimised, how, and which weights stay 0."""
+
+    module: nn.Module
+    data: Split
+    recipe: Recipe
+    seed: int
+    mask: Mask | None = None
+    finetune: bool = False
+    losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.recipe.precision == "bf16":
+            self.module.to(memory_format=torch.channels_last)
+        self._parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(self.recipe, self._parameters)
+        self.device = next(self.module.parameters()).device
+        self._pruned: tuple[list[Tensor], list[Tensor]] | None = None
+        if self.mask is not None and not all(bool(kept.all()) for kept in self.mask.values()):
+            weights = prunable(self.module)
+            covered: list[Tensor] = [weights[name] for name in self.mask]
+            self._pruned = covered, as_factors(self.mask, weights)
+            self._prune()
+
+    def run(self, start: int, stop: int, hooks: Hooks) -> None:
+        """Train from step `start` to step `stop` of the recipe's schedule.
+
+        Raises Diverged when a loss is not finite.
+        """
+        was_training = self.module.training
+        self.module.train()
+        per_epoch = steps_per_epoch(len(self.data), self.recipe.batch)
+        with _private_randomness(self.device):
+            for epoch, first, last in Span(start, stop, per_epoch).epochs():
+                torch.manual_seed(derive(self.seed, "noise", epoch))
+                self._epoch(epoch, first, last, per_epoch, hooks)
+                if last == per_epoch and hooks.after_epoch:
+                    hooks.after_epoch(epoch)
+                if hooks.save:
+                    reached = epoch * per_epoch + last
+                    hooks.save(lambda reached=reached: self.checkpoint(reached))  # type: ignore[misc]
+        self.module.train(was_training)
+
+    def _epoch(self, epoch: int, first: int, last: int, per_epoch: int, hooks: Hooks) -> None:
+        rate = self.recipe.lr_at(self.recipe.epochs - 1 if self.finetune else epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batches = self.data.batches(
+            order(len(self.data), self.seed, epoch)[: last * self.recipe.batch],
+            self.recipe.batch,
+            augment=self.recipe.augment,
+            draw=generator(self.seed, "augment", epoch),
+            skip=first,
+        )
+        losses = []
+        for inputs, labels in batches:
+            losses.append(self._step(inputs, labels, hooks))
+            if hooks.count:
+                hooks.count(len(labels))
+        self._note(losses, epoch * per_epoch + first)
+
+    def _step(self, inputs: Tensor, labels: Tensor, hooks: Hooks) -> Tensor:
+        if hooks.before_step:
+            hooks.before_step()
+        with autocast(self.recipe.precision, self.device):
+            outputs = self.module(to_layout(inputs, self.recipe.precision))
+        loss = F.cross_entropy(
+            outputs.float() if outputs.dtype == torch.bfloat16 else outputs,
+            labels,
+            label_smoothing=self.recipe.label_smoothing,
+        )
+        self.optimizer.zero_grad()
+        (loss if hooks.penalty is None else loss + hooks.penalty()).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self._prune()
+        return loss.detach()
+
+    def _prune(self) -> None:
+        if self._pruned is not None:
+            with torch.no_grad():
+                weights, factors = self._pruned
+                torch._foreach_mul_(weights, factors)
+
+    def _note(self, losses: list[Tensor], first_step: int) -> None:
+        """Keep the mean loss of an epoch; looked at once an epoch, a device need not wait."""
+        if not losses:
+            return
+        stacked = torch.stack(losses).double().cpu()
+        bad = (~stacked.isfinite()).nonzero()
+        if len(bad):
+            raise Diverged(first_step + int(bad[0]))
+        self.losses.append(float(stacked.mean()))
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """The state after `step` steps."""
+        return {
+            "step": step,
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "losses": list(self.losses),
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Go back to a checkpoint; the step to go on from."""
+        self.module.load_state_dict(checkpoint["module"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.losses[:] = checkpoint["losses"]
+        return checkpoint["step"]
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which a forward pass has this precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def to_layout(inputs: Tensor, precision: str) -> Tensor:
+    """Images in the memory layout that goes with the precision."""
+    if precision == "bf16" and inputs.dim() == 4:
+        return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs
+
+
+def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    decay = recipe.weight_decay
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(
+        parameters,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=decay,
+        fused=True,
+    )
+
+
+@contextmanager
+def _private_randomness(device: torch.device) -> Iterator[None]:
+    """Dropout and its like draw from the global generators, which are left as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

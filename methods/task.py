@@ -1,0 +1,195 @@
+"""What a mask finder is given besides the network: training data, a loss, a loop, randomness."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paibench.methods.batches import Batch, Images, Split, order
+from paibench.methods.loop import Hooks, Penalty, Trainer, steps_per_epoch
+from paibench.methods.mask import Mask
+from paibench.methods.recipe import Recipe
+from paibench.methods.seeds import generator
+
+State = dict[str, Tensor]
+Memo = Callable[[str, Callable[[], State]], State]
+
+
+@dataclass
+class Cost:
+    """Examples that a search has passed forward and backward through the network."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+class Task:
+    """Training data and the means to learn from it; the test set is not reachable from here.
+
+    `generator` (on the CPU) is the source of the method's randomness. `cost` counts the
+    examples that pass forward and backward, so that the cost of a search is known without a
+    clock. `recipe` is the spec's own way of training; `fit` follows it.
+    """
+
+    def __init__(
+        self,
+        data: Split,
+        *,
+        seed: int,
+        recipe: Recipe,
+        device: torch.device | str = "cpu",
+        stream: str = "",
+        memo: Memo | None = None,
+    ) -> None:
+        self._data = data
+        self.seed = seed
+        self.recipe = recipe
+        self.device = torch.device(device)
+        self.generator = generator(seed, "finder", stream)
+        self.cost = Cost()
+        self._memo = memo
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        classes: int,
+        seed: int = 0,
+        recipe: Recipe | None = None,
+    ) -> "Task":
+        """A task from two tensors, for a notebook.
+
+        `inputs` is [n, c, h, w], uint8 (scaled to [0, 1]) or floating point (taken as it is);
+        [n, features] is read as [n, 1, 1, features]. `labels` is [n]. Without a recipe,
+        `fit` trains ten epochs at learning rate 0.1.
+        """
+        images = inputs if inputs.dim() == 4 else inputs.flatten(1)[:, None, None, :]
+        data = Images(images, labels.long(), classes, mean=(0.0,), std=(1.0,))
+        recipe = recipe or Recipe(epochs=10)
+        return cls(data, seed=seed, recipe=recipe, device=inputs.device)
+
+    @property
+    def classes(self) -> int:
+        """How many classes the labels have."""
+        return self._data.classes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one input."""
+        return self._data.shape
+
+    @property
+    def examples(self) -> int:
+        """How many training examples there are: one epoch."""
+        return len(self._data)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many steps of the recipe make an epoch."""
+        return steps_per_epoch(len(self._data), self.recipe.batch)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the recipe trains for."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+    def batches(
+        self,
+        count: int | None = None,
+        *,
+        per_class: int | None = None,
+        size: int = 256,
+        augment: bool = False,
+    ) -> Iterator[Batch]:
+        """Training examples in a fixed shuffled order, the same from the start at every call.
+
+        The first `count` of them, or the first `per_class` of each class (class after class in
+        turn), or all; `size` at a time. Inputs [b, c, h, w] and labels [b] are on the device.
+        They are not augmented unless asked, and then as the recipe says.
+        """
+        indices = order(len(self._data), self.seed, 0)[:count]
+        if per_class is not None:
+            indices = self._balanced(indices, per_class)
+        how = self.recipe.augment if augment else "none"
+        draw = generator(self.seed, "search augment")
+        for inputs, labels in self._data.batches(indices, size, augment=how, draw=draw):
+            self.cost.forward += len(labels)
+            yield inputs, labels
+
+    def _balanced(self, indices: Tensor, per_class: int) -> Tensor:
+        labels = self._data.labels.cpu()[indices]
+        members = [indices[labels == label][:per_class] for label in range(self.classes)]
+        return torch.cat([m[i : i + 1] for i in range(per_class) for m in members])
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross-entropy of logits [b, classes]; its backward passes are counted."""
+        loss = F.cross_entropy(outputs, labels)
+        if loss.requires_grad:
+            loss.register_hook(lambda _: self._count_backward(len(labels)))  # type: ignore[no-untyped-call]
+        return loss
+
+    def _count_backward(self, examples: int) -> None:
+        self.cost.backward += examples
+
+    def fit(
+        self,
+        module: nn.Module,
+        *,
+        mask: Mask | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        before_step: Callable[[], None] | None = None,
+        after_epoch: Callable[[int], None] | None = None,
+        penalty: Penalty | None = None,
+        **changes: Any,
+    ) -> None:
+        """Train the parameters of `module` that require gradients, in place.
+
+        Follows the recipe, with `changes` to its fields, from step `start` to step `stop` of
+        its schedule. With a mask, pruned weights are exactly 0 from before the first step on.
+        `before_step` runs before each forward pass, `after_epoch(epoch)` after each whole
+        epoch, and `penalty()` is added to each loss. Raises Diverged on a loss that is no
+        finite number.
+        """
+        recipe = replace(self.recipe, **changes)
+        whole = recipe.epochs * steps_per_epoch(len(self._data), recipe.batch)
+        hooks = Hooks(before_step, after_epoch, penalty, count=self._count_both)
+        trainer = Trainer(module, self._data, recipe, self.seed, mask=mask)
+        trainer.run(start, whole if stop is None else stop, hooks)
+
+    def _count_both(self, examples: int) -> None:
+        self.cost.forward += examples
+        self.cost.backward += examples
+
+    def memo(self, name: str, compute: Callable[[], State]) -> State:
+        """What `compute` returns, found again if this stage of the search was done before.
+
+        A stage is shared by every run with the same data, model, initialization, recipe and
+        seed: `name` must tell apart everything else that it depends on (the method and its
+        options), in lower-case letters, digits, `_`, `-` and `.`. The examples it cost are
+        counted the same whether it is computed or found.
+        """
+        if self._memo is None:
+            return compute()
+        return self._counted(name, compute)
+
+    def _counted(self, name: str, compute: Callable[[], State]) -> State:
+        assert self._memo is not None
+
+        def with_cost() -> State:
+            before = replace(self.cost)
+            state = dict(compute())
+            spent = (self.cost.forward - before.forward, self.cost.backward - before.backward)
+            self.cost = before
+            return state | {"cost.examples": torch.tensor(spent)}
+
+        state = dict(self._memo(name, with_cost))
+        forward, backward = state.pop("cost.examples").tolist()
+        self.cost.forward += forward
+        self.cost.backward += backward
+        return state
