@@ -1,0 +1,127 @@
+"""How the weights of a network are drawn, by name."""
+
+import difflib
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+
+def weights(net: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights of convolutions and linear maps by parameter name, a tied one once.
+
+    The projections of `nn.MultiheadAttention` are linear maps too.
+    """
+    found: set[int] = set()
+    for module in net.modules():
+        if isinstance(module, _ConvNd | nn.Linear):
+            found.add(id(module.weight))
+        elif isinstance(module, nn.MultiheadAttention):
+            found.update(id(weight) for weight in projections(module))
+    return {name: p for name, p in net.named_parameters() if id(p) in found}
+
+
+def projections(attention: nn.MultiheadAttention) -> list[nn.Parameter]:
+    """The input projections: one weight, or three where keys and values have their own sizes."""
+    parts = (
+        attention.in_proj_weight,
+        attention.q_proj_weight,
+        attention.k_proj_weight,
+        attention.v_proj_weight,
+    )
+    return [weight for weight in parts if weight is not None]
+
+
+def _kaiming_normal(weight: Tensor, generator: torch.Generator) -> None:
+    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+
+
+def _kaiming_uniform(weight: Tensor, generator: torch.Generator) -> None:
+    nn.init.kaiming_uniform_(weight, nonlinearity="relu", generator=generator)
+
+
+def _signed_constant(weight: Tensor, generator: torch.Generator) -> None:
+    heads = torch.randint(2, weight.shape, generator=generator, dtype=torch.bool)
+    magnitude = math.sqrt(2 / weight[0].numel())
+    weight.fill_(magnitude)[~heads] = -magnitude
+
+
+def _xavier_normal(weight: Tensor, generator: torch.Generator) -> None:
+    nn.init.xavier_normal_(weight, generator=generator)
+
+
+_DRAWS: dict[str, Callable[[Tensor, torch.Generator], None]] = {
+    "kaiming_normal": _kaiming_normal,
+    "kaiming_uniform": _kaiming_uniform,
+    "signed_constant": _signed_constant,
+    "xavier_normal": _xavier_normal,
+}
+
+SCHEMES: tuple[str, ...] = (*_DRAWS, "native")
+
+
+def fresh(net: nn.Module, scheme: str, generator: torch.Generator) -> dict[str, Tensor]:
+    """New weights of a scheme for every convolution and linear map, by parameter name.
+
+    The network is only read. The tensors are on the CPU, whatever device the network is on.
+    With fan_in the inputs of one output unit (channels / groups * kernel area):
+
+    - `kaiming_normal`: normal, variance 2 / fan_in (He et al. 2015);
+    - `kaiming_uniform`: uniform within sqrt(6 / fan_in), the same variance;
+    - `signed_constant`: +-sqrt(2 / fan_in), each sign by a fair coin (Ramanujan et al. 2020);
+    - `xavier_normal`: normal, variance 2 / (fan_in + fan_out), where fan_out counts all output
+      channels, grouped or not, as in `torch.nn.init` (Glorot and Bengio 2010).
+
+    Raises ValueError for an unknown scheme, and for `native`, which only a constructor can draw.
+    """
+    _check(scheme)
+    if scheme == "native":
+        raise ValueError(
+            "init 'native' is what the constructor draws: build the network again with another seed"
+        )
+    drawn = {}
+    for name, weight in weights(net).items():
+        # Always contiguous, so that the memory format of the network cannot change the draw.
+        drawn[name] = torch.empty(weight.shape, dtype=weight.dtype)
+        _DRAWS[scheme](drawn[name], generator)
+    return drawn
+
+
+@torch.no_grad()
+def initialize(net: nn.Module, scheme: str, generator: torch.Generator) -> None:
+    """Draws all weights anew, in place, from the generator alone; see `fresh` for the schemes.
+
+    Biases become 0; norms start at scale 1, shift 0 and empty running statistics; parameters of
+    other kinds (position embeddings, layer scales) stay as constructed. `native` leaves everything
+    as constructed. Raises ValueError for an unknown scheme.
+    """
+    _check(scheme)
+    if scheme == "native":
+        return
+    parameters = weights(net)
+    for name, weight in fresh(net, scheme, generator).items():
+        parameters[name].copy_(weight)
+    for module in net.modules():
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_bias is not None:
+            module.in_proj_bias.zero_()
+        elif isinstance(module, _ConvNd | nn.Linear) and module.bias is not None:
+            module.bias.zero_()
+        elif isinstance(module, _NormBase | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm):
+            _reset(module)
+
+
+def _reset(norm: nn.Module) -> None:
+    for name, parameter in norm.named_parameters(recurse=False):
+        parameter.fill_(1 if name == "weight" else 0)
+    if isinstance(norm, _NormBase):
+        norm.reset_running_stats()
+
+
+def _check(scheme: str) -> None:
+    if scheme not in SCHEMES:
+        near = difflib.get_close_matches(scheme, SCHEMES, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"unknown init {scheme[:80]!r}; {hint}known: {', '.join(SCHEMES)}")

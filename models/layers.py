@@ -1,0 +1,49 @@
+"""What the networks share: channel counts, bias-free convolutions, norms and the size check."""
+
+import math
+
+from torch import nn
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of one image."""
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, rounded, at least 1.
+
+    Raises ValueError when `width` is not a positive finite number.
+    """
+    if not 0 < width < math.inf:
+        raise ValueError(
+            f"width is {width}, but it multiplies channel counts: give a number above 0"
+        )
+    return max(1, round(channels * width))
+
+
+def require(model: str, shape: Shape, smallest: int) -> None:
+    """Raises ValueError when an image of `shape` is smaller than `smallest` pixels on a side."""
+    channels, height, width = shape
+    if channels < 1 or min(height, width) < smallest:
+        raise ValueError(
+            f"{model} cannot take images of {channels}x{height}x{width}: "
+            f"the smallest it can take is 1x{smallest}x{smallest}"
+        )
+
+
+def conv(inside: int, outside: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the image size at stride 1; no bias, because a norm follows it."""
+    padding = size // 2
+    return nn.Conv2d(inside, outside, size, stride, padding, groups=groups, bias=False)
+
+
+def norm(channels: int, affine: bool) -> nn.BatchNorm2d:
+    """Batch normalization, with learnable scale and shift only when `affine`."""
+    return nn.BatchNorm2d(channels, affine=affine)
+
+
+def zero_biases(net: nn.Module) -> nn.Module:
+    """The same network with every bias set to zero."""
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return net

@@ -1,0 +1,105 @@
+"""Any network of timm as a model: `timm:NAME`, never pretrained, never downloaded."""
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import timm
+import torch
+from timm.layers.patch_embed import PatchEmbed
+from torch import nn
+
+from paibench.models.layers import Shape
+
+# What the adapter itself sets, or what no spec can say.
+_RESERVED = frozenset({"cfg", "num_classes", "in_chans", "img_size", "device", "dtype"})
+
+
+def timm_factory(name: str) -> Callable[..., nn.Module]:
+    """The factory behind `timm:NAME`: `factory(shape, classes, **options)`.
+
+    Networks made for one image size get that of `shape`; options go to the network's constructor,
+    such as `patch_size=4` for a vision transformer on small images. Raises ValueError when timm
+    has no such network; the factory does when an option is not one of `accepted(name)` and when
+    the network cannot be built for the shape.
+    """
+    _architecture(name)
+
+    def factory(shape: Shape, classes: int, **options: bool | int | float | str) -> nn.Module:
+        known = accepted(name)
+        for option in options:
+            if option not in known:
+                near = difflib.get_close_matches(option, known, n=1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise ValueError(
+                    f"timm:{name} has no option {option[:80]!r}; {hint}known: {', '.join(known)}"
+                )
+        try:
+            return _create(name, shape, classes, options)
+        except Exception as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            size = "x".join(map(str, shape))
+            raise ValueError(
+                f"timm:{name} cannot be built for images of {size} with options {options}: {reason}"
+            ) from error
+
+    return factory
+
+
+def accepted(name: str) -> tuple[str, ...]:
+    """The options that the network's constructor names, sorted; the others timm might ignore.
+
+    Raises ValueError when timm has no such network.
+    """
+    return tuple(sorted(_parameters(_architecture(name)) - _RESERVED))
+
+
+@cache
+def _architecture(name: str) -> type[nn.Module]:
+    """The class of a network, from the annotation of its entry point where there is one."""
+    known = timm.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()"
+        raise ValueError(f"timm has no network {name[:80]!r}; {hint}")
+    made = inspect.signature(timm.model_entrypoint(name)).return_annotation
+    if isinstance(made, type) and issubclass(made, nn.Module):
+        return made
+    return type(timm.create_model(name, pretrained=False))
+
+
+def _parameters(architecture: type[nn.Module]) -> set[str]:
+    """The parameters that constructors name, up the classes as long as they pass on the rest."""
+    found: set[str] = set()
+    for base in architecture.__mro__[: architecture.__mro__.index(nn.Module)]:
+        parameters = inspect.signature(base).parameters.values()
+        found.update(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+def _create(
+    name: str, shape: Shape, classes: int, options: dict[str, bool | int | float | str]
+) -> nn.Module:
+    channels, height, width = shape
+    given: dict[str, Any] = {"num_classes": classes, "in_chans": channels, **options}
+    if "img_size" in _parameters(_architecture(name)):
+        given["img_size"] = height if height == width else (height, width)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net: nn.Module = timm.create_model(name, pretrained=False, **given)
+        patches = getattr(net, "patch_embed", None)
+        if isinstance(patches, PatchEmbed) and not patches.dynamic_img_pad:
+            down, right = patches.patch_size
+            if height % down or width % right:
+                raise ValueError(f"patches of {down}x{right} leave a rest that it would not see")
+        # timm checks other sizes when a network runs, so it runs once here.
+        with torch.no_grad():
+            logits = net.eval()(torch.zeros(1, *shape))
+    if logits.shape != (1, classes):
+        raise ValueError(f"its output has the shape {tuple(logits.shape)}, not (1, {classes})")
+    return net.train()
