@@ -102,6 +102,8 @@ class Record(BaseModel):
     evaluation_seconds: float | None = None
     peak_memory_mb: float | None = None
 
+    mask_file: str | None = None
+    curve_file: str | None = None
     mask_sha256: str | None = None
     initial_sha256: str | None = None
     trained_sha256: str | None = None

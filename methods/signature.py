@@ -48,6 +48,8 @@ class Described:
     paper: str
     doc: str
     options: Mapping[str, Option]
+    keeps_stages: bool
+    """Whether its module calls `task.memo`, so that runs can share parts of their searches."""
 
 
 @cache
@@ -90,7 +92,9 @@ def _described(entry: EntryPoint, tree: ast.Module, node: ast.FunctionDef) -> De
         except ValueError as error:
             raise UserError(f"{entry.name}: option {argument.arg}: {_one_line(error)}") from error
         options[argument.arg] = Option(types, choices, value)
-    return Described(entry.name, summary[0], paper.removeprefix("Paper:").strip(), doc, options)
+    memo = any(isinstance(n, ast.Attribute) and n.attr == "memo" for n in ast.walk(tree))
+    cited = paper.removeprefix("Paper:").strip()
+    return Described(entry.name, summary[0], cited, doc, options, memo)
 
 
 def _annotation(

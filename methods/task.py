@@ -31,7 +31,8 @@ class Task:
 
     `generator` (on the CPU) is the source of the method's randomness. `cost` counts the
     examples that pass forward and backward, so that the cost of a search is known without a
-    clock. `recipe` is the spec's own way of training; `fit` follows it.
+    clock. `recipe` is the spec's own way of training; `fit` follows it. `pulse` is called
+    whenever the search gets on.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Task:
         device: torch.device | str = "cpu",
         stream: str = "",
         memo: Memo | None = None,
+        pulse: Callable[[], object] | None = None,
     ) -> None:
         self._data = data
         self.seed = seed
@@ -51,6 +53,7 @@ class Task:
         self.generator = generator(seed, "finder", stream)
         self.cost = Cost()
         self._memo = memo
+        self._pulse = pulse or (lambda: None)
 
     @classmethod
     def of(
@@ -119,6 +122,7 @@ class Task:
         draw = generator(self.seed, "search augment")
         for inputs, labels in self._data.batches(indices, size, augment=how, draw=draw):
             self.cost.forward += len(labels)
+            self._pulse()
             yield inputs, labels
 
     def _balanced(self, indices: Tensor, per_class: int) -> Tensor:
@@ -127,11 +131,13 @@ class Task:
         return torch.cat([m[i : i + 1] for i in range(per_class) for m in members])
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The mean cross-entropy of logits [b, classes]; its backward passes are counted."""
-        loss = F.cross_entropy(outputs, labels)
-        if loss.requires_grad:
-            loss.register_hook(lambda _: self._count_backward(len(labels)))  # type: ignore[no-untyped-call]
-        return loss
+        """The mean cross-entropy of logits [b, classes]; its backward passes are counted.
+
+        A second pass through the gradient (`create_graph=True`) counts as one more.
+        """
+        if outputs.requires_grad:  # the second pass comes by the logits, never by the loss
+            outputs.register_hook(lambda _: self._count_backward(len(labels)))  # type: ignore[no-untyped-call]
+        return F.cross_entropy(outputs, labels)
 
     def _count_backward(self, examples: int) -> None:
         self.cost.backward += examples
@@ -165,6 +171,7 @@ class Task:
     def _count_both(self, examples: int) -> None:
         self.cost.forward += examples
         self.cost.backward += examples
+        self._pulse()
 
     def memo(self, name: str, compute: Callable[[], State]) -> State:
         """What `compute` returns, found again if this stage of the search was done before.

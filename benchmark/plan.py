@@ -1,0 +1,94 @@
+"""What a sweep comes to: what is done, what is missing, what runs share, what it may take."""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from statistics import mean
+
+from paibench.benchmark.failures import is_final
+from paibench.benchmark.seal import Corrupt
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+from paibench.benchmark.sweep import Sweep
+from paibench.methods.registry import find
+from paibench.methods.signature import describe
+
+SAMPLE = 300  # records read for an estimate
+RECORD_BYTES = 8_000  # a record with its curve, rounded up
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep by what is to become of them, and estimates where records allow."""
+
+    sweep: Sweep
+    done: tuple[Spec, ...]
+    missing: tuple[Spec, ...]
+    failed: tuple[Spec, ...]
+    """Failed for good: not tried again unless asked."""
+    shared: int
+    """How many of the missing runs go through stages that another one has in common."""
+    seconds: float | None
+    """Estimated from records of the same data, model and recipe; None where one has none."""
+    bytes: int | None
+
+
+def plan(sweep: Sweep, store: Store | None, *, retry: bool = False) -> Plan:
+    """Compare a sweep with a store (None: nothing is done yet); nothing is changed."""
+    there = store.listing() if store else None
+    done, missing, failed = [], [], []
+    for spec in sweep.specs:
+        key = spec.key
+        if there and key in there.done:
+            done.append(spec)
+        elif there and store and key in there.failed and not retry and is_final(store, key):
+            failed.append(spec)
+        else:
+            missing.append(spec)
+    seconds, size = _estimate(store, missing) if store else (None, None)
+    shared = _shared(missing)
+    return Plan(sweep, tuple(done), tuple(missing), tuple(failed), shared, seconds, size)
+
+
+def _shared(specs: list[Spec]) -> int:
+    groups = Counter(
+        spec.model_copy(update={"density": 1.0}).key for spec in specs if _keeps_stages(spec)
+    )
+    return sum(count for count in groups.values() if count > 1)
+
+
+def _keeps_stages(spec: Spec) -> bool:
+    return describe(find(spec.method.name)).keeps_stages
+
+
+def _group(spec: Spec) -> tuple[str, str, str]:
+    return str(spec.dataset), str(spec.model), str(spec.recipe)
+
+
+def _estimate(store: Store, missing: list[Spec]) -> tuple[float | None, int | None]:
+    """Seconds of work and bytes on disk, by the means over records of the same group and method."""
+    seconds: dict[tuple[str, ...], list[float]] = {}
+    sizes: dict[tuple[str, ...], int] = {}
+    for key in islice(sorted(store.listing().done), SAMPLE):
+        try:
+            record = store.read_record(key)
+            spec = Spec.model_validate(record["spec"])
+            parts = [record[f"{part}_seconds"] or 0 for part in ("search", "train", "evaluation")]
+        except (OSError, Corrupt, ValueError, KeyError):
+            continue
+        seconds.setdefault((*_group(spec), spec.method.name), []).append(sum(parts))
+        sizes[_group(spec)] = (record.get("prunable") or 0) // 8
+    total, room = 0.0, 0
+    for spec in missing:
+        group = _group(spec)
+        like = seconds.get((*group, spec.method.name)) or [
+            value
+            for (*other, _), values in seconds.items()
+            if tuple(other) == group
+            for value in values
+        ]
+        if not like:
+            return None, None
+        total += mean(like)
+        room += sizes[group] + RECORD_BYTES
+    return total, room

@@ -1,0 +1,105 @@
+"""Where and with what a record was made."""
+
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from paibench.benchmark.record import Environment
+from paibench.methods.registry import find
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def environment(method: str, device: torch.device, started: str) -> Environment:
+    """Everything about this process that a reader of its record may want to know."""
+    commit, dirty = _commit()
+    plugin = find(method).dist
+    return Environment(
+        started=started,
+        finished=now(),
+        host=socket.gethostname(),
+        device=_device_name(device),
+        threads=torch.get_num_threads(),
+        paibench=version("paibench"),
+        commit=commit,
+        dirty=dirty,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        timm=_version("timm"),
+        cuda=torch.version.cuda if device.type == "cuda" else None,
+        driver=_driver() if device.type == "cuda" else None,
+        plugin=plugin.name if plugin else "unknown",
+        plugin_version=plugin.version if plugin else "unknown",
+        slurm_job=os.environ.get("SLURM_JOB_ID"),
+    )
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of named tensors: names, types, shapes and bytes, in the order of the names."""
+    seen = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        seen.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return seen.hexdigest()
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def _commit() -> tuple[str | None, bool | None]:
+    """The commit of the checkout that this code runs from, and whether it was changed since."""
+    here = Path(__file__).resolve().parent
+    commit = _output("git", "-C", str(here), "rev-parse", "HEAD")
+    tracked = _output("git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name)
+    if not commit or not tracked:
+        return None, None
+    return commit, bool(_output("git", "-C", str(here), "status", "--porcelain", "-uno"))
+
+
+@cache
+def _driver() -> str | None:
+    query = ("--query-gpu=driver_version", "--format=csv,noheader")
+    return (_output("nvidia-smi", *query) or "").split("\n")[0] or None
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@cache
+def _cpu_name() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()} ({platform.machine()})"
+    return platform.processor() or platform.machine()
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return _cpu_name()

@@ -1,0 +1,61 @@
+"""Finding a ticket: a method is given a copy of the network and a task, and held to its word."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from paibench.benchmark.controls import shuffle
+from paibench.benchmark.spec import Spec
+from paibench.methods.mask import Mask, Weights
+from paibench.methods.registry import get
+from paibench.methods.task import Cost, Task
+from paibench.methods.ticket import Ticket, as_ticket, select
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search gave: the exact mask, the ticket around it, and what it cost."""
+
+    mask: Mask
+    ticket: Ticket
+    cost: Cost
+    seconds: float
+
+
+def search(spec: Spec, net: nn.Module, task: Task) -> Search:
+    """Let the spec's method find its mask on a copy of `net`, and apply the spec's control.
+
+    Raises ValueError when what it returns breaks the contract, and whatever it raises itself.
+    """
+    finder: Callable[..., object] = get(spec.method.name)
+    clock = time.perf_counter()
+    found = finder(copy.deepcopy(net), task, spec.density, **spec.method.options)
+    seconds = time.perf_counter() - clock
+    ticket = as_ticket(found)  # type: ignore[arg-type]  # a stranger's word, checked by select
+    mask = select(ticket.mask, net, spec.density, invert=spec.control == "invert")
+    mask = {name: kept.to(task.device) for name, kept in mask.items()}
+    if spec.control == "shuffle":
+        mask = shuffle(mask, spec.seed)
+    if spec.control == "reinit":
+        ticket = replace(ticket, weights=None, start=0, finetune=False)
+    return Search(mask, ticket, task.cost, seconds)
+
+
+def load_weights(net: nn.Module, weights: Weights | None) -> None:
+    """Replace entries of the network's state by a ticket's weights, in place.
+
+    Raises ValueError for a name or a shape that the network does not have.
+    """
+    state = net.state_dict()
+    for name, tensor in (weights or {}).items():
+        if name not in state:
+            raise ValueError(f"the ticket has weights for {name!r}, which the network has not")
+        if tensor.shape != state[name].shape:
+            have, need = tuple(tensor.shape), tuple(state[name].shape)
+            raise ValueError(f"the ticket's {name} has shape {have}, needed {need}")
+        with torch.no_grad():
+            state[name].copy_(tensor)

@@ -1,0 +1,126 @@
+"""Training a ticket to the end of its recipe, evaluated after every epoch, resumable exactly."""
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, cast
+
+import torch
+from torch import nn
+
+from paibench.benchmark.evaluate import evaluate
+from paibench.methods.batches import Split
+from paibench.methods.loop import Checkpoint, Hooks, Trainer, steps_per_epoch
+from paibench.methods.mask import Mask
+from paibench.methods.recipe import Recipe
+
+CHECKPOINT_SECONDS = 20.0
+
+
+class Point(TypedDict):
+    """One epoch of a training curve; `epoch` counts from 1."""
+
+    epoch: int
+    train_loss: float
+    loss: float
+    accuracy: float
+
+
+@dataclass
+class Training:
+    """What a training gave: its curve, the last point of which is the headline."""
+
+    curve: list[Point] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+
+    @property
+    def best(self) -> Point:
+        """The best epoch, the earliest of equals. Stored, never ranked."""
+        return max(self.curve, key=lambda point: (point["accuracy"], -point["epoch"]))
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Where checkpoints go: `save(bytes)` and `load() -> bytes | None`, at most so often."""
+
+    save: Callable[[bytes], None]
+    load: Callable[[], bytes | None]
+    seconds: float = CHECKPOINT_SECONDS
+
+
+def train(
+    net: nn.Module,
+    mask: Mask,
+    data: Split,
+    judge: Split,
+    recipe: Recipe,
+    *,
+    seed: int,
+    start: int = 0,
+    finetune: bool = False,
+    keeper: Keeper | None = None,
+    pulse: Callable[[], object] = lambda: None,
+) -> Training:
+    """Train `net` in place under `mask` from step `start` of the recipe's schedule to its end.
+
+    `judge` is the split that every epoch is evaluated on. With a keeper, training goes on from
+    the last checkpoint with the same bits. Raises Diverged on a loss that is not finite.
+    """
+    trainer = Trainer(net, data, recipe, seed, mask=mask, finetune=finetune)
+    per_epoch = steps_per_epoch(len(data), recipe.batch)
+    result = Training(steps=recipe.epochs * per_epoch - start)
+    begun = _resume(trainer, result, keeper) or start
+    clock = time.perf_counter()
+    saved = clock
+
+    def judge_epoch(epoch: int) -> None:
+        before = time.perf_counter()
+        score = evaluate(net, judge, recipe.precision)
+        result.curve.append(
+            {
+                "epoch": epoch + 1,
+                "train_loss": trainer.losses[-1],
+                "loss": score.loss,
+                "accuracy": score.accuracy,
+            }
+        )
+        result.evaluation_seconds += time.perf_counter() - before
+
+    def save(checkpoint: Callable[[], Checkpoint]) -> None:
+        nonlocal saved
+        if keeper and time.perf_counter() - saved >= keeper.seconds:
+            keeper.save(_pack(checkpoint(), result))
+            saved = time.perf_counter()
+
+    def count(_: int) -> None:
+        pulse()
+
+    hooks = Hooks(after_epoch=judge_epoch, count=count, save=save)
+    trainer.run(begun, start + result.steps, hooks)
+    if not result.curve:  # the ticket enters the schedule at its end
+        trainer.losses.append(evaluate(net, data, recipe.precision).loss)
+        judge_epoch(recipe.epochs - 1)
+    result.seconds += time.perf_counter() - clock
+    return result
+
+
+def _pack(checkpoint: Checkpoint, result: Training) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"checkpoint": checkpoint, "curve": result.curve}, buffer)
+    return buffer.getvalue()
+
+
+def _resume(trainer: Trainer, result: Training, keeper: Keeper | None) -> int | None:
+    """Go back to the last checkpoint there is; the step that it was saved after."""
+    data = keeper.load() if keeper else None
+    if data is None:
+        return None
+    # weights_only: nothing in the file is executed, even though it is our own
+    plain: dict[str, Any] = torch.load(
+        io.BytesIO(data), map_location=trainer.device, weights_only=True
+    )
+    result.curve[:] = plain["curve"]
+    return trainer.restore(cast(Checkpoint, plain["checkpoint"]))

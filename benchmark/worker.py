@@ -1,0 +1,103 @@
+"""A worker process: takes specs from its standard input, one JSON line each, and does them.
+
+It answers with one JSON line per event. Whatever else is printed goes to standard error, so that
+a chatty method cannot be taken for an event.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+EVENT_SECONDS = 0.5
+
+
+def main() -> None:
+    """`python -m paibench.benchmark.worker`: see `arguments`."""
+    given = _arguments()
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, _leave)
+    with _private_stdout() as say:
+        from paibench.benchmark.attempt import Failed, attempt
+        from paibench.benchmark.run import Place
+        from paibench.benchmark.spec import Spec
+        from paibench.benchmark.store import Store
+
+        store = Store.open(given.store, create=False)
+        place = Place(given.device, given.threads, given.data)
+        say(event="ready")
+        for line in sys.stdin:
+            order = json.loads(line)
+            spec = Spec.model_validate(order["spec"])
+            try:
+                result = attempt(
+                    spec,
+                    store,
+                    place,
+                    name=order["attempt"],
+                    pulse=_ticker(say),
+                    checkpoint_seconds=given.checkpoint_seconds,
+                )
+                say(event="finished", result=result)
+            except Failed as failed:
+                say(event="failed", cause=failed.cause, reason=str(failed))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="paibench.benchmark.worker")
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--checkpoint-seconds", type=float, default=20.0)
+    return parser.parse_args()
+
+
+def _ticker(say: Callable[..., None]) -> Callable[[], None]:
+    """Says that work gets on, at most twice a second."""
+    last = time.monotonic()
+
+    def tick() -> None:
+        nonlocal last
+        if time.monotonic() - last > EVENT_SECONDS:
+            last = time.monotonic()
+            say(event="alive")
+
+    return tick
+
+
+def _leave(*_: Any) -> None:
+    """Stop at once, through every `finally`, so that claims are released."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _die_with_parent() -> None:
+    """Be killed when the parent is, so that no worker is left behind (on Linux)."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+@contextmanager
+def _private_stdout() -> Iterator[Callable[..., None]]:
+    """A way to say events on what was standard output; prints now go to standard error."""
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def say(**event: Any) -> None:
+        events.write(json.dumps(event) + "\n")
+        events.flush()
+
+    yield say
+
+
+if __name__ == "__main__":
+    main()
