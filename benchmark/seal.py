@@ -1,0 +1,66 @@
+"""Records as bytes: canonical JSON with a seal, so that damage is seen whatever did it.
+
+The seal guards against accidents (truncation, flipped bits, hand edits), not against forgers.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+
+class Corrupt(ValueError):
+    """Something stored that cannot be trusted; its message is the reason, in one line."""
+
+
+def seal(record: dict[str, Any]) -> bytes:
+    """Canonical JSON (sorted keys, ASCII, a newline at the end) with the sha256 of the rest in it.
+
+    Raises ValueError where the record holds what would not be read back: NaN, infinity, lone
+    surrogates, a field named "seal"; TypeError where it holds what is not JSON.
+    """
+    if "seal" in record:
+        raise ValueError("a record has no field of its own named 'seal'")
+    data = _canonical(record | {"seal": _digest(record)}) + b"\n"
+    unseal(data)
+    return data
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """The record in sealed bytes, without the seal.
+
+    Raises Corrupt, and nothing else, for all other bytes: not JSON, not an object, duplicate keys,
+    numbers that are not finite, lone surrogates, nesting without end, a seal that does not fit.
+    """
+    try:
+        text = data.decode()
+        record = json.loads(text, object_pairs_hook=_without_duplicates)
+        if not isinstance(record, dict):
+            raise Corrupt("not a JSON object")
+        if "\\u" in text:  # only an escape can bring in half a surrogate pair
+            json.dumps(record, ensure_ascii=False).encode()
+        found = record.pop("seal", None)
+        expected = _digest(record)  # refuses NaN, Infinity and 1e999 as well
+    except Corrupt:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Corrupt(f"not valid JSON: {error}") from None
+    if found != expected:
+        raise Corrupt("its seal does not fit" if found else "it has no seal")
+    return record
+
+
+def _canonical(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(record)).hexdigest()
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Corrupt(f"the key {twice[:80]!r} stands in it twice")
+    return record

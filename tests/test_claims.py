@@ -1,0 +1,183 @@
+"""One worker per run, mostly: a claim is respected while its owner lives, and not long after."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from paibench.benchmark import claims
+from paibench.benchmark.claims import LEASE, Claim, claim
+from paibench.benchmark.commit import StoreError
+
+
+def age(held: Claim, seconds: float) -> None:
+    """Make the last beat of a claim older, on the file server and for the owner."""
+    before = held.path.stat().st_mtime - seconds
+    os.utime(held.path, (before, before))
+    held._beaten -= seconds
+
+
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Claim:
+    """A claim held on another machine."""
+    with monkeypatch.context() as there:
+        there.setattr(claims, "_place", lambda: "far/boot/7")
+        held = claim(tmp_path, "far.1.00000000")
+    assert held is not None
+    return held
+
+
+def test_one_of_two_gets_the_claim(tmp_path: Path) -> None:
+    """A live claim is respected until it is released; nothing is left behind."""
+    first = claim(tmp_path, "a")
+    assert first is not None
+    assert claim(tmp_path, "b") is None
+    first.release()
+    assert os.listdir(tmp_path) == []
+    assert claim(tmp_path, "b") is not None
+    assert os.listdir(tmp_path) == ["claim"]
+
+
+def test_a_claim_of_another_machine_lasts_as_long_as_its_lease(tmp_path: Path, far: Claim) -> None:
+    """A process that cannot be looked at is given ten minutes since its last beat."""
+    age(far, LEASE - 5)
+    assert claim(tmp_path, "b") is None
+    age(far, 10)
+    thief = claim(tmp_path, "b")
+    assert thief is not None
+    assert os.listdir(tmp_path) == ["claim"]
+
+
+def test_the_lease_is_an_argument(tmp_path: Path, far: Claim) -> None:
+    """Where the caller says two seconds, two seconds it is."""
+    age(far, 3)
+    assert claim(tmp_path, "b") is None
+    assert claim(tmp_path, "b", lease=2) is not None
+
+
+@pytest.mark.parametrize("skew", [-3600, 3600], ids=["an hour behind", "an hour ahead"])
+def test_our_own_clock_has_no_say(
+    tmp_path: Path, far: Claim, monkeypatch: pytest.MonkeyPatch, skew: int
+) -> None:
+    """With a clock that is an hour off, live claims are safe and dead ones are taken."""
+    off = time.time() + skew
+    monkeypatch.setattr("time.time", lambda: off)
+    assert claim(tmp_path, "b") is None
+    age(far, LEASE + 5)
+    assert claim(tmp_path, "b") is not None
+
+
+def test_a_beat_keeps_the_claim(tmp_path: Path, far: Claim) -> None:
+    """A claim that was beaten is live again, and beats close together do not touch the file."""
+    age(far, LEASE + 5)
+    assert far.beat()
+    beaten = far.path.stat().st_mtime_ns
+    assert claim(tmp_path, "b") is None
+    assert far.beat()
+    assert far.path.stat().st_mtime_ns == beaten
+
+
+def test_an_owner_that_lost_its_claim_leaves_the_next_one_alone(tmp_path: Path, far: Claim) -> None:
+    """After a theft the old owner is told so by its beat, and its release takes nothing away."""
+    age(far, LEASE + 5)
+    thief = claim(tmp_path, "b")
+    assert thief is not None
+    before = thief.path.stat().st_mtime_ns
+    assert not far.beat()
+    far.release()
+    assert thief.path.read_bytes() == thief.text
+    assert thief.path.stat().st_mtime_ns == before
+
+
+def test_a_beat_or_release_of_a_claim_that_is_gone_does_no_harm(far: Claim) -> None:
+    """A folder that was cleaned up does not stop a training."""
+    far.path.unlink()
+    far._beaten -= LEASE
+    assert not far.beat()
+    far.release()
+
+
+@pytest.mark.parametrize("change", ["beaten", "taken over"])
+def test_a_claim_that_came_alive_between_look_and_theft_is_put_back(
+    tmp_path: Path, far: Claim, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """The thief compares what it took with what it had judged, and gives it back if it differs."""
+    age(far, LEASE + 5)
+    real = claims._is_dead
+
+    def wake(text: bytes) -> bool:
+        if change == "beaten":
+            os.utime(far.path)
+        else:
+            far.path.unlink()
+            far.path.write_bytes(b"c far/boot/7 2 2 nonce\n")
+        return real(text)
+
+    monkeypatch.setattr(claims, "_is_dead", wake)
+    assert claim(tmp_path, "b") is None
+    assert os.listdir(tmp_path) == ["claim"]
+    assert far.path.read_bytes().startswith(b"far.1" if change == "beaten" else b"c far")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from paibench.benchmark.claims import claim
+print(claim(Path(sys.argv[1]), "a") is not None, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "zombie"])
+def test_a_worker_killed_on_this_machine_blocks_nobody(tmp_path: Path, reaped: bool) -> None:
+    """The claim of a process that is gone is over at once, though its lease is not."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None and worker.stdout.readline() == "True\n"
+        assert claim(tmp_path, "b") is None
+        worker.kill()
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        if reaped:
+            assert worker.wait() == -signal.SIGKILL
+        assert claim(tmp_path, "b") is not None
+
+
+def test_a_process_number_that_is_used_again_is_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim with our process number but another start is of a process that is gone."""
+    with monkeypatch.context() as before:
+        before.setattr(claims, "_started", lambda pid: "17")
+        assert claim(tmp_path, "a") is not None
+    assert claim(tmp_path, "b") is not None
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\0", b"a b c", b"x" * 5000], ids=repr)
+def test_a_claim_that_cannot_be_read_lasts_as_long_as_its_lease(
+    tmp_path: Path, text: bytes
+) -> None:
+    """A damaged claim is of an unknown owner: respected, and over after the lease."""
+    path = tmp_path / "claim"
+    path.write_bytes(text)
+    assert claim(tmp_path, "b") is None
+    os.utime(path, (path.stat().st_mtime - LEASE - 5,) * 2)
+    assert claim(tmp_path, "b") is not None
+
+
+def test_a_full_disk_is_an_error_and_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the claim cannot be written, no empty one is left to block others."""
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError):
+        claim(tmp_path, "a")
+    assert os.listdir(tmp_path) == []
