@@ -25,7 +25,6 @@ from paibench.methods.mask_file import to_bytes
 from paibench.methods.registry import UserError, get
 from paibench.methods.task import Memo, Task
 from paibench.models.build import build
-from paibench.models.timm_adapter import timm_factory
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,12 @@ def open_device(place: Place) -> torch.device:
 def make_net(spec: Spec, data: DataSet, seed: int) -> nn.Module:
     """The spec's network for the shape and the classes of the data, initialized by the seed."""
     name = spec.model.name
-    factory = timm_factory(name) if name.startswith("timm:") else get(name, "models")
+    if name.startswith("timm:"):
+        from paibench.models.timm_adapter import timm_factory  # takes seconds, and few runs need it
+
+        factory = timm_factory(name.removeprefix("timm:"))
+    else:
+        factory = get(name, "models")
     options = {key: value for key, value in spec.model.options.items() if value is not None}
     try:
         return build(factory, data.shape, data.classes, options=options, init=spec.init, seed=seed)

@@ -1,5 +1,63 @@
-"""The front door."""
+"""The front door: `paibench COMMAND`. Nothing heavy is imported before a command needs it."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+
+from paibench.commands import boards, catalog, doctor, runs, sweeps
+from paibench.methods.registry import UserError
+
+app = typer.Typer(
+    name="paibench",
+    help="""The benchmark suite for pruning at initialization.
+
+    Finds sparse subnetworks of untrained networks, trains them, and ranks the methods that found
+    them. Start with `paibench quickstart`: all methods on a small embedded data set.
+    """,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+PANELS: dict[str, list[Callable[..., None]]] = {
+    "Run": [runs.quickstart, runs.run, sweeps.sweep],
+    "Look": [sweeps.plan, sweeps.status, runs.show, boards.leaderboard, boards.export],
+    "Know": [catalog.methods, catalog.models, catalog.datasets, catalog.recipes],
+    "Set up": [catalog.prepare, doctor.doctor],
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+
+# The library's exception for wrong usage, under a name that it exports.
+WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    raise SystemExit("paibench: not built yet")
+    """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    try:
+        status = app(standalone_mode=False)
+    except WrongUsage as error:
+        said = getattr(error, "format_message", error.__str__)()
+        _complain(f"{said} (see `paibench --help`)")
+        raise SystemExit(2) from None
+    except UserError as error:
+        _complain(str(error))
+        raise SystemExit(2) from None
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader has gone, as with `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0) from None
+        _complain(str(error))
+        raise SystemExit(2) from None
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(130) from None
+    raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    print(f"paibench: {printable}", file=sys.stderr)

@@ -1,0 +1,57 @@
+"""What the records say: tables and plots of a store, and records fit to be published."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paibench.commands.options import Json
+from paibench.methods.registry import UserError
+
+Root = Annotated[Path, typer.Argument(help="A store.")]
+
+
+def leaderboard(
+    store: Root,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the files go; by default STORE/leaderboard.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the tables and plots of a store: terminal, Markdown, CSV, PNG and SVG."""
+    raise SystemExit(write_board(store, out or store / "leaderboard", as_json=as_json))
+
+
+def write_board(store: Path, out: Path, *, as_json: bool = False) -> int:
+    """Build a leaderboard and say what was built and left out; 3 when records were bad."""
+    from paibench.leaderboard.build import build
+
+    built = build(store, out)
+    if as_json:
+        typer.echo(json.dumps({"files": [str(path) for path in built.files]}))
+    return 3 if built.problems else 0
+
+
+def export(
+    store: Root,
+    out: Annotated[Path, typer.Option(help="A new folder for the copy.")],
+) -> None:
+    """Copy records and curves, without masks, checkpoints and stages: small enough to publish."""
+    from paibench.benchmark.store import Store
+
+    source = Store.read(store)
+    if out.resolve() == source.root.resolve():
+        raise UserError(f"{out}: is the store itself; name another folder")
+    target = Store.open(out)
+    listing = source.listing()
+    for key in sorted(listing.done):
+        record = source.read_record(key)
+        if record.get("curve_file"):
+            target.publish_file(key, "curve.json", source.read_file(key, record["curve_file"]))
+        target.publish_record(key, record, "export")
+    for path in sorted((source.root / "sweeps").glob("*.json")):
+        shutil.copyfile(path, target.root / "sweeps" / path.name)
+    left = len(listing.failed)
+    typer.echo(f"{out}: {len(listing.done)} records; {left} failed runs were left out")

@@ -1,0 +1,97 @@
+"""What several commands take, said once."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paibench.methods.registry import UserError
+from paibench.methods.signature import Value
+
+Data = Annotated[
+    Path | None,
+    typer.Option(envvar="PAIBENCH_DATA", help="The folder that data sets lie in."),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Threads = Annotated[
+    int,
+    typer.Option(min=1, max=1024, help="Threads per run; another number gives other last bits."),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Runs at a time; by default the cores over the threads."),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="Seconds after which a run is killed and noted as failed."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+Store = Annotated[Path | None, typer.Option("--out", help="The store: a folder for the records.")]
+
+
+def jobs_for(jobs: int | None, threads: int) -> int:
+    """How many runs at a time: as asked, or so many that every thread has a core."""
+    return jobs or max(1, len(os.sched_getaffinity(0)) // threads)
+
+
+def store_at(out: Path | None, default: str) -> Path:
+    """Where the store is: as asked, or below `runs/` where one stands."""
+    path = out or Path("runs") / default
+    if not str(path).strip("."):
+        raise UserError(f"--out {str(path)!r}: name a folder of its own for the store")
+    if any(not c.isprintable() for c in str(path)):
+        raise UserError(f"--out {str(path)!r}: the name has characters that cannot be printed")
+    return path
+
+
+def one_density(
+    density: float | None, sparsity: float | None, compression: float | None
+) -> float | None:
+    """The density, said in one of three ways or not at all.
+
+    Raises UserError when it is said twice or out of range.
+    """
+    said = {"--density": density, "--sparsity": sparsity, "--compression": compression}
+    given = {name: value for name, value in said.items() if value is not None}
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} say the same thing; give exactly one")
+    for name, value in given.items():
+        low, high, words = {
+            "--density": (value > 0, value <= 1, "in (0, 1]"),
+            "--sparsity": (value >= 0, value < 1, "in [0, 1)"),
+            "--compression": (value >= 1, value < math.inf, "at least 1"),
+        }[name]
+        if not (low and high):
+            raise UserError(f"{name} {value!r} is out of range: it must be {words}")
+    if sparsity is not None:
+        return 1 - sparsity
+    return 1 / compression if compression is not None else density
+
+
+def named(name: str, settings: Sequence[str], flag: str) -> dict[str, Value]:
+    """A name with its `KEY=VALUE` settings, as a spec takes it.
+
+    Values are read as numbers, `true`, `false` and `none` where they look so.
+    """
+    found: dict[str, Value] = {"name": name}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key or key == "name":
+            raise UserError(f"{flag} {setting!r:.80} is not of the form KEY=VALUE")
+        found[key] = _plain(value)
+    return found
+
+
+def _plain(text: str) -> Value:
+    words: dict[str, Value] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,134 @@
+"""Doing a sweep in front of somebody: a bar on a terminal, a line per event in a log."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+from paibench.benchmark.commit import publish
+from paibench.benchmark.plan import Plan, plan
+from paibench.benchmark.pool import Broken, Event, Pool, Settings
+from paibench.benchmark.seal import seal
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+from paibench.benchmark.sweep import Sweep
+
+BUSY_SECONDS = 5.0  # between looks at runs that another process does
+
+Say = Callable[[Event], None]
+
+
+def do_sweep(
+    sweep: Sweep, store: Store, settings: Settings, *, retry: bool = False, as_json: bool = False
+) -> int:
+    """Do what is missing of a sweep and say how it goes; the exit status.
+
+    0: every run has a record. 1: some failed. 130: stopped by Ctrl-C; what was finished stays.
+    """
+    publish(store.root / "sweeps" / f"{sweep.id}.json", seal(sweep.plain()))
+    work = plan(sweep, store, retry=retry)
+    failed = len(work.failed)
+    with _reporter(work, settings, as_json) as say:
+        try:
+            failed += sum(_failures(work.missing, store, settings, say))
+        except Broken as broken:
+            print(f"paibench: stopped: {broken}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            done = len(plan(sweep, store).done)
+            print(
+                f"paibench: stopped; {done} of {len(sweep.specs)} runs are done and kept; "
+                "say the same again to go on",
+                file=sys.stderr,
+            )
+            return 130
+    if work.failed:
+        print(
+            f"paibench: {len(work.failed)} runs failed before and were not tried again; "
+            "--retry tries them",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _failures(
+    missing: tuple[Spec, ...], store: Store, settings: Settings, say: Say
+) -> Iterator[bool]:
+    """Whether each run failed; those that somebody else is at are waited for."""
+    waiting = list(missing)
+    while waiting:
+        busy = []
+        for event in Pool(store, settings).run(waiting):
+            if event.outcome == "busy":
+                busy.append(event.spec)
+            else:
+                say(event)
+                yield event.outcome == "failed"
+        if waiting := busy:
+            time.sleep(BUSY_SECONDS)
+
+
+@contextmanager
+def _reporter(work: Plan, settings: Settings, as_json: bool) -> Iterator[Say]:
+    """Something to tell events to, fit for who reads it."""
+    if as_json:
+        yield lambda event: typer.echo(json.dumps(_plain(event)))
+    elif sys.stderr.isatty():
+        with _bar(work) as say:
+            yield say
+    else:
+        total, number = len(work.missing), 0
+        jobs = f"{settings.jobs} at a time, {settings.threads} thread(s) each"
+        print(f"{len(work.done)} done, {total} to do, {jobs}", file=sys.stderr)
+
+        def line(event: Event) -> None:
+            nonlocal number
+            number += 1
+            print(f"[{number}/{total}] {_words(event)}", file=sys.stderr, flush=True)
+
+        yield line
+
+
+@contextmanager
+def _bar(work: Plan) -> Iterator[Say]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        total = len(work.sweep.specs)
+        task = progress.add_task(work.sweep.name, total=total, completed=len(work.done))
+
+        def advance(event: Event) -> None:
+            if event.outcome == "failed":
+                progress.console.print(_words(event), markup=False, highlight=False)
+            progress.advance(task)
+
+        yield advance
+
+
+def _words(event: Event) -> str:
+    reason = f": {event.cause}: {event.reason}" if event.reason else ""
+    return f"{event.outcome} {event.spec} ({event.seconds:.1f} s){reason}"
+
+
+def _plain(event: Event) -> dict[str, object]:
+    plain = {"key": event.spec.key, "outcome": event.outcome, "seconds": round(event.seconds, 3)}
+    return {**plain, "spec": event.spec.canonical, "cause": event.cause, "reason": event.reason}

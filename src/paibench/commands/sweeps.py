@@ -1,0 +1,142 @@
+"""Many runs from a file: do them, plan them, see how they stand."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paibench.commands import options as o
+from paibench.methods.registry import UserError
+
+File = Annotated[Path, typer.Argument(help="A sweep in TOML, see docs/sweeps.md.")]
+
+
+def sweep(
+    file: File,
+    out: o.Store = None,
+    jobs: o.Jobs = None,
+    threads: o.Threads = 1,
+    device: o.Device = "cpu",
+    data: o.Data = None,
+    time_limit: o.TimeLimit = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also try again what failed for good.")
+    ] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Do the missing runs of a sweep. Say it again after a stop; finished work is found."""
+    from paibench.benchmark import sweep as sweeps
+    from paibench.benchmark.pool import Settings
+    from paibench.benchmark.store import Store
+    from paibench.commands.progress import do_sweep
+
+    asked = sweeps.read(file)
+    store = Store.open(o.store_at(out, asked.name))
+    settings = Settings(
+        jobs=o.jobs_for(jobs, threads),
+        threads=threads,
+        device=device,
+        data=data,
+        time_limit=time_limit,
+    )
+    status = do_sweep(asked, store, settings, retry=retry, as_json=as_json)
+    if not as_json and status != 130:
+        typer.echo(f"{store.root}: `paibench leaderboard {store.root}` makes tables and plots")
+    raise SystemExit(status)
+
+
+def plan(file: File, out: o.Store = None, as_json: o.Json = False) -> None:
+    """What a sweep comes to: runs done and missing, time and disk. Nothing is executed."""
+    from paibench.benchmark import plan as plans
+    from paibench.benchmark import sweep as sweeps
+    from paibench.benchmark.store import Store
+
+    asked = sweeps.read(file)
+    root = o.store_at(out, asked.name)
+    work = plans.plan(asked, Store.read(root) if (root / "bench.json").exists() else None)
+    facts: dict[str, Any] = {
+        "sweep": asked.name,
+        "store": str(root),
+        "runs": len(asked.specs),
+        "done": len(work.done),
+        "missing": len(work.missing),
+        "failed": len(work.failed),
+        "sharing_stages": work.shared,
+        "seconds": work.seconds,
+        "bytes": work.bytes,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"{asked.name}: {len(asked.specs)} runs, store {root}")
+    typer.echo(f"  {len(work.done)} done, {len(work.missing)} missing, {len(work.failed)} failed")
+    for field in ("dataset", "model", "recipe", "method", "density", "seed", "control"):
+        counts = Counter(_shown(getattr(spec, field)) for spec in asked.specs)
+        typer.echo(f"  {field:<8} {', '.join(f'{name} x{n}' for name, n in counts.items())}")
+    typer.echo(f"  {work.shared} of the missing runs share stages of their searches")
+    if work.seconds is None:
+        typer.echo("  time and disk: not known before the store has records to estimate from")
+    elif work.missing:
+        typer.echo(
+            f"  about {work.seconds / 3600:.2f} hours of work in one process and "
+            f"{(work.bytes or 0) / 2**20:.1f} MiB, by the means of this store's records"
+        )
+
+
+def status(
+    what: Annotated[Path, typer.Argument(help="A sweep file, or a store.")],
+    out: o.Store = None,
+    as_json: o.Json = False,
+) -> None:
+    """How a sweep stands, or every sweep of a store: done, missing, failed and why."""
+    from paibench.benchmark import sweep as sweeps
+    from paibench.benchmark.store import Store
+
+    if what.is_dir():
+        root, wanted = what, None
+    else:
+        asked = sweeps.read(what)
+        root, wanted = o.store_at(out, asked.name), [spec.key for spec in asked.specs]
+        if not (root / "bench.json").exists():
+            raise UserError(f"{what}: nothing has been run yet; there is no store at {root}")
+    store = Store.read(root)
+    listing = store.listing()
+    keys = set(wanted if wanted is not None else _asked_for(root) | listing.done | listing.failed)
+    failed = sorted(keys & listing.failed)
+    causes = {key: store.last_failure(key) or {} for key in failed}
+    facts: dict[str, Any] = {
+        "store": str(root),
+        "runs": len(keys),
+        "done": len(keys & listing.done),
+        "failed": {key: cause.get("reason", "?") for key, cause in causes.items()},
+        "missing": len(keys - listing.done - listing.failed),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(
+        f"{root}: {facts['done']} of {facts['runs']} runs done, {len(failed)} failed, "
+        f"{facts['missing']} missing"
+    )
+    for key, cause in causes.items():
+        typer.echo(f"  {key[:12]} {cause.get('cause', '?')}: {cause.get('reason', '?')}")
+
+
+def _asked_for(root: Path) -> set[str]:
+    """The keys of all runs that the sweeps recorded in a store ask for."""
+    from paibench.benchmark.commit import read
+    from paibench.benchmark.seal import Corrupt, unseal
+
+    keys: set[str] = set()
+    for path in sorted((root / "sweeps").glob("*.json")):
+        try:
+            keys |= set(unseal(read(path, 1 << 26))["runs"])
+        except (OSError, Corrupt, KeyError) as error:
+            raise UserError(f"{path}: cannot be read as a sweep: {error}") from error
+    return keys
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
