@@ -1,0 +1,118 @@
+"""Figures show means, intervals and gaps, and are the same bytes for the same records."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from paibench.benchmark.record import Record
+from paibench.leaderboard.frame import row_of, tabulate
+from paibench.leaderboard.looks import looks
+from paibench.leaderboard.plot import Measure, curve, png, svg
+from paibench.leaderboard.summary import summarize, tracks
+
+RecordFactory = Callable[..., Record]
+LOST: dict[str, Any] = {"accuracy": None, "accuracy_untrained": None, "reason": "it was lost"}
+
+
+def figure_of(*records: Record, measure: Measure = "accuracy") -> Figure:
+    """The figure of records that are all of one track."""
+    summary = summarize(tabulate(map(row_of, records)))
+    ((track, cells),) = tracks(summary)
+    return curve(track, cells, looks(summary["method_label"]), measure)
+
+
+def line_of(figure: Figure, label: str) -> Any:
+    (found,) = [line for line in figure.axes[0].lines if line.get_label() == label]
+    return found
+
+
+def legend_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.fixture
+def usual(record_factory: RecordFactory) -> list[Record]:
+    """The reference, the floor, and a method that lost all of one density, a run of another."""
+    records = [
+        record_factory(method=method, density=density, seed=seed, accuracy=top + 0.01 * seed)
+        for method, top in {"random": 0.5, "snip": 0.6}.items()
+        for density in (0.5, 0.1, 0.01)
+        for seed in range(3)
+        if method == "random" or density == 0.5 or (density, seed) == (0.01, 0)
+    ]
+    records += [record_factory(density=0.1, seed=s, status="failed", **LOST) for s in range(3)]
+    records += [record_factory(density=0.01, seed=1, status="diverged", **LOST)]
+    return [*records, record_factory(method="dense", density=1.0, accuracy=0.9)]
+
+
+def test_line_goes_through_the_means_and_stops_at_gaps(usual: list[Record]) -> None:
+    """Where nothing came out there is no number, so matplotlib draws no line across."""
+    np.testing.assert_allclose(line_of(figure_of(*usual), "snip").get_ydata(), [61, np.nan, 60])
+
+
+def test_gaps_and_losses_are_marked(usual: list[Record]) -> None:
+    """A cross for the cell without a result, a hollow marker for the one that lost a run."""
+    lines: list[Any] = list(figure_of(*usual).axes[0].lines)
+    crosses = [line for line in lines if line.get_marker() == "x" and len(line.get_xdata())]
+    hollow = [line for line in lines if line.get_markerfacecolor() == "white"]
+    assert [list(np.round(line.get_xdata())) for line in crosses] == [[1.0]]
+    assert [list(line.get_ydata()) for line in hollow if len(line.get_ydata())] == [[60.0]]
+
+
+def test_x_axis_is_log_density_named_by_sparsity(usual: list[Record]) -> None:
+    """Dense to the left; a tenth of the weights is one unit of the axis."""
+    axes = figure_of(*usual).axes[0]
+    np.testing.assert_allclose(axes.get_xticks(), [np.log10(2), 1, 2])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["50 %", "90 %", "99 %"]
+
+
+def test_dense_is_a_line_across_and_n_is_said(usual: list[Record]) -> None:
+    """The legend leads with the reference and the floor and explains the cross."""
+    figure = figure_of(*usual)
+    assert list(line_of(figure, "dense").get_ydata()) == [90, 90]
+    assert legend_of(figure) == ["dense", "random", "snip", "no result"]
+    said = " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert "95 % t interval, n = 3" in said
+
+
+def test_controls_are_left_to_the_table(record_factory: RecordFactory) -> None:
+    """A figure of four lines a method would not be read."""
+    found = figure_of(record_factory(), record_factory(control="shuffle"))
+    assert legend_of(found) == ["snip"]
+
+
+def test_untrained_accuracy_is_a_figure_of_its_own(record_factory: RecordFactory) -> None:
+    """Drawn in the same way from another column."""
+    records = [record_factory(seed=s, accuracy_untrained=0.3) for s in range(2)]
+    found = figure_of(*records, measure="accuracy_untrained")
+    assert list(line_of(found, "snip").get_ydata()) == [pytest.approx(30)]
+    assert found.axes[0].get_ylabel() == "Accuracy before training (%)"
+
+
+@pytest.mark.parametrize("method", ["dense", "snip"])
+def test_a_lone_run_is_a_figure(record_factory: RecordFactory, method: str) -> None:
+    """One seed, one density, with or without a method: no interval, and it says so."""
+    figure = figure_of(record_factory(method=method, density=1.0))
+    assert "n = 1, so no interval" in " ".join(text.get_text() for text in figure.axes[0].texts)
+
+
+def test_bytes_are_a_function_of_the_records(usual: list[Record]) -> None:
+    """SVG and PNG of the same records are equal byte for byte, whatever was saved before."""
+    first, second = figure_of(*usual), figure_of(*usual)
+    picture = png(first)
+    assert picture.startswith(b"\x89PNG")
+    drawing = svg(first)
+    assert drawing == svg(second) and picture == png(second)
+    assert b"<svg" in drawing and b"<dc:date>" not in drawing
+
+
+def test_hostile_names_are_drawn_as_they_are(record_factory: RecordFactory) -> None:
+    """Mathematics, markup and letters that the font lacks neither fail nor warn."""
+    option = r"$\frac{ <b> 中"
+    record = record_factory(method={"name": "m", "o": option}, dataset={"name": "d", "o": option})
+    figure = figure_of(record)
+    assert legend_of(figure) == [r"m(o='$\\frac{ <b> ?')"]
+    assert b"<b>" not in svg(figure)
