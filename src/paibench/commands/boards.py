@@ -25,13 +25,26 @@ def leaderboard(
 
 
 def write_board(store: Path, out: Path, *, as_json: bool = False) -> int:
-    """Build a leaderboard and say what was built and left out; 3 when records were bad."""
+    """Build a leaderboard, show it, and say what was left out; 3 when records were unreadable."""
+    from rich.console import Console
+
     from paibench.leaderboard.build import build
+    from paibench.leaderboard.frame import load
+    from paibench.leaderboard.summary import summarize, tracks
+    from paibench.leaderboard.table import table, terminal
 
     built = build(store, out)
     if as_json:
-        typer.echo(json.dumps({"files": [str(path) for path in built.files]}))
-    return 3 if built.problems else 0
+        files = [str(path) for path in built.paths]
+        typer.echo(json.dumps({"files": files, "left_out": built.left_out, **built.counts}))
+    else:
+        console = Console()
+        for track, cells in tracks(summarize(load(store).runs)):
+            console.print(terminal(table(track, cells)))
+        for line in built.left_out:
+            typer.echo(f"left out: {line}")
+        typer.echo(f"written: {', '.join(path.name for path in built.paths)} in {out}")
+    return 3 if built.counts["unreadable"] else 0
 
 
 def export(
