@@ -59,8 +59,8 @@ def install(
     """
     place = root / ".paibench" / f"prepare-{name}"
     try:
-        place.mkdir(parents=True, exist_ok=True)
         while not is_complete(source, root):
+            place.mkdir(parents=True, exist_ok=True)
             held = claim(place, attempt_name(), lease)
             if held is None:
                 time.sleep(pause)
@@ -77,7 +77,7 @@ def install(
 
 def is_complete(source: Source, root: Path) -> bool:
     """Whether the set is there and right."""
-    if not set(source.entries) <= set(os.listdir(root)):
+    if not root.exists() or not set(source.entries) <= set(os.listdir(root)):
         return False
     try:
         source.check(root)

@@ -55,6 +55,7 @@ def test_what_is_there_and_right_is_not_touched(tmp_path: Path) -> None:
     again = Source(TOY.entries, lambda folder: pytest.fail("fetched"), check)
     assert install("toy", again, tmp_path) == f"toy is already in {tmp_path}"
     assert (tmp_path / "toy" / "data").stat() == before
+    assert ".paibench" not in names(tmp_path)
 
 
 def test_a_damaged_set_is_put_aside_not_deleted(tmp_path: Path) -> None:
