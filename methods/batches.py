@@ -84,23 +84,25 @@ class Images:
         skip: int = 0,
     ) -> Iterator[Batch]:
         """See `Split.batches`."""
-        moves = Moves.draw(augment, len(indices), draw) if augment != "none" else None
+        indices = indices.to(self.labels.device)
+        moves = Moves.draw(augment, indices, draw) if augment != "none" else None
+        scale, shift = self._normalisation()
         for start in range(skip * size, len(indices), size):
-            chosen = indices[start : start + size].to(self.labels.device)
+            chosen = indices[start : start + size]
             pixels = self.pixels.index_select(0, chosen)
             if moves is not None:
                 pixels = moves.apply(pixels, start)
-            yield self._normalise(pixels), self.labels.index_select(0, chosen)
+            floats = pixels.to(scale.dtype, copy=True).mul_(scale).sub_(shift)
+            yield floats, self.labels.index_select(0, chosen)
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        byte = 255.0 if pixels.dtype == torch.uint8 else 1.0
-        number = torch.get_default_dtype() if byte != 1 else pixels.dtype
-        floats = pixels.to(number, copy=True)
-        if len(self.std) == 1:
-            return floats.mul_(1 / (byte * self.std[0])).sub_(self.mean[0] / self.std[0])
-        std = torch.tensor(self.std, device=pixels.device, dtype=number).view(1, -1, 1, 1)
-        mean = torch.tensor(self.mean, device=pixels.device, dtype=number).view(1, -1, 1, 1)
-        return floats.mul_(1 / (byte * std)).sub_(mean / std)
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """What pixels are multiplied by, and what is then taken off, each [1, c or 1, 1, 1]."""
+        byte = self.pixels.dtype == torch.uint8
+        number = torch.get_default_dtype() if byte else self.pixels.dtype
+        device = self.pixels.device
+        mean = torch.tensor(self.mean, device=device, dtype=number).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=device, dtype=number).view(1, -1, 1, 1)
+        return 1 / ((255 if byte else 1) * std), mean / std
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,14 @@ class Moves:
     offsets: Tensor | None  # [n, 2] int64, from 0 to 2 * PADDING
 
     @staticmethod
-    def draw(augment: Augmentation, count: int, draw: torch.Generator | None) -> "Moves":
-        """Fresh moves for `count` images."""
-        flips = torch.rand(count, generator=draw) < 0.5 if "flip" in augment else None
-        crops = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=draw)
-        return Moves(flips, crops if "crop" in augment else None)
+    def draw(augment: Augmentation, images: Tensor, draw: torch.Generator | None) -> "Moves":
+        """Fresh moves for each of `images` [n], on its device."""
+        flips = torch.rand(len(images), generator=draw) < 0.5
+        crops = torch.randint(0, 2 * PADDING + 1, (len(images), 2), generator=draw)
+        return Moves(
+            flips.to(images.device) if "flip" in augment else None,
+            crops.to(images.device) if "crop" in augment else None,
+        )
 
     def apply(self, pixels: Tensor, start: int) -> Tensor:
         """The moved images [b, c, h, w], for the moves from number `start` on."""
@@ -123,10 +128,10 @@ class Moves:
         rows = torch.arange(height, device=pixels.device).expand(count, -1)
         columns = torch.arange(width, device=pixels.device).expand(count, -1)
         if self.flips is not None:
-            flips = self.flips[start : start + count].to(pixels.device)
+            flips = self.flips[start : start + count]
             columns = torch.where(flips[:, None], columns.flip(1), columns)
         if self.offsets is not None:
-            offsets = self.offsets[start : start + count].to(pixels.device)
+            offsets = self.offsets[start : start + count]
             pixels = torch.nn.functional.pad(pixels, (PADDING,) * 4)
             rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:]
         wide = pixels.shape[-1]

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Protocol, TypedDict
 
 import torch
@@ -43,7 +45,8 @@ class Hooks:
     """What else happens while training; every hook is optional.
 
     `before_step` runs before each forward pass, `after_epoch(epoch)` after each whole epoch,
-    `count(examples)` after each step, `save(checkpoint)` after each whole epoch.
+    `count(examples)` after each step. `save(take)` comes last after each whole epoch; `take()`
+    is the checkpoint.
     """
 
     before_step: Callable[[], None] | None = None
@@ -103,33 +106,29 @@ class Trainer:
 
         Raises Diverged when a loss is not finite.
         """
-        was_training = self.module.training
-        self.module.train()
         per_epoch = steps_per_epoch(len(self.data), self.recipe.batch)
-        with _private_randomness(self.device):
+        with _training(self.module), _private_randomness(self.device):
             for epoch, first, last in Span(start, stop, per_epoch).epochs():
                 torch.manual_seed(derive(self.seed, "noise", epoch))
                 self._epoch(epoch, first, last, per_epoch, hooks)
                 if last == per_epoch and hooks.after_epoch:
                     hooks.after_epoch(epoch)
-                if hooks.save:
-                    reached = epoch * per_epoch + last
-                    hooks.save(lambda reached=reached: self.checkpoint(reached))  # type: ignore[misc]
-        self.module.train(was_training)
+                if last == per_epoch and hooks.save:
+                    hooks.save(partial(self.checkpoint, (epoch + 1) * per_epoch))
 
     def _epoch(self, epoch: int, first: int, last: int, per_epoch: int, hooks: Hooks) -> None:
         rate = self.recipe.lr_at(self.recipe.epochs - 1 if self.finetune else epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batches = self.data.batches(
-            order(len(self.data), self.seed, epoch)[: last * self.recipe.batch],
+            order(len(self.data), self.seed, epoch),
             self.recipe.batch,
             augment=self.recipe.augment,
             draw=generator(self.seed, "augment", epoch),
             skip=first,
         )
         losses = []
-        for inputs, labels in batches:
+        for inputs, labels in islice(batches, last - first):
             losses.append(self._step(inputs, labels, hooks))
             if hooks.count:
                 hooks.count(len(labels))
@@ -168,7 +167,7 @@ class Trainer:
         self.losses.append(float(stacked.mean()))
 
     def checkpoint(self, step: int) -> Checkpoint:
-        """The state after `step` steps."""
+        """The state after `step` steps, in memory that the next step changes: store it at once."""
         return {
             "step": step,
             "module": self.module.state_dict(),
@@ -208,6 +207,18 @@ def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Op
         weight_decay=decay,
         fused=True,
     )
+
+
+@contextmanager
+def _training(module: nn.Module) -> Iterator[None]:
+    """Training mode; afterwards each part is in the mode that it had."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.train()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 @contextmanager
