@@ -1,0 +1,120 @@
+"""SynFlow: weights stay that carry much of the flow through the network, without data.
+
+Paper: Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic
+flow", NeurIPS 2020.
+
+The flow R is the sum of the outputs for an input of ones when every weight has its absolute value;
+a weight's score is its share |w| * dR/d|w|. A hundred rounds each remove a little, because one
+round empties whole layers. Batch norms are those of initialization (mean 0, variance 1). Biases
+and shifts, 0 in the authors' networks, count as 0: they would add flow that no input sends. The
+default is float64; the authors' release has float32, which large networks overflow.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from paibench.methods.mask import flatten, kept_at, prunable, top, unflatten
+from paibench.methods.registry import UserError
+from paibench.methods.task import Task
+from paibench.methods.ticket import Scores
+
+_NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+def synflow(
+    net: nn.Module,
+    task: Task,
+    density: float,
+    *,
+    iterations: int = 100,
+    schedule: Literal["exponential", "linear"] = "exponential",
+    precision: Literal["float64", "float32"] = "float64",
+) -> Scores:
+    """The order of elimination: the whole part of a score is the round in which its weight fell.
+
+    Options:
+        iterations: in how many rounds weights are removed.
+        schedule: after round e of n the density is density ** (e / n) (`exponential`), or it
+            falls by the same amount each round (`linear`).
+        precision: the numbers that flow is computed in.
+
+    Raises ValueError when the flow overflows, and UserError when a norm takes its statistics
+    from its input, so that flow is not conserved.
+    """
+    if iterations < 1:
+        raise UserError(f"iterations = {iterations!r} is out of range; give 1 or more")
+    copy = positive(net).to(getattr(torch, precision))
+    weights = list(prunable(copy).values())
+    flat = flatten(prunable(copy))
+    for weight, view in zip(weights, torch.split(flat, [w.numel() for w in weights]), strict=True):
+        weight.data = view.view(weight.shape)  # to zero an entry of `flat` is to prune it
+    ones = torch.ones(1, *task.shape, dtype=flat.dtype, device=flat.device)
+
+    def slopes() -> Tensor:
+        gradients = torch.autograd.grad(copy(ones).sum(), weights, materialize_grads=True)
+        return torch.cat([gradient.reshape(-1) for gradient in gradients])
+
+    kept = kept_at(density, flat.numel())
+    reached = [done / iterations for done in range(1, iterations)]
+    reached = [density**e if schedule == "exponential" else 1 - (1 - density) * e for e in reached]
+    counts = [max(round(part * flat.numel()), kept) for part in reached] + [kept]
+    return Scores(unflatten(eliminate(flat, slopes, counts), prunable(net)))
+
+
+def eliminate(flat: Tensor, slopes: Callable[[], Tensor], counts: Sequence[int]) -> Tensor:
+    """Zero entries of `flat` in rounds, in place, and give the order in which they fell.
+
+    Each round keeps `counts[round]` of those that stand, by the product of an entry and its
+    slope. What falls in round r (from 0) has a number in [r, r + 1), lower for a lower product;
+    what stands to the end has one in [rounds, rounds + 1). Raises ValueError on overflow.
+    """
+    order = torch.empty_like(flat, dtype=torch.float64)
+    places = torch.arange(flat.numel(), device=flat.device)
+    fallen = places[:0]  # which of `places` do not stand; cutting them out each time takes longer
+    for done, count in enumerate(counts):
+        scores = slopes().index_select(0, places).mul_(flat.index_select(0, places))
+        highest = float(scores.max())
+        if not highest < float("inf"):
+            raise ValueError(f"the flow overflows {flat.dtype}: a score is {highest}")
+        unit = 2 * highest or 1.0
+        scores[fallen] = -1
+        stands = top(scores, count)
+        fallen = (~stands).nonzero().view(-1)
+        falls = fallen[scores[fallen] >= 0]
+        order[places[falls]] = scores[falls].double() / unit + done
+        flat[places[falls]] = 0
+        if 5 * len(fallen) > len(places) or done + 1 == len(counts):
+            places, scores, fallen = places[stands], scores[stands], fallen[:0]
+    order[places] = scores.double() / unit + len(counts)
+    return order
+
+
+def positive(net: nn.Module) -> nn.Module:
+    """A copy of `net` in which nothing is negative, biases are 0 and batch norms are fresh.
+
+    Raises UserError for a norm that takes its statistics from its input.
+    """
+    copy = deepcopy(net).eval()
+    for name, module in copy.named_modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.reset_running_stats()
+        elif isinstance(module, _NORMS):
+            kind = type(module).__name__
+            raise UserError(f"synflow needs norms with running statistics; {name} is a {kind}")
+    with torch.no_grad():
+        for name, tensor in (*copy.named_parameters(), *copy.named_buffers()):
+            if name.rpartition(".")[2].endswith("bias"):
+                tensor.zero_()
+            elif tensor.is_floating_point():
+                tensor.abs_()
+    for parameter in copy.parameters():
+        parameter.requires_grad_(False)
+    for weight in prunable(copy).values():
+        weight.requires_grad_()
+    return copy
