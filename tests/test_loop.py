@@ -164,14 +164,31 @@ def test_resuming(kills: tuple[int, ...], fields: dict[str, Any], augment: str) 
 
 
 @pytest.mark.parametrize("augment", ["none", "flip", "crop", "crop-flip"])
-@pytest.mark.parametrize("stop", [1, 6, 11])
-def test_stopping_within_an_epoch(stop: int, augment: str) -> None:
+@pytest.mark.parametrize("stops", [(1,), (6,), (11,), (5, 7)], ids=str)
+def test_stopping_within_an_epoch(stops: tuple[int, ...], augment: str) -> None:
     """Going on after any step gives the bits of a training that never stopped."""
     whole, parts = trainer(augment=augment, momentum=0.9), trainer(augment=augment, momentum=0.9)
     whole.run(0, 3 * PER_EPOCH, Hooks())
-    parts.run(0, stop, Hooks())
-    parts.run(stop, 3 * PER_EPOCH, Hooks())
+    for start, stop in itertools.pairwise((0, *stops, 3 * PER_EPOCH)):
+        parts.run(start, stop, Hooks())
     assert same(parts.module.state_dict(), whole.module.state_dict())
+
+
+def test_dropout_is_drawn_anew_in_every_epoch() -> None:
+    """What is dropped depends on seed and epoch, and not on what the process drew before."""
+    white = Images(torch.ones(8, 1, 6, 6), torch.arange(8) % 3, 3, (0.0,), (1.0,))
+
+    def dropped(seed: int, start: int = 0) -> list[list[float]]:
+        net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(36, 3))
+        seen: list[list[float]] = []
+        net[1].register_forward_hook(lambda _, __, output: seen.append(output.flatten().tolist()))
+        Trainer(net, white, recipe(), seed=seed).run(start, 3, Hooks())
+        return seen
+
+    first, second, third = dropped(seed=7)
+    assert first != second and second != third and third != first
+    assert dropped(seed=7, start=1) == [second, third]
+    assert dropped(seed=8)[0] != first
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 10, 19])
