@@ -4,9 +4,11 @@ import hashlib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from functools import cache
+from functools import lru_cache
+from importlib.metadata import EntryPoint
 from typing import Any, Literal, get_args
 
 from pydantic import (
@@ -26,7 +28,7 @@ Control = Literal["none", "shuffle", "reinit", "invert"]
 Init = Literal["kaiming_normal", "kaiming_uniform", "signed_constant", "xavier_normal", "native"]
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]{0,63}")
-_DEFAULTS = {"density": 1.0, "seed": 0, "init": "kaiming_normal", "control": "none"}
+DEFAULTS = {"density": 1.0, "seed": 0, "init": "kaiming_normal", "control": "none"}
 
 
 class Named(BaseModel):
@@ -42,7 +44,7 @@ class Named(BaseModel):
     def _from_plain(cls, plain: Any) -> Any:
         if isinstance(plain, str):
             return {"name": plain}
-        if isinstance(plain, dict) and "options" not in plain:
+        if isinstance(plain, dict) and not isinstance(plain.get("options"), dict):
             options = {key: value for key, value in plain.items() if key != "name"}
             return {"options": options} | ({"name": plain["name"]} if "name" in plain else {})
         return plain
@@ -53,6 +55,11 @@ class Named(BaseModel):
         if not _NAME.fullmatch(name) or ".." in name:
             raise ValueError(f"{name[:80]!r} is no name: letters, digits, '_', '-', '.' and ':'")
         return name
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _one_spelling(cls, options: dict[str, Any]) -> dict[str, Value]:
+        return {key: _plain(key, options[key]) for key in sorted(options)}
 
     @model_serializer
     def _to_plain(self) -> str | dict[str, Value]:
@@ -81,9 +88,9 @@ class Spec(BaseModel):
     @classmethod
     def _density_range(cls, density: Any) -> Any:
         if isinstance(density, int | float) and not isinstance(density, bool):
-            if not (math.isfinite(density) and 0 < density <= 1):
+            if not 0 < density <= 1:
                 raise ValueError(
-                    f"{density!r} is outside (0, 1]; give the fraction of weights kept"
+                    f"{shown(density)} is outside (0, 1]; give the fraction of weights kept"
                 )
             return float(density)
         return density
@@ -98,16 +105,16 @@ class Spec(BaseModel):
             spec = cls.model_validate(plain)
         except ValueError as error:
             raise UserError(_explain(error, cls.model_fields)) from error
-        named = {kind: _checked(kind, getattr(spec, field)) for field, kind in _KINDS.items()}
+        named = {field: _known(kind, getattr(spec, field)) for field, kind in _KINDS.items()}
         if spec.method.name == "dense" and spec.density != 1:
             raise UserError(f"method dense keeps every weight: density {spec.density!r} must be 1")
-        return spec.model_copy(update={field: named[kind] for field, kind in _KINDS.items()})
+        return spec.model_copy(update=named)
 
     @property
     def canonical(self) -> dict[str, Any]:
         """The spec as plain values with defaults left out: what the key is made of."""
         plain = self.model_dump(mode="json")
-        return {key: value for key, value in plain.items() if value != _DEFAULTS.get(key)}
+        return {key: value for key, value in plain.items() if value != DEFAULTS.get(key)}
 
     @property
     def key(self) -> str:
@@ -129,43 +136,93 @@ _KINDS: dict[str, Kind] = {
 }
 
 
-@cache
-def recipe_options() -> dict[str, Option]:
-    """The fields of a recipe that a spec may change, as options."""
+def recipe_of(named: Named) -> Recipe:
+    """The recipe behind a name, with the changes that the spec makes to it.
+
+    Raises UserError when a change is out of range.
+    """
+    recipe = _recipe(find(named.name, "recipes"))
+    try:
+        return replace(recipe, **named.options)  # type: ignore[arg-type]
+    except UserError as error:
+        raise UserError(f"recipe {named}: {str(error).removeprefix('recipe: ')}") from None
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: on one line, at most 80 characters, whatever it is."""
+    try:
+        return repr(value)[:80]
+    except (ValueError, RecursionError):  # thousands of digits, nesting without end
+        return f"<{type(value).__name__}, too long to print>"
+
+
+def _plain(key: str, value: Any) -> Value:
+    """The value of an option in its one spelling. Raises ValueError where it has none."""
+    if not (key.isidentifier() and key.isascii()):
+        raise ValueError(f"{shown(key)} is no name of an option")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value + 0.0  # -0.0 is 0.0
+    if isinstance(value, str) and value.isprintable() and len(value) <= 1000:
+        return unicodedata.normalize("NFC", value)
+    takes = {
+        int: "a whole number of at most 64 bits",
+        float: "a finite number",
+        str: "a printable text of at most 1,000 characters",
+    }.get(type(value), "one plain value")
+    raise ValueError(f"option {key} takes {takes}, not {shown(value)}")
+
+
+def _recipe(entry: EntryPoint) -> Recipe:
+    recipe = entry.load()
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"recipe {entry.name}: {entry.value} is no Recipe")
+    return recipe
+
+
+def _recipe_options(recipe: Recipe) -> dict[str, Option]:
+    """The plain fields of a recipe, which a spec may change, as options."""
     found = {}
-    for field in fields(Recipe):
-        choices = get_args(field.type)
+    for field in fields(recipe):
+        default, choices = getattr(recipe, field.name), get_args(field.type)
         if choices and all(isinstance(choice, str) for choice in choices):
-            found[field.name] = Option((), choices, None)
+            found[field.name] = Option((), choices, default)
         elif isinstance(field.type, type):
-            found[field.name] = Option((field.type.__name__,), (), None)
+            found[field.name] = Option((field.type.__name__,), (), default)
     return found
 
 
-def _checked(kind: Kind, named: Named) -> Named:
+def _known(kind: Kind, named: Named) -> Named:
+    """The same with its options checked. Raises UserError for what is not known."""
     if kind == "models" and named.name.startswith("timm:"):
         return named  # its options are timm's own; they are checked when it is built
-    entry = find(named.name, kind)
+    return _checked(kind, find(named.name, kind), named.model_dump_json())
+
+
+@lru_cache(maxsize=4096)  # a sweep says the same names thousands of times
+def _checked(kind: Kind, entry: EntryPoint, text: str) -> Named:
+    named = Named.model_validate_json(text)
     what = f"{'data set' if kind == 'datasets' else kind.removesuffix('s')} {named.name}"
-    options = recipe_options() if kind == "recipes" else describe(entry).options
-    return Named(name=named.name, options=checked(what, options, named.options))
-
-
-def recipe_of(named: Named) -> Recipe:
-    """The recipe behind a name, with the changes that the spec makes to it."""
-    recipe: Recipe = find(named.name, "recipes").load()
-    return replace(recipe, **named.options)  # type: ignore[arg-type]
+    if kind != "recipes":
+        return Named(name=named.name, options=checked(what, describe(entry).options, named.options))
+    options = _recipe_options(_recipe(entry))
+    found = Named(name=named.name, options=checked(what, options, named.options))
+    recipe_of(found)  # its ranges
+    return found
 
 
 def _explain(error: ValueError, known: Mapping[str, object]) -> str:
     """The first complaint of pydantic as one line with the field, the value and the mend."""
     first = error.errors()[0] if hasattr(error, "errors") else {"msg": str(error)}
-    place = ".".join(str(part) for part in first.get("loc", ())) or "spec"
+    parts = [str(part) for part in first.get("loc", ()) if part != "options"]
+    place = ".".join(parts) or "spec"
     if first.get("type") == "extra_forbidden":
         return f"{place}: unknown key; {did_you_mean(place, known)}"
     if first.get("type") == "missing":
-        return f"{place}: is missing"
+        return f"{place}: is missing; say which"
     message = str(first["msg"]).removeprefix("Value error, ")
-    given = first.get("input")
-    shown = "" if repr(given)[:60] in message else f", not {given!r:.80}"
-    return " ".join(f"{place}: {message}{shown}".split())
+    given = "" if first.get("type") == "value_error" else f", not {shown(first.get('input'))}"
+    return " ".join(f"{place}: {message}{given}".split())

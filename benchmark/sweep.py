@@ -5,12 +5,13 @@ import itertools
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paibench.benchmark.spec import Spec
+from paibench.benchmark.naming import check_name
+from paibench.benchmark.spec import DEFAULTS, Spec, shown
 from paibench.methods.registry import UserError, did_you_mean
 
 MAX_BYTES = 1 << 20
@@ -20,6 +21,7 @@ _SECTIONS = {"name", "max_runs", "product", "zip", "include", "exclude"}
 _FIELDS = set(Spec.model_fields)
 
 Cell = dict[str, Any]
+Axes = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,26 +48,32 @@ def read(path: Path) -> Sweep:
     Raises UserError in one line with the file, the key and the value that is wrong.
     """
     try:
-        return expand(_parse(path), default_name=path.stem)
+        with path.open("rb") as file:  # which may be a pipe
+            data = file.read(MAX_BYTES + 1)
+        return expand(_parse(data), default_name=path.stem)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise UserError(f"is larger than {MAX_BYTES >> 20} MiB; a sweep is a short TOML file")
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError("there is no such file") from None
+        raise UserError(f"{path}: there is no such file; check the path") from None
     except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}; name a TOML file") from error
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_BYTES:
+        raise UserError(f"is larger than {MAX_BYTES >> 20} MiB; a sweep is a short TOML file")
+    if not data.strip():
+        raise UserError("is empty; write a [product] table")
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except RecursionError:
-        raise UserError("is nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError says line and column
+        raise UserError("is nested too deeply; a sweep has tables of lists") from None
+    except tomllib.TOMLDecodeError as error:  # says line and column
         raise UserError(f"is not TOML: {' '.join(str(error).split())[:200]}") from error
+    except ValueError:
+        raise UserError("is not TOML: it holds a number of thousands of digits") from None
 
 
 def expand(plain: Mapping[str, Any], default_name: str = "sweep") -> Sweep:
@@ -75,75 +83,109 @@ def expand(plain: Mapping[str, Any], default_name: str = "sweep") -> Sweep:
     """
     for section in plain:
         if section not in _SECTIONS:
-            raise UserError(f"{section}: unknown key; {did_you_mean(section, _SECTIONS)}")
+            raise UserError(f"{section[:80]}: unknown key; {did_you_mean(section, _SECTIONS)}")
     name = plain.get("name", default_name)
-    if not isinstance(name, str) or not name.replace("-", "a").replace("_", "a").isalnum():
-        raise UserError(f"name: {name!r:.80} is no name; use letters, digits, '-' and '_'")
+    if not isinstance(name, str):
+        raise UserError(f"name: {shown(name)} is no text")
+    check_name(name, "name:")
+    blocks, excluded = _blocks(plain), _excluded(plain)
     limit = plain.get("max_runs", MAX_RUNS)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise UserError(f"max_runs: {limit!r:.80} is no positive whole number")
+        raise UserError(f"max_runs: {shown(limit)} is no positive whole number")
+    if (count := sum(block.count() for block in blocks)) > limit:
+        raise UserError(f"max_runs: the sweep has {count} runs, the limit is {limit}")
+    return Sweep(name, tuple(sorted(_specs(blocks, excluded), key=_running_order)))
+
+
+def _specs(blocks: Iterable["_Block"], excluded: Sequence[Axes]) -> Collection[Spec]:
+    specs: dict[str, Spec] = {}
+    unused = set(range(len(excluded)))
+    for block in blocks:
+        for cell in block.cells():
+            if hits := {n for n, pattern in enumerate(excluded) if _matches(cell, pattern)}:
+                unused -= hits
+                continue
+            spec = _spec(block.place, cell)
+            if spec is not specs.setdefault(spec.key, spec):
+                raise UserError(f"{block.place}: the run '{spec}' is asked for twice; remove one")
+    if unused:
+        raise UserError(f"exclude[{min(unused)}]: matches no run; correct it or remove it")
+    if not specs:
+        raise UserError("exclude: leaves no runs; exclude less")
+    return specs.values()
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A product of axes, and beside it lists that go along together."""
+
+    place: str
+    axes: Axes
+    zipped: Axes
+
+    def count(self) -> int:
+        return math.prod(map(len, self.axes.values())) * len(next(iter(self.zipped.values()), [0]))
+
+    def cells(self) -> Iterator[Cell]:
+        rows = zip(*self.zipped.values(), strict=True)
+        together = [dict(zip(self.zipped, row, strict=True)) for row in rows]
+        for row in together or [{}]:
+            for values in itertools.product(*self.axes.values()):
+                yield dict(zip(self.axes, values, strict=True)) | row
+
+
+def _blocks(plain: Mapping[str, Any]) -> list[_Block]:
     base = _section("product", plain.get("product", {}))
     zipped = _section("zip", plain.get("zip", {}))
-    blocks = [("product", base, zipped)]
-    for number, extra in enumerate(_tables("include", plain.get("include", []))):
-        blocks.append((f"include[{number}]", {**base, **_section("include", extra)}, {}))
-    if not plain.get("product") and not zipped and len(blocks) > 1:
-        del blocks[0]
-    if (count := sum(_count(axes, pairs) for _, axes, pairs in blocks)) > limit:
-        raise UserError(f"max_runs: the sweep has {count} runs, the limit is {limit}")
-    excluded = [_section("exclude", one) for one in _tables("exclude", plain.get("exclude", []))]
-    specs: dict[str, Spec] = {}
-    for place, axes, pairs in blocks:
-        for cell in _cells(axes, pairs):
-            if any(_matches(cell, pattern) for pattern in excluded):
-                continue
-            spec = _spec(place, cell)
-            if spec.key in specs:
-                raise UserError(f"{place}: the run '{spec}' is asked for twice; remove one")
-            specs[spec.key] = spec
-    if not specs:
-        raise UserError("product: the sweep has no runs; every list needs a value")
-    return Sweep(name, tuple(sorted(specs.values(), key=_running_order)))
+    if both := sorted(base.keys() & zipped.keys()):
+        raise UserError(f"zip.{both[0]}: stands in product as well; remove one")
+    lengths = {key: len(values) for key, values in zipped.items()}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"zip: its lists differ in length: {lengths}; make them equal")
+    includes = [
+        _Block(place, {**base, **_section(place, table)}, {})
+        for place, table in _tables("include", plain.get("include", []))
+    ]
+    if not (base or zipped or includes):
+        raise UserError("product: has no keys; write a [product] table with the runs")
+    return [_Block("product", base, zipped), *includes] if base or zipped else includes
 
 
-def _section(place: str, table: Any) -> dict[str, list[Any]]:
+def _excluded(plain: Mapping[str, Any]) -> list[Axes]:
+    tables = _tables("exclude", plain.get("exclude", []))
+    patterns = [_section(place, table) for place, table in tables]
+    if {} in patterns:
+        raise UserError(f"exclude[{patterns.index({})}]: is empty; say what to leave out")
+    return patterns
+
+
+def _section(place: str, table: Any) -> Axes:
     """A table of axes: each field of a spec with the list of its values."""
     if not isinstance(table, Mapping):
-        raise UserError(f"{place}: {table!r:.80} is no table; write [{place}] and keys below it")
+        raise UserError(f"{place}: {shown(table)} is no table; write [{place}] and keys below it")
     axes = {}
     for key, values in table.items():
         if key not in _FIELDS:
-            raise UserError(f"{place}.{key}: unknown key; {did_you_mean(key, _FIELDS)}")
+            raise UserError(f"{place}.{key[:80]}: unknown key; {did_you_mean(key, _FIELDS)}")
         axes[key] = values if isinstance(values, list) else [values]
         if not axes[key]:
-            raise UserError(f"{place}.{key}: [] is empty, so the product has no runs")
+            raise UserError(f"{place}.{key}: [] is empty, so there are no runs; give a value")
     return axes
 
 
-def _tables(place: str, tables: Any) -> list[Any]:
+def _tables(section: str, tables: Any) -> list[tuple[str, Any]]:
     if not isinstance(tables, list):
-        raise UserError(f"{place}: {tables!r:.80} is no list; write [[{place}]] above each table")
-    return tables
+        raise UserError(
+            f"{section}: {shown(tables)} is no list; write [[{section}]] above each table"
+        )
+    return [(f"{section}[{number}]", table) for number, table in enumerate(tables)]
 
 
-def _count(axes: Mapping[str, list[Any]], pairs: Mapping[str, list[Any]]) -> int:
-    lengths = {key: len(values) for key, values in pairs.items()}
-    if len(set(lengths.values())) > 1:
-        raise UserError(f"zip: its lists differ in length: {lengths}")
-    return math.prod(map(len, axes.values())) * next(iter(lengths.values()), 1)
-
-
-def _cells(axes: Mapping[str, list[Any]], pairs: Mapping[str, list[Any]]) -> Iterator[Cell]:
-    together = [dict(zip(pairs, row, strict=True)) for row in zip(*pairs.values(), strict=True)]
-    for row in together or [{}]:
-        for values in itertools.product(*axes.values()):
-            yield dict(zip(axes, values, strict=True)) | row
-
-
-def _matches(cell: Cell, pattern: Mapping[str, list[Any]]) -> bool:
+def _matches(cell: Cell, pattern: Axes) -> bool:
+    """Whether each field has one of the values; a bare name stands for all its options."""
     return all(
-        any(cell.get(key) == value or _name(cell.get(key)) == value for value in values)
-        for key, values in pattern.items()
+        any(have == value or _name(have) == value for value in values)
+        for have, values in ((cell.get(key, DEFAULTS.get(key)), pattern[key]) for key in pattern)
     )
 
 
@@ -155,10 +197,10 @@ def _spec(place: str, cell: Cell) -> Spec:
     try:
         return Spec.of(**cell)
     except UserError as error:
-        raise UserError(f"{place}.{error}") from error
+        raise UserError(f"{place}: {error}") from error
 
 
-def _running_order(spec: Spec) -> tuple[str, ...]:
+def _running_order(spec: Spec) -> tuple[int, str, float]:
     """Runs that share stages come one after the other, the densest first."""
-    plain = {**spec.canonical, "density": 0}
-    return (str(spec.seed), json.dumps(plain, sort_keys=True), f"{2 - spec.density:.12f}")
+    plain = {key: value for key, value in spec.canonical.items() if key != "density"}
+    return spec.seed, json.dumps(plain, sort_keys=True), -spec.density

@@ -1,11 +1,12 @@
 """The options of a registered function, read from its source so that nothing has to be imported."""
 
 import ast
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 
 from paibench.methods.registry import UserError, did_you_mean
@@ -56,12 +57,13 @@ class Described:
 def describe(entry: EntryPoint) -> Described:
     """The first line, the paper, the docstring and the options behind an entry point.
 
-    Raises UserError when the module or the function is not there or cannot be read.
+    Raises UserError when the module or the function is not there or cannot be read, or when an
+    option has no plain type or no literal default of that type.
     """
     where = f"{entry.name} ({entry.value})"
     try:
-        found = importlib.util.find_spec(entry.module)
-        tree = ast.parse(Path(found.origin).read_text()) if found and found.origin else None
+        source = _source(entry.module)
+        tree = ast.parse(source.read_bytes()) if source else None
     except (ImportError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{where}: its module cannot be read: {_one_line(error)}") from error
     if tree is None:
@@ -70,6 +72,17 @@ def describe(entry: EntryPoint) -> Described:
         if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
             return _described(entry, tree, node)
     raise UserError(f"{where}: {entry.module} defines no function {entry.attr!r} at its top level")
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module, found without running its packages' `__init__`."""
+    top, *rest = module.split(".")
+    found = find_spec(top)
+    for end in range(len(rest)):
+        folders = found.submodule_search_locations if found else None
+        name = ".".join([top, *rest[: end + 1]])
+        found = PathFinder.find_spec(name, folders) if folders else None
+    return Path(found.origin) if found and found.origin else None
 
 
 def _described(entry: EntryPoint, tree: ast.Module, node: ast.FunctionDef) -> Described:
@@ -87,14 +100,25 @@ def _described(entry: EntryPoint, tree: ast.Module, node: ast.FunctionDef) -> De
     options = {}
     for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
         try:
-            types, choices = _annotation(argument.annotation, aliases)
-            value = ast.literal_eval(default) if default is not None else None
+            options[argument.arg] = _option(*_annotation(argument.annotation, aliases), default)
         except ValueError as error:
             raise UserError(f"{entry.name}: option {argument.arg}: {_one_line(error)}") from error
-        options[argument.arg] = Option(types, choices, value)
     memo = any(isinstance(n, ast.Attribute) and n.attr == "memo" for n in ast.walk(tree))
     cited = paper.removeprefix("Paper:").strip()
     return Described(entry.name, summary[0], cited, doc, options, memo)
+
+
+def _option(types: tuple[str, ...], choices: tuple[Value, ...], default: ast.expr | None) -> Option:
+    if default is None:
+        raise ValueError("it has no default")
+    try:
+        value = ast.literal_eval(default)
+    except ValueError:
+        raise ValueError(f"its default must be a literal, not {ast.unparse(default)}") from None
+    try:
+        return Option(types, choices, Option(types, choices, value).accept(value))
+    except ValueError as error:
+        raise ValueError(f"it {error} as its default") from None
 
 
 def _annotation(
