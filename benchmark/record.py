@@ -1,6 +1,7 @@
 """A record is what one run gave: flat, plain, versioned, readable without paibench."""
 
-from typing import Any, Literal, Self
+import json
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,7 +11,11 @@ SCHEMA = 1
 PROTOCOL = 1
 
 Status = Literal["done", "diverged", "failed", "skipped"]
-Fraction = float | None
+Fraction = Annotated[float | None, Field(ge=0, le=1)]
+Amount = Annotated[float | None, Field(ge=0)]
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Whole | None
+Digest = Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")]
 
 # What two runs of one spec may differ in; everything else is equal bit for bit.
 VOLATILE = (
@@ -25,7 +30,7 @@ VOLATILE = (
 class Environment(BaseModel):
     """Where a record was made: enough to tell like from unlike, and to find the code again."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     started: str
     finished: str
@@ -55,9 +60,7 @@ class Record(BaseModel):
     `native_accuracy` that of the supermasks as the search itself would deploy them.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     schema_number: int = Field(default=SCHEMA, alias="schema", ge=1)
     protocol: int = PROTOCOL
@@ -69,44 +72,44 @@ class Record(BaseModel):
     data_fingerprint: str | None = None
     data_name: str | None = None
     evaluated_on: Literal["test", "validation"] | None = None
-    train_examples: int | None = None
-    test_examples: int | None = None
+    train_examples: Count = None
+    test_examples: Count = None
 
-    prunable: int | None = None
-    kept: int | None = None
-    density: Fraction = Field(default=None, ge=0, le=1)
-    density_effective: Fraction = Field(default=None, ge=0, le=1)
+    prunable: Count = None
+    kept: Count = None
+    density: Fraction = None
+    density_effective: Fraction = None
     layer_names: list[str] = []
-    layer_sizes: list[int] = []
-    layer_kept: list[int] = []
+    layer_sizes: list[Whole] = []
+    layer_kept: list[Whole] = []
     collapsed: list[str] = []
-    multiply_adds_dense: int | None = None
-    multiply_adds_sparse: float | None = None
+    multiply_adds_dense: Count = None
+    multiply_adds_sparse: Amount = None
     at_initialization: bool | None = None
 
-    accuracy: Fraction = Field(default=None, ge=0, le=1)
-    accuracy_best: Fraction = Field(default=None, ge=0, le=1)
-    best_epoch: int | None = None
-    accuracy_untrained: Fraction = Field(default=None, ge=0, le=1)
-    native_accuracy: Fraction = Field(default=None, ge=0, le=1)
-    native_density: Fraction = Field(default=None, ge=0, le=1)
-    loss: float | None = None
-    train_loss: float | None = None
-    epochs_trained: float | None = None
+    accuracy: Fraction = None
+    accuracy_best: Fraction = None
+    best_epoch: Count = None
+    accuracy_untrained: Fraction = None
+    native_accuracy: Fraction = None
+    native_density: Fraction = None
+    loss: Amount = None
+    train_loss: Amount = None
+    epochs_trained: Amount = None
 
-    search_forward: int | None = None
-    search_backward: int | None = None
-    search_epochs: float | None = None
-    search_seconds: float | None = None
-    train_seconds: float | None = None
-    evaluation_seconds: float | None = None
-    peak_memory_mb: float | None = None
+    search_forward: Count = None
+    search_backward: Count = None
+    search_epochs: Amount = None
+    search_seconds: Amount = None
+    train_seconds: Amount = None
+    evaluation_seconds: Amount = None
+    peak_memory_mb: Amount = None
 
     mask_file: str | None = None
     curve_file: str | None = None
-    mask_sha256: str | None = None
-    initial_sha256: str | None = None
-    trained_sha256: str | None = None
+    mask_sha256: Digest = None
+    initial_sha256: Digest = None
+    trained_sha256: Digest = None
     environment: Environment
 
     @model_validator(mode="after")
@@ -123,6 +126,8 @@ class Record(BaseModel):
             raise ValueError("layer_sizes does not add up to prunable")
         if any(k > size for k, size in zip(self.layer_kept, self.layer_sizes, strict=True)):
             raise ValueError("layer_kept: a layer keeps more than it has")
+        if self.kept is not None and self.density != self.kept / (self.prunable or 1):
+            raise ValueError("density: is not kept over prunable")
         return self
 
     @classmethod
@@ -135,7 +140,11 @@ class Record(BaseModel):
             record = cls.model_validate(plain)
         except ValueError as error:
             raise ValueError(_first_complaint(error)) from error
-        if record.key != Spec.model_validate(record.spec).key:
+        try:
+            spec = Spec.model_validate(record.spec)
+        except ValueError as error:
+            raise ValueError(f"spec.{_first_complaint(error)}") from error
+        if record.key != spec.key:
             raise ValueError(f"key: {record.key} is not the key of its spec")
         return record
 
@@ -148,10 +157,16 @@ class Record(BaseModel):
         return {key: value for key, value in self.plain().items() if key not in VOLATILE}
 
 
+def schema() -> str:
+    """The published JSON Schema of a record, as the text of docs/record.schema.json."""
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(draft | Record.model_json_schema(), indent=2) + "\n"
+
+
 def _first_complaint(error: ValueError) -> str:
     if not hasattr(error, "errors"):
         return " ".join(str(error).split())
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(str(part) for part in first["loc"])[:80]
     message = str(first["msg"]).removeprefix("Value error, ")
     return " ".join(f"{place + ': ' if place else ''}{message}".split())
