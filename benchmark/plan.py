@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import mean
 
+from paibench.benchmark.entries import Newer
 from paibench.benchmark.failures import is_final
 from paibench.benchmark.seal import Corrupt
 from paibench.benchmark.spec import Spec
@@ -33,14 +34,18 @@ class Plan:
     bytes: int | None
 
 
-def plan(sweep: Sweep, store: Store | None, *, retry: bool = False) -> Plan:
-    """Compare a sweep with a store (None: nothing is done yet); nothing is changed."""
+def plan(sweep: Sweep, store: Store | None, *, retry: bool = False, check: bool = False) -> Plan:
+    """Compare a sweep with a store (None: nothing is done yet); nothing is changed.
+
+    With `retry`, runs that failed for good are missing as well; with `check`, every record is
+    read, and runs whose record cannot be trusted are missing too, instead of done.
+    """
     there = store.listing() if store else None
     done, missing, failed = [], [], []
     for spec in sweep.specs:
         key = spec.key
-        if there and key in there.done:
-            done.append(spec)
+        if store and there and key in there.done:
+            (done if not check or _sound(store, key) else missing).append(spec)
         elif there and store and key in there.failed and not retry and is_final(store, key):
             failed.append(spec)
         else:
@@ -48,6 +53,16 @@ def plan(sweep: Sweep, store: Store | None, *, retry: bool = False) -> Plan:
     seconds, size = _estimate(store, missing) if store else (None, None)
     shared = _shared(missing)
     return Plan(sweep, tuple(done), tuple(missing), tuple(failed), shared, seconds, size)
+
+
+def _sound(store: Store, key: str) -> bool:
+    try:
+        store.read_record(key)
+    except Newer:
+        return True
+    except (FileNotFoundError, Corrupt):
+        return False
+    return True
 
 
 def _shared(specs: list[Spec]) -> int:
