@@ -44,8 +44,8 @@ def plan(sweep: Sweep, store: Store | None, *, retry: bool = False, check: bool 
     done, missing, failed = [], [], []
     for spec in sweep.specs:
         key = spec.key
-        if store and there and key in there.done:
-            (done if not check or _sound(store, key) else missing).append(spec)
+        if store and there and key in there.done and (not check or _sound(store, key)):
+            done.append(spec)
         elif there and store and key in there.failed and not retry and is_final(store, key):
             failed.append(spec)
         else:
