@@ -1,7 +1,6 @@
 """Magnitude at initialization: the largest weights stay; data are not needed.
 
-Paper: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS
-2015.
+Paper: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NIPS 2015.
 
 The default compares weights over all layers, as the studies of pruning at initialization do. Under
 Kaiming initialization wide layers have small weights and go first, down to layer collapse;

@@ -59,6 +59,8 @@ def kept_at(density: float, among: int) -> int:
     """
     if not 0 < density <= 1:
         raise UserError(f"density {density!r} is outside (0, 1]; give the fraction of weights kept")
+    if among == 0:
+        raise UserError("the network has no prunable weights")
     kept = round(density * among)
     if kept == 0:
         raise UserError(

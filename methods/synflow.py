@@ -1,13 +1,12 @@
 """SynFlow: weights stay that carry much of the flow through the network, without data.
 
-Paper: Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic
-flow", NeurIPS 2020.
+Paper: Tanaka et al., "Pruning neural networks without any data ... synaptic flow", NeurIPS 2020.
 
 The flow R is the sum of the outputs for an input of ones when every weight has its absolute value;
 a weight's score is its share |w| * dR/d|w|. A hundred rounds each remove a little, because one
 round empties whole layers. Batch norms are those of initialization (mean 0, variance 1). Biases
 and shifts, 0 in the authors' networks, count as 0: they would add flow that no input sends. The
-default is float64; the authors' release has float32, which large networks overflow.
+default is float64; the authors' release has float32, which very deep networks or large images overflow.
 """
 
 from collections.abc import Callable, Sequence

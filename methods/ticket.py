@@ -68,10 +68,10 @@ def select(found: "Mask | Scores", net: nn.Module, density: float, *, invert: bo
     kept = kept_at(density, total(weights))
     if isinstance(found, Scores):
         mask = _select_scores(found, weights, kept, invert)
-    elif invert:
-        raise ValueError("cannot invert: the method gives a mask and no scores")
     elif not isinstance(found, dict):
         raise ValueError(f"expected a Mask, Scores or a Ticket, got {type(found).__name__}")
+    elif invert:
+        raise ValueError("cannot invert: the method gives a mask and no scores")
     else:
         mask = {name: found[name] for name in weights if name in found} | found
     check_covers(mask, weights)
@@ -87,8 +87,11 @@ def select(found: "Mask | Scores", net: nn.Module, density: float, *, invert: bo
 
 def _select_scores(found: Scores, weights: Mapping[str, Tensor], kept: int, invert: bool) -> Mask:
     check_covers(found.values, weights)
-    sign = -1 if invert else 1
-    values = {name: sign * found.values[name].detach() for name in weights}
+    values = {name: found.values[name].detach() for name in weights}
+    if invert:
+        values = {name: -score.double() for name, score in values.items()}  # uint8 has no -1
     if found.kept is None:
         return keep_top(values, kept)
+    if odd := set(found.kept) ^ set(weights):
+        raise ValueError(f"counts per layer must name all prunable weights: {min(odd)!r} is odd")
     return keep_top_per_layer(values, found.kept)
