@@ -6,7 +6,7 @@ The flow R is the sum of the outputs for an input of ones when every weight has 
 a weight's score is its share |w| * dR/d|w|. A hundred rounds each remove a little, because one
 round empties whole layers. Batch norms are those of initialization (mean 0, variance 1). Biases
 and shifts, 0 in the authors' networks, count as 0: they would add flow that no input sends. The
-default is float64; the authors' release has float32, which very deep networks or large images overflow.
+default is float64; the authors' release has float32, which deep networks on large images overflow.
 """
 
 from collections.abc import Callable, Sequence
