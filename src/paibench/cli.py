@@ -1,11 +1,12 @@
 """The front door: `paibench COMMAND`. Nothing heavy is imported before a command needs it."""
 
-import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 import typer
 
+from paibench.benchmark.seal import Corrupt
 from paibench.commands import boards, catalog, doctor, runs, sweeps
 from paibench.methods.registry import UserError
 
@@ -36,20 +37,23 @@ WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    """Run a command; a user's mistake is one line on standard error and exit status 2.
+
+    1 means that runs failed, 3 that records could not be trusted, 130 that Ctrl-C was pressed.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal cannot show stops nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(standalone_mode=False)
     except WrongUsage as error:
         said = getattr(error, "format_message", error.__str__)()
-        _complain(f"{said} (see `paibench --help`)")
+        if said:  # without arguments, all there is to say was said by the help
+            _complain(f"{said} (see `paibench --help`)")
         raise SystemExit(2) from None
-    except UserError as error:
+    except Corrupt as error:
         _complain(str(error))
-        raise SystemExit(2) from None
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader has gone, as with `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(0) from None
+        raise SystemExit(3) from None
+    except (UserError, OSError) as error:
         _complain(str(error))
         raise SystemExit(2) from None
     except (KeyboardInterrupt, typer.Abort):
@@ -60,4 +64,6 @@ def main() -> None:
 def _complain(message: str) -> None:
     line = " ".join(message.split())
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    if len(printable) > 1000:  # what is wrong stands at the beginning, what to do at the end
+        printable = f"{printable[:500]} ... {printable[-400:]}"
     print(f"paibench: {printable}", file=sys.stderr)

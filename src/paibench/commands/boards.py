@@ -1,14 +1,17 @@
 """What the records say: tables and plots of a store, and records fit to be published."""
 
 import json
-import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paibench.commands.options import Json
 from paibench.methods.registry import UserError
+
+if TYPE_CHECKING:
+    from paibench.benchmark.entries import Found
+    from paibench.benchmark.store import Store
 
 Root = Annotated[Path, typer.Argument(help="A store.")]
 
@@ -52,19 +55,35 @@ def export(
     out: Annotated[Path, typer.Option(help="A new folder for the copy.")],
 ) -> None:
     """Copy records and curves, without masks, checkpoints and stages: small enough to publish."""
+    from paibench.benchmark.commit import publish
+    from paibench.benchmark.entries import Problem
+    from paibench.benchmark.seal import Corrupt
     from paibench.benchmark.store import Store
 
     source = Store.read(store)
     if out.resolve() == source.root.resolve():
         raise UserError(f"{out}: is the store itself; name another folder")
     target = Store.open(out)
-    listing = source.listing()
-    for key in sorted(listing.done):
-        record = source.read_record(key)
-        if record.get("curve_file"):
-            target.publish_file(key, "curve.json", source.read_file(key, record["curve_file"]))
-        target.publish_record(key, record, "export")
+    copied, broken = 0, []
+    for entry in source.records():
+        try:
+            if isinstance(entry, Problem):
+                raise Corrupt(entry.reason)
+            _copy(entry, source, target)
+            copied += 1
+        except (FileNotFoundError, Corrupt) as error:
+            broken.append(f"left out: {entry.path}: {error}")
     for path in sorted((source.root / "sweeps").glob("*.json")):
-        shutil.copyfile(path, target.root / "sweeps" / path.name)
-    left = len(listing.failed)
-    typer.echo(f"{out}: {len(listing.done)} records; {left} failed runs were left out")
+        publish(target.root / "sweeps" / path.name, path.read_bytes())
+    left = len(source.listing().failed)
+    typer.echo(f"{out}: {copied} records; {left} failed runs were left out")
+    for line in broken:
+        typer.echo(line, err=True)
+    raise SystemExit(3 if broken else 0)
+
+
+def _copy(entry: "Found", source: "Store", target: "Store") -> None:
+    key, record = entry.record["key"], entry.record
+    if record.get("curve_file"):
+        target.publish_file(key, "curve.json", source.read_file(key, record["curve_file"]))
+    target.publish_record(key, record, "export")

@@ -59,14 +59,23 @@ def prepare(
 
 
 def _show(kind: Kind, name: str | None, as_json: bool) -> None:
-    found = [describe(find(each, kind)) for each in ([name] if name else names(kind))]
+    if name:
+        one = describe(find(name, kind))
+        typer.echo(json.dumps(_plain(one))) if as_json else _in_full(one)
+        return
+    found = [_described(each, kind) for each in names(kind)]
     if as_json:
-        plain = [_plain(each) for each in found]
-        typer.echo(json.dumps(plain[0] if name else plain))
-    elif name:
-        _in_full(found[0])
+        typer.echo(json.dumps([_plain(each) for each in found]))
     else:
         _columns([(each.name, _line(each)) for each in found])
+
+
+def _described(name: str, kind: Kind) -> Described:
+    """What is known of a name; one plugin that is broken hides no other."""
+    try:
+        return describe(find(name, kind))
+    except UserError as error:
+        return Described(name, f"broken: {error}", "", "", {}, False)
 
 
 def _plain(described: Described) -> dict[str, Any]:

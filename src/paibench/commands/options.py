@@ -2,7 +2,9 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,21 @@ Data = Annotated[
     Path | None,
     typer.Option(envvar="PAIBENCH_DATA", help="The folder that data sets lie in."),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+
+
+def _device(device: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        raise UserError(f"--device {device!r:.80} is unknown; use cpu, cuda or cuda:N")
+    return device
+
+
+def _time_limit(seconds: float | None) -> float | None:
+    if seconds is not None and not math.isfinite(seconds):
+        raise UserError(f"--time-limit {seconds!r} is no number of seconds; leave it out for none")
+    return seconds
+
+
+Device = Annotated[str, typer.Option(callback=_device, help="cpu, cuda or cuda:N.")]
 Threads = Annotated[
     int,
     typer.Option(min=1, max=1024, help="Threads per run; another number gives other last bits."),
@@ -26,7 +42,11 @@ Jobs = Annotated[
 ]
 TimeLimit = Annotated[
     float | None,
-    typer.Option(min=0.1, help="Seconds after which a run is killed and noted as failed."),
+    typer.Option(
+        min=0.1,
+        callback=_time_limit,
+        help="Seconds after which a run is killed and noted as failed.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Store = Annotated[Path | None, typer.Option("--out", help="The store: a folder for the records.")]
@@ -37,13 +57,23 @@ def jobs_for(jobs: int | None, threads: int) -> int:
     return jobs or max(1, len(os.sched_getaffinity(0)) // threads)
 
 
-def store_at(out: Path | None, default: str) -> Path:
-    """Where the store is: as asked, or below `runs/` where one stands."""
+def store_at(out: Path | None, default: str, data: Path | None = None) -> Path:
+    """Where the store is: as asked, or below `runs/` where one stands; never inside the data.
+
+    Raises UserError for a name that no folder should have.
+    """
     path = out or Path("runs") / default
+    name = f"--out {str(path)!r:.80}"
     if not str(path).strip("."):
-        raise UserError(f"--out {str(path)!r}: name a folder of its own for the store")
-    if any(not c.isprintable() for c in str(path)):
-        raise UserError(f"--out {str(path)!r}: the name has characters that cannot be printed")
+        raise UserError(f"{name}: name a folder of its own for the store")
+    if not str(path).isprintable():
+        raise UserError(f"{name}: the name has characters that cannot be printed; take others")
+    if max(map(len, map(os.fsencode, path.parts))) > 255 or len(os.fsencode(path)) > 3000:
+        raise UserError(f"{name}: the name is too long; no part may have more than 255 bytes")
+    if any(part.startswith("-") for part in path.parts):
+        raise UserError(f"{name}: a part begins with '-', as options do; take another name")
+    if data is not None and path.resolve().is_relative_to(data.resolve()):
+        raise UserError(f"{name}: lies in the data folder {str(data)!r:.80}; take another place")
     return path
 
 
@@ -66,9 +96,10 @@ def one_density(
         }[name]
         if not (low and high):
             raise UserError(f"{name} {value!r} is out of range: it must be {words}")
+    # In the decimals that were typed: 1 - 0.9 in floating point is not 0.1, and another run.
     if sparsity is not None:
-        return 1 - sparsity
-    return 1 / compression if compression is not None else density
+        return float(1 - Fraction(str(sparsity)))
+    return float(1 / Fraction(str(compression))) if compression is not None else density
 
 
 def named(name: str, settings: Sequence[str], flag: str) -> dict[str, Value]:
@@ -81,6 +112,8 @@ def named(name: str, settings: Sequence[str], flag: str) -> dict[str, Value]:
         key, equals, value = setting.partition("=")
         if not equals or not key or key == "name":
             raise UserError(f"{flag} {setting!r:.80} is not of the form KEY=VALUE")
+        if key in found:
+            raise UserError(f"{flag} {key[:80]!r} is given twice; give it once")
         found[key] = _plain(value)
     return found
 

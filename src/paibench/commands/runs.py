@@ -1,14 +1,12 @@
 """Do one run, look at one record, and the main job on the embedded data."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from paibench.commands import options as o
-from paibench.commands.progress import do_sweep
 from paibench.methods.registry import UserError
 
 Settings = list[str]
@@ -30,6 +28,7 @@ def quickstart(
     from paibench.benchmark.quickstart import quickstart_sweep
     from paibench.benchmark.store import Store
     from paibench.commands.boards import write_board
+    from paibench.commands.progress import do_sweep
 
     chosen = [name.strip() for name in methods.split(",")] if methods else None
     sweep = quickstart_sweep(chosen)
@@ -64,6 +63,7 @@ def run(
     """Find, train and measure one ticket. Say it again and the record is found."""
     from paibench.benchmark.spec import Spec
 
+    place = o.store_at(out, "single", data)
     asked = o.one_density(density, sparsity, compression)
     if asked is None and method != "dense":
         raise UserError("say how many weights to keep: --density, --sparsity or --compression")
@@ -81,7 +81,7 @@ def run(
     from paibench.benchmark.run import Place
     from paibench.benchmark.store import Store
 
-    store = Store.open(o.store_at(out, "single"))
+    store = Store.open(place)
     try:
         result = attempt(spec, store, Place(device, threads, data))
     except Failed as failed:
@@ -95,26 +95,34 @@ def run(
 
 def show(
     key: Annotated[str, typer.Argument(help="A run's key, or enough of its beginning.")],
-    out: Annotated[Sequence[Path] | None, typer.Option("--out", help="The store.")] = None,
+    out: Annotated[list[Path] | None, typer.Option("--out", help="The store.")] = None,
     as_json: o.Json = False,
 ) -> None:
     """Show the record of one run, found by the beginning of its key."""
+    from paibench.benchmark.seal import Corrupt
     from paibench.benchmark.store import Store
 
     roots = list(out or [*Path("runs").glob("*/"), *Path("results").glob("*/"), Path("quickstart")])
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, tuple[Store, bool]] = {}
     for root in roots:
         if out or (root / "bench.json").exists():
             store = Store.read(root)
             listing = store.listing()
             for full in (k for k in listing.done | listing.failed if k.startswith(key.lower())):
-                failure = store.last_failure(full) or {}
-                found[full] = store.read_record(full) if full in listing.done else failure
+                found[full] = store, full in listing.done
     if len(found) != 1 or not key:
         what = f"{len(found)} runs begin" if found else "no run begins"
         where = ", ".join(map(str, roots)) or "runs/"
         raise UserError(f"{what} with {key!r:.80} in {where}; give more of the key or --out")
-    _print(next(iter(found.values())), as_json)
+    full, (store, done) = found.popitem()
+    path = store.record_path(full)
+    try:
+        record = store.read_record(full) if done else store.last_failure(full)
+    except Corrupt as error:
+        raise Corrupt(f"{path}: {error}; its sweep, said again, does the run again") from error
+    if record is None:
+        raise Corrupt(f"{path.with_suffix('.failed')}: cannot be read; say its sweep again")
+    _print(record, as_json)
 
 
 def _print(record: dict[str, Any], as_json: bool) -> None:

@@ -10,6 +10,8 @@ import typer
 from paibench.commands import options as o
 from paibench.methods.registry import UserError
 
+VALUES_SHOWN = 12  # of a field in a plan
+
 File = Annotated[Path, typer.Argument(help="A sweep in TOML, see docs/sweeps.md.")]
 
 
@@ -33,7 +35,7 @@ def sweep(
     from paibench.commands.progress import do_sweep
 
     asked = sweeps.read(file)
-    store = Store.open(o.store_at(out, asked.name))
+    store = Store.open(o.store_at(out, asked.name, data))
     settings = Settings(
         jobs=o.jobs_for(jobs, threads),
         threads=threads,
@@ -74,7 +76,9 @@ def plan(file: File, out: o.Store = None, as_json: o.Json = False) -> None:
     typer.echo(f"  {len(work.done)} done, {len(work.missing)} missing, {len(work.failed)} failed")
     for field in ("dataset", "model", "recipe", "method", "density", "seed", "control"):
         counts = Counter(_shown(getattr(spec, field)) for spec in asked.specs)
-        typer.echo(f"  {field:<8} {', '.join(f'{name} x{n}' for name, n in counts.items())}")
+        some = [f"{name} x{n}" for name, n in list(counts.items())[:VALUES_SHOWN]]
+        more = [f"and {len(counts) - len(some)} more"] if len(counts) > len(some) else []
+        typer.echo(f"  {field:<8} {', '.join(some + more)}")
     typer.echo(f"  {work.shared} of the missing runs share stages of their searches")
     if work.seconds is None:
         typer.echo("  time and disk: not known before the store has records to estimate from")
@@ -95,6 +99,8 @@ def status(
     from paibench.benchmark.store import Store
 
     if what.is_dir():
+        if out is not None:
+            raise UserError(f"--out {str(out)!r:.80} goes with a sweep file; {what} is a store")
         root, wanted = what, None
     else:
         asked = sweeps.read(what)
