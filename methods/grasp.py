@@ -1,6 +1,7 @@
 """GraSP: weights go whose removal would lower the norm of the gradient least, or raise it.
 
-Paper: Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient Flow", ICLR 2020
+Paper: Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient Flow",
+ICLR 2020.
 
 The authors remove the largest -w * Hg; the scores here are w * Hg, so that the highest stay. H and
 g belong to the mean loss over the same examples, ten of each class and not augmented. As in the

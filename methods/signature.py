@@ -88,7 +88,8 @@ def _source(module: str) -> Path | None:
 def _described(entry: EntryPoint, tree: ast.Module, node: ast.FunctionDef) -> Described:
     module_doc = ast.get_docstring(tree) or ""
     doc = ast.get_docstring(node) or module_doc
-    paper = next((line for line in module_doc.splitlines() if line.startswith("Paper:")), "")
+    paragraphs = module_doc.split("\n\n")
+    paper = next((text for text in paragraphs if text.startswith("Paper:")), "")
     summary = (module_doc if paper else doc).splitlines() or [""]
     aliases = {
         target.id: statement.value
@@ -104,7 +105,7 @@ def _described(entry: EntryPoint, tree: ast.Module, node: ast.FunctionDef) -> De
         except ValueError as error:
             raise UserError(f"{entry.name}: option {argument.arg}: {_one_line(error)}") from error
     memo = any(isinstance(n, ast.Attribute) and n.attr == "memo" for n in ast.walk(tree))
-    cited = paper.removeprefix("Paper:").strip()
+    cited = " ".join(paper.removeprefix("Paper:").split())
     return Described(entry.name, summary[0], cited, doc, options, memo)
 
 

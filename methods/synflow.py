@@ -1,6 +1,7 @@
 """SynFlow: weights stay that carry much of the flow through the network, without data.
 
-Paper: Tanaka et al., "Pruning neural networks without any data ... synaptic flow", NeurIPS 2020.
+Paper: Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic
+flow", NeurIPS 2020.
 
 The flow R is the sum of the outputs for an input of ones when every weight has its absolute value;
 a weight's score is its share |w| * dR/d|w|. A hundred rounds each remove a little, because one
@@ -23,7 +24,8 @@ from paibench.methods.registry import UserError
 from paibench.methods.task import Task
 from paibench.methods.ticket import Scores
 
-_NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_BY_CHANNEL = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
+_BY_FEATURE = (nn.LayerNorm, nn.RMSNorm)
 
 
 def synflow(
@@ -43,8 +45,7 @@ def synflow(
             falls by the same amount each round (`linear`).
         precision: the numbers that flow is computed in.
 
-    Raises ValueError when the flow overflows, and UserError when a norm takes its statistics
-    from its input, so that flow is not conserved.
+    Raises ValueError when the flow overflows.
     """
     if iterations < 1:
         raise UserError(f"iterations = {iterations!r} is out of range; give 1 or more")
@@ -77,7 +78,7 @@ def eliminate(flat: Tensor, slopes: Callable[[], Tensor], counts: Sequence[int])
     places = torch.arange(flat.numel(), device=flat.device)
     fallen = places[:0]  # which of `places` do not stand; cutting them out each time takes longer
     for done, count in enumerate(counts):
-        scores = slopes().index_select(0, places).mul_(flat.index_select(0, places))
+        scores = slopes().index_select(0, places).mul_(flat.index_select(0, places)).abs_()
         highest = float(scores.max())
         if not highest < float("inf"):
             raise ValueError(f"the flow overflows {flat.dtype}: a score is {highest}")
@@ -94,18 +95,25 @@ def eliminate(flat: Tensor, slopes: Callable[[], Tensor], counts: Sequence[int])
     return order
 
 
-def positive(net: nn.Module) -> nn.Module:
-    """A copy of `net` in which nothing is negative, biases are 0 and batch norms are fresh.
+def as_factor(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+    """The output of a norm with mean 0 and variance 1: its input times its factor.
 
-    Raises UserError for a norm that takes its statistics from its input.
+    A forward hook; the factor is of each channel of [n, c, ...], or of each feature of [..., f].
     """
+    (x,), weight = inputs, norm.weight
+    if not isinstance(weight, Tensor):
+        return x
+    return x * (weight.view(-1, *(1,) * (x.dim() - 2)) if isinstance(norm, _BY_CHANNEL) else weight)
+
+
+def positive(net: nn.Module) -> nn.Module:
+    """A copy of `net` in which nothing is negative, biases are 0 and norms are factors."""
     copy = deepcopy(net).eval()
-    for name, module in copy.named_modules():
+    for module in copy.modules():
         if isinstance(module, _BatchNorm) and module.track_running_stats:
             module.reset_running_stats()
-        elif isinstance(module, _NORMS):
-            kind = type(module).__name__
-            raise UserError(f"synflow needs norms with running statistics; {name} is a {kind}")
+        elif isinstance(module, (*_BY_CHANNEL, *_BY_FEATURE)):
+            module.register_forward_hook(as_factor)
     with torch.no_grad():
         for name, tensor in (*copy.named_parameters(), *copy.named_buffers()):
             if name.rpartition(".")[2].endswith("bias"):

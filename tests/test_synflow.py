@@ -266,14 +266,30 @@ def test_overflow() -> None:
 
 @pytest.mark.parametrize(
     "norm",
-    [nn.GroupNorm(1, 3), nn.BatchNorm2d(3, track_running_stats=False), nn.InstanceNorm2d(3)],
+    [
+        nn.GroupNorm(1, 3),
+        nn.BatchNorm2d(3, track_running_stats=False),
+        nn.InstanceNorm2d(3, affine=True),
+        nn.LayerNorm([3, 6, 6]),
+        nn.RMSNorm([3, 6, 6], elementwise_affine=False),
+    ],
     ids=lambda norm: type(norm).__name__,
 )
 def test_norms_of_the_input(norm: nn.Module) -> None:
-    """A norm that takes its statistics from the input is refused by name."""
-    net = nn.Sequential(nn.Conv2d(2, 3, 3), norm)
-    with pytest.raises(UserError, match=f"^synflow needs norms .* 1 is a {type(norm).__name__}$"):
-        synflow(net, task(), 0.1)
+    """A norm that takes its statistics from the input is its factor: at 1, as if it were not."""
+    convolution, head = nn.Conv2d(2, 3, 3), nn.Linear(108, 4)
+    net = nn.Sequential(convolution, norm, nn.ReLU(), nn.Flatten(), head).double()
+    plain = nn.Sequential(convolution, nn.Identity(), nn.ReLU(), nn.Flatten(), head).double()
+    found, expected = (synflow(each, task(), 0.1).values for each in (net, plain))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_attention() -> None:
+    """Where flow can fall with a weight the score is an absolute value, and none is negative."""
+    block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True, dtype=torch.float64)
+    net = nn.Sequential(nn.Flatten(2), nn.Linear(64, 8).double(), block, nn.Flatten())
+    values = synflow(net, task(), 0.1, iterations=3).values
+    assert all(bool((score >= 0).all()) for score in values.values())
 
 
 def test_iterations() -> None:
