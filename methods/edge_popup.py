@@ -141,9 +141,9 @@ class Cut:
         places = _between(flat, low, high)
         if not 0 < missing <= places.numel():
             return False
-        found = places[flat[places].argsort(descending=True, stable=True)[:missing]]
-        mask[found] = 1
-        self._note(float(flat[found[-1]]))
+        ranked, order = flat[places].sort(descending=True, stable=True)
+        mask.index_fill_(0, places[order[:missing]], 1)
+        self._note(float(ranked[missing - 1]))
         return True
 
     def _afresh(self, flat: Tensor, mask: Tensor) -> None:
@@ -153,7 +153,7 @@ class Cut:
         mask.copy_(kept)
 
     def _note(self, threshold: float) -> None:
-        """Remember the threshold; the next is sought within twice as far as this one moved."""
+        """Remember the threshold; the next is sought 16 times as far as this one moved."""
         moved = abs(threshold - self.threshold)
         self.reach = max(0.9 * self.reach, 0.0 if math.isnan(moved) else 16 * moved)
         self.threshold = threshold

@@ -40,7 +40,8 @@ class Supermask(nn.Module):
         self.weights: Weights = dict(prunable(self.net))
         for name, replaced in (weights or {}).items():
             self.weights[name].copy_(replaced)
-        self.scores = nn.Parameter(scores.to(next(iter(self.weights.values())).device))
+        device = next(iter(self.weights.values())).device
+        self.scores = nn.Parameter(scores.detach().clone().to(device))
         self.effective = effective
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -109,4 +109,4 @@ class Stochastic:
 def _rescaling(mask: Tensor, p: Tensor) -> Tensor:
     """The size of a layer over the ones in its mask, with the straight-through gradient for p."""
     ones = mask.sum() + (p.sum() - p.sum().detach())
-    return mask.numel() / ones.clamp(min=1)
+    return torch.full_like(ones, mask.numel()) / ones.clamp(min=1)
