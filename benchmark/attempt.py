@@ -1,16 +1,19 @@
 """One attempt at a run: claim it, do it, and make its record the last thing that appears."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 
 from paibench.benchmark import failures
 from paibench.benchmark.checkpoints import Checkpoints
-from paibench.benchmark.claims import Claim
 from paibench.benchmark.commit import StoreError
+from paibench.benchmark.events import one_line
 from paibench.benchmark.failures import Cause
+from paibench.benchmark.naming import attempt_name
+from paibench.benchmark.pulse import Pulse
 from paibench.benchmark.record import VOLATILE
 from paibench.benchmark.run import Means, Place, run
 from paibench.benchmark.spec import Spec
@@ -18,6 +21,8 @@ from paibench.benchmark.stages import Stages, scope_of
 from paibench.benchmark.store import Store
 from paibench.benchmark.train import CHECKPOINT_SECONDS, Keeper
 from paibench.methods.registry import UserError
+
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
 Result = Literal["done", "already", "busy"]
 
@@ -28,25 +33,6 @@ class Failed(Exception):
     def __init__(self, cause: Cause, reason: str) -> None:
         super().__init__(reason)
         self.cause: Cause = cause
-
-
-@dataclass
-class Pulse:
-    """Keeps the claims that this process holds alive while its work gets on."""
-
-    run: Claim | None = None
-    stage: Claim | None = None
-    also: Callable[[], object] = field(default=lambda: None)
-
-    def __call__(self) -> None:
-        for claim in (self.run, self.stage):
-            if claim:
-                claim.beat()
-        self.also()
-
-    def hold(self, claim: Claim | None) -> None:
-        """The stage that is being computed."""
-        self.stage = claim
 
 
 def attempt(
@@ -63,58 +49,71 @@ def attempt(
     A record that cannot be trusted is set aside first. Raises Failed, after noting the failure
     in the store, when the run gives no record.
     """
-    key = spec.key
-    if store.is_done(key) and not store.quarantine(key):
-        return "already"
-    name = name or store.new_attempt(key)
-    claim = store.claim(key, name)
-    if claim is None:
-        return "already" if store.is_done(key) else "busy"
-    alive = Pulse(run=claim, also=pulse)
-    checkpoints = Checkpoints(store.run_folder(key) / "checkpoints")
-    means = Means(
-        memo=Stages(store, scope_of(spec, place.device, place.threads), name, alive.hold).memo,
-        keeper=Keeper(checkpoints.save, checkpoints.load, checkpoint_seconds),
-        pulse=alive,
-    )
-    try:
-        outcome = run(spec, place, means)
-        files = {
-            f"{file.partition('.')[0]}_file": store.publish_file(key, file, data)
-            for file, data in outcome.files.items()
-        }
-        record = outcome.record.model_copy(update=files)
-        store.publish_record(key, record.plain(), name, volatile=VOLATILE)
-        checkpoints.clear()
-    except Exception as error:
-        raise _noted(error, spec, store, name) from error
-    finally:
-        claim.release()
+    key, name = spec.key, name or attempt_name()
+    alive = Pulse(pulse)
+    with _noting(spec, store, name):
+        if store.is_done(key) and not store.quarantine(key):
+            return "already"
+        claim = store.claim(key, name)
+        if claim is None:
+            return "already" if store.is_done(key) else "busy"
+        with alive.holding(claim), _noting(spec, store, name):
+            _do(spec, store, place, name, alive, checkpoint_seconds)
     return "done"
 
 
-def _noted(error: Exception, spec: Spec, store: Store, name: str) -> Failed:
-    failed = Failed(_cause(error), one_line(error))
+def _do(
+    spec: Spec, store: Store, place: Place, name: str, alive: Pulse, checkpoint_seconds: float
+) -> None:
+    key = spec.key
+    store.attempt_folder(key, name).mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(store.run_folder(key) / "checkpoints")
+    means = Means(
+        memo=Stages(store, scope_of(spec, place.device, place.threads), name, alive).memo,
+        keeper=Keeper(checkpoints.save, checkpoints.load, checkpoint_seconds),
+        pulse=alive,
+    )
+    outcome = run(spec, place, means)
+    files = {
+        f"{file.partition('.')[0]}_file": store.publish_file(key, file, data)
+        for file, data in outcome.files.items()
+    }
+    record = outcome.record.model_copy(update=files)
+    store.publish_record(key, record.plain(), name, volatile=VOLATILE)
+    checkpoints.clear()
+
+
+@contextmanager
+def _noting(spec: Spec, store: Store, name: str) -> Iterator[None]:
+    """Note what goes wrong in the store, and raise it as Failed."""
     try:
-        failures.note(store, spec, name, failed.cause, str(failed))
-    except OSError as trouble:
-        return Failed("storage", f"{one_line(trouble)} (while noting: {failed})")
-    return failed
+        yield
+    except Failed:
+        raise
+    except (Exception, SystemExit) as error:  # a method that wants to leave has failed
+        reason = _in_words(error)
+        failed = Failed(_cause(error, reason), reason)
+        try:
+            failures.note(store, spec, name, failed.cause, reason)
+        except OSError as trouble:
+            failed = Failed("storage", f"{_in_words(trouble)} (while noting: {reason})")
+        raise failed from error
 
 
-def _cause(error: Exception) -> Cause:
-    if isinstance(error, StoreError):
-        return "storage"
+def _cause(error: BaseException, reason: str) -> Cause:
     if isinstance(error, UserError):
         return "input"
+    if isinstance(error, StoreError) or getattr(error, "errno", None) in _STORAGE:
+        return "storage"
     out = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if out or "can't allocate memory" in str(error) or "DefaultCPUAllocator" in str(error):
-        return "memory"
-    return "error"
+    return "memory" if out or "can't allocate memory" in reason else "error"
 
 
-def one_line(error: BaseException) -> str:
-    """An exception as one printable line of at most 300 characters."""
-    text = " ".join(str(error).split()) or "no message"
+def _in_words(error: BaseException) -> str:
+    """An exception as one line; those that are written for the user go without their type."""
+    try:
+        text = str(error).strip() or "no message"
+    except Exception:
+        text = "its message cannot be read"
     kind = "" if isinstance(error, UserError | StoreError) else f"{type(error).__name__}: "
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in kind + text)[:300]
+    return one_line(kind + text)

@@ -22,25 +22,27 @@ class Checkpoints:
     def save(self, data: bytes) -> None:
         """Keep `data` in place of the older of the two files. Raises StoreError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._number = max([self._number, *(number for number, _ in self._there())]) + 1
+        self._number = (self._number or self._newest()[0]) + 1
         body = self._number.to_bytes(8, "big") + data
         name = "ab"[self._number % 2] + ".pt"
         replace(self.folder / name, hashlib.sha256(body).digest() + body)
 
     def load(self) -> bytes | None:
         """The newest data that is whole, or None."""
-        return max(self._there(), default=(0, None))[1]
+        self._number, data = self._newest()
+        return data
 
     def clear(self) -> None:
         """Remove both files and the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _there(self) -> list[tuple[int, bytes]]:
-        found = []
+    def _newest(self) -> tuple[int, bytes | None]:
+        """The number and the data of the newest file that is whole; 0 and None without one."""
+        found: list[tuple[int, bytes | None]] = [(0, None)]
         for name in ("a.pt", "b.pt"):
             with suppress(OSError, ValueError):
                 data = read(self.folder / name, _LARGE)
                 if hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]:
                     number = int.from_bytes(data[_DIGEST : _DIGEST + 8], "big")
                     found.append((number, data[_DIGEST + 8 :]))
-        return found
+        return max(found, key=lambda file: file[0])

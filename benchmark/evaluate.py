@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from paibench.methods.batches import Split, order
 from paibench.methods.loop import autocast, to_layout
 from paibench.methods.recipe import Precision
+from paibench.methods.seeds import derive
 
 EVALUATION_BATCH = 500
 NORM_EXAMPLES = 10_000  # where the running statistics no longer change in the third digit
@@ -44,8 +45,9 @@ def reestimate_norms(
 ) -> None:
     """Set the running statistics of batch norms to their means over training data, in place.
 
-    They are averaged over batches of up to `NORM_EXAMPLES` examples that are not augmented.
-    Networks without running statistics are left alone.
+    They are averaged over batches of up to `NORM_EXAMPLES` examples that are not augmented;
+    what dropout draws meanwhile comes from the seed. Networks without running statistics are
+    left alone.
     """
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
@@ -61,6 +63,7 @@ def reestimate_norms(
     # no_grad and not inference_mode: the statistics stay ordinary tensors that training updates
     devices = [device] if device.type == "cuda" else []
     with torch.no_grad(), autocast(precision, device), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, "norms"))
         for inputs, labels in split.batches(indices, EVALUATION_BATCH):
             if len(labels) > 1:
                 net(to_layout(inputs, precision))

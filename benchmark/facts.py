@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from paibench.methods.reach import effective
 from torch import nn
 
 from paibench.benchmark.data import DataSet
@@ -15,6 +14,7 @@ from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.train import Training
 from paibench.methods.mask import apply, collapsed, layer_counts, prunable, total
 from paibench.methods.mask_file import digest as mask_digest
+from paibench.methods.reach import effective
 from paibench.models.macs import multiply_adds
 
 
@@ -92,7 +92,7 @@ def of_training(training: Training, net: nn.Module, data: DataSet) -> dict[str, 
         "train_loss": last["train_loss"],
         "accuracy_best": best["accuracy"],
         "best_epoch": best["epoch"],
-        "epochs_trained": float(len(training.curve)),
+        "epochs_trained": training.epochs,
         "trained_sha256": digest(net.state_dict()),
         "train_seconds": training.seconds - training.evaluation_seconds,
         "evaluation_seconds": training.evaluation_seconds,

@@ -1,25 +1,24 @@
 """A bounded pool of worker processes, each with its share of the cores and one run at a time."""
 
-import json
-import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
 
 from paibench.benchmark import failures
+from paibench.benchmark.commit import StoreError
+from paibench.benchmark.events import BREAKER, Breaker, Broken, Event, one_line
 from paibench.benchmark.failures import Cause
+from paibench.benchmark.hired import Worker
+from paibench.benchmark.naming import attempt_name
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 
-Outcome = Literal["done", "already", "busy", "failed"]
-BREAKER = 3  # failures of one kind without a success after which the rest is not tried
+BUSY_SECONDS = 2.0  # between looks at a run that another process does
+LEAVE_SECONDS = 5.0  # in which workers are to release their claims when the pool is left
 
 
 @dataclass(frozen=True)
@@ -34,182 +33,157 @@ class Settings:
     checkpoint_seconds: float = 20.0
 
 
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to a run."""
-
-    spec: Spec
-    outcome: Outcome
-    seconds: float
-    cause: str = ""
-    reason: str = ""
-
-
-class Broken(RuntimeError):
-    """The first runs all failed for one reason, so the rest was not tried."""
-
-
-@dataclass
-class Worker:
-    """One child process and the run that it is at."""
-
-    process: subprocess.Popen[bytes]
-    spec: Spec | None = None
-    attempt: str = ""
-    since: float = 0.0
-    heard: bytes = b""
-
-    @property
-    def seconds(self) -> float:
-        """How long the present run has taken."""
-        return time.monotonic() - self.since
-
-
 @dataclass
 class Pool:
     """Does specs in order with `settings.jobs` workers, and says what becomes of each.
 
     A worker that dies, hangs past the time limit or runs out of memory costs its own run a
     `failed` note in the store and is replaced. Leaving the pool stops all workers; what was
-    finished is in the store.
+    finished is in the store. What workers print is in its `workers.log`.
     """
 
     store: Store
     settings: Settings
     _workers: list[Worker] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _waiting: deque[Spec] = field(default_factory=deque)
+    _busy: deque[tuple[float, Spec]] = field(default_factory=deque)
+    _stillborn: int = 0
 
-    def run(self, specs: Sequence[Spec]) -> Iterator[Event]:
-        """Do the specs, and yield an event as each ends.
+    def run(self, specs: Sequence[Spec]) -> Generator[Event]:
+        """Do the specs, and yield an event as each ends; to be closed when left early.
 
-        Raises Broken when `BREAKER` runs failed with one reason before any succeeded.
+        A run that another process is at is waited for. Raises Broken when runs fail for a
+        reason that will make the rest fail as well.
         """
-        waiting = list(reversed(specs))
-        reasons: dict[str, int] = {}
-        succeeded = False
+        breaker = Breaker.of(specs)
+        self._waiting.extend(specs)
         try:
-            while waiting or any(worker.spec for worker in self._workers):
-                self._give_out(waiting)
+            while self._waiting or self._busy or any(worker.spec for worker in self._workers):
+                self._look_again()
+                self._hire()
+                self._give_out()
                 for event in self._listen():
                     yield event
-                    succeeded = succeeded or event.outcome != "failed"
-                    if event.outcome == "failed" and not succeeded:
-                        reasons[event.reason] = reasons.get(event.reason, 0) + 1
-                        if reasons[event.reason] >= BREAKER and waiting:
-                            raise Broken(f"{BREAKER} runs in a row failed: {event.reason}")
+                    if self._waiting:
+                        breaker.watch(event)
         finally:
             self._stop()
 
-    def _give_out(self, waiting: list[Spec]) -> None:
-        """Hand the next specs to whoever is free, hiring up to the number of jobs."""
-        while waiting:
-            worker = next((w for w in self._workers if w.spec is None), None)
-            if worker is None:
-                if len(self._workers) >= self.settings.jobs:
-                    return
-                worker = self._hire()
-            spec = waiting.pop()
-            worker.spec, worker.since = spec, time.monotonic()
-            worker.attempt = self.store.new_attempt(spec.key)
-            order = {"spec": spec.canonical, "attempt": worker.attempt}
-            assert worker.process.stdin is not None
-            with suppress(BrokenPipeError):  # it died; `_hear` finds out and says so
-                worker.process.stdin.write(json.dumps(order).encode() + b"\n")
-                worker.process.stdin.flush()
+    def _look_again(self) -> None:
+        """Try runs that another process was at some time ago."""
+        while self._busy and self._busy[0][0] < time.monotonic():
+            self._waiting.append(self._busy.popleft()[1])
 
-    def _hire(self) -> Worker:
+    def _hire(self) -> None:
+        """Have a worker for each waiting run, up to the number of jobs.
+
+        Raises Broken when no worker comes to be ready.
+        """
         given = self.settings
-        command = [sys.executable, "-m", "paibench.benchmark.worker"]
-        command += ["--store", str(self.store.root), "--device", given.device]
-        command += ["--threads", str(given.threads)]
-        command += ["--checkpoint-seconds", str(given.checkpoint_seconds)]
-        command += ["--data", str(given.data)] if given.data else []
-        with open(self.store.root / "workers.log", "ab") as log:  # out of the progress bar's way
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_environment(given.threads),
-            )
-        worker = Worker(process)
-        assert process.stdout is not None
-        self._selector.register(process.stdout, selectors.EVENT_READ, worker)
-        self._workers.append(worker)
-        return worker
+        arguments = ["--store", str(self.store.root), "--device", given.device]
+        arguments += ["--threads", str(given.threads)]
+        arguments += ["--checkpoint-seconds", str(given.checkpoint_seconds)]
+        arguments += ["--data", str(given.data)] if given.data else []
+        free = sum(worker.spec is None for worker in self._workers)
+        for _ in range(min(given.jobs - len(self._workers), len(self._waiting) - free)):
+            if self._stillborn >= BREAKER and self._workers:
+                return  # those that did become ready go on alone
+            worker = Worker.hire(arguments, given.threads)
+            self._workers.append(worker)
+            for pipe in worker.pipes:
+                self._selector.register(pipe, selectors.EVENT_READ, worker)
+
+    def _give_out(self) -> None:
+        """Hand the next runs to whoever is free."""
+        for worker in self._workers:
+            if worker.ready and worker.spec is None and self._waiting:
+                worker.give(self._waiting.popleft(), attempt_name())
 
     def _listen(self, patience: float = 0.5) -> Iterator[Event]:
+        """What workers say within a moment, and what becomes of those that end or hang."""
         for ready, _ in self._selector.select(patience):
-            yield from self._hear(ready.data)
+            worker: Worker = ready.data
+            if worker not in self._workers:
+                continue  # dismissed a moment ago
+            if ready.fileobj is worker.pipes[1]:
+                if not worker.keep_prints(self.store.root / "workers.log"):
+                    self._selector.unregister(ready.fileobj)
+            elif (said := worker.events()) is None:
+                self._selector.unregister(ready.fileobj)
+                worker.end()
+            else:
+                for event in said:
+                    yield from self._understand(worker, event)
         limit = self.settings.time_limit
         for worker in list(self._workers):
-            if limit and worker.spec and worker.seconds > limit:
+            if worker.process.poll() is not None:
+                yield from self._bury(worker)
+            elif limit and worker.spec and worker.seconds > limit:
                 yield self._lose(worker, "time", f"over its time limit of {limit:g} s; killed")
-
-    def _hear(self, worker: Worker) -> Iterator[Event]:
-        """What a worker has said since, line by line; silence for good means that it is gone."""
-        assert worker.process.stdout is not None
-        said = os.read(worker.process.stdout.fileno(), 1 << 16)
-        if not said:
-            yield from self._bury(worker)
-            return
-        *lines, worker.heard = (worker.heard + said).split(b"\n")
-        for line in lines:
-            yield from self._understand(worker, json.loads(line))
 
     def _understand(self, worker: Worker, said: dict[str, str]) -> Iterator[Event]:
         spec, seconds = worker.spec, worker.seconds
+        if said["event"] == "ready":
+            worker.ready, self._stillborn = True, 0
         if spec is None or said["event"] not in ("finished", "failed"):
             return
         worker.spec = None
-        if said["event"] == "finished":
-            yield Event(spec, cast(Outcome, said["result"]), seconds)
-        else:
-            yield Event(spec, "failed", seconds, said["cause"], said["reason"])
+        if said["event"] == "failed":
             if said["cause"] == "memory":  # what it holds is given back with the process
                 self._dismiss(worker)
+            yield Event(spec, "failed", seconds, said["cause"], said["reason"])
+        elif said["result"] == "busy":
+            self._busy.append((time.monotonic() + BUSY_SECONDS, spec))
+        else:
+            yield Event(spec, "done" if said["result"] == "done" else "already", seconds)
 
     def _bury(self, worker: Worker) -> Iterator[Event]:
-        """A worker is gone without a word: its run failed, and it is replaced."""
-        code = worker.process.wait()
-        if worker.spec is None:
-            self._dismiss(worker)
+        """A worker has ended: the run that it was at failed, and it is replaced."""
+        for said in worker.events() or []:
+            yield from self._understand(worker, said)
+        if worker not in self._workers:
             return
+        worker.keep_prints(self.store.root / "workers.log")
+        code = worker.process.wait()
         how = f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        hint = "; the system kills for want of memory" if code == -signal.SIGKILL else ""
-        yield self._lose(worker, "killed", f"its worker ended with {how}{hint}")
+        if worker.spec:
+            hint = "; the system kills for want of memory" if code == -signal.SIGKILL else ""
+            cause: Cause = "error" if code >= 0 else "killed"  # who leaves would leave again
+            yield self._lose(worker, cause, f"its worker ended with {how}{hint}")
+            return
+        self._dismiss(worker)
+        self._stillborn += not worker.ready
+        if self._stillborn >= BREAKER and not self._workers:
+            last = worker.last_words.decode(errors="replace").strip().rpartition("\n")[2]
+            raise Broken(f"no worker came to be ready, the last ended with {how}: {one_line(last)}")
 
     def _lose(self, worker: Worker, cause: Cause, reason: str) -> Event:
-        spec, attempt, seconds = worker.spec, worker.attempt, worker.seconds
+        spec, seconds = worker.spec, worker.seconds
         assert spec is not None
         self._dismiss(worker)
-        failures.note(self.store, spec, attempt, cause, reason)
+        if self.store.is_done(spec.key):
+            return Event(spec, "done", seconds)
+        try:
+            failures.note(self.store, spec, worker.attempt, cause, reason)
+        except StoreError as trouble:
+            cause, reason = "storage", f"{trouble} (while noting: {reason})"
         return Event(spec, "failed", seconds, cause, reason)
 
     def _dismiss(self, worker: Worker) -> None:
-        assert worker.process.stdin is not None
-        assert worker.process.stdout is not None
-        self._selector.unregister(worker.process.stdout)
         self._workers.remove(worker)
-        worker.process.kill()
-        worker.process.wait()
-        worker.process.stdout.close()
-        with suppress(BrokenPipeError):
-            worker.process.stdin.close()
+        for pipe in worker.pipes:
+            if pipe in self._selector.get_map():
+                self._selector.unregister(pipe)
+        worker.dismiss()
 
     def _stop(self) -> None:
         """Ask all workers to leave (they release their claims), and see that they do."""
         for worker in self._workers:
             worker.process.terminate()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + LEAVE_SECONDS
         while time.monotonic() < deadline and any(w.process.poll() is None for w in self._workers):
             time.sleep(0.02)
         for worker in list(self._workers):
             self._dismiss(worker)
         self._selector.close()
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """The environment of a worker: its share of the cores, repeatable GPU arithmetic."""
-    share = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    return {**os.environ, **share, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}

@@ -1,17 +1,16 @@
 """One run: from a spec to a record. This file is the suite's one direction as code."""
 
 import json
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from paibench.benchmark import facts
+from paibench.benchmark import facts, memory
 from paibench.benchmark.controls import reinit_seed
 from paibench.benchmark.data import DataSet, load
 from paibench.benchmark.provenance import digest, environment, now
@@ -61,6 +60,7 @@ def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome: 
     """
     started = now()
     device = open_device(place)
+    memory.reset_peak(device)
     data = _data(spec.dataset, place.data, device, spec.seed)
     net = make_net(spec, data, spec.seed).to(device)
     known: dict[str, Any] = {
@@ -85,7 +85,7 @@ def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome: 
         known |= {"status": "done", **facts.of_training(training, net, data)}
     except Diverged as error:
         known |= {"status": "diverged", "reason": str(error)}
-    known["peak_memory_mb"] = _peak_memory(device)
+    known["peak_memory_mb"] = memory.peak(device)
     return Outcome(
         Record(**known, environment=environment(spec.method.name, device, started)), files
     )
@@ -112,26 +112,30 @@ def open_device(place: Place) -> torch.device:
         torch.backends.cudnn.deterministic = True
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-        torch.cuda.reset_peak_memory_stats(device)
     elif device.type != "cpu":
         raise UserError(f"device {place.device!r} is not supported; use cpu, cuda or cuda:N")
     return device
 
 
 def make_net(spec: Spec, data: DataSet, seed: int) -> nn.Module:
-    """The spec's network for the shape and the classes of the data, initialized by the seed."""
-    name = spec.model.name
-    if name.startswith("timm:"):
-        from paibench.models.timm_adapter import timm_factory  # takes seconds, and few runs need it
+    """The spec's network for the shape and the classes of the data, initialized by the seed.
 
-        factory = timm_factory(name.removeprefix("timm:"))
-    else:
-        factory = get(name, "models")
+    Raises UserError where it cannot be built.
+    """
     options = {key: value for key, value in spec.model.options.items() if value is not None}
     try:
-        return build(factory, data.shape, data.classes, options=options, init=spec.init, seed=seed)
+        make = _factory(spec.model.name)
+        return build(make, data.shape, data.classes, options=options, init=spec.init, seed=seed)
     except ValueError as error:
         raise UserError(f"model {spec.model}: {error}") from error
+
+
+def _factory(name: str) -> Callable[..., nn.Module]:
+    if not name.startswith("timm:"):
+        return cast(Callable[..., nn.Module], get(name, "models"))
+    from paibench.models.timm_adapter import timm_factory  # takes seconds, and few runs need it
+
+    return timm_factory(name.removeprefix("timm:"))
 
 
 @lru_cache(maxsize=1)
@@ -173,10 +177,3 @@ def _train(spec: Spec, net: nn.Module, found: Search, data: DataSet, means: Mean
         keeper=means.keeper,
         pulse=means.pulse,
     )
-
-
-def _peak_memory(device: torch.device) -> float:
-    """The most memory in MiB that the device (the process, on the CPU) has held."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

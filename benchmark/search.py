@@ -2,7 +2,8 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +13,7 @@ from paibench.benchmark.controls import shuffle
 from paibench.benchmark.spec import Spec
 from paibench.methods.mask import Mask, Weights
 from paibench.methods.registry import get
+from paibench.methods.seeds import derive
 from paibench.methods.task import Cost, Task
 from paibench.methods.ticket import Ticket, as_ticket, select
 
@@ -32,10 +34,14 @@ def search(spec: Spec, net: nn.Module, task: Task) -> Search:
     Raises ValueError when what it returns breaks the contract, and whatever it raises itself.
     """
     finder: Callable[..., object] = get(spec.method.name)
+    own = copy.deepcopy(net)
     clock = time.perf_counter()
-    found = finder(copy.deepcopy(net), task, spec.density, **spec.method.options)
+    with _as_before(derive(spec.seed, "search", spec.method.name), task.device):
+        found = finder(own, task, spec.density, **spec.method.options)
     seconds = time.perf_counter() - clock
     ticket = as_ticket(found)  # type: ignore[arg-type]  # a stranger's word, checked by select
+    if not 0 <= ticket.start <= task.steps:
+        raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {task.steps}")
     mask = select(ticket.mask, net, spec.density, invert=spec.control == "invert")
     mask = {name: kept.to(task.device) for name, kept in mask.items()}
     if spec.control == "shuffle":
@@ -43,6 +49,26 @@ def search(spec: Spec, net: nn.Module, task: Task) -> Search:
     if spec.control == "reinit":
         ticket = replace(ticket, weights=None, start=0, finetune=False)
     return Search(mask, ticket, task.cost, seconds)
+
+
+@contextmanager
+def _as_before(seed: int, device: torch.device) -> Iterator[None]:
+    """Global state is afterwards what it was, and randomness that ought not be used is seeded."""
+    threads, number, grad = (
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+    )
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+            if device.type == "cuda":  # the clock is to see work that is still queued
+                torch.cuda.synchronize(device)
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(number)
+        torch.set_grad_enabled(grad)
 
 
 def load_weights(net: nn.Module, weights: Weights | None) -> None:

@@ -4,31 +4,36 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from paibench.benchmark import claims
+from paibench.benchmark.provenance import digest
+from paibench.benchmark.pulse import Pulse
 from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 
 State = dict[str, Tensor]
-POLL = 0.2  # seconds between looks at a stage that somebody else computes
+LONGEST_PAUSE = 5.0  # seconds between looks at a stage that somebody else computes
+_SEAL = "stage.sha256"  # beside the tensors: their digest
 
 
 def scope_of(spec: Spec, device: str, threads: int) -> str:
     """The name of all that a stage depends on besides the method: 40 hexadecimal digits.
 
-    Device kind and threads belong to it, since they change the last bits of a training.
+    Device kind, threads and the version of torch belong to it, since they change the last bits
+    of a training.
     """
     plain = spec.canonical
     parts = {key: plain.get(key) for key in ("dataset", "model", "init", "recipe", "seed")}
-    where = {"device": device.split(":")[0], "threads": threads, "protocol": PROTOCOL}
-    return hashlib.sha256(json.dumps(parts | where, sort_keys=True).encode()).hexdigest()[:40]
+    where = {"device": device.split(":")[0], "threads": threads, "torch": torch.__version__}
+    text = json.dumps(parts | where | {"protocol": PROTOCOL}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 @dataclass(frozen=True)
@@ -38,43 +43,43 @@ class Stages:
     store: Store
     scope: str
     attempt: str
-    holding: Callable[[claims.Claim | None], None]
-    """Told which claim to keep alive while a stage is computed, and None after it."""
+    pulse: Pulse
 
     def memo(self, name: str, compute: Callable[[], State]) -> State:
-        """What the stage holds, computed by one run and found by the others.
+        """What the stage holds, on the CPU, computed by one run and found by the others.
 
-        While another live run computes it, this one waits.
+        While another live run computes it, this one waits. A stage whose bytes are broken is
+        moved to quarantine and computed again.
         """
         folder = self.store.stage(self.scope, name).with_suffix("")
+        pause = 0.05
         while (state := self._read(name)) is None:
             folder.mkdir(parents=True, exist_ok=True)
             claim = claims.claim(folder, self.attempt)
             if claim is None:
-                time.sleep(POLL)
+                self.pulse()
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
                 continue
-            try:
-                if (state := self._read(name)) is None:  # its last owner was quicker
-                    self.holding(claim)
-                    state = compute()
-                    self.store.publish_stage(self.scope, name, save(_plain(state)))
-            finally:
-                self.holding(None)
-                claim.release()
-                with suppress(OSError):
-                    folder.rmdir()
+            with self.pulse.holding(claim):
+                state = self._read(name)  # its last owner may have been quicker
+                return state if state is not None else self._compute(name, compute)
+        return state
+
+    def _compute(self, name: str, compute: Callable[[], State]) -> State:
+        self.store.discard_stage(self.scope, name)  # only ever what could not be read
+        state = {key: tensor.detach().cpu().contiguous() for key, tensor in compute().items()}
+        mark = torch.frombuffer(bytearray.fromhex(digest(state)), dtype=torch.uint8)
+        self.store.publish_stage(self.scope, name, save({**state, _SEAL: mark}))
         return state
 
     def _read(self, name: str) -> State | None:
-        data = self.store.read_stage(self.scope, name)
-        if data is None:
-            return None
+        """The stage, or None where there is none that can be trusted."""
         try:
-            return load(data)
+            data = self.store.read_stage(self.scope, name)
+            state = load(data) if data is not None else {}
         except (SafetensorError, ValueError):
-            self.store.discard_stage(self.scope, name)
             return None
-
-
-def _plain(state: State) -> State:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        mark = state.pop(_SEAL, None)
+        sound = mark is not None and bytes(mark.tolist()).hex() == digest(state)
+        return state if sound else None

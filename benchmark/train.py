@@ -1,6 +1,7 @@
 """Training a ticket to the end of its recipe, evaluated after every epoch, resumable exactly."""
 
 import io
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ import torch
 from torch import nn
 
 from paibench.benchmark.evaluate import evaluate
+from paibench.benchmark.provenance import digest
 from paibench.methods.batches import Split
-from paibench.methods.loop import Checkpoint, Hooks, Trainer, steps_per_epoch
+from paibench.methods.loop import Checkpoint, Diverged, Hooks, Trainer, steps_per_epoch
 from paibench.methods.mask import Mask
 from paibench.methods.recipe import Recipe
 
@@ -31,8 +33,8 @@ class Point(TypedDict):
 class Training:
     """What a training gave: its curve, the last point of which is the headline."""
 
+    epochs: float
     curve: list[Point] = field(default_factory=list)
-    steps: int = 0
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
 
@@ -67,18 +69,23 @@ def train(
     """Train `net` in place under `mask` from step `start` of the recipe's schedule to its end.
 
     `judge` is the split that every epoch is evaluated on. With a keeper, training goes on from
-    the last checkpoint with the same bits. Raises Diverged on a loss that is not finite.
+    the last checkpoint with the same bits. Raises Diverged when a loss is not finite, in
+    training or as evaluated.
     """
     trainer = Trainer(net, data, recipe, seed, mask=mask, finetune=finetune)
     per_epoch = steps_per_epoch(len(data), recipe.batch)
-    result = Training(steps=recipe.epochs * per_epoch - start)
-    begun = _resume(trainer, result, keeper) or start
+    stop = recipe.epochs * per_epoch
+    result = Training(epochs=(stop - start) / per_epoch)
+    begin = _begin(trainer)
+    begun = _resume(trainer, result, keeper, begin) or start
     clock = time.perf_counter()
     saved = clock
 
     def judge_epoch(epoch: int) -> None:
         before = time.perf_counter()
         score = evaluate(net, judge, recipe.precision)
+        if not math.isfinite(score.loss):
+            raise Diverged((epoch + 1) * per_epoch)
         result.curve.append(
             {
                 "epoch": epoch + 1,
@@ -92,14 +99,14 @@ def train(
     def save(checkpoint: Callable[[], Checkpoint]) -> None:
         nonlocal saved
         if keeper and time.perf_counter() - saved >= keeper.seconds:
-            keeper.save(_pack(checkpoint(), result))
+            keeper.save(_pack(checkpoint(), result, begin))
             saved = time.perf_counter()
 
     def count(_: int) -> None:
         pulse()
 
     hooks = Hooks(after_epoch=judge_epoch, count=count, save=save)
-    trainer.run(begun, start + result.steps, hooks)
+    trainer.run(begun, stop, hooks)
     if not result.curve:  # the ticket enters the schedule at its end
         trainer.losses.append(evaluate(net, data, recipe.precision).loss)
         judge_epoch(recipe.epochs - 1)
@@ -107,14 +114,23 @@ def train(
     return result
 
 
-def _pack(checkpoint: Checkpoint, result: Training) -> bytes:
+def _begin(trainer: Trainer) -> str:
+    """All that decides the bits of a training besides its arguments, as one line."""
+    where = f"{trainer.device.type} {torch.get_num_threads()} {torch.__version__}"
+    return f"{digest(trainer.module.state_dict())} {where}"
+
+
+def _pack(checkpoint: Checkpoint, result: Training, begin: str) -> bytes:
     buffer = io.BytesIO()
-    torch.save({"checkpoint": checkpoint, "curve": result.curve}, buffer)
+    torch.save({"begin": begin, "checkpoint": checkpoint, "curve": result.curve}, buffer)
     return buffer.getvalue()
 
 
-def _resume(trainer: Trainer, result: Training, keeper: Keeper | None) -> int | None:
-    """Go back to the last checkpoint there is; the step that it was saved after."""
+def _resume(trainer: Trainer, result: Training, keeper: Keeper | None, begin: str) -> int | None:
+    """Go back to the last checkpoint there is; the step that it was saved after.
+
+    None without one, or where it began with other weights, another mask or somewhere else.
+    """
     data = keeper.load() if keeper else None
     if data is None:
         return None
@@ -122,5 +138,7 @@ def _resume(trainer: Trainer, result: Training, keeper: Keeper | None) -> int | 
     plain: dict[str, Any] = torch.load(
         io.BytesIO(data), map_location=trainer.device, weights_only=True
     )
+    if plain.get("begin") != begin:
+        return None
     result.curve[:] = plain["curve"]
     return trainer.restore(cast(Checkpoint, plain["checkpoint"]))

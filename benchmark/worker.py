@@ -1,7 +1,7 @@
 """A worker process: takes specs from its standard input, one JSON line each, and does them.
 
-It answers with one JSON line per event. Whatever else is printed goes to standard error, so that
-a chatty method cannot be taken for an event.
+It answers with one JSON line per event. A method finds its standard input empty, and what it
+prints goes to standard error, so that it can neither take an order nor be taken for an event.
 """
 
 import argparse
@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 EVENT_SECONDS = 0.5
 
@@ -25,7 +26,7 @@ def main() -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, _leave)
-    with _private_stdout() as say:
+    with _private_pipes() as (orders, say):
         from paibench.benchmark.attempt import Failed, attempt
         from paibench.benchmark.run import Place
         from paibench.benchmark.spec import Spec
@@ -34,7 +35,7 @@ def main() -> None:
         store = Store.open(given.store, create=False)
         place = Place(given.device, given.threads, given.data)
         say(event="ready")
-        for line in sys.stdin:
+        for line in orders:
             order = json.loads(line)
             spec = Spec.model_validate(order["spec"])
             try:
@@ -48,6 +49,7 @@ def main() -> None:
                 )
                 say(event="finished", result=result)
             except Failed as failed:
+                traceback.print_exception(failed.__cause__)
                 say(event="failed", cause=failed.cause, reason=str(failed))
 
 
@@ -74,9 +76,13 @@ def _ticker(say: Callable[..., None]) -> Callable[[], None]:
     return tick
 
 
+class _Left(BaseException):
+    """Not SystemExit: that is what a method raises which calls `sys.exit`."""
+
+
 def _leave(*_: Any) -> None:
     """Stop at once, through every `finally`, so that claims are released."""
-    raise SystemExit(128 + signal.SIGTERM)
+    raise _Left
 
 
 def _die_with_parent() -> None:
@@ -87,17 +93,23 @@ def _die_with_parent() -> None:
 
 
 @contextmanager
-def _private_stdout() -> Iterator[Callable[..., None]]:
-    """A way to say events on what was standard output; prints now go to standard error."""
-    events = os.fdopen(os.dup(1), "w", buffering=1)
+def _private_pipes() -> Iterator[tuple[IO[str], Callable[..., None]]]:
+    """Orders from what was standard input, and a way to say events on what was standard output."""
+    orders, events = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
 
     def say(**event: Any) -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
-    yield say
+    yield orders, say
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except _Left:
+        sys.exit(128 + signal.SIGTERM)

@@ -2,21 +2,18 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import typer
 
 from paibench.benchmark.commit import publish
+from paibench.benchmark.events import Broken, Event
 from paibench.benchmark.plan import Plan, plan
-from paibench.benchmark.pool import Broken, Event, Pool, Settings
+from paibench.benchmark.pool import Pool, Settings
 from paibench.benchmark.seal import seal
-from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 from paibench.benchmark.sweep import Sweep
-
-BUSY_SECONDS = 5.0  # between looks at runs that another process does
 
 Say = Callable[[Event], None]
 
@@ -29,11 +26,14 @@ def do_sweep(
     0: every run has a record. 1: some failed. 130: stopped by Ctrl-C; what was finished stays.
     """
     publish(store.root / "sweeps" / f"{sweep.id}.json", seal(sweep.plain()))
-    work = plan(sweep, store, retry=retry)
+    work = plan(sweep, store, retry=retry, check=True)
     failed = len(work.failed)
     with _reporter(work, settings, as_json) as say:
         try:
-            failed += sum(_failures(work.missing, store, settings, say))
+            with closing(Pool(store, settings).run(work.missing)) as events:
+                for event in events:
+                    failed += event.outcome == "failed"
+                    say(event)
         except Broken as broken:
             print(f"paibench: stopped: {broken}", file=sys.stderr)
             return 1
@@ -52,23 +52,6 @@ def do_sweep(
             file=sys.stderr,
         )
     return 1 if failed else 0
-
-
-def _failures(
-    missing: tuple[Spec, ...], store: Store, settings: Settings, say: Say
-) -> Iterator[bool]:
-    """Whether each run failed; those that somebody else is at are waited for."""
-    waiting = list(missing)
-    while waiting:
-        busy = []
-        for event in Pool(store, settings).run(waiting):
-            if event.outcome == "busy":
-                busy.append(event.spec)
-            else:
-                say(event)
-                yield event.outcome == "failed"
-        if waiting := busy:
-            time.sleep(BUSY_SECONDS)
 
 
 @contextmanager

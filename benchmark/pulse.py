@@ -1,0 +1,30 @@
+"""The sign of life of a process: the claims that it holds stay its own while its work gets on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from paibench.benchmark.claims import Claim
+
+
+@dataclass
+class Pulse:
+    """To be called whenever the work gets on: beats every claim that is held, then calls `also`."""
+
+    also: Callable[[], object] = lambda: None
+    _held: list[Claim] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        for claim in self._held:
+            claim.beat()
+        self.also()
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Iterator[None]:
+        """Keep a claim alive for a while, and release it after that, whatever happens."""
+        self._held.append(claim)
+        try:
+            yield
+        finally:
+            self._held.remove(claim)
+            claim.release()
