@@ -60,12 +60,14 @@ def prepare(
 
 def _show(kind: Kind, name: str | None, as_json: bool) -> None:
     if name:
-        one = describe(find(name, kind))
-        typer.echo(json.dumps(_plain(one))) if as_json else _in_full(one)
-        return
-    found = [_described(each, kind) for each in names(kind)]
+        found = [describe(find(name, kind))]
+    else:
+        found = [_described(each, kind) for each in names(kind)]
     if as_json:
-        typer.echo(json.dumps([_plain(each) for each in found]))
+        plain = [_plain(each) for each in found]
+        typer.echo(json.dumps(plain[0] if name else plain))
+    elif name:
+        _in_full(found[0])
     else:
         _columns([(each.name, _line(each)) for each in found])
 
