@@ -96,18 +96,23 @@ def eliminate(flat: Tensor, slopes: Callable[[], Tensor], counts: Sequence[int])
 
 
 def as_factor(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
-    """The output of a norm with mean 0 and variance 1: its input times its factor.
+    """A norm as a linear map: its input times its factor, over the size that the input has now.
 
     A forward hook; the factor is of each channel of [n, c, ...], or of each feature of [..., f].
+    The size is the root mean square of the whole input, held constant: without it the flow through
+    a residual network would grow with each block until it overflows.
     """
     (x,), weight = inputs, norm.weight
+    size = x.detach().square().mean().sqrt()
+    flow = x / torch.where(size > 0, size, 1)
     if not isinstance(weight, Tensor):
-        return x
-    return x * (weight.view(-1, *(1,) * (x.dim() - 2)) if isinstance(norm, _BY_CHANNEL) else weight)
+        return flow
+    by_channel = isinstance(norm, _BY_CHANNEL)
+    return flow * (weight.view(-1, *(1,) * (x.dim() - 2)) if by_channel else weight)
 
 
 def positive(net: nn.Module) -> nn.Module:
-    """A copy of `net` in which nothing is negative, biases are 0 and norms are factors."""
+    """A copy of `net` in which nothing is negative, biases are 0 and norms are linear."""
     copy = deepcopy(net).eval()
     for module in copy.modules():
         if isinstance(module, _BatchNorm) and module.track_running_stats:
