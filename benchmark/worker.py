@@ -17,6 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+
 EVENT_SECONDS = 0.5
 
 
@@ -27,12 +30,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, _leave)
     with _private_pipes() as (orders, say):
-        from paibench.benchmark.attempt import Failed, attempt
-        from paibench.benchmark.run import Place
-        from paibench.benchmark.spec import Spec
-        from paibench.benchmark.store import Store
-
         store = Store.open(given.store, create=False)
+        from paibench.benchmark.attempt import Failed, attempt  # takes seconds
+        from paibench.benchmark.run import Place
+
         place = Place(given.device, given.threads, given.data)
         say(event="ready")
         for line in orders:

@@ -1,0 +1,286 @@
+"""Attempts at a run: one record or one noted failure, and the claim released either way."""
+
+import gc
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from paibench.benchmark import stages
+from paibench.benchmark.attempt import Failed, attempt
+from paibench.benchmark.failures import MOST_ATTEMPTS, is_final
+from paibench.benchmark.record import Record
+from paibench.benchmark.run import run
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+from paibench.methods import registry
+from paibench.methods.mask_file import digest, from_bytes
+
+
+@pytest.fixture(autouse=True)
+def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A stranger's methods are installed."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "hostile"))
+    registry._entries.cache_clear()
+    yield
+    registry._entries.cache_clear()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+def spec_of(method: Any = "random", **fields: Any) -> Spec:
+    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
+    return Spec.of(**(given | fields), method=method)
+
+
+def record_of(store: Store, spec: Spec) -> Record:
+    return Record.read(store.read_record(spec.key))
+
+
+def is_free(store: Store, spec: Spec) -> bool:
+    return not (store.run_folder(spec.key) / "claim").exists()
+
+
+def test_record_and_files(store: Store) -> None:
+    """A run leaves its record, its mask and its curve; claim and checkpoints are gone."""
+    spec = spec_of()
+    assert attempt(spec, store, checkpoint_seconds=0) == "done"
+    record = record_of(store, spec)
+    assert record.status == "done"
+    assert record.mask_file is not None
+    assert record.curve_file is not None
+    mask = from_bytes(store.read_file(spec.key, record.mask_file))
+    assert digest(mask) == record.mask_sha256
+    assert b'"epoch": 2' in store.read_file(spec.key, record.curve_file)
+    names = {path.name for path in store.run_folder(spec.key).iterdir()}
+    assert names == {record.mask_file, record.curve_file, "attempts"}
+    without_files = {"mask_file": None, "curve_file": None}
+    assert record.stable() | without_files == run(spec).record.stable()
+
+
+def test_done_once(store: Store) -> None:
+    """A run that has its record is found; no further attempt is made."""
+    spec = spec_of()
+    attempt(spec, store)
+    before = store.record_path(spec.key).stat().st_mtime_ns
+    assert attempt(spec, store) == "already"
+    assert store.record_path(spec.key).stat().st_mtime_ns == before
+    assert len(store.attempts(spec.key)) == 1
+
+
+def test_busy(store: Store) -> None:
+    """While somebody else is at it a run is left alone, without a trace of the attempt."""
+    spec = spec_of()
+    claim = store.claim(spec.key, "somebody")
+    assert claim is not None
+    assert attempt(spec, store) == "busy"
+    assert store.attempts(spec.key) == []
+    claim.release()
+    assert attempt(spec, store) == "done"
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"schema": 1}', b"\xff"], ids=["empty", "bare", "odd"])
+def test_broken_records_are_done_again(store: Store, damage: bytes) -> None:
+    """A record that cannot be trusted is set aside, and the run gives the same one again."""
+    spec = spec_of()
+    attempt(spec, store)
+    first = record_of(store, spec)
+    path = store.record_path(spec.key)
+    path.chmod(0o644)
+    path.write_bytes(damage)
+    assert attempt(spec, store) == "done"
+    assert record_of(store, spec).stable() == first.stable()
+    (aside,) = (store.root / "quarantine").iterdir()
+    assert aside.read_bytes() == damage
+
+
+def test_divergence_is_a_record(store: Store) -> None:
+    """A run that diverges is done: it would diverge again."""
+    spec = spec_of(recipe={"name": "smoke", "lr": 1e30})
+    assert attempt(spec, store) == "done"
+    assert record_of(store, spec).status == "diverged"
+    assert attempt(spec, store) == "already"
+
+
+@pytest.mark.parametrize(
+    ("method", "cause", "reason"),
+    [
+        ("raises", "error", "RuntimeError: first second \\x1b[31m"),
+        ("raises_mute", "error", "Mute: its message cannot be read"),
+        ("leaves", "error", "SystemExit: 0"),
+        ("out_of_memory", "memory", "MemoryError: no message"),
+        ("gives_nothing", "error", "ValueError: expected a Mask, Scores or a Ticket, got NoneType"),
+        (
+            {"name": "imp", "rewind_epoch": 9.0},
+            "input",
+            "imp: rewind_epoch = 9.0 is out of range; give 0 or more, and less than the "
+            "recipe's 2 epochs",
+        ),
+    ],
+    ids=str,
+)
+def test_failures(store: Store, method: Any, cause: str, reason: str) -> None:
+    """A run that gives no record fails with a cause and one line, noted in the store."""
+    spec = spec_of(method)
+    with pytest.raises(Failed) as caught:
+        attempt(spec, store)
+    assert (caught.value.cause, str(caught.value)) == (cause, reason)
+    note = store.last_failure(spec.key)
+    assert note is not None
+    assert (note["status"], note["cause"], note["reason"]) == ("failed", cause, reason)
+    assert note["spec"] == spec.canonical
+    assert store.listing().failed == {spec.key}
+    assert is_free(store, spec)
+    assert is_final(store, spec.key) is (cause != "input")
+
+
+def test_asking_for_too_much_memory(store: Store) -> None:
+    """An allocation that the system refuses is a want of memory."""
+    with pytest.raises(Failed, match="memory") as caught:
+        attempt(spec_of("asks_too_much"), store)
+    assert caught.value.cause == "memory"
+
+
+def test_missing_data(store: Store) -> None:
+    """Without its data set a run fails for want of input, and may be tried again for ever."""
+    spec = spec_of(dataset="mnist")
+    for _ in range(MOST_ATTEMPTS + 1):
+        with pytest.raises(Failed) as caught:
+            attempt(spec, store)
+        assert caught.value.cause == "input"
+    assert not is_final(store, spec.key)
+
+
+def test_interrupted(store: Store) -> None:
+    """Ctrl-C is no failure: nothing is noted, the claim is free, and the run can go on."""
+    spec, steps = spec_of(), 0
+
+    def pulse() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(spec, store, pulse=pulse, checkpoint_seconds=0)
+    assert store.last_failure(spec.key) is None
+    assert is_free(store, spec)
+    steps = 100
+    assert attempt(spec, store, pulse=pulse) == "done"
+    assert steps == 123  # the second of two epochs
+    without_files = {"mask_file": None, "curve_file": None}
+    assert record_of(store, spec).stable() | without_files == run(spec).record.stable()
+
+
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """The system refuses files that grow beyond this, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("size", "checkpoint_seconds"), [(4_000, 3600.0), (4_000, 0.0)], ids=["mask", "checkpoint"]
+)
+def test_full_store(store: Store, size: int, checkpoint_seconds: float) -> None:
+    """A store that takes no more costs the run, not those before it, and says where in one line."""
+    first, second = spec_of(), spec_of(density=0.2)
+    attempt(first, store)
+    with no_file_above(size), pytest.raises(Failed) as caught:
+        attempt(second, store, checkpoint_seconds=checkpoint_seconds)
+    assert caught.value.cause == "storage"
+    assert str(caught.value).startswith(f"cannot write in '{store.root}/runs/")
+    assert "bytes free" in str(caught.value)
+    note = store.last_failure(second.key)
+    assert note is not None
+    assert note["cause"] == "storage"
+    assert record_of(store, first).status == "done"
+    assert is_free(store, second)
+    assert not is_final(store, second.key)
+    assert attempt(second, store) == "done"
+    assert store.last_failure(second.key) is None
+    assert not any(path.name.startswith(".tmp-") for path in store.root.rglob("*"))
+
+
+def test_store_that_takes_nothing(store: Store) -> None:
+    """Where not even the failure can be noted, it is said all the same."""
+    spec = spec_of()
+    with no_file_above(10), pytest.raises(Failed, match="while noting") as caught:
+        attempt(spec, store)
+    assert caught.value.cause == "storage"
+    assert attempt(spec, store) == "done"
+
+
+IMP = {"name": "imp", "rate": 0.5}
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of stages as they are computed."""
+    names: list[str] = []
+    compute = stages.Stages._compute
+
+    def counting(self: stages.Stages, name: str, work: Callable[[], Any]) -> Any:
+        names.append(name)
+        return compute(self, name, work)
+
+    monkeypatch.setattr(stages.Stages, "_compute", counting)
+    return names
+
+
+def test_levels_are_shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of IMP at other densities compute the missing levels alone, with the same records."""
+    names = counted(monkeypatch)
+    specs = [spec_of(IMP, density=density) for density in (0.5, 0.25, 0.125, 0.3)]
+    numbers = []
+    for spec in specs:
+        attempt(spec, store)
+        numbers.append(len(names))
+    assert numbers == [1, 2, 3, 3]  # the dense run, then a level each; the last has all it needs
+    for spec in specs:
+        expected = run(spec).record.stable()
+        files = {"mask_file": None, "curve_file": None}
+        assert record_of(store, spec).stable() | files == expected
+
+
+@pytest.mark.parametrize("step", [10, 46, 60, 100])
+def test_imp_broken_off(store: Store, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """IMP that was broken off in a round computes the missing levels alone, to the same record."""
+    spec, steps = spec_of(IMP, density=0.125), 0
+
+    def pulse() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(spec, store, pulse=pulse)
+    whole = -(-step // 46) - 1
+    names = counted(monkeypatch)
+    assert attempt(spec, store, pulse=pulse) == "done"
+    assert len(names) == 3 - whole
+    files = {"mask_file": None, "curve_file": None}
+    assert record_of(store, spec).stable() | files == run(spec).record.stable()
+
+
+def test_nothing_is_left_open(store: Store) -> None:
+    """A run leaves no file open and no network alive."""
+    attempt(spec_of(seed=1), store)
+    gc.collect()
+    files = len(os.listdir("/proc/self/fd"))
+    attempt(spec_of(seed=2), store)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert not any(type(thing) is torch.nn.Linear for thing in gc.get_objects())

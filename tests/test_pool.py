@@ -1,0 +1,294 @@
+"""A pool of workers: the bits of a run done alone, and every way in which a worker can be lost."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from paibench.benchmark.attempt import attempt
+from paibench.benchmark.events import Broken, Event
+from paibench.benchmark.pool import Pool, Settings
+from paibench.benchmark.record import Record
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+from paibench.methods import registry
+
+HOSTILE = Path(__file__).parent / "hostile"
+SETTINGS = Settings(jobs=2, checkpoint_seconds=0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A stranger's methods are installed, here and in workers; where they leave their notes."""
+    with pytest.MonkeyPatch.context() as patch:
+        notes = tmp_path_factory.mktemp("notes") / "notes.txt"
+        patch.setenv("HOSTILE_NOTES", str(notes))
+        patch.setenv("PYTHONPATH", str(HOSTILE))
+        patch.syspath_prepend(str(HOSTILE))
+        registry._entries.cache_clear()
+        yield notes
+    registry._entries.cache_clear()
+
+
+def spec_of(method: Any = "random", **fields: Any) -> Spec:
+    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
+    return Spec.model_validate(given | fields | {"method": method})
+
+
+def killed_once(step: int, search: bool = False, seed: int = 0, epochs: int = 3) -> Spec:
+    method = {"name": "killed_once", "step": step, "search": search}
+    recipe = {"name": "lite", "epochs": epochs}
+    return spec_of(method, recipe=recipe, density=0.125, seed=seed)
+
+
+def stable(store: Store, spec: Spec) -> dict[str, Any]:
+    return Record.read(store.read_record(spec.key)).stable()
+
+
+def alone(folder: Path, spec: Spec) -> dict[str, Any]:
+    """What the run gives in this process, with a store of its own."""
+    store = Store.open(folder / spec.key)
+    assert attempt(spec, store) == "done"
+    return stable(store, spec)
+
+
+def children() -> set[int]:
+    """The processes that this one has started and not waited for."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for task in tasks for pid in task.read_text().split()}
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+class Swept(NamedTuple):
+    """What became of specs in a pool."""
+
+    store: Store
+    events: dict[str, Event]
+
+    def of(self, spec: Spec) -> Event:
+        return self.events[spec.key]
+
+
+def swept(
+    store: Store,
+    specs: list[Spec],
+    settings: Settings = SETTINGS,
+    meanwhile: Callable[[Pool, Event], object] = lambda pool, event: None,
+) -> Swept:
+    """Do the specs, one event each; no process and no open file is left."""
+    files, before, pool, events = open_files(), children(), Pool(store, settings), {}
+    with closing(pool.run(specs)) as told:
+        for event in told:
+            assert event.spec.key not in events
+            events[event.spec.key] = event
+            meanwhile(pool, event)
+    assert children() == before
+    assert open_files() <= files
+    assert set(events) == {spec.key for spec in specs}
+    return Swept(store, events)
+
+
+# -- peace ------------------------------------------------------------------------------------
+
+HELD = spec_of("magnitude", density=0.3)
+SHARING = [spec_of("memoizes", density=density) for density in (0.5, 0.2)]
+DONE = spec_of("random", density=0.9)
+SOUND = [
+    *SHARING,
+    HELD,
+    spec_of("snip"),
+    spec_of("magnitude", control="shuffle"),
+    spec_of({"name": "imp", "rate": 0.5}, density=0.25),
+    spec_of("random", recipe={"name": "smoke", "augment": "crop-flip"}),
+    spec_of("random", recipe={"name": "smoke", "lr": 1e30}),
+    spec_of("random", recipe={"name": "lite", "epochs": 40}),
+]
+
+
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """A pool in which all goes well, but that another process is at one run for a while, and
+    that a worker dies when there is nothing more for it to do."""
+    store = Store.open(tmp_path_factory.mktemp("peace"))
+    assert attempt(DONE, store) == "done"
+    claim = store.claim(HELD.key, "somebody")
+    assert claim is not None
+
+    def meanwhile(pool: Pool, event: Event) -> None:
+        if event.spec.method.name == "snip":
+            claim.release()
+        idle = [worker for worker in pool._workers if worker.ready and worker.spec is None]
+        if idle and not pool._waiting:
+            idle[0].process.kill()
+
+    return swept(store, [DONE, *SOUND], meanwhile=meanwhile)
+
+
+@pytest.mark.parametrize("spec", SOUND, ids=str)
+def test_a_pool_gives_the_same_bits(peace: Swept, spec: Spec, tmp_path: Path) -> None:
+    """A run in a pool gives the record, the mask and the curve that it gives alone."""
+    assert peace.of(spec).outcome == "done"
+    assert stable(peace.store, spec) == alone(tmp_path, spec)
+
+
+def test_a_shared_stage_is_computed_once(peace: Swept, notes: Path) -> None:
+    """Of two workers that need a stage at the same time one computes it."""
+    assert all(peace.of(spec).outcome == "done" for spec in SHARING)
+    by_workers = [pid for pid in notes.read_text().split() if int(pid) != os.getpid()]
+    assert len(by_workers) == 1
+
+
+def test_each_run_is_attempted_once(peace: Swept) -> None:
+    """The run that another process was at was waited for, and done when it was free."""
+    assert peace.of(HELD).outcome == "done"
+    assert [len(peace.store.attempts(spec.key)) for spec in SOUND] == [1] * len(SOUND)
+    assert peace.store.listing().failed == frozenset()
+
+
+def test_what_is_done_is_found(peace: Swept) -> None:
+    """A run that has a record when its turn comes is not done again."""
+    assert peace.of(DONE).outcome == "already"
+    assert len(peace.store.attempts(DONE.key)) == 1
+
+
+# -- hostility --------------------------------------------------------------------------------
+
+TIME_LIMIT = 15.0
+KILLS = [killed_once(40), killed_once(100, search=True)]
+LOST = {
+    "hangs": ("time", "over its time limit of 15 s; killed"),
+    "closes_pipes": ("killed", "its worker ended with signal SIGKILL; the system kills for want"),
+    "crashes": ("killed", "its worker ended with signal SIGSEGV"),
+    "leaves_at_once": ("error", "its worker ended with exit status 0"),
+    "leaves": ("error", "SystemExit: 0"),
+    "raises": ("error", "RuntimeError: first second \\x1b[31m"),
+    "raises_mute": ("error", "Mute: its message cannot be read"),
+    "asks_too_much": ("memory", "RuntimeError: "),
+    "keeps_one_more": ("error", "ValueError: mask keeps 5021 of 50200 weights"),
+    "scores_nan": ("error", "ValueError: 1 of 50200 scores are NaN"),
+    "gives_nothing": ("error", "ValueError: expected a Mask, Scores or a Ticket, got NoneType"),
+    "gives_integers": ("error", "ValueError: mask of fc1.weight has dtype torch.int32"),
+    "adds_a_layer": ("error", "ValueError: names that are no prunable weights: '../../x'"),
+}
+SURVIVORS = [spec_of(name) for name in ("prints", "reads", "spoils", "draws_globally", "snip")]
+
+
+@pytest.fixture(scope="module")
+def hostility(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """A pool with everything that a stranger's method can do to its worker."""
+    specs = [*(spec_of(name) for name in LOST), *KILLS, *SURVIVORS]
+    store = Store.open(tmp_path_factory.mktemp("hostility"))
+    return swept(store, specs, replace(SETTINGS, time_limit=TIME_LIMIT))
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_lost_run(hostility: Swept, name: str) -> None:
+    """Whatever a method does costs its own run: a note with the cause and the reason in a line."""
+    spec, (cause, reason) = spec_of(name), LOST[name]
+    event = hostility.of(spec)
+    assert (event.outcome, event.cause) == ("failed", cause)
+    assert event.reason.startswith(reason)
+    assert "\n" not in event.reason
+    note = hostility.store.last_failure(spec.key)
+    assert note is not None
+    assert (note["cause"], note["reason"]) == (cause, event.reason)
+    assert not hostility.store.is_done(spec.key)
+
+
+@pytest.mark.parametrize("spec", SURVIVORS, ids=str)
+def test_others_finish(hostility: Swept, spec: Spec, tmp_path: Path) -> None:
+    """Runs of the same sweep finish with the bits that they have alone."""
+    assert hostility.of(spec).outcome == "done"
+    if spec.method.name != "reads":  # the tests' own input is not to be read
+        assert stable(hostility.store, spec) == alone(tmp_path, spec)
+
+
+def test_the_log_is_bounded(hostility: Swept) -> None:
+    """A run that prints megabytes leaves at most one; tracebacks are in the log."""
+    log = (hostility.store.root / "workers.log").read_bytes()
+    assert b'"reason": "forged"' in log
+    assert b"in raises\n" in log
+    assert len(log) < 2**20 + 100_000
+
+
+@pytest.mark.parametrize("spec", KILLS, ids=str)
+def test_killed_and_resumed(hostility: Swept, spec: Spec, tmp_path: Path) -> None:
+    """A run whose worker was killed in training or between levels ends with the same bits."""
+    assert hostility.of(spec).cause == "killed"
+    if not hostility.store.is_done(spec.key):
+        assert attempt(spec, hostility.store) == "done"
+    assert stable(hostility.store, spec) == alone(tmp_path, spec)
+    assert hostility.store.last_failure(spec.key) is None
+    assert len(hostility.store.attempts(spec.key)) == 2
+
+
+MANY = [killed_once(step, seed=1, epochs=4) for step in (1, *range(5, 93, 8), 92)]
+MANY_IMP = [killed_once(step, search=True, seed=2, epochs=2) for step in range(9, 180, 19)]
+
+
+@pytest.mark.slow
+def test_killed_at_many_steps(tmp_path: Path) -> None:
+    """Wherever the kill falls, resuming in another worker gives the record of a quiet run."""
+    store = Store.open(tmp_path / "store")
+    first = swept(store, MANY + MANY_IMP)
+    assert {event.cause for event in first.events.values()} == {"killed"}
+    second = swept(store, MANY + MANY_IMP)
+    assert {event.outcome for event in second.events.values()} == {"done"}
+    equal = [stable(store, spec) == alone(tmp_path / "alone", spec) for spec in MANY + MANY_IMP]
+    assert equal == [True] * len(equal)
+
+
+# -- the pool itself --------------------------------------------------------------------------
+
+
+def test_workers_that_never_become_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where workers cannot even start the sweep is stopped, says why, and blames no run."""
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch \\x1b[31m here')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    store = Store.open(tmp_path / "store")
+    files, before = open_files(), children()
+    reason = r"ended with exit status 1: ImportError: no torch \\x1b\[31m here$"
+    with pytest.raises(Broken, match=reason):
+        list(Pool(store, SETTINGS).run([spec_of("random"), spec_of("snip")]))
+    assert (open_files(), children()) == (files, before)
+    assert store.listing() == (frozenset(), frozenset())
+
+
+def test_left_early(tmp_path: Path) -> None:
+    """Leaving a pool ends its workers soon and releases their claims; what they did counts."""
+    store, long = Store.open(tmp_path), {"name": "lite", "epochs": 2_000}
+    specs = [spec_of("random", recipe=long), spec_of("random")]
+    pool = Pool(store, SETTINGS)
+    with closing(pool.run(specs)) as events:
+        assert next(events).outcome == "done"
+        deadline = time.monotonic() + 60
+        while not any(store.root.glob("runs/*/*/checkpoints/a.pt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        workers = [worker.process for worker in pool._workers]
+        start = time.monotonic()
+    assert time.monotonic() - start < 10
+    assert not any(is_running(process.pid) for process in workers)
+    assert list(store.root.glob("runs/*/*/claim")) == []
+    assert store.listing() == (frozenset({specs[1].key}), frozenset())
+
+
+def test_nothing_to_do(tmp_path: Path) -> None:
+    """A pool without specs hires nobody."""
+    assert list(Pool(Store.open(tmp_path), SETTINGS).run([])) == []

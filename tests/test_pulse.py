@@ -1,0 +1,45 @@
+"""The sign of life that keeps claims."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from paibench.benchmark import claims
+from paibench.benchmark.pulse import Pulse
+
+
+def claimed(folder: Path, lease: float = 600) -> claims.Claim:
+    folder.mkdir()
+    claim = claims.claim(folder, "me", lease)
+    assert claim is not None
+    return claim
+
+
+def test_held_claims_are_beaten(tmp_path: Path) -> None:
+    """Every claim that is held is kept fresh, one within another too, and so is `also` called."""
+    called: list[int] = []
+    pulse = Pulse(lambda: called.append(1))
+    outer, inner = (claimed(tmp_path / name, lease=1e-6) for name in ("outer", "inner"))
+    with pulse.holding(outer), pulse.holding(inner):
+        for claim in (outer, inner):
+            os.utime(claim.path, (0, 0))
+        pulse()
+        assert all(claim.path.stat().st_mtime > 0 for claim in (outer, inner))
+    assert called == [1]
+    pulse()
+    assert called == [1, 1]
+
+
+def test_released_whatever_happens(tmp_path: Path) -> None:
+    """A claim is released when the work is done, and when it is broken off."""
+    pulse = Pulse()
+    for number, error in enumerate((None, KeyboardInterrupt)):
+        claim = claimed(tmp_path / str(number))
+        if error:
+            with pytest.raises(error), pulse.holding(claim):
+                raise error
+        else:
+            with pulse.holding(claim):
+                assert claim.path.exists()
+        assert not claim.path.exists()
