@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from paibench.benchmark.hired import PRINTED, Worker
+from paibench.benchmark.store import Store
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def broken_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def worker(broken_torch: None) -> Iterator[Worker]:
-    worker = Worker.hire(["--store", "nowhere"], threads=3)
+def worker(broken_torch: None, tmp_path: Path) -> Iterator[Worker]:
+    worker = Worker.hire(["--store", str(Store.open(tmp_path / "store").root)], threads=3)
     yield worker
     worker.dismiss()
 

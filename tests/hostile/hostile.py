@@ -189,7 +189,9 @@ def memoizes(net: nn.Module, task: Task, density: float) -> Mask:
     return _exact(net, task, density)
 
 
-def killed_once(net: nn.Module, task: Task, density: float, *, step: int, search: bool) -> object:
+def killed_once(
+    net: nn.Module, task: Task, density: float, *, step: int = 0, search: bool = False
+) -> object:
     """Random or (with `search`) IMP that is killed at the given step of its work, the first time.
 
     The steps counted are those after the search, or those of its trainings.
