@@ -15,8 +15,9 @@ from matplotlib.lines import Line2D
 
 from paibench.leaderboard.escape import ascii_only
 from paibench.leaderboard.looks import GREY, STYLE, Look
+from paibench.leaderboard.rank import ranked
 from paibench.leaderboard.summary import Track
-from paibench.leaderboard.table import common_n, ranked, sparsity_percent
+from paibench.leaderboard.table import common_n, sparsity_percent
 
 Measure = Literal["accuracy", "accuracy_untrained", "native_accuracy"]
 

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from paibench.leaderboard.alike import ALIKE, parts, unlike, unlike_pairs
+
 TRACK = ["dataset", "model", "recipe", "init", "split", "protocol"]
 CELL = [*TRACK, "method", "method_label", "control", "density_asked"]
 MEASURES = ("accuracy", "accuracy_untrained", "native_accuracy")
 OUTCOMES = ("done", "diverged", "failed", "skipped", "missing")
-
-# Runs that differ in one of these may be averaged, but never without a mark.
-ALIKE = ["device", "threads", "torch", "plugin", "plugin_version"]
+_COUNTED = ("collapsed", "conflicts", "not_at_initialization")
+_WORDS = ["unlike", "random_unlike"]
 
 
 class Track(NamedTuple):
@@ -49,11 +50,13 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: those of `CELL`; `sparsity` and `compression` as asked for; `runs` and how many of
     them are done, diverged, failed, skipped, missing; `collapsed`, the runs with a layer that
-    keeps nothing; `conflicts`, those that came out different when run again; `unlike`, in what
-    their environments differ; `prunable`; the means of `density`, `density_effective` and
-    `search_epochs`; per measure of `MEASURES` `_n`, `_mean`, `_std` (of n - 1) and `_half`, half
-    the width of the 95 % t interval (none for n < 2); `random_n`, `random_difference`,
-    `random_half`: the same of accuracy minus that of `random` at equal density and seed.
+    keeps nothing; `conflicts`, those that came out different when run again;
+    `not_at_initialization`, those whose ticket starts from other weights; `unlike`, in what the
+    environments of what is averaged differ; `prunable`; the means of `density`,
+    `density_effective` and `search_epochs`; per measure of `MEASURES` `_n`, `_mean`, `_std` (of
+    n - 1) and `_half`, half the width of the 95 % t interval (none for n < 2); `random_n`,
+    `random_difference`, `random_half`: the same of accuracy minus that of `random` at equal
+    density and seed; `random_unlike`, in what such pairs differ.
     Accuracies are fractions. Only done and diverged runs have any; without one they just count.
     """
     ended = runs["status"].isin(["done", "diverged"])
@@ -62,12 +65,15 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         measured[outcome] = measured["status"] == outcome
     measured["collapsed"] = measured["collapsed"].str.len() > 0
     measured["conflicts"] = measured["conflict"].notna()
+    measured["not_at_initialization"] = ~measured["at_initialization"].fillna(True)
+    measured[ALIKE] = parts(measured)
+    averaged = measured[measured[[*MEASURES]].notna().any(axis=1)]
     groups = measured.groupby(CELL)
     cells = pd.concat(
         [
             groups.size().rename("runs"),
-            groups[[*OUTCOMES, "collapsed", "conflicts"]].sum().astype("int64"),
-            _unlike(measured),
+            groups[[*OUTCOMES, *_COUNTED]].sum().astype("int64"),
+            unlike(averaged, CELL).rename("unlike"),
             groups["prunable"].max(),
             groups[["density", "density_effective", "search_epochs"]].mean(),
             *(_statistics(measured, name) for name in MEASURES),
@@ -76,6 +82,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         axis=1,
     ).reset_index()
     cells["random_n"] = cells["random_n"].fillna(0).astype("int64")
+    cells[_WORDS] = cells[_WORDS].astype("str").fillna("")
     cells.insert(len(CELL), "sparsity", (1 - cells["density_asked"]).round(12))
     cells.insert(len(CELL) + 1, "compression", 1 / cells["density_asked"])
     order = [*TRACK, "method", "method_label", "control"]
@@ -110,23 +117,10 @@ def _against_random(runs: pd.DataFrame) -> pd.DataFrame:
     """What a method gains over random pruning, in pairs of runs of one density and one seed."""
     pair = [*TRACK, "density_asked", "seed"]
     is_floor = (runs["method_label"] == "random") & (runs["control"] == "none")
-    floor = runs.loc[is_floor, [*pair, "accuracy"]]
+    floor = runs.loc[is_floor, [*pair, "accuracy", *ALIKE]]
     pairs = runs[~is_floor].merge(floor, on=pair, suffixes=("", "_of_random"))
+    pairs = pairs.dropna(subset=["accuracy", "accuracy_of_random"])
     pairs["random"] = pairs["accuracy"] - pairs["accuracy_of_random"]
-    found = _statistics(pairs, "random")
-    return found.rename(columns={"random_mean": "random_difference"}).drop(columns="random_std")
-
-
-def _unlike(runs: pd.DataFrame) -> pd.Series:
-    """In what the environments of a cell differ: "device: cpu, cuda; threads: 1, 2"."""
-    groups = runs.groupby(CELL)
-    differ = groups[ALIKE].nunique() > 1
-    said = pd.Series("", index=differ.index, name="unlike", dtype="str")
-    for cell in differ.index[differ.any(axis=1)]:
-        mixed = groups.get_group(cell)
-        said[cell] = "; ".join(
-            f"{name}: {', '.join(sorted(map(str, mixed[name].dropna().unique())))}"
-            for name in ALIKE
-            if differ.loc[cell, name]
-        )
-    return said
+    found = _statistics(pairs, "random").drop(columns="random_std")
+    found["random_unlike"] = unlike_pairs(pairs, "_of_random", CELL)
+    return found.rename(columns={"random_mean": "random_difference"})

@@ -11,10 +11,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from paibench.leaderboard import escape
+from paibench.leaderboard.rank import elsewhere, incomplete, middle, ranked
 from paibench.leaderboard.summary import Track
 
 LOST = ("diverged", "failed", "skipped", "missing")
-UNLIKE, CONFLICT = "*", "†"
+UNLIKE, CONFLICT, ELSEWHERE = "*", "†", "‡"
+_KINDS = 3
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Table:
 def table(track: Track, cells: pd.DataFrame) -> Table:
     """The table of one track from its cells of the summary.
 
-    The dense reference comes first, random second, the rest by mean accuracy at the middle
-    density. A cell has the mean and half its 95 % t interval in percent, n where it differs from
-    the caption's, and what was lost of its runs; "–" where no run was asked for.
+    Rows are in the order of `ranked`, signed where the weights are not at initialization. A cell
+    has the mean and half its 95 % t interval in percent, n where it differs from the caption's,
+    and what was lost of its runs; "–" where no run was asked for.
     """
     cells = cells.assign(row=[row_name(*pair) for pair in _pairs(cells)])
     usual = common_n(cells["accuracy_n"])
@@ -41,8 +43,12 @@ def table(track: Track, cells: pd.DataFrame) -> Table:
         (cell["row"], cell["density_asked"]): _cell(cell, usual)
         for cell in cells.to_dict("records")
     }
+    late = elsewhere(cells)
     rows = tuple(
-        (name, *(shown.get((name, density), "–") for density in densities))
+        (
+            name + ELSEWHERE * (name in late),
+            *(shown.get((name, density), "–") for density in densities),
+        )
         for name in ranked(cells)
     )
     head = ("method", *(sparsity_percent(density) for density in densities))
@@ -95,20 +101,6 @@ def common_n(counts: pd.Series) -> int:
     return int(found.max()) if len(found) else 0
 
 
-def ranked(cells: pd.DataFrame) -> list[str]:
-    """The names in the column `row` of cells: dense, random, then by accuracy in the middle."""
-    pruned = cells[cells["density_asked"] < 1]
-    densities = sorted(pruned["density_asked"].unique())
-    middle = densities[len(densities) // 2] if densities else 1.0
-    at_middle = cells[cells["density_asked"] == middle].set_index("row")["accuracy_mean"]
-
-    def place(name: str) -> tuple[bool, bool, float, str]:
-        mean = at_middle.get(name, math.nan)
-        return name != "dense", name != "random", math.inf if math.isnan(mean) else -mean, name
-
-    return sorted(cells["row"].unique(), key=place)
-
-
 def _pairs(cells: pd.DataFrame) -> Iterable[tuple[str, str]]:
     return zip(cells["method_label"], cells["control"], strict=True)
 
@@ -118,7 +110,8 @@ def _cell(cell: Mapping[Hashable, Any], usual: int) -> str:
     words = [f"{lost} {int(cell[lost])}/{runs}" for lost in LOST if cell[lost]]
     if n:
         half = f" ± {100 * cell['accuracy_half']:.1f}" if n > 1 else ""
-        marks = (UNLIKE if cell["unlike"] else "") + (CONFLICT if cell["conflicts"] else "")
+        marks = UNLIKE * bool(cell["unlike"]) + CONFLICT * bool(cell["conflicts"])
+        marks += ELSEWHERE * bool(cell["not_at_initialization"])
         count = f" (n={n})" if n != usual else ""
         words.insert(0, f"{100 * cell['accuracy_mean']:.1f}{half}{marks}{count}")
     return ", ".join(words)
@@ -147,12 +140,34 @@ def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
     for name, what in {"dense": "dense reference", "random": "random floor"}.items():
         if not cells.loc[cells["row"] == name, "accuracy_n"].sum():
             yield f"There is no {what} in this table."
-    if len(unlike := cells.loc[cells["unlike"] != "", "unlike"].unique()):
-        yield f"{UNLIKE} averages runs of unlike environments: {' / '.join(unlike)}."
+    if incomplete(cells[cells["density_asked"] == middle(cells)]).any():
+        where = sparsity_percent(middle(cells))
+        yield f"Rows are in order of the mean at {where}; those that lack runs there come after."
+    if late := sorted(elsewhere(cells)):
+        yield (
+            f"{ELSEWHERE} weights not at initialization: {', '.join(late)}. They start "
+            "from weights that the search made, so they stand after all others."
+        )
+    if (cells["unlike"] != "").any():
+        yield f"{UNLIKE} averages runs of unlike environments: {_kinds(cells, 'unlike')}."
+    if (cells["random_unlike"] != "").any():
+        yield f"Not made like the random runs of equal seed: {_kinds(cells, 'random_unlike')}."
     if cells["conflicts"].any():
-        yield f"{CONFLICT} has runs that came out different when run again; the first counts."
+        yield (
+            f"{CONFLICT} has runs that gave another result when the same spec was run again, so "
+            "they cannot be repeated exactly; the mean has the first result, the other is kept "
+            "in the store."
+        )
     if collapsed := list(_collapsed(cells)):
         yield f"Layers collapsed: {'; '.join(collapsed)}."
+
+
+def _kinds(cells: pd.DataFrame, name: str) -> str:
+    """What stands in a column of words, each with the rows that have it; the rest as a number."""
+    rows = cells[cells[name] != ""].groupby(name)["row"].unique()
+    said = [f"{what} ({', '.join(sorted(names))})" for what, names in rows.items()]
+    more = [f"and {len(said) - _KINDS} more kinds, see the CSV"] if len(said) > _KINDS else []
+    return " / ".join([*said[:_KINDS], *more])
 
 
 def _collapsed(cells: pd.DataFrame) -> Iterable[str]:

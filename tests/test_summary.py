@@ -100,14 +100,39 @@ def test_gain_over_random_is_paired_by_seed(record_factory: RecordFactory) -> No
 
 
 def test_unlike_environments_are_named(record_factory: RecordFactory) -> None:
-    """What differs stands in the cell; the host may differ without a word."""
+    """What differs stands in the cell; a run that gave nothing to average does not count."""
     found = summary_of(
-        record_factory(seed=0, environment={"threads": 1, "host": "a"}),
-        record_factory(seed=1, environment={"threads": 2, "device": "cuda", "host": "b"}),
-        record_factory(density=0.2, seed=0, environment={"host": "a"}),
-        record_factory(density=0.2, seed=1, environment={"host": "b"}),
+        record_factory(seed=0, environment={"threads": 1}),
+        record_factory(seed=1, environment={"threads": 2}),
+        record_factory(density=0.2, seed=0),
+        record_factory(density=0.2, seed=1, status="failed", environment={"threads": 2}, **LOST),
     )
-    assert list(found["unlike"]) == ["", "device: cpu, cuda; threads: 1, 2"]
+    assert list(found["unlike"]) == ["", "threads: 1, 2"]
+
+
+def test_unlike_pairs_with_random_are_named(record_factory: RecordFactory) -> None:
+    """Seeds may differ from each other as long as the two runs of each pair do not."""
+    found = summary_of(
+        *(
+            record_factory(method=method, density=density, seed=seed, environment={"threads": k})
+            for method in ("snip", "random")
+            for density in (0.1, 0.2)
+            for seed in (0, 1)
+            for k in [3 if (method, density) == ("snip", 0.2) else 1 + seed]
+        )
+    ).set_index(["method", "density_asked"])
+    assert found.loc[("snip", 0.1), "random_unlike"] == ""
+    assert found.loc[("snip", 0.1), "unlike"] == "threads: 1, 2"
+    assert found.loc[("snip", 0.2), "random_unlike"] == "threads: 1, 2, 3"
+    assert found.loc[("random", 0.1), "random_unlike"] == ""
+
+
+def test_tickets_not_at_initialization_are_counted(record_factory: RecordFactory) -> None:
+    """Of three runs of a cell one says that it is not, one says nothing."""
+    found = summary_of(
+        *(record_factory(seed=s, at_initialization=at) for s, at in enumerate([True, False, None]))
+    )
+    assert list(found["not_at_initialization"]) == [1]
 
 
 def test_other_means(record_factory: RecordFactory) -> None:

@@ -4,6 +4,7 @@ import csv as reader
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from paibench.benchmark.record import Record
-from paibench.leaderboard.frame import row_of, tabulate
+from paibench.leaderboard.frame import load, row_of, tabulate
 from paibench.leaderboard.summary import summarize, tracks
 from paibench.leaderboard.table import Table, csv, markdown, sparsity_percent, table, terminal
 
@@ -97,8 +98,78 @@ def test_marks_are_explained(record_factory: RecordFactory) -> None:
     )
     assert found.rows[0][1] == "90.0 ± 0.0*"
     notes = " ".join(found.notes)
-    assert "* averages runs of unlike environments: threads: 1, 4." in notes
+    assert "* averages runs of unlike environments: threads: 1, 4 (snip)." in notes
     assert "Layers collapsed: snip at 90 % (1/2)." in notes
+
+
+def test_tickets_not_at_initialization_are_marked_and_come_last(
+    record_factory: RecordFactory,
+) -> None:
+    """The row and its cells have a sign, the note has words, and nobody else stands below."""
+    found = table_of(
+        *(record_factory(method="imp", seed=s, at_initialization=False) for s in (0, 1)),
+        *(record_factory(method="snip", seed=s, accuracy=0.7) for s in (0, 1)),
+        *(record_factory(method="synflow", seed=s, at_initialization=True) for s in (0,)),
+        record_factory(method="synflow", seed=1, status="failed", **LOST),
+    )
+    assert [row[0] for row in found.rows] == ["snip", "synflow", "imp‡"]
+    assert found.rows[-1][1] == "90.0 ± 0.0‡"
+    assert "‡ weights not at initialization: imp. They start" in " ".join(found.notes)
+
+
+def test_survivors_do_not_lead(record_factory: RecordFactory) -> None:
+    """A method that lost runs at the middle density stands below those that lost none."""
+    found = table_of(
+        *(record_factory(seed=s, accuracy=0.6) for s in (0, 1)),
+        record_factory(method="imp", seed=0, accuracy=0.99),
+        record_factory(method="imp", seed=1, status="diverged", **LOST),
+    )
+    assert [row[0] for row in found.rows] == ["snip", "imp"]
+    note = "Rows are in order of the mean at 90 %; those that lack runs there come after."
+    assert note in found.notes
+
+
+def test_unlike_pairs_with_random_are_noted(record_factory: RecordFactory) -> None:
+    """A method compared across versions of the code is named with what differs."""
+    commits = {"snip": "a" * 40, "random": "b" * 40}
+    found = table_of(
+        *(
+            record_factory(method=name, seed=seed, environment={"commit": commit})
+            for name, commit in commits.items()
+            for seed in (0, 1)
+        )
+    )
+    assert [row[1] for row in found.rows] == ["90.0 ± 0.0", "90.0 ± 0.0"]
+    said = "paibench: 0.1.0 at aaaaaaaa, 0.1.0 at bbbbbbbb (snip)"
+    assert f"Not made like the random runs of equal seed: {said}." in found.notes
+
+
+def test_kinds_of_unlikeness_that_would_flood_the_notes_are_counted(
+    record_factory: RecordFactory,
+) -> None:
+    """Three are told, the rest is a number."""
+    found = table_of(
+        *(
+            record_factory(density=0.1 * (k + 1), seed=s, environment={"threads": 1 + s * (k + 1)})
+            for k in range(5)
+            for s in (0, 1)
+        )
+    )
+    (note,) = [note for note in found.notes if note.startswith("*")]
+    assert note.count("threads") == 3 and note.endswith("/ and 2 more kinds, see the CSV.")
+
+
+def test_results_that_did_not_repeat_are_marked(
+    record_factory: RecordFactory, store_factory: Callable[[list[Record]], Path]
+) -> None:
+    """The first counts, the cell says so, and the note says what that means."""
+    root = store_factory([record_factory(accuracy=0.9), record_factory(accuracy=0.8)])
+    (found,) = tracks(summarize(load(root).runs))
+    shown = table(*found)
+    assert shown.rows[0][1] == "90.0†"
+    assert "† has runs that gave another result when the same spec was run again" in " ".join(
+        shown.notes
+    )
 
 
 def test_controls_are_rows_of_their_own(record_factory: RecordFactory) -> None:
@@ -128,11 +199,12 @@ def test_sparsity_is_shown_to_three_digits_of_what_is_kept(density: float, shown
 def test_hostile_text_stays_text(record_factory: RecordFactory, text: str) -> None:
     """No new rows, columns, tags, formulas, colours or control characters, in any form."""
     kinds = {"dataset": "d", "model": "m", "recipe": "r", "method": "x"}
+    option = "".join(filter(str.isprintable, text))  # a spec takes nothing else
     records = [
         record_factory(
             seed=seed,
             environment={"device": f"{text}{seed}", "plugin": text},
-            **{field: {"name": name, "option": text} for field, name in kinds.items()},
+            **{field: {"name": name, "option": option} for field, name in kinds.items()},
         )
         for seed in range(2)
     ]
