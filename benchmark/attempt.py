@@ -69,7 +69,7 @@ def _do(
     store.attempt_folder(key, name).mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(store.run_folder(key) / "checkpoints")
     means = Means(
-        memo=Stages(store, scope_of(spec, place.device, place.threads), name, alive).memo,
+        memo=lambda place, data: Stages(store, scope_of(spec, place, data), name, alive).memo,
         keeper=Keeper(checkpoints.save, checkpoints.load, checkpoint_seconds),
         pulse=alive,
     )

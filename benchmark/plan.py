@@ -7,12 +7,11 @@ from statistics import mean
 
 from paibench.benchmark.entries import Newer
 from paibench.benchmark.failures import is_final
+from paibench.benchmark.lanes import lane
 from paibench.benchmark.seal import Corrupt
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 from paibench.benchmark.sweep import Sweep
-from paibench.methods.registry import find
-from paibench.methods.signature import describe
 
 SAMPLE = 300  # records read for an estimate
 RECORD_BYTES = 8_000  # a record with its curve, rounded up
@@ -66,14 +65,8 @@ def _sound(store: Store, key: str) -> bool:
 
 
 def _shared(specs: list[Spec]) -> int:
-    groups = Counter(
-        spec.model_copy(update={"density": 1.0}).key for spec in specs if _keeps_stages(spec)
-    )
-    return sum(count for count in groups.values() if count > 1)
-
-
-def _keeps_stages(spec: Spec) -> bool:
-    return describe(find(spec.method.name)).keeps_stages
+    lanes = Counter(found for spec in specs if (found := lane(spec)) is not None)
+    return sum(count for count in lanes.values() if count > 1)
 
 
 def _group(spec: Spec) -> tuple[str, str, str]:

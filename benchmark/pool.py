@@ -13,6 +13,7 @@ from paibench.benchmark.commit import StoreError
 from paibench.benchmark.events import BREAKER, Breaker, Broken, Event, one_line
 from paibench.benchmark.failures import Cause
 from paibench.benchmark.hired import Worker
+from paibench.benchmark.lanes import lane
 from paibench.benchmark.naming import attempt_name
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
@@ -98,7 +99,16 @@ class Pool:
         """Hand the next runs to whoever is free."""
         for worker in self._workers:
             if worker.ready and worker.spec is None and self._waiting:
-                worker.give(self._waiting.popleft(), attempt_name())
+                worker.give(self._next(), attempt_name())
+
+    def _next(self) -> Spec:
+        """The first waiting run that shares no stages with one at work, else the first."""
+        at_work = {lane(worker.spec) for worker in self._workers if worker.spec} - {None}
+        free = (n for n, spec in enumerate(self._waiting) if lane(spec) not in at_work)
+        place = next(free, 0)
+        spec = self._waiting[place]
+        del self._waiting[place]
+        return spec
 
     def _listen(self, patience: float = 0.5) -> Iterator[Event]:
         """What workers say within a moment, and what becomes of those that end or hang."""

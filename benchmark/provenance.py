@@ -48,6 +48,20 @@ def environment(method: str, device: torch.device, started: str) -> Environment:
     )
 
 
+def code_of(method: str) -> str:
+    """The code that finds a method's masks: versions, and the sha256 of the method's own file."""
+    entry = find(method)
+    plugin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+    source = Path(str(sys.modules[entry.load().__module__].__file__)).read_bytes()
+    return f"paibench {version('paibench')}, {plugin}, {hashlib.sha256(source).hexdigest()}"
+
+
+def kind_of_place(device: torch.device) -> str:
+    """What the last bits of a training depend on besides its arguments, as one line."""
+    cuda = f" cuda {torch.version.cuda}" if device.type == "cuda" else ""
+    return f"{_device_name(device)} {torch.get_num_threads()} torch {torch.__version__}{cuda}"
+
+
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """The sha256 of named tensors: names, types, shapes and bytes, in the order of the names."""
     seen = hashlib.sha256()

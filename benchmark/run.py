@@ -1,6 +1,7 @@
 """One run: from a spec to a record. This file is the suite's one direction as code."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,7 +14,7 @@ from torch import nn
 from paibench.benchmark import facts, memory
 from paibench.benchmark.controls import reinit_seed
 from paibench.benchmark.data import DataSet, load
-from paibench.benchmark.provenance import digest, environment, now
+from paibench.benchmark.provenance import digest, environment, kind_of_place, now
 from paibench.benchmark.record import PROTOCOL, Record
 from paibench.benchmark.search import Search, load_weights, search
 from paibench.benchmark.spec import Named, Spec, recipe_of
@@ -47,7 +48,8 @@ class Outcome:
 class Means:
     """What a run is given to be resumable: shared stages, checkpoints, a sign of life."""
 
-    memo: Memo | None = None
+    memo: Callable[[str, str], Memo] | None = None
+    """Given the kind of place and the fingerprint of the data."""
     keeper: Keeper | None = None
     pulse: Callable[[], object] = lambda: None
 
@@ -108,6 +110,10 @@ def open_device(place: Place) -> torch.device:
             raise UserError(
                 f"device {place.device!r}: no such GPU here; `paibench doctor` lists them"
             )
+        # read when CUDA starts, which is not before the first tensor is there
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -152,13 +158,14 @@ def _data(dataset: Named, root: Path | None, device: torch.device, seed: int) ->
 
 
 def _find(spec: Spec, net: nn.Module, data: DataSet, place: Place, means: Means) -> Search:
+    device = torch.device(place.device)
     task = Task(
         data.train,
         seed=spec.seed,
         recipe=recipe_of(spec.recipe),
         device=place.device,
         stream=spec.method.name,
-        memo=means.memo,
+        memo=means.memo(kind_of_place(device), data.fingerprint) if means.memo else None,
         pulse=means.pulse,
     )
     return search(spec, net, task)

@@ -1,18 +1,20 @@
 """Finding a ticket: a method is given a copy of the network and a task, and held to its word."""
 
 import copy
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import nn
 
 from paibench.benchmark.controls import shuffle
 from paibench.benchmark.spec import Spec
 from paibench.methods.mask import Mask, Weights
-from paibench.methods.registry import get
+from paibench.methods.registry import UserError, get
 from paibench.methods.seeds import derive
 from paibench.methods.task import Cost, Task
 from paibench.methods.ticket import Ticket, as_ticket, select
@@ -42,18 +44,41 @@ def search(spec: Spec, net: nn.Module, task: Task) -> Search:
     ticket = as_ticket(found)  # type: ignore[arg-type]  # a stranger's word, checked by select
     if not 0 <= ticket.start <= task.steps:
         raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {task.steps}")
-    mask = select(ticket.mask, net, spec.density, invert=spec.control == "invert")
-    mask = {name: kept.to(task.device) for name, kept in mask.items()}
-    if spec.control == "shuffle":
+    own_mask = _there(select(ticket.mask, net, spec.density), task.device)
+    mask = own_mask
+    if spec.control == "invert":
+        mask = _there(select(ticket.mask, net, spec.density, invert=True), task.device)
+    elif spec.control == "shuffle":
         mask = shuffle(mask, spec.seed)
-    if spec.control == "reinit":
+    elif spec.control == "reinit":
         ticket = replace(ticket, weights=None, start=0, finetune=False)
+    _refuse_dead_places(spec, ticket, own_mask, mask)
     return Search(mask, ticket, task.cost, seconds)
+
+
+def _there(mask: Mask, device: torch.device) -> Mask:
+    return {name: kept.to(device) for name, kept in mask.items()}
+
+
+def _refuse_dead_places(spec: Spec, ticket: Ticket, own: Mask, mask: Mask) -> None:
+    """A ticket of trained weights has zeros where it was pruned: a mask moved there shows nothing.
+
+    Raises UserError.
+    """
+    weights = ticket.weights or {}
+    for name in own.keys() & weights.keys():
+        moved = mask[name] & ~own[name]
+        if bool((weights[name].to(moved.device)[moved] == 0).any()):
+            raise UserError(
+                f"control {spec.control} shows nothing for {spec.method}: its ticket's weights are "
+                "0 outside its own mask; use reinit, or a method whose weights are not trained"
+            )
 
 
 @contextmanager
 def _as_before(seed: int, device: torch.device) -> Iterator[None]:
     """Global state is afterwards what it was, and randomness that ought not be used is seeded."""
+    python, numpy = random.getstate(), np.random.get_state()
     threads, number, grad = (
         torch.get_num_threads(),
         torch.get_default_dtype(),
@@ -62,10 +87,14 @@ def _as_before(seed: int, device: torch.device) -> Iterator[None]:
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
             yield
             if device.type == "cuda":  # the clock is to see work that is still queued
                 torch.cuda.synchronize(device)
     finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
         torch.set_num_threads(threads)
         torch.set_default_dtype(number)
         torch.set_grad_enabled(grad)

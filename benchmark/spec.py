@@ -158,7 +158,7 @@ def shown(value: object) -> str:
 
 def _plain(key: str, value: Any) -> Value:
     """The value of an option in its one spelling. Raises ValueError where it has none."""
-    if not (key.isidentifier() and key.isascii()):
+    if not (key.isidentifier() and key.isascii()) or key == "name":
         raise ValueError(f"{shown(key)} is no name of an option")
     if value is None or isinstance(value, bool):
         return value

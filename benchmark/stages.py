@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from paibench.benchmark import claims
-from paibench.benchmark.provenance import digest
+from paibench.benchmark.provenance import code_of, digest
 from paibench.benchmark.pulse import Pulse
 from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import Spec
@@ -23,16 +23,17 @@ LONGEST_PAUSE = 5.0  # seconds between looks at a stage that somebody else compu
 _SEAL = "stage.sha256"  # beside the tensors: their digest
 
 
-def scope_of(spec: Spec, device: str, threads: int) -> str:
-    """The name of all that a stage depends on besides the method: 40 hexadecimal digits.
+def scope_of(spec: Spec, place: str, data_fingerprint: str) -> str:
+    """The name of all that a stage depends on besides the options of the method: 40 hex digits.
 
-    Device kind, threads and the version of torch belong to it, since they change the last bits
-    of a training.
+    The name of the method and the version of its code belong to it, so that a stage is never
+    found by other code than its own; the data as they are, not as they are called; and the
+    place (see `provenance.kind_of_place`), since it changes the last bits of a training.
     """
     plain = spec.canonical
     parts = {key: plain.get(key) for key in ("dataset", "model", "init", "recipe", "seed")}
-    where = {"device": device.split(":")[0], "threads": threads, "torch": torch.__version__}
-    text = json.dumps(parts | where | {"protocol": PROTOCOL}, sort_keys=True)
+    code = {"method": spec.method.name, "code": code_of(spec.method.name), "protocol": PROTOCOL}
+    text = json.dumps(parts | code | {"place": place, "data": data_fingerprint}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from paibench.benchmark.evaluate import evaluate
-from paibench.benchmark.provenance import digest
+from paibench.benchmark.provenance import digest, kind_of_place
 from paibench.methods.batches import Split
 from paibench.methods.loop import Checkpoint, Diverged, Hooks, Trainer, steps_per_epoch
 from paibench.methods.mask import Mask
@@ -21,11 +21,11 @@ CHECKPOINT_SECONDS = 20.0
 
 
 class Point(TypedDict):
-    """One epoch of a training curve; `epoch` counts from 1."""
+    """One epoch of a training curve; `epoch` counts from 1, `loss` is None when not finite."""
 
     epoch: int
     train_loss: float
-    loss: float
+    loss: float | None
     accuracy: float
 
 
@@ -69,8 +69,8 @@ def train(
     """Train `net` in place under `mask` from step `start` of the recipe's schedule to its end.
 
     `judge` is the split that every epoch is evaluated on. With a keeper, training goes on from
-    the last checkpoint with the same bits. Raises Diverged when a loss is not finite, in
-    training or as evaluated.
+    the last checkpoint with the same bits. Raises Diverged when a loss in training is not
+    finite, or that of the last evaluation: what earlier ones come to decides nothing.
     """
     trainer = Trainer(net, data, recipe, seed, mask=mask, finetune=finetune)
     per_epoch = steps_per_epoch(len(data), recipe.batch)
@@ -84,13 +84,14 @@ def train(
     def judge_epoch(epoch: int) -> None:
         before = time.perf_counter()
         score = evaluate(net, judge, recipe.precision)
-        if not math.isfinite(score.loss):
-            raise Diverged((epoch + 1) * per_epoch)
+        finite = math.isfinite(score.loss)
+        if not finite and epoch + 1 == recipe.epochs:
+            raise Diverged(stop)
         result.curve.append(
             {
                 "epoch": epoch + 1,
                 "train_loss": trainer.losses[-1],
-                "loss": score.loss,
+                "loss": score.loss if finite else None,
                 "accuracy": score.accuracy,
             }
         )
@@ -116,8 +117,7 @@ def train(
 
 def _begin(trainer: Trainer) -> str:
     """All that decides the bits of a training besides its arguments, as one line."""
-    where = f"{trainer.device.type} {torch.get_num_threads()} {torch.__version__}"
-    return f"{digest(trainer.module.state_dict())} {where}"
+    return f"{digest(trainer.module.state_dict())} {kind_of_place(trainer.device)}"
 
 
 def _pack(checkpoint: Checkpoint, result: Training, begin: str) -> bytes:

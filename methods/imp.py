@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from paibench.methods.mask import Mask, Weights, full, keep_top, kept_at, prunable, total
 from paibench.methods.registry import UserError
+from paibench.methods.supermask import stage
 from paibench.methods.task import State, Task
 from paibench.methods.ticket import Scores, Ticket
 
@@ -74,7 +75,7 @@ def imp(
     if target == total(weights):
         return Scores(scores)
 
-    stage = f"imp-{pace}-{counts}-{after}-step{step}" + ("-ignore_last" if ignore_last else "")
+    name = stage("imp", options=(pace, counts, after, step, ignore_last))
     finetune = after == "finetune"
     trained = _dense(net, task, task.steps)
     origin = _origin(net, task, after, step)
@@ -82,7 +83,7 @@ def imp(
     for level, kept in enumerate(levels):
         if level > 0:
             train = partial(_train, net, task, trained | origin, mask, step, finetune=finetune)
-            trained = task.memo(f"{stage}-level{level:02}", train)
+            trained = task.memo(f"{name}-level{level:02}", train)
         scores = _fallen(scores, mask, trained, level, spared)
         mask = keep_top(scores, kept)
     if after == "rewind" and step == 0:

@@ -178,16 +178,22 @@ class Task:
 
         A stage is shared by every run with the same data, model, initialization, recipe and
         seed: `name` must tell apart everything else that it depends on (the method and its
-        options), in lower-case letters, digits, `_`, `-` and `.`. The examples it cost are
-        counted the same whether it is computed or found.
+        options), in at most 64 lower-case letters, digits, `_`, `-` and `.`. While it computes,
+        `generator` is one of its own. The examples it cost are counted the same whether it is
+        computed or found.
         """
-        if self._memo is None:
+        return self._counted(name, lambda: self._apart(name, compute))
+
+    def _apart(self, name: str, compute: Callable[[], State]) -> State:
+        """With a generator of its own, so that found or computed, later draws are the same."""
+        outside = self.generator
+        self.generator = generator(self.seed, "stage", name)
+        try:
             return compute()
-        return self._counted(name, compute)
+        finally:
+            self.generator = outside
 
     def _counted(self, name: str, compute: Callable[[], State]) -> State:
-        assert self._memo is not None
-
         def with_cost() -> State:
             before = replace(self.cost)
             state = dict(compute())
@@ -195,7 +201,7 @@ class Task:
             self.cost = before
             return state | {"cost.examples": torch.tensor(spent)}
 
-        state = dict(self._memo(name, with_cost))
+        state = dict(self._memo(name, with_cost) if self._memo else with_cost())
         forward, backward = state.pop("cost.examples").tolist()
         self.cost.forward += forward
         self.cost.backward += backward

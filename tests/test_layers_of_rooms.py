@@ -22,7 +22,18 @@ GROUND = {"__init__", "batches", "loop", "mask", "mask_file", "reach", "recipe"}
     *("registry", "seeds", "signature", "task", "ticket"),
 }
 PLAIN = {"__init__", "claims", "commit", "entries", "events", "failures", "known", "layout"} | {
-    *("listings", "mend", "naming", "paths", "plan", "quickstart", "recipes", "record", "seal"),
+    *(
+        "lanes",
+        "listings",
+        "mend",
+        "naming",
+        "paths",
+        "plan",
+        "quickstart",
+        "recipes",
+        "record",
+        "seal",
+    ),
     *("spec", "store", "sweep"),
 }
 DOING = {"attempt", "run", "worker"}

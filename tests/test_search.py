@@ -19,6 +19,7 @@ from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.store import Store
 from paibench.methods import registry
 from paibench.methods.mask import Mask, flatten, layer_counts, prunable
+from paibench.methods.registry import UserError
 from paibench.methods.task import Task
 
 DIGITS = load("digits", {}, None, "cpu", 0)
@@ -217,3 +218,18 @@ def test_the_test_set_is_out_of_reach(tmp_path: Path) -> None:
 
     assert shown(hostile.HELD) == {"training pixels", "training labels"}
     assert len(shown([hostile.HELD, DIGITS])) == 6  # the look itself does find what is there
+
+
+@pytest.mark.parametrize("control", ["shuffle", "invert"])
+def test_a_mask_is_not_moved_onto_trained_zeros(control: str) -> None:
+    """Controls that move a mask say nothing of a ticket whose weights are 0 elsewhere."""
+    method = {"name": "imp", "rounds": 2, "after": "finetune"}
+    with pytest.raises(UserError, match=f"control {control} shows nothing for imp"):
+        searched(method, control=control)
+
+
+@pytest.mark.parametrize("control", ["none", "reinit"])
+def test_a_ticket_of_trained_weights_may_stay_where_it_is(control: str) -> None:
+    """Without a control, or with fresh weights, such a ticket is as good as any."""
+    found = searched({"name": "imp", "rounds": 2, "after": "finetune"}, control=control)
+    assert sum(layer_counts(found.mask).values()) == 5020

@@ -337,3 +337,21 @@ def test_a_task_of_tensors_trains() -> None:
     task.fit(net)
     assert task.cost.forward == 10 * 40
     assert bool((net.eval()(inputs).argmax(1) == labels).double().mean() > 0.8)
+
+
+def test_draws_after_a_stage_are_the_same_found_or_computed() -> None:
+    """What a stage draws while it computes leaves the task's own stream of numbers alone."""
+    disk: dict[str, State] = {}
+
+    def memo(name: str, compute: Callable[[], State]) -> State:
+        if name not in disk:
+            disk[name] = compute()
+        return disk[name]
+
+    def draws(task: Task) -> Tensor:
+        stage = task.memo("stage", lambda: {"drawn": torch.rand(3, generator=task.generator)})
+        return torch.cat([stage["drawn"], torch.rand(3, generator=task.generator)])
+
+    computed, found, without = (draws(make_task(memo=m)) for m in (memo, memo, None))
+    assert torch.equal(computed, found)
+    assert torch.equal(computed, without)

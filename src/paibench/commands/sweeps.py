@@ -79,7 +79,7 @@ def plan(file: File, out: o.Store = None, as_json: o.Json = False) -> None:
         some = [f"{name} x{n}" for name, n in list(counts.items())[:VALUES_SHOWN]]
         more = [f"and {len(counts) - len(some)} more"] if len(counts) > len(some) else []
         typer.echo(f"  {field:<8} {', '.join(some + more)}")
-    typer.echo(f"  {work.shared} of the missing runs share stages of their searches")
+    typer.echo(f"  {work.shared} missing runs can share parts of their searches")
     if work.seconds is None:
         typer.echo("  time and disk: not known before the store has records to estimate from")
     elif work.missing:
