@@ -27,7 +27,7 @@ class Cost:
 
 
 class Task:
-    """Training data and the means to learn from it; the test set is not reachable from here.
+    """Training data and the means to learn from it; nothing here leads to the test set.
 
     `generator` (on the CPU) is the source of the method's randomness. `cost` counts the
     examples that pass forward and backward, so that the cost of a search is known without a
