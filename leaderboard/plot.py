@@ -15,9 +15,10 @@ from matplotlib.lines import Line2D
 
 from paibench.leaderboard.escape import ascii_only
 from paibench.leaderboard.looks import GREY, STYLE, Look
-from paibench.leaderboard.rank import ranked
+from paibench.leaderboard.rank import elsewhere, ranked
+from paibench.leaderboard.scales import places, shifts, zoom
 from paibench.leaderboard.summary import Track
-from paibench.leaderboard.table import common_n, sparsity_percent
+from paibench.leaderboard.table import ELSEWHERE, common_n, sparsity_percent
 
 Measure = Literal["accuracy", "accuracy_untrained", "native_accuracy"]
 
@@ -35,24 +36,34 @@ def curve(
 
     The x axis is the logarithm of density, densest at the left, named by sparsity. Bars are 95 %
     t intervals. A line stops where a cell has no result, and a cross at the foot says so; a
-    hollow marker has lost some of its runs. Controls are left to the table.
+    hollow marker has lost some of its runs. Where most means crowd at the top of the range, a
+    panel above enlarges them. Controls are left to the table.
     """
     own = cells[cells["control"] == "none"].assign(row=lambda cells: cells["method_label"])
     drawn = own[own["method"] != "dense"]
     if measure != "accuracy":  # which every method should have, the others only some
         drawn = drawn[drawn.groupby("row")[f"{measure}_n"].transform("sum") > 0]
     names = [name for name in ranked(own) if name in set(drawn["row"])]
-    places = _places(drawn["density_asked"])
+    dense = own[own["method"] == "dense"]
+    near = zoom(*(100 * part[f"{measure}_mean"] for part in (drawn, dense)))
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.0, 3.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        _dense(axes, own[own["row"] == "dense"], measure)
-        for name, shift in zip(names, _shifts(places, len(names)), strict=True):
-            _line(axes, drawn[drawn["row"] == name], measure, styles[name], shift)
-        _frame(axes, places, measure)
-        _words(axes, track, own, measure)
-        _legend(figure, axes, lost=bool(_gaps(drawn, measure).any()))
+        figure, panels = _panels(near is not None)
+        at = places(drawn["density_asked"])
+        for axes in panels:
+            _dense(axes, dense, measure)
+            for name, shift in zip(names, shifts(at, len(names)), strict=True):
+                line = drawn[drawn["row"] == name]
+                floor = near[0] if near and axes is panels[0] else 0.0
+                _line(axes, line, measure, styles[name], shift, floor)
+                if axes is panels[-1]:
+                    _crosses(axes, line[_gaps(line, measure)], styles[name], shift)
+            _frame(axes, at, measure)
+        if near:
+            panels[0].set_ylim(near)
+            panels[0].set_xlabel("")
+            _small(panels[1], "the whole range")
+        _words(panels[0], track, own, measure)
+        _legend(figure, panels[0], lost=bool(_gaps(drawn, measure).any()))
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # or each drawing would shift it by a hair
     return figure
@@ -68,22 +79,22 @@ def svg(figure: Figure) -> bytes:
     return _saved(figure, "svg", metadata={"Date": None})
 
 
+def _panels(two: bool) -> tuple[Figure, list[Axes]]:
+    """A figure of one panel, or of two that share the x axis, the upper one the larger."""
+    figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    if not two:
+        return figure, [figure.add_subplot()]
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=(5, 3))
+    figure.set_figheight(4.6)
+    return figure, [upper, lower]
+
+
 def _saved(figure: Figure, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with rc_context(STYLE):
         figure.savefig(buffer, format=form, **options)
     return buffer.getvalue()
-
-
-def _places(densities: pd.Series) -> dict[float, float]:
-    """Where each density stands on the x axis, the densest first."""
-    return {density: -math.log10(density) for density in sorted(densities.unique(), reverse=True)}
-
-
-def _shifts(places: dict[float, float], count: int) -> list[float]:
-    """How far each line is moved aside so that bars at one density do not hide each other."""
-    gap = min(np.diff(list(places.values())), default=1.0)
-    return list(np.linspace(-0.13, 0.13, count) * gap) if count > 1 else [0.0] * count
 
 
 def _gaps(cells: pd.DataFrame, measure: Measure) -> pd.Series:
@@ -100,25 +111,31 @@ def _dense(axes: Axes, cells: pd.DataFrame, measure: Measure) -> None:
             axes.axhspan(mean - half, mean + half, color="black", alpha=0.08, linewidth=0)
 
 
-def _line(axes: Axes, cells: pd.DataFrame, measure: Measure, look: Look, shift: float) -> None:
-    """The means of one method with their bars; not-a-number breaks the line at a gap."""
+def _line(
+    axes: Axes, cells: pd.DataFrame, measure: Measure, look: Look, shift: float, floor: float
+) -> None:
+    """The means of one method with bars for those above the floor of the panel.
+
+    Not-a-number breaks the line at a gap.
+    """
     cells = cells.sort_values("density_asked", ascending=False)
     x = -np.log10(cells["density_asked"].to_numpy()) + shift
     y, half = (100 * cells[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
-    floor = look.color == GREY
+    gray = look.color == GREY
     axes.plot(
         x,
         y,
         color=look.color,
         linestyle=look.dashes,
-        linewidth=2 if floor else 1.3,
+        linewidth=2 if gray else 1.3,
         marker=look.marker,
         markersize=5.5 if look.marker in "PX" else 4.5,
         markeredgewidth=0.5,
         markeredgecolor="white",
-        label=ascii_only(str(cells["row"].iloc[0]), 60),
-        zorder=2 if floor else 3,
+        label=ascii_only(str(cells["row"].iloc[0]), 60) + ELSEWHERE * bool(elsewhere(cells)),
+        zorder=2 if gray else 3,
     )
+    half[y < floor] = np.nan  # a bar without its point would mislead
     axes.errorbar(x, y, yerr=half, fmt="none", ecolor=look.color, elinewidth=0.9, zorder=2.5)
     lost = _gaps(cells, measure).to_numpy()
     fewer = (cells[f"{measure}_n"] < cells["runs"]).to_numpy() & ~lost
@@ -129,17 +146,22 @@ def _line(axes: Axes, cells: pd.DataFrame, measure: Measure, look: Look, shift: 
         "zorder": 4,
     }
     axes.plot(x[fewer], y[fewer], look.marker, **hollow)
+
+
+def _crosses(axes: Axes, cells: pd.DataFrame, look: Look, shift: float) -> None:
+    """A cross at the foot for each of these cells, which have no result."""
+    x = -np.log10(cells["density_asked"].to_numpy()) + shift
     foot = axes.get_xaxis_transform()
-    axes.plot(x[lost], np.full(lost.sum(), 0.04), "x", color=look.color, transform=foot, zorder=4)
+    axes.plot(x, np.full(len(x), 0.04), "x", color=look.color, transform=foot, zorder=4)
 
 
-def _frame(axes: Axes, places: dict[float, float], measure: Measure) -> None:
+def _frame(axes: Axes, at: dict[float, float], measure: Measure) -> None:
     """Both axes: their range, their ticks at the densities, their names."""
-    x = list(places.values()) or [0.0]
+    x = list(at.values()) or [0.0]
     margin = 0.07 * (x[-1] - x[0]) or 0.25
     axes.set_xlim(x[0] - margin, x[-1] + margin)
     ticks: dict[float, float] = {}
-    for density, place in places.items():
+    for density, place in at.items():
         if not ticks or place - max(ticks.values()) > 0.07 * (x[-1] - x[0]):
             ticks[density] = place
     axes.set_xticks(list(ticks.values()), [sparsity_percent(density) for density in ticks])
@@ -155,12 +177,17 @@ def _words(axes: Axes, track: Track, cells: pd.DataFrame, measure: Measure) -> N
     said = f"mean and 95 % t interval, n = {n}" if n > 1 else f"n = {n}, so no interval"
     fewer = (cells[f"{measure}_n"] < cells["runs"]) & ~_gaps(cells, measure)
     hollow = "; hollow: some runs lost" if fewer.any() else ""
+    late = f"; {ELSEWHERE} not at initialization" if elsewhere(cells) else ""
     title = ascii_only(f"{track.model} on {track.dataset} ({track.split})", 56)
     axes.set_title(title, loc="left", pad=16, fontweight="bold")
+    _small(axes, f"{said}{hollow}{late}")
+
+
+def _small(axes: Axes, text: str) -> None:
+    """Words in small grey letters above the left end of a panel."""
     axes.annotate(
-        f"{said}{hollow}", (0, 1), (0, 5), "axes fraction", "offset points", color="#555555",
-        fontsize=8,
-    )  # fmt: skip
+        text, (0, 1), (0, 5), "axes fraction", "offset points", color="#555555", fontsize=8
+    )
 
 
 def _legend(figure: Figure, axes: Axes, lost: bool) -> None:
@@ -170,7 +197,7 @@ def _legend(figure: Figure, axes: Axes, lost: bool) -> None:
         labels.append("no result")
     widest = max(map(len, labels), default=0)
     columns = 4 if widest <= 8 else 3 if widest <= 20 else 2 if widest <= 32 else 1
-    figure.set_figheight(3.4 + 0.2 * math.ceil(len(labels) / columns))
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
     figure.legend(
         handles,
         labels,

@@ -78,6 +78,59 @@ def test_dense_is_a_line_across_and_n_is_said(usual: list[Record]) -> None:
     assert "95 % t interval, n = 3" in said
 
 
+@pytest.fixture
+def crowded(record_factory: RecordFactory) -> list[Record]:
+    """Four methods just below dense, and one cell of the floor far below with nothing beside."""
+    tops = {"random": 0.95, "snip": 0.96, "imp": 0.97, "grasp": 0.965}
+    records = [
+        record_factory(method=method, density=density, seed=seed, accuracy=top + 0.001 * seed)
+        for method, top in tops.items()
+        for density in (0.5, 0.1, 0.01)
+        for seed in range(2)
+        if density != 0.01 or method != "random"
+    ]
+    records += [record_factory(method="random", density=0.01, seed=s, accuracy=a)
+                for s, a in enumerate((0.1, 0.9))]  # fmt: skip
+    return [*records, record_factory(method="dense", density=1.0, accuracy=0.98)]
+
+
+def test_a_crowd_near_dense_is_enlarged_above_the_whole_range(crowded: list[Record]) -> None:
+    """Two panels of the same lines and densities under one legend; the upper leaves the rest."""
+    figure = figure_of(*crowded)
+    upper, lower = figure.axes
+    assert upper.get_ylim() == pytest.approx((94.755, 98.295))
+    assert lower.get_ylim()[0] == 0 and lower.get_ylim()[1] == 100
+    for label in ("random", "snip", "imp", "grasp", "dense"):
+        above, below = (
+            [line.get_ydata() for line in axes.lines if line.get_label() == label]
+            for axes in (upper, lower)
+        )
+        np.testing.assert_array_equal(above, below)
+    assert upper.get_xlim() == lower.get_xlim()
+    assert len(figure.legends) == 1
+    assert (upper.get_xlabel(), lower.get_xlabel()) == ("", "Sparsity (log of density)")
+
+
+def test_bars_without_their_point_are_not_drawn(crowded: list[Record]) -> None:
+    """The interval of a mean below the upper panel would cross all of it."""
+    drawn = [
+        [bar for line in axes.collections for bar in line.get_segments() if len(bar)]  # type: ignore[attr-defined]
+        for axes in figure_of(*crowded).axes
+    ]
+    assert [len(bars) for bars in drawn] == [11, 12]
+    assert max(np.ptp(bar[:, 1]) for bar in drawn[0]) < 2
+
+
+def test_tickets_not_at_initialization_are_signed(record_factory: RecordFactory) -> None:
+    """In the legend, and in words above the panel."""
+    figure = figure_of(
+        record_factory(method="imp", at_initialization=False),
+        record_factory(at_initialization=True),
+    )
+    assert legend_of(figure) == ["snip", "imp‡"]
+    assert "‡ not at initialization" in " ".join(text.get_text() for text in figure.axes[0].texts)
+
+
 def test_controls_are_left_to_the_table(record_factory: RecordFactory) -> None:
     """A figure of four lines a method would not be read."""
     found = figure_of(record_factory(), record_factory(control="shuffle"))
