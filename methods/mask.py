@@ -6,6 +6,7 @@ true means kept. Counts are exact: a density keeps `round(density * total)` weig
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ _COVERED = (
     nn.ConvTranspose3d,
     nn.Linear,
 )
-_SAMPLE = 1 << 17  # enough that the bracket around a quantile holds well under 2 % of the scores
+_SAMPLE = 1 << 15  # enough that the bracket around a quantile holds well under 2 % of the scores
 
 
 def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -107,14 +108,14 @@ def top(flat: Tensor, kept: int) -> Tensor:
     """
     if not 0 <= kept <= flat.numel():
         raise ValueError(f"cannot keep {kept} of {flat.numel()} weights")
-    if bool(flat.isnan().any()):
+    if flat.numel() and bool(flat.max().isnan()):
         raise ValueError(f"{int(flat.isnan().sum())} of {flat.numel()} scores are NaN")
     if kept == 0:
         return torch.zeros_like(flat, dtype=torch.bool)
     threshold = kth_highest(flat, kept)
     mask = flat >= threshold
     if surplus := int(mask.count_nonzero()) - kept:
-        tied = (flat == threshold).nonzero().view(-1)
+        tied = numbers(flat == threshold)
         mask[tied[-surplus:]] = False
     return mask
 
@@ -134,16 +135,24 @@ def kth_highest(flat: Tensor, k: int) -> Tensor:
     high = sample[above] if above else flat.max()
     low = sample[min(middle + margin, sample.numel() - 1)]
     if 4 * k <= flat.numel():  # few are higher: one side of the bracket is enough, and quicker
-        inside, higher = flat[flat >= low], 0
+        inside, higher = flat[numbers(flat >= low)], 0
     elif 4 * (flat.numel() - k) <= flat.numel():
-        inside = flat[flat <= high]
+        inside = flat[numbers(flat <= high)]
         higher = flat.numel() - inside.numel()
     else:
-        inside, higher = flat[(flat <= high) & (flat >= low)], int((flat > high).count_nonzero())
+        inside = flat[numbers((flat <= high) & (flat >= low))]
+        higher = int((flat > high).count_nonzero())
     rank = k - higher
     if not 1 <= rank <= inside.numel():
         return flat.kthvalue(flat.numel() - k + 1).values
     return inside.kthvalue(inside.numel() - rank + 1).values
+
+
+def numbers(marks: Tensor) -> Tensor:
+    """Where a boolean vector is true, in order."""
+    if marks.device.type != "cpu":
+        return marks.nonzero().view(-1)
+    return torch.from_numpy(np.flatnonzero(marks.numpy()))  # several times faster than torch's
 
 
 def shares(sizes: Mapping[str, int], densities: Mapping[str, float], kept: int) -> dict[str, int]:

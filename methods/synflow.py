@@ -10,7 +10,7 @@ and shifts, 0 in the authors' networks, count as 0: they would add flow that no 
 default is float64; the authors' release has float32, which deep networks on large images overflow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Literal
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from paibench.methods.mask import flatten, kept_at, prunable, top, unflatten
+from paibench.methods.mask import flatten, kept_at, numbers, prunable, top, unflatten
 from paibench.methods.registry import UserError
 from paibench.methods.task import Task
 from paibench.methods.ticket import Scores
@@ -56,9 +56,8 @@ def synflow(
         weight.data = view.view(weight.shape)  # to zero an entry of `flat` is to prune it
     ones = torch.ones(1, *task.shape, dtype=flat.dtype, device=flat.device)
 
-    def slopes() -> Tensor:
-        gradients = torch.autograd.grad(copy(ones).sum(), weights, materialize_grads=True)
-        return torch.cat([gradient.reshape(-1) for gradient in gradients])
+    def slopes() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(copy(ones).sum(), weights, materialize_grads=True)
 
     kept = kept_at(density, flat.numel())
     reached = [done / iterations for done in range(1, iterations)]
@@ -67,32 +66,76 @@ def synflow(
     return Scores(unflatten(eliminate(flat, slopes, counts), prunable(net)))
 
 
-def eliminate(flat: Tensor, slopes: Callable[[], Tensor], counts: Sequence[int]) -> Tensor:
+def eliminate(
+    flat: Tensor, slopes: Callable[[], Sequence[Tensor]], counts: Sequence[int]
+) -> Tensor:
     """Zero entries of `flat` in rounds, in place, and give the order in which they fell.
 
     Each round keeps `counts[round]` of those that stand, by the product of an entry and its
-    slope. What falls in round r (from 0) has a number in [r, r + 1), lower for a lower product;
-    what stands to the end has one in [rounds, rounds + 1). Raises ValueError on overflow.
+    slope; `slopes` gives the slopes of all entries, in consecutive tensors. What falls in round r
+    (from 0) has a number in [r, r + 1), lower for a lower product; what stands to the end has one
+    in [rounds, rounds + 1). Raises ValueError on overflow.
     """
     order = torch.empty_like(flat, dtype=torch.float64)
-    places = torch.arange(flat.numel(), device=flat.device)
-    fallen = places[:0]  # which of `places` do not stand; cutting them out each time takes longer
+    standing = Standing(flat)
+    fallen = standing.places[:0]  # since the last cut, which takes longer than to pass over them
     for done, count in enumerate(counts):
-        scores = slopes().index_select(0, places).mul_(flat.index_select(0, places)).abs_()
+        scores = standing.scores(slopes)
         highest = float(scores.max())
         if not highest < float("inf"):
             raise ValueError(f"the flow overflows {flat.dtype}: a score is {highest}")
         unit = 2 * highest or 1.0
         scores[fallen] = -1
         stands = top(scores, count)
-        fallen = (~stands).nonzero().view(-1)
-        falls = fallen[scores[fallen] >= 0]
-        order[places[falls]] = scores[falls].double() / unit + done
-        flat[places[falls]] = 0
-        if 5 * len(fallen) > len(places) or done + 1 == len(counts):
-            places, scores, fallen = places[stands], scores[stands], fallen[:0]
-    order[places] = scores.double() / unit + len(counts)
+        fallen = numbers(~stands)
+        last = scores[fallen]
+        new = numbers(last >= 0)
+        places = standing.places[fallen[new]]
+        order[places] = last[new].double() / unit + done
+        flat[places] = 0
+        if 5 * len(fallen) > len(scores) or done + 1 == len(counts):
+            left = numbers(stands)
+            scores, fallen = scores[left], fallen[:0]
+            standing.cut(left)
+    order[standing.places] = scores.double() / unit + len(counts)
     return order
+
+
+class Standing:
+    """The entries of a vector that stand: their places, in order, and their values.
+
+    Nothing of the vector's full length is copied once most of it has fallen.
+    """
+
+    def __init__(self, flat: Tensor) -> None:
+        self.places = torch.arange(flat.numel(), device=flat.device)
+        self.values = flat.clone()
+        self._within: list[Tensor] = []  # the places counted from the start of each tensor
+
+    def scores(self, slopes: Callable[[], Sequence[Tensor]]) -> Tensor:
+        """|value * slope| of each entry that stands, the slopes given in consecutive tensors."""
+        found = slopes()
+        if not self._within:
+            self._within = list(self._locate([slope.numel() for slope in found]))
+        scores = torch.empty_like(self.values)
+        parts = torch.split(scores, [len(within) for within in self._within])
+        for part, slope, within in zip(parts, found, self._within, strict=True):
+            if len(within) == slope.numel():
+                part.copy_(slope.reshape(-1))
+            else:
+                torch.take(slope.reshape(-1), within, out=part)
+        return scores.mul_(self.values).abs_()
+
+    def cut(self, left: Tensor) -> None:
+        """Go on with the entries of these numbers alone."""
+        self.places, self.values, self._within = self.places[left], self.values[left], []
+
+    def _locate(self, sizes: list[int]) -> Iterator[Tensor]:
+        ends = torch.tensor(sizes, device=self.places.device).cumsum(0)
+        counts = torch.searchsorted(self.places, ends).diff(prepend=ends.new_zeros(1)).tolist()
+        starts = (ends - ends.new_tensor(sizes)).tolist()
+        for start, within in zip(starts, torch.split(self.places, counts), strict=True):
+            yield within - start
 
 
 def as_factor(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
