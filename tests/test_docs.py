@@ -15,6 +15,9 @@ from paibench.benchmark.failures import TRIED_AGAIN, Cause
 from paibench.benchmark.record import Environment, Record, Status
 from paibench.benchmark.sweep import expand
 from paibench.cli import app
+from paibench.leaderboard import table as board
+from paibench.leaderboard.frame import load
+from paibench.leaderboard.summary import summarize, tracks
 from paibench.methods.mask import prunable, total
 from paibench.methods.recipe import Recipe
 from paibench.methods.registry import Kind, find, get, names
@@ -213,3 +216,15 @@ def test_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     [block] = blocks(page("run.md"), "python")
     exec(compile(block, "docs/run.md", "exec"), {})
     assert capsys.readouterr().out.startswith("0.05 {'fc1.weight': ")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/mnist-lenet.md"])
+def test_results(page: str) -> None:
+    """The table of a published sweep is the one that its records make."""
+    ((track, cells),) = tracks(summarize(load(ROOT / "results" / "mnist-lenet").runs))
+    rows = [
+        line
+        for line in board.markdown(board.table(track, cells)).splitlines()
+        if line.startswith("|")
+    ]
+    assert "\n".join(rows) in (ROOT / page).read_text(encoding="utf-8")
