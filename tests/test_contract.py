@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,13 @@ from paibench.methods.task import Task
 from paibench.methods.ticket import Scores, as_ticket, select
 
 METHODS = [name for name in names() if name != "dense"]
-ONE_SHOT = ["magnitude", "random", "snip"]  # whose scores do not depend on the density
+ONE_SHOT: dict[str, dict[str, Any]] = {  # whose scores do not depend on the density
+    "magnitude": {},
+    "random": {},
+    "snip": {},
+    "grasp": {},
+    "synflow": {"iterations": 1},
+}
 DENSITIES = [1.0, 0.7, 0.5, 0.1, 0.03]
 
 CLASSES = 3
@@ -102,8 +109,9 @@ def task_of(seed: int = 0, dtype: torch.dtype = torch.float32) -> Task:
     )
 
 
-def mask_of(method: str, net: nn.Module, task: Task, asked: float) -> Mask:
-    return select(as_ticket(get(method)(copy.deepcopy(net), task, asked)).mask, net, asked)
+def mask_of(method: str, net: nn.Module, task: Task, asked: float, **options: Any) -> Mask:
+    found = get(method)(copy.deepcopy(net), task, asked, **options)
+    return select(as_ticket(found).mask, net, asked)
 
 
 def state_of(net: nn.Module) -> list[tuple[str, Tensor]]:
@@ -189,7 +197,8 @@ def test_inverted_scores_keep_as_many(method: str) -> None:
 def test_one_shot_masks_are_nested(method: str) -> None:
     """A sparser mask of a one-shot method lies within a denser one."""
     net = net_of("residual")
-    masks = [mask_of(method, net, task_of(), asked) for asked in (0.7, 0.3, 0.1, 0.02)]
+    options = ONE_SHOT[method]
+    masks = [mask_of(method, net, task_of(), asked, **options) for asked in (0.7, 0.3, 0.1, 0.02)]
     for wide, narrow in zip(masks, masks[1:], strict=False):
         assert all(bool((wide[name] | ~narrow[name]).all()) for name in wide)
 
