@@ -75,6 +75,8 @@ def _group(spec: Spec) -> tuple[str, str, str]:
 
 def _estimate(store: Store, missing: list[Spec]) -> tuple[float | None, int | None]:
     """Seconds of work and bytes on disk, by the means over records of the same group and method."""
+    if not missing:
+        return 0.0, 0
     seconds: dict[tuple[str, ...], list[float]] = {}
     sizes: dict[tuple[str, ...], int] = {}
     for key in islice(sorted(store.listing().done), SAMPLE):

@@ -74,7 +74,7 @@ def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome: 
     }
     files: dict[str, bytes] = {}
     try:
-        found = _find(spec, net, data, place, means)
+        found = _find(spec, net, data, device, means)
         files["mask.safetensors"] = to_bytes({n: m.cpu() for n, m in found.mask.items()})
         known |= facts.of_search(found, net, data)
         if spec.control == "reinit":
@@ -157,13 +157,12 @@ def _data(dataset: Named, root: Path | None, device: torch.device, seed: int) ->
     )
 
 
-def _find(spec: Spec, net: nn.Module, data: DataSet, place: Place, means: Means) -> Search:
-    device = torch.device(place.device)
+def _find(spec: Spec, net: nn.Module, data: DataSet, device: torch.device, means: Means) -> Search:
     task = Task(
         data.train,
         seed=spec.seed,
         recipe=recipe_of(spec.recipe),
-        device=place.device,
+        device=device,
         stream=spec.method.name,
         memo=means.memo(kind_of_place(device), data.fingerprint) if means.memo else None,
         pulse=means.pulse,

@@ -15,7 +15,7 @@ from paibench.methods.registry import UserError
 Mask = dict[str, Tensor]
 Weights = dict[str, Tensor]
 
-_COVERED = (
+COVERED = (
     nn.Conv1d,
     nn.Conv2d,
     nn.Conv3d,
@@ -36,7 +36,7 @@ def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
     """
     covered = set()
     for module in net.modules():
-        if isinstance(module, _COVERED):
+        if isinstance(module, COVERED):
             covered.add(id(module.weight))
         elif isinstance(module, nn.MultiheadAttention):
             parts = (module.in_proj_weight, *_projections(module))

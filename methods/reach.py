@@ -15,18 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from paibench.methods.mask import Mask, prunable
+from paibench.methods.mask import COVERED, Mask, prunable
 
 _UNIT = 2.0**-10  # a reached value between layers: thousands add up before ReLU6 cuts them off
-_COUNTED = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
 _PASSED = (_BatchNorm, nn.PReLU, nn.Sigmoid, nn.Softplus, nn.Hardswish, nn.Hardsigmoid)
 _POOLS = {nn.MaxPool1d: F.avg_pool1d, nn.MaxPool2d: F.avg_pool2d, nn.MaxPool3d: F.avg_pool3d}
 _MATRICES = ("Addmm", "Convolution", "Mm")
@@ -69,7 +60,7 @@ def effective(net: nn.Module, mask: Mask, shape: tuple[int, ...]) -> Mask | None
 def _hook(net: nn.Module) -> None:
     """Make the layers of `net` count, and its norms, activations and max-pools pass all on."""
     for module in net.modules():
-        if isinstance(module, _COUNTED):
+        if isinstance(module, COVERED):
             module.register_forward_pre_hook(lambda _, args: (_arrive(args[0]), *args[1:]))
             module.register_forward_hook(lambda _, args, out: _leave(out))
         elif isinstance(module, _PASSED):
