@@ -4,17 +4,16 @@ import hashlib
 import itertools
 import json
 import math
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paibench.benchmark import toml_file
 from paibench.benchmark.naming import check_name
 from paibench.benchmark.spec import DEFAULTS, Spec, shown
 from paibench.methods.registry import UserError, did_you_mean
 
-MAX_BYTES = 1 << 20
 MAX_RUNS = 20_000
 
 _SECTIONS = {"name", "max_runs", "product", "zip", "include", "exclude"}
@@ -47,33 +46,11 @@ def read(path: Path) -> Sweep:
 
     Raises UserError in one line with the file, the key and the value that is wrong.
     """
+    plain = toml_file.read(path, "a sweep")
     try:
-        with path.open("rb") as file:  # which may be a pipe
-            data = file.read(MAX_BYTES + 1)
-        return expand(_parse(data), default_name=path.stem)
+        return expand(plain, default_name=path.stem)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; check the path") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; name a TOML file") from error
-
-
-def _parse(data: bytes) -> dict[str, Any]:
-    if len(data) > MAX_BYTES:
-        raise UserError(f"is larger than {MAX_BYTES >> 20} MiB; a sweep is a short TOML file")
-    if not data.strip():
-        raise UserError("is empty; write a [product] table")
-    try:
-        return tomllib.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except RecursionError:
-        raise UserError("is nested too deeply; a sweep has tables of lists") from None
-    except tomllib.TOMLDecodeError as error:  # says line and column
-        raise UserError(f"is not TOML: {' '.join(str(error).split())[:200]}") from error
-    except ValueError:
-        raise UserError("is not TOML: it holds a number of thousands of digits") from None
 
 
 def expand(plain: Mapping[str, Any], default_name: str = "sweep") -> Sweep:

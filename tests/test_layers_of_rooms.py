@@ -34,7 +34,7 @@ PLAIN = {"__init__", "claims", "commit", "entries", "events", "failures", "known
         "record",
         "seal",
     ),
-    *("spec", "store", "sweep"),
+    *("spec", "store", "sweep", "toml_file"),
 }
 DOING = {"attempt", "run", "worker"}
 TORCH = {"numpy", "safetensors", "torch"}
@@ -44,7 +44,7 @@ THIRD_PARTY = {
     "plain": {"pydantic"},
     "benchmark": TORCH | {"PIL", "pydantic", "scipy", "sklearn", "torchvision"},
     "leaderboard": {"matplotlib", "numpy", "pandas", "rich", "scipy", "seaborn"},
-    "slurm": {"submitit"},
+    "slurm": {"pydantic", "submitit"},
     "paibench": {"rich", "torch", "typer"},
 }
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.sweep import MAX_BYTES, Sweep, expand, read
+from paibench.benchmark.sweep import Sweep, expand, read
+from paibench.benchmark.toml_file import MAX_BYTES
 from paibench.methods.registry import UserError
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
@@ -167,8 +168,8 @@ def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "is empty; write a [product] table"),
-        (b" \n\t\n", "is empty; write a [product] table"),
+        (b"", "product: has no keys; write a [product] table with the runs"),
+        (b" \n\t\n", "product: has no keys; write a [product] table with the runs"),
         (b"# nothing\n", "product: has no keys; write a [product] table with the runs"),
         (b"[product]\n", "product: has no keys; write a [product] table with the runs"),
         (b"#" * (MAX_BYTES + 1), "is larger than 1 MiB; a sweep is a short TOML file"),
@@ -180,8 +181,8 @@ def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
             "is not TOML: Cannot overwrite a value (at line 3, co",
         ),
         (b"[product]\n[product]\n", "is not TOML: Cannot declare ('product',) twice (at line 2, "),
-        (b"a = " + b"[" * 5000, "is nested too deeply; a sweep has tables of lists"),
-        (b"a = " + b"{a = " * 5000, "is nested too deeply; a sweep has tables of lists"),
+        (b"a = " + b"[" * 5000, "is nested too deeply; a sweep is a short TOML file"),
+        (b"a = " + b"{a = " * 5000, "is nested too deeply; a sweep is a short TOML file"),
         (b"[product]\nseed = " + b"9" * 5000, "is not TOML: it holds a number of thousands "),
         (b"[product]\nseed = nan", "product: dataset: is missing; say which"),
         (PRODUCT.encode().replace(b"0.1", b"nan"), "product: density: nan is outside (0, 1]"),
