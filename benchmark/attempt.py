@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,17 +11,20 @@ import torch
 from paibench.benchmark import failures
 from paibench.benchmark.checkpoints import Checkpoints
 from paibench.benchmark.commit import StoreError
-from paibench.benchmark.events import one_line
+from paibench.benchmark.events import in_words, one_line
 from paibench.benchmark.failures import Cause
+from paibench.benchmark.headway import Headway
 from paibench.benchmark.naming import attempt_name
-from paibench.benchmark.pulse import Pulse
+from paibench.benchmark.pulse import Left, Pulse
 from paibench.benchmark.record import VOLATILE
 from paibench.benchmark.run import Means, Place, run
+from paibench.benchmark.search import MethodError
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.stages import Stages, scope_of
 from paibench.benchmark.store import Store
 from paibench.benchmark.train import CHECKPOINT_SECONDS, Keeper
 from paibench.methods.registry import UserError
+from paibench.methods.task import Memo
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
@@ -42,22 +46,25 @@ def attempt(
     *,
     name: str | None = None,
     pulse: Callable[[], object] = lambda: None,
+    leaving: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Result:
     """Do a run unless its record is there ("already") or somebody is at work on it ("busy").
 
     A record that cannot be trusted is set aside first. Raises Failed, after noting the failure
-    in the store, when the run gives no record.
+    in the store, when the run gives no record; and Left as soon as may be once `leaving()`, with
+    the claim released and the training saved.
     """
     key, name = spec.key, name or attempt_name()
-    alive = Pulse(pulse)
-    with _noting(spec, store, name):
+    alive = Pulse(pulse, leaving)
+    noting = partial(_noting, spec, store, name, alive, place.memory_mb)
+    with noting():
         if store.is_done(key) and not store.quarantine(key):
             return "already"
         claim = store.claim(key, name)
         if claim is None:
             return "already" if store.is_done(key) else "busy"
-        with alive.holding(claim), _noting(spec, store, name):
+        with alive.holding(claim), noting():
             _do(spec, store, place, name, alive, checkpoint_seconds)
     return "done"
 
@@ -66,14 +73,26 @@ def _do(
     spec: Spec, store: Store, place: Place, name: str, alive: Pulse, checkpoint_seconds: float
 ) -> None:
     key = spec.key
-    store.attempt_folder(key, name).mkdir(parents=True, exist_ok=True)
+    folder = store.attempt_folder(key, name)
+    folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(store.run_folder(key) / "checkpoints")
+    headway = Headway(folder)
+
+    def memo(place: str, data: str) -> Memo:
+        return Stages(store, scope_of(spec, place, data), name, alive, headway.stage).memo
+
     means = Means(
-        memo=lambda place, data: Stages(store, scope_of(spec, place, data), name, alive).memo,
-        keeper=Keeper(checkpoints.save, checkpoints.load, checkpoint_seconds),
+        memo=memo,
+        keeper=Keeper(checkpoints.save, checkpoints.load, checkpoint_seconds, alive.leaving),
         pulse=alive,
+        searching=alive.or_leave,
+        tell=headway.train,
     )
-    outcome = run(spec, place, means)
+    try:
+        outcome = run(spec, place, means)
+    except Left:
+        headway.keep()
+        raise
     files = {
         f"{file.partition('.')[0]}_file": store.publish_file(key, file, data)
         for file, data in outcome.files.items()
@@ -84,23 +103,30 @@ def _do(
 
 
 @contextmanager
-def _noting(spec: Spec, store: Store, name: str) -> Iterator[None]:
+def _noting(
+    spec: Spec, store: Store, name: str, alive: Pulse, memory_mb: int | None
+) -> Iterator[None]:
     """Note what goes wrong in the store, and raise it as Failed."""
     try:
         yield
     except Failed:
         raise
     except (Exception, SystemExit) as error:  # a method that wants to leave has failed
+        if alive.leaving():  # the signal that says so ends the helpers of a data loader as well
+            raise Left from error
         reason = _in_words(error)
         failed = Failed(_cause(error, reason), reason)
+        facts = {"memory_mb": memory_mb} if memory_mb else {}
         try:
-            failures.note(store, spec, name, failed.cause, reason)
+            failures.note(store, spec, name, failed.cause, reason, **facts)
         except OSError as trouble:
             failed = Failed("storage", f"{_in_words(trouble)} (while noting: {reason})")
         raise failed from error
 
 
 def _cause(error: BaseException, reason: str) -> Cause:
+    if isinstance(error, MethodError):
+        return "plugin"
     if isinstance(error, UserError):
         return "input"
     if isinstance(error, StoreError) or getattr(error, "errno", None) in _STORAGE:
@@ -111,9 +137,5 @@ def _cause(error: BaseException, reason: str) -> Cause:
 
 def _in_words(error: BaseException) -> str:
     """An exception as one line; those that are written for the user go without their type."""
-    try:
-        text = str(error).strip() or "no message"
-    except Exception:
-        text = "its message cannot be read"
-    kind = "" if isinstance(error, UserError | StoreError) else f"{type(error).__name__}: "
-    return one_line(kind + text)
+    said = isinstance(error, UserError | StoreError | MethodError)
+    return one_line(str(error)) if said else in_words(error)

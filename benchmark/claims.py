@@ -11,14 +11,17 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 from paibench.benchmark.commit import TEMPORARY, publish, read, server_time
-from paibench.benchmark.naming import check_name
+from paibench.benchmark.naming import check_name, job_of
 from paibench.benchmark.seal import Corrupt
 
 LEASE = 600.0
 """Seconds: three times what an NFS client may remember a file's times for, and a long save."""
+
+_OWN = 6  # the part of its lease after which a claim of our own job, before a requeue, is over
 
 
 @dataclass(slots=True)
@@ -64,11 +67,46 @@ def claim(folder: Path, owner: str, lease: float = LEASE) -> Claim | None:
     process = f"{_place()} {os.getpid()} {_started(os.getpid())}"
     text = f"{check_name(owner, 'owner')} {process} {uuid4().hex}\n".encode()
     seen = _look(path)
-    if seen is not None:
-        over = _is_dead(seen[0]) or server_time(folder) - seen[1] / 1e9 > lease
-        if not over or not _take_away(path, seen):
-            return None
+    if seen is not None and not (_is_over(folder, seen, owner, lease) and _take_away(path, seen)):
+        return None
     return Claim(path, text, lease) if publish(path, text) == "new" else None
+
+
+class Held(NamedTuple):
+    """A claim as others see it: the attempt that owns it, and the seconds since its last beat."""
+
+    owner: str
+    age: float
+    over: bool
+
+
+def look(folder: Path, now: float) -> Held | None:
+    """Who works on the run that lives in this folder; None where nobody does.
+
+    `now` is the file server's time in seconds (`commit.server_time`).
+    """
+    seen = _look(folder / "claim")
+    if seen is None:
+        return None
+    owner = (seen[0].decode(errors="replace").split() or ["?"])[0]
+    age = now - seen[1] / 1e9
+    return Held(owner, age, _is_dead(seen[0]) or age > LEASE)
+
+
+def evict(folder: Path, owner: str) -> bool:
+    """Take away the claim of an owner that is known to be gone; False where it is another's."""
+    path = folder / "claim"
+    seen = _look(path)
+    return seen is not None and seen[0].split()[:1] == [owner.encode()] and _take_away(path, seen)
+
+
+def _is_over(folder: Path, seen: tuple[bytes, int], owner: str, lease: float) -> bool:
+    """Whether a claim is to be respected no longer by the attempt `owner`."""
+    if _is_dead(seen[0]):
+        return True
+    before, ours = job_of(seen[0].decode(errors="replace")), job_of(owner)
+    requeued = before and ours and before.id == ours.id and before.restart < ours.restart
+    return server_time(folder) - seen[1] / 1e9 > (lease / _OWN if requeued else lease)
 
 
 def _look(path: Path) -> tuple[bytes, int] | None:

@@ -13,9 +13,16 @@ from typing import IO, Any
 
 from paibench.benchmark.spec import Spec
 
+HELD_BACK = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+"""Signals that would end a worker which does not listen yet."""
+
 PRINTED = 2**20  # bytes that the prints of one run may add to the log
 _LAST = 1024  # bytes of its last words
 _PIPE = 1 << 16  # all that a pipe can hold
+_HANDED_ON = (
+    *("PATH", "HOME", "USER", "LANG", "TMPDIR"),
+    *("LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"),
+)
 _PATIENCE = 2.0  # seconds in which a worker that closed its pipes is to end
 
 
@@ -35,15 +42,19 @@ class Worker:
     @classmethod
     def hire(cls, arguments: list[str], threads: int) -> "Worker":
         """Start a process, in a group of its own, with its share of the cores."""
-        process = subprocess.Popen(
-            # -P: files in the present folder are not to be taken for modules
-            [sys.executable, "-P", "-m", "paibench.benchmark.worker", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(threads),
-            process_group=0,
-        )
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+        try:
+            process = subprocess.Popen(
+                # -P: files in the present folder are not to be taken for modules
+                [sys.executable, "-P", "-m", "paibench.benchmark.worker", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(threads),
+                process_group=0,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         worker = cls(process)
         for pipe in worker.pipes:
             os.set_blocking(pipe.fileno(), False)
@@ -86,8 +97,10 @@ class Worker:
         room = max(PRINTED - self._printed, 0)
         self._printed += len(printed or b"")
         if printed and room:
-            with suppress(OSError), open(log, "ab") as file:  # a full disk is the runs' to report
-                file.write(printed[:room])
+            with suppress(OSError):  # a full disk is the runs' to report
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with open(log, "ab") as file:
+                    file.write(printed[:room])
         return printed != b""
 
     def end(self) -> int:
@@ -118,6 +131,10 @@ def _read(pipe: IO[bytes]) -> bytes | None:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The environment of a worker: its share of the cores, repeatable GPU arithmetic."""
+    """The environment of a worker: what Python and CUDA need of ours, and nothing else of it.
+
+    Methods run in a worker, and keys and tokens of a login shell are none of their business.
+    """
+    given = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
     share = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    return {**os.environ, **share, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    return {**given, **share, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}

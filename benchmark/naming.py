@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from typing import NamedTuple
 from uuid import uuid4
 
 from paibench.methods.registry import UserError
@@ -33,7 +34,31 @@ def check_key(key: str) -> str:
     return key
 
 
+class Job(NamedTuple):
+    """A job of SLURM, and how often it was requeued before."""
+
+    id: int
+    restart: int
+
+
+def this_job() -> Job | None:
+    """The job of SLURM that this process belongs to."""
+    number, restart = (os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "RESTART_COUNT"))
+    return Job(int(number), int(restart or 0)) if number.isdecimal() else None
+
+
 def attempt_name() -> str:
-    """A fresh name for one attempt at a run: `<host>.<pid>.<8 hexadecimal digits>`."""
+    """A fresh name for one attempt at a run: `<host>.<pid>.<8 hexadecimal digits>`.
+
+    Within a job of SLURM it begins with `j<job>.<restart>.`.
+    """
     host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-")
-    return f"{host[:32] or 'host'}.{os.getpid()}.{uuid4().hex[:8]}"
+    job = this_job()
+    mark = f"j{job.id}.{job.restart}." if job else ""
+    return f"{mark}{host[:24] or 'host'}.{os.getpid()}.{uuid4().hex[:8]}"
+
+
+def job_of(attempt: str) -> Job | None:
+    """The job of SLURM that an attempt belongs to, by its name."""
+    found = re.match(r"j(\d+)\.(\d+)\.", attempt)
+    return Job(int(found[1]), int(found[2])) if found else None

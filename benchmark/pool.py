@@ -1,10 +1,11 @@
 """A bounded pool of worker processes, each with its share of the cores and one run at a time."""
 
+import math
 import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from paibench.benchmark.events import BREAKER, Breaker, Broken, Event, one_line
 from paibench.benchmark.failures import Cause
 from paibench.benchmark.hired import Worker
 from paibench.benchmark.lanes import lane
+from paibench.benchmark.memory_limit import memory_kills
 from paibench.benchmark.naming import attempt_name
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
@@ -32,6 +34,10 @@ class Settings:
     data: Path | None = None
     time_limit: float | None = None
     checkpoint_seconds: float = 20.0
+    memory_mb: int | None = None
+    """MiB that the work on one run may hold at the most."""
+    patience: float = math.inf
+    """Seconds to wait for runs that other processes are at, when there is nothing else to do."""
 
 
 @dataclass
@@ -39,17 +45,24 @@ class Pool:
     """Does specs in order with `settings.jobs` workers, and says what becomes of each.
 
     A worker that dies, hangs past the time limit or runs out of memory costs its own run a
-    `failed` note in the store and is replaced. Leaving the pool stops all workers; what was
-    finished is in the store. What workers print is in its `workers.log`.
+    `failed` note in the store and is replaced. Leaving the pool stops all workers, which keep
+    what they are at where they can; what was finished is in the store. What a run prints is in
+    the log of its attempt, what a worker prints besides in the store's `workers.log`.
     """
 
     store: Store
     settings: Settings
+    leaving: Callable[[], bool] = lambda: False
+    """To be asked twice a second whether the pool is to be left early."""
+    left: list[tuple[Spec, str]] = field(default_factory=list)
+    """The runs, with their attempts, that workers were at when the pool was left."""
     _workers: list[Worker] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _waiting: deque[Spec] = field(default_factory=deque)
     _busy: deque[tuple[float, Spec]] = field(default_factory=deque)
     _stillborn: int = 0
+    _idle: float | None = None
+    _ooms: int = field(default_factory=memory_kills)
 
     def run(self, specs: Sequence[Spec]) -> Generator[Event]:
         """Do the specs, and yield an event as each ends; to be closed when left early.
@@ -60,7 +73,7 @@ class Pool:
         breaker = Breaker.of(specs)
         self._waiting.extend(specs)
         try:
-            while self._waiting or self._busy or any(worker.spec for worker in self._workers):
+            while not self.leaving() and self._has_work():
                 self._look_again()
                 self._hire()
                 self._give_out()
@@ -70,6 +83,15 @@ class Pool:
                         breaker.watch(event)
         finally:
             self._stop()
+
+    def _has_work(self) -> bool:
+        """Whether anything is to be done or waited for."""
+        if self._waiting or any(worker.spec for worker in self._workers):
+            self._idle = None
+            return True
+        now = time.monotonic()
+        self._idle = self._idle or now
+        return bool(self._busy) and now - self._idle < self.settings.patience
 
     def _look_again(self) -> None:
         """Try runs that another process was at some time ago."""
@@ -86,6 +108,7 @@ class Pool:
         arguments += ["--threads", str(given.threads)]
         arguments += ["--checkpoint-seconds", str(given.checkpoint_seconds)]
         arguments += ["--data", str(given.data)] if given.data else []
+        arguments += ["--memory-mb", str(given.memory_mb)] if given.memory_mb else []
         free = sum(worker.spec is None for worker in self._workers)
         for _ in range(min(given.jobs - len(self._workers), len(self._waiting) - free)):
             if self._stillborn >= BREAKER and self._workers:
@@ -117,7 +140,7 @@ class Pool:
             if worker not in self._workers:
                 continue  # dismissed a moment ago
             if ready.fileobj is worker.pipes[1]:
-                if not worker.keep_prints(self.store.root / "workers.log"):
+                if not worker.keep_prints(self._log(worker)):
                     self._selector.unregister(ready.fileobj)
             elif (said := worker.events()) is None:
                 self._selector.unregister(ready.fileobj)
@@ -138,6 +161,7 @@ class Pool:
             worker.ready, self._stillborn = True, 0
         if spec is None or said["event"] not in ("finished", "failed"):
             return
+        worker.keep_prints(self._log(worker))
         worker.spec = None
         if said["event"] == "failed":
             if said["cause"] == "memory":  # what it holds is given back with the process
@@ -154,19 +178,35 @@ class Pool:
             yield from self._understand(worker, said)
         if worker not in self._workers:
             return
-        worker.keep_prints(self.store.root / "workers.log")
+        worker.keep_prints(self._log(worker))
         code = worker.process.wait()
         how = f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
         if worker.spec:
-            hint = "; the system kills for want of memory" if code == -signal.SIGKILL else ""
-            cause: Cause = "error" if code >= 0 else "killed"  # who leaves would leave again
-            yield self._lose(worker, cause, f"its worker ended with {how}{hint}")
+            yield self._lose(worker, *self._why(code, f"its worker ended with {how}"))
             return
         self._dismiss(worker)
         self._stillborn += not worker.ready
         if self._stillborn >= BREAKER and not self._workers:
             last = worker.last_words.decode(errors="replace").strip().rpartition("\n")[2]
             raise Broken(f"no worker came to be ready, the last ended with {how}: {one_line(last)}")
+
+    def _why(self, code: int, reason: str) -> tuple[Cause, str]:
+        """The cause of a worker's end, by its exit code."""
+        if code >= 0:  # who leaves would leave again
+            return "error", reason
+        if -code not in (signal.SIGKILL, signal.SIGTERM):
+            return "crashed", reason
+        before, self._ooms = self._ooms, memory_kills()
+        if self._ooms > before:
+            return "memory", f"{reason}: the system killed it for want of memory"
+        hint = "; the system kills for want of memory" if code == -signal.SIGKILL else ""
+        return "killed", f"{reason}{hint}"
+
+    def _log(self, worker: Worker) -> Path:
+        """Where the prints of a worker go: to the attempt that it is at, if any."""
+        if worker.spec is None:
+            return self.store.root / "workers.log"
+        return self.store.attempt_folder(worker.spec.key, worker.attempt) / "log.txt"
 
     def _lose(self, worker: Worker, cause: Cause, reason: str) -> Event:
         spec, seconds = worker.spec, worker.seconds
@@ -175,7 +215,7 @@ class Pool:
         if self.store.is_done(spec.key):
             return Event(spec, "done", seconds)
         try:
-            failures.note(self.store, spec, worker.attempt, cause, reason)
+            failures.note(self.store, spec, worker.attempt, cause, reason, **self._facts())
         except StoreError as trouble:
             cause, reason = "storage", f"{trouble} (while noting: {reason})"
         return Event(spec, "failed", seconds, cause, reason)
@@ -187,13 +227,32 @@ class Pool:
                 self._selector.unregister(pipe)
         worker.dismiss()
 
+    def _facts(self) -> dict[str, int]:
+        """What a failure's note says of the limits that it was under."""
+        return {"memory_mb": self.settings.memory_mb} if self.settings.memory_mb else {}
+
     def _stop(self) -> None:
-        """Ask all workers to leave (they release their claims), and see that they do."""
-        for worker in self._workers:
-            worker.process.terminate()
-        deadline = time.monotonic() + LEAVE_SECONDS
-        while time.monotonic() < deadline and any(w.process.poll() is None for w in self._workers):
-            time.sleep(0.02)
+        """Ask all workers to keep what they are at and leave, then to leave at once, then kill."""
+        at_work = [(worker.spec, worker.attempt) for worker in self._workers if worker.spec]
+        for request, share in ((signal.SIGTERM, 0.7), (signal.SIGUSR1, 0.3)):
+            for worker in self._workers:
+                if worker.process.poll() is None:
+                    worker.process.send_signal(request)
+            self._await_ends(LEAVE_SECONDS * share)
         for worker in list(self._workers):
             self._dismiss(worker)
         self._selector.close()
+        self.left = [(spec, name) for spec, name in at_work if self._is_open(spec, name)]
+
+    def _await_ends(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(w.process.poll() is None for w in self._workers):
+            for worker in self._workers:  # a full pipe would hold it up
+                worker.keep_prints(self._log(worker))
+                worker.events()
+            time.sleep(0.02)
+
+    def _is_open(self, spec: Spec, attempt: str) -> bool:
+        """Whether an attempt has come to no end that is in the store."""
+        ended = any(note.get("attempt") == attempt for note in self.store.failures(spec.key))
+        return not ended and not self.store.is_done(spec.key)

@@ -7,17 +7,31 @@ from dataclasses import dataclass, field
 from paibench.benchmark.claims import Claim
 
 
+class Left(BaseException):
+    """The process is to end now, and what it was at is kept to go on from.
+
+    Not SystemExit: that is what a method raises which calls `sys.exit`.
+    """
+
+
 @dataclass
 class Pulse:
     """To be called whenever the work gets on: beats every claim that is held, then calls `also`."""
 
     also: Callable[[], object] = lambda: None
+    leaving: Callable[[], bool] = lambda: False
     _held: list[Claim] = field(default_factory=list)
 
     def __call__(self) -> None:
         for claim in self._held:
             claim.beat()
         self.also()
+
+    def or_leave(self) -> None:
+        """The same where nothing is lost by leaving right now: raises Left once that is asked."""
+        self()
+        if self.leaving():
+            raise Left
 
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[None]:

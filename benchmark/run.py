@@ -34,6 +34,8 @@ class Place:
     device: str = "cpu"
     threads: int = 1
     data: Path | None = None
+    memory_mb: int | None = None
+    """The most MiB that the process may hold, for the note of a run that wants more."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Means:
     """Given the kind of place and the fingerprint of the data."""
     keeper: Keeper | None = None
     pulse: Callable[[], object] = lambda: None
+    """Called at every step of a training."""
+    searching: Callable[[], object] = lambda: None
+    """Called whenever a search gets on; it may raise."""
+    tell: Callable[[int, int], object] = lambda step, steps: None
 
 
 def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome:  # noqa: B008
@@ -165,7 +171,7 @@ def _find(spec: Spec, net: nn.Module, data: DataSet, device: torch.device, means
         device=device,
         stream=spec.method.name,
         memo=means.memo(kind_of_place(device), data.fingerprint) if means.memo else None,
-        pulse=means.pulse,
+        pulse=means.searching,
     )
     return search(spec, net, task)
 
@@ -182,4 +188,5 @@ def _train(spec: Spec, net: nn.Module, found: Search, data: DataSet, means: Mean
         finetune=found.ticket.finetune,
         keeper=means.keeper,
         pulse=means.pulse,
+        tell=means.tell,
     )

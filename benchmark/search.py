@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from paibench.benchmark.controls import shuffle
+from paibench.benchmark.events import in_words
 from paibench.benchmark.spec import Spec
+from paibench.methods.loop import Diverged
 from paibench.methods.mask import Mask, Weights
 from paibench.methods.registry import UserError, get
 from paibench.methods.seeds import derive
@@ -30,21 +32,27 @@ class Search:
     seconds: float
 
 
+class MethodError(ValueError):
+    """A method cannot be imported, raises, or breaks its contract; the text says which."""
+
+
 def search(spec: Spec, net: nn.Module, task: Task) -> Search:
     """Let the spec's method find its mask on a copy of `net`, and apply the spec's control.
 
-    Raises ValueError when what it returns breaks the contract, and whatever it raises itself.
+    Raises MethodError for what is the method's own fault; a loss that is not finite, bad input,
+    and want of memory or of disk are raised as they are.
     """
-    finder: Callable[..., object] = get(spec.method.name)
     own = copy.deepcopy(net)
-    clock = time.perf_counter()
-    with _as_before(derive(spec.seed, "search", spec.method.name), task.device):
-        found = finder(own, task, spec.density, **spec.method.options)
-    seconds = time.perf_counter() - clock
-    ticket = as_ticket(found)  # type: ignore[arg-type]  # a stranger's word, checked by select
-    if not 0 <= ticket.start <= task.steps:
-        raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {task.steps}")
-    own_mask = _there(select(ticket.mask, net, spec.density), task.device)
+    with _blaming(spec.method.name):
+        finder: Callable[..., object] = get(spec.method.name)
+        clock = time.perf_counter()
+        with _as_before(derive(spec.seed, "search", spec.method.name), task.device):
+            found = finder(own, task, spec.density, **spec.method.options)
+        seconds = time.perf_counter() - clock
+        ticket = as_ticket(found)  # type: ignore[arg-type]  # a stranger's word, checked by select
+        if not 0 <= ticket.start <= task.steps:
+            raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {task.steps}")
+        own_mask = _there(select(ticket.mask, net, spec.density), task.device)
     mask = own_mask
     if spec.control == "invert":
         mask = _there(select(ticket.mask, net, spec.density, invert=True), task.device)
@@ -54,6 +62,22 @@ def search(spec: Spec, net: nn.Module, task: Task) -> Search:
         ticket = replace(ticket, weights=None, start=0, finetune=False)
     _refuse_dead_places(spec, ticket, own_mask, mask)
     return Search(mask, ticket, task.cost, seconds)
+
+
+@contextmanager
+def _blaming(method: str) -> Iterator[None]:
+    """Raise as MethodError what no other than the method is to blame for."""
+    try:
+        yield
+    except (ImportError, SyntaxError) as error:
+        raise MethodError(f"{method} cannot be imported: {in_words(error)}") from error
+    except (UserError, Diverged, MemoryError, torch.OutOfMemoryError, OSError):
+        raise
+    except (Exception, SystemExit) as error:  # a method that wants to leave has failed
+        words = in_words(error)
+        if "can't allocate memory" in words:
+            raise
+        raise MethodError(words) from error
 
 
 def _there(mask: Mask, device: torch.device) -> Mask:

@@ -45,6 +45,8 @@ class Stages:
     scope: str
     attempt: str
     pulse: Pulse
+    tell: Callable[[], object] = lambda: None
+    """Called whenever a stage is there, computed or found."""
 
     def memo(self, name: str, compute: Callable[[], State]) -> State:
         """What the stage holds, on the CPU, computed by one run and found by the others.
@@ -52,13 +54,18 @@ class Stages:
         While another live run computes it, this one waits. A stage whose bytes are broken is
         moved to quarantine and computed again.
         """
+        state = self._found(name, compute)
+        self.tell()
+        return state
+
+    def _found(self, name: str, compute: Callable[[], State]) -> State:
         folder = self.store.stage(self.scope, name).with_suffix("")
         pause = 0.05
         while (state := self._read(name)) is None:
             folder.mkdir(parents=True, exist_ok=True)
             claim = claims.claim(folder, self.attempt)
             if claim is None:
-                self.pulse()
+                self.pulse.or_leave()
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue

@@ -216,13 +216,16 @@ class Store:
         """Where the log, the failure or the divergence of one attempt is."""
         return self.run_folder(key) / "attempts" / check_name(attempt, "attempt")
 
-    def note_failure(self, key: str, attempt: str, failure: dict[str, Any]) -> None:
-        """Keep why an attempt failed, in its folder and, as the run's last failure, beside the
+    def note_failure(
+        self, key: str, attempt: str, failure: dict[str, Any], last: bool = True
+    ) -> None:
+        """Keep why an attempt failed, in its folder and, as the run's `last` failure, beside the
         place of the record; `key` and `attempt` are added. Raises StoreError.
         """
         data = seal({**failure, "key": key, "attempt": attempt})
         publish(self._attempt(key, attempt) / "failure.json", data)
-        replace(self.record_path(key).with_suffix(".failed"), data)
+        if last:
+            replace(self.record_path(key).with_suffix(".failed"), data)
 
     def last_failure(self, key: str) -> dict[str, Any] | None:
         """Why a run failed the last time, or None where it did not, or its note is broken."""

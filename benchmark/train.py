@@ -12,12 +12,15 @@ from torch import nn
 
 from paibench.benchmark.evaluate import evaluate
 from paibench.benchmark.provenance import digest, kind_of_place
+from paibench.benchmark.pulse import Left
 from paibench.methods.batches import Split
 from paibench.methods.loop import Checkpoint, Diverged, Hooks, Trainer, steps_per_epoch
 from paibench.methods.mask import Mask
 from paibench.methods.recipe import Recipe
 
 CHECKPOINT_SECONDS = 20.0
+SHARE = 50  # between two checkpoints lies so many times what the last one took,
+RAREST = 30  # but not more than so many times what was asked for
 
 
 class Point(TypedDict):
@@ -46,11 +49,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Keeper:
-    """Where checkpoints go: `save(bytes)` and `load() -> bytes | None`, at most so often."""
+    """Where checkpoints go: `save(bytes)` and `load() -> bytes | None`, at most so often.
+
+    Once `leaving()` is true, training saves after the step that it is at, and raises Left.
+    """
 
     save: Callable[[bytes], None]
     load: Callable[[], bytes | None]
     seconds: float = CHECKPOINT_SECONDS
+    leaving: Callable[[], bool] = lambda: False
 
 
 def train(
@@ -65,12 +72,14 @@ def train(
     finetune: bool = False,
     keeper: Keeper | None = None,
     pulse: Callable[[], object] = lambda: None,
+    tell: Callable[[int, int], object] = lambda step, steps: None,
 ) -> Training:
     """Train `net` in place under `mask` from step `start` of the recipe's schedule to its end.
 
     `judge` is the split that every epoch is evaluated on. With a keeper, training goes on from
-    the last checkpoint with the same bits. Raises Diverged when a loss in training is not
-    finite, or that of the last evaluation: what earlier ones come to decides nothing.
+    the last checkpoint with the same bits. `tell` hears at which step of how many it is. Raises
+    Diverged when a loss in training is not finite, or that of the last evaluation: what earlier
+    ones come to decides nothing. Raises Left where the keeper says so.
     """
     trainer = Trainer(net, data, recipe, seed, mask=mask, finetune=finetune)
     per_epoch = steps_per_epoch(len(data), recipe.batch)
@@ -79,7 +88,8 @@ def train(
     begin = _begin(trainer)
     begun = _resume(trainer, result, keeper, begin) or start
     clock = time.perf_counter()
-    saved = clock
+    due = clock + (keeper.seconds if keeper else 0.0)
+    tell(begun, stop)
 
     def judge_epoch(epoch: int) -> None:
         before = time.perf_counter()
@@ -96,12 +106,19 @@ def train(
             }
         )
         result.evaluation_seconds += time.perf_counter() - before
+        tell((epoch + 1) * per_epoch, stop)
 
-    def save(checkpoint: Callable[[], Checkpoint]) -> None:
-        nonlocal saved
-        if keeper and time.perf_counter() - saved >= keeper.seconds:
-            keeper.save(_pack(checkpoint(), result, begin))
-            saved = time.perf_counter()
+    def save(take: Callable[[], Checkpoint]) -> None:
+        nonlocal due
+        leaving, now = keeper is not None and keeper.leaving(), time.perf_counter()
+        if keeper and (leaving or now >= due):
+            checkpoint = take()
+            keeper.save(_pack(checkpoint, result, begin))
+            tell(checkpoint["step"], stop)
+            took = time.perf_counter() - now
+            due = now + took + min(max(keeper.seconds, SHARE * took), RAREST * keeper.seconds)
+        if leaving:
+            raise Left
 
     def count(_: int) -> None:
         pulse()
@@ -116,8 +133,11 @@ def train(
 
 
 def _begin(trainer: Trainer) -> str:
-    """All that decides the bits of a training besides its arguments, as one line."""
-    return f"{digest(trainer.module.state_dict())} {kind_of_place(trainer.device)}"
+    """All that decides the bits of a training besides its arguments, as one line.
+
+    The number is that of the checkpoints' form.
+    """
+    return f"2 {digest(trainer.module.state_dict())} {kind_of_place(trainer.device)}"
 
 
 def _pack(checkpoint: Checkpoint, result: Training, begin: str) -> bytes:

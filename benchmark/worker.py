@@ -17,6 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from paibench.benchmark.hired import HELD_BACK
+from paibench.benchmark.memory_limit import limit_memory
+from paibench.benchmark.pulse import Left
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 
@@ -27,31 +30,35 @@ def main() -> None:
     """`python -m paibench.benchmark.worker`: see `arguments`."""
     given = _arguments()
     _die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, _leave)
+    leaving = _Leaving()
+    leaving.listen()
     with _private_pipes() as (orders, say):
         store = Store.open(given.store, create=False)
         from paibench.benchmark.attempt import Failed, attempt  # takes seconds
         from paibench.benchmark.run import Place
 
-        place = Place(given.device, given.threads, given.data)
+        if given.memory_mb:
+            limit_memory(given.memory_mb)
+        place = Place(given.device, given.threads, given.data, given.memory_mb)
         say(event="ready")
         for line in orders:
             order = json.loads(line)
             spec = Spec.model_validate(order["spec"])
-            try:
-                result = attempt(
-                    spec,
-                    store,
-                    place,
-                    name=order["attempt"],
-                    pulse=_ticker(say),
-                    checkpoint_seconds=given.checkpoint_seconds,
-                )
-                say(event="finished", result=result)
-            except Failed as failed:
-                traceback.print_exception(failed.__cause__)
-                say(event="failed", cause=failed.cause, reason=str(failed))
+            with leaving.at_work():
+                try:
+                    result = attempt(
+                        spec,
+                        store,
+                        place,
+                        name=order["attempt"],
+                        pulse=_ticker(say),
+                        leaving=leaving,
+                        checkpoint_seconds=given.checkpoint_seconds,
+                    )
+                    say(event="finished", result=result)
+                except Failed as failed:
+                    traceback.print_exception(failed.__cause__)
+                    say(event="failed", cause=failed.cause, reason=str(failed))
 
 
 def _arguments() -> argparse.Namespace:
@@ -61,6 +68,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--checkpoint-seconds", type=float, default=20.0)
+    parser.add_argument("--memory-mb", type=int)
     return parser.parse_args()
 
 
@@ -77,13 +85,42 @@ def _ticker(say: Callable[..., None]) -> Callable[[], None]:
     return tick
 
 
-class _Left(BaseException):
-    """Not SystemExit: that is what a method raises which calls `sys.exit`."""
+class _Leaving:
+    """Whether this process was asked to leave: by SIGTERM as soon as its run is kept, by SIGUSR1
+    at once. Either way it goes through every `finally`, so that claims are released.
+    """
 
+    def __init__(self) -> None:
+        self.asked = False
+        self.busy = False
 
-def _leave(*_: Any) -> None:
-    """Stop at once, through every `finally`, so that claims are released."""
-    raise _Left
+    def __call__(self) -> bool:
+        return self.asked
+
+    def listen(self) -> None:
+        """Heed the signals from now on; the parent has them held back until then."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # and so is the end of a job's time
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGUSR1, self._leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While a run can be kept; being asked before or after is to leave."""
+        self.busy = True
+        yield
+        self.busy = False
+        if self.asked:
+            raise Left
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+        if not self.busy:
+            raise Left
+
+    def _leave(self, *_: Any) -> None:
+        raise Left
 
 
 def _die_with_parent() -> None:
@@ -112,5 +149,5 @@ def _private_pipes() -> Iterator[tuple[IO[str], Callable[..., None]]]:
 if __name__ == "__main__":
     try:
         main()
-    except _Left:
+    except Left:
         sys.exit(128 + signal.SIGTERM)

@@ -1,6 +1,6 @@
 """The training loop: one for the weights of tickets and for whatever a search trains."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,12 +26,18 @@ class Diverged(ArithmeticError):
 
 
 class Checkpoint(TypedDict):
-    """All that training needs to go on from the end of an epoch with the same bits."""
+    """All that training needs to go on with the same bits.
+
+    Within an epoch these are also the losses of its steps so far [n], and the states of the
+    global generators, which dropout and its like draw from.
+    """
 
     step: int
     module: dict[str, Tensor]
     optimizer: dict[str, object]
     losses: list[float]
+    within: Tensor
+    noise: list[Tensor]
 
 
 class Penalty(Protocol):
@@ -45,8 +51,8 @@ class Hooks:
     """What else happens while training; every hook is optional.
 
     `before_step` runs before each forward pass, `after_epoch(epoch)` after each whole epoch,
-    `count(examples)` after each step. `save(take)` comes last after each whole epoch; `take()`
-    is the checkpoint.
+    `count(examples)` after each step. `save(take)` comes last after each step and after each
+    whole epoch; `take()` is the checkpoint.
     """
 
     before_step: Callable[[], None] | None = None
@@ -95,6 +101,7 @@ class Trainer:
         self.optimizer = _optimizer(self.recipe, self._parameters)
         self.device = next(self.module.parameters()).device
         self._pruned: tuple[list[Tensor], list[Tensor]] | None = None
+        self._within: Checkpoint | None = None
         if self.mask is not None and not all(bool(kept.all()) for kept in self.mask.values()):
             weights = prunable(self.module)
             covered: list[Tensor] = [weights[name] for name in self.mask]
@@ -127,12 +134,24 @@ class Trainer:
             draw=generator(self.seed, "augment", epoch),
             skip=first,
         )
-        losses = []
-        for inputs, labels in islice(batches, last - first):
+        losses = self._go_on()
+        begun, end = epoch * per_epoch + first, (epoch + 1) * per_epoch
+        noted_from = begun - len(losses)
+        for step, (inputs, labels) in enumerate(islice(batches, last - first), begun + 1):
             losses.append(self._step(inputs, labels, hooks))
             if hooks.count:
                 hooks.count(len(labels))
-        self._note(losses, epoch * per_epoch + first)
+            if hooks.save and step < end:  # at the end of an epoch its own hook comes first
+                hooks.save(partial(self.checkpoint, step, losses))
+        self._note(losses, noted_from)
+
+    def _go_on(self) -> list[Tensor]:
+        """The losses of this epoch before a checkpoint that was taken within it, if it was."""
+        within, self._within = self._within, None
+        if within is None or not len(within["within"]):
+            return []
+        _set_noise(within["noise"], self.device)
+        return list(within["within"].to(self.device))
 
     def _step(self, inputs: Tensor, labels: Tensor, hooks: Hooks) -> Tensor:
         if hooks.before_step:
@@ -166,13 +185,18 @@ class Trainer:
             raise Diverged(first_step + int(bad[0]))
         self.losses.append(float(stacked.mean()))
 
-    def checkpoint(self, step: int) -> Checkpoint:
-        """The state after `step` steps, in memory that the next step changes: store it at once."""
+    def checkpoint(self, step: int, within: Sequence[Tensor] = ()) -> Checkpoint:
+        """The state after `step` steps, in memory that the next step changes: store it at once.
+
+        `within` are the losses of the epoch's steps so far.
+        """
         return {
             "step": step,
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "losses": list(self.losses),
+            "within": torch.stack(list(within)).cpu() if within else torch.empty(0),
+            "noise": _noise(self.device),
         }
 
     def restore(self, checkpoint: Checkpoint) -> int:
@@ -180,6 +204,7 @@ class Trainer:
         self.module.load_state_dict(checkpoint["module"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.losses[:] = checkpoint["losses"]
+        self._within = checkpoint
         return checkpoint["step"]
 
 
@@ -219,6 +244,18 @@ def _training(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+def _noise(device: torch.device) -> list[Tensor]:
+    """The states of the global generators that a training on this device draws from."""
+    there = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *there]
+
+
+def _set_noise(states: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1].cpu(), device)
 
 
 @contextmanager

@@ -194,7 +194,7 @@ def test_failures(quick: tuple[Any, Store], capsys: pytest.CaptureFixture[str]) 
     assert do_sweep(sweep, store, Settings(), as_json=True) == 1
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["outcome"] for event in events] == ["failed", "done"]
-    assert events[0]["cause"] == "error"
+    assert events[0]["cause"] == "plugin"
     assert events[0]["reason"] == "RuntimeError: first second \\x1b[31m"
     assert [event["key"] for event in events] == [spec.key for spec in sweep.specs]
 

@@ -179,7 +179,7 @@ def memoizes(net: nn.Module, task: Task, density: float) -> Mask:
     """Goes through one stage, and notes in a file which processes compute it."""
 
     def compute() -> dict[str, Tensor]:
-        with open(os.environ["HOSTILE_NOTES"], "a") as notes:
+        with open(Path(os.environ["TMPDIR"], "notes"), "a") as notes:
             notes.write(f"{os.getpid()}\n")
         time.sleep(1)
         task.fit(net, stop=1)
@@ -196,7 +196,7 @@ def killed_once(
 
     The steps counted are those after the search, or those of its trainings.
     """
-    mark = Path(os.environ["HOSTILE_NOTES"]).with_name(f"killed-{step}-{search}-{task.seed}")
+    mark = Path(os.environ["TMPDIR"], f"killed-{step}-{search}-{task.seed}")
     found = None if search else random(net, task, density)
     if not mark.exists():
         _kill_after(step, mark, task)
@@ -205,8 +205,8 @@ def killed_once(
 
 def _kill_after(step: int, mark: Path, task: Task) -> None:
     """Kill this process when its work has got on so many times; the mark tells of it."""
-    pulse = task._pulse
-    beat: Callable[[], object] = pulse.also  # type: ignore[attr-defined]
+    pulse = task._pulse.__self__  # type: ignore[attr-defined]
+    beat: Callable[[], object] = pulse.also
     count = 0
 
     def fatal() -> None:
@@ -217,4 +217,4 @@ def _kill_after(step: int, mark: Path, task: Task) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         beat()
 
-    pulse.also = fatal  # type: ignore[attr-defined]
+    pulse.also = fatal

@@ -1,0 +1,68 @@
+"""How far an attempt is, for those who look from outside: a small file in its folder."""
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from paibench.benchmark.commit import read, replace
+from paibench.benchmark.seal import Corrupt
+
+EVERY = 1.0  # seconds between two notes
+
+
+@dataclass
+class Headway:
+    """The stages of its search that an attempt has behind it, and the steps of its training.
+
+    `begun` is the step that it went on from. It is written down not more often than once a
+    second, since the file system is shared.
+    """
+
+    folder: Path | None = None
+    stages: int = 0
+    begun: int = 0
+    step: int = 0
+    steps: int = 0
+    _noted: float = field(default_factory=time.monotonic)
+
+    def stage(self) -> None:
+        """One more stage is there, computed or found."""
+        self.stages += 1
+        self._note()
+
+    def train(self, step: int, steps: int) -> None:
+        """Training is at `step` of `steps`."""
+        self.begun = self.begun if self.steps else step
+        self.step, self.steps = step, steps
+        self._note()
+
+    def _note(self) -> None:
+        if time.monotonic() - self._noted >= EVERY:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write it down now; a file system that fails is not the matter of this."""
+        self._noted = time.monotonic()
+        facts = {name: value for name, value in asdict(self).items() if isinstance(value, int)}
+        if self.folder:
+            with suppress(OSError):
+                replace(self.folder / "headway.json", json.dumps(facts).encode())
+
+    @property
+    def far(self) -> tuple[int, int]:
+        """Something that grows while the attempt gets on."""
+        return self.step, self.stages
+
+    def __str__(self) -> str:
+        if self.steps:
+            return f"{100 * self.step / self.steps:.0f} % of its training"
+        return f"in its search, {self.stages} stages done" if self.stages else "in its search"
+
+
+def read_headway(folder: Path) -> Headway:
+    """How far the attempt of this folder came, as far as it said."""
+    with suppress(OSError, Corrupt, ValueError, TypeError):
+        return Headway(**json.loads(read(folder / "headway.json")))
+    return Headway()
