@@ -1,0 +1,145 @@
+"""What commands of SLURM print about a cluster, and what is read from it."""
+
+import pytest
+
+from paibench.slurm.limits import (
+    Limits,
+    Node,
+    Partition,
+    limits,
+    max_submit,
+    parse_gpus,
+    parse_nodes,
+    parse_partitions,
+    settings,
+)
+from paibench.slurm.profile import Profile
+
+PARTITIONS = (
+    "PartitionName=gpu AllowGroups=ALL Default=YES QoS=N/A DefaultTime=NONE MaxTime=UNLIMITED "
+    "Nodes=node[1-2] PreemptMode=REQUEUE State=UP TRES=cpu=16,mem=16000M,node=2,gres/gpu=8\n"
+    "PartitionName=short AllowGroups=ALL Default=NO MaxTime=00:10:00 Nodes=node1 State=DOWN\n"
+    "PartitionName=long Default=NO MaxTime=7-00:00:00 Nodes=(null) State=DRAIN\n"
+)
+NODES = (
+    "NodeName=node1 Arch=x86_64 CPUAlloc=0 CPUEfctv=6 CPUTot=8 AvailableFeatures=a100,nvlink "
+    "ActiveFeatures=a100 Gres=gpu:a100:4(S:0-1),shard:8 OS=Linux 6.1 #1 SMP  RealMemory=8000 "
+    "State=IDLE+DRAIN ThreadsPerCore=1 Partitions=gpu,short  CfgTRES=cpu=8 Reason=Gres=gpu:9 x\n"
+    "NodeName=node2 CPUTot=4 AvailableFeatures=(null) Gres=(null) RealMemory=500 State=MIXED "
+    "Partitions=gpu\n"
+    "NodeName=node3 CPUTot=4 RealMemory=500 State=DOWN*\n"
+)
+
+
+def node(state: str) -> Node:
+    return Node("node1", 1, 1, {}, frozenset(), state, frozenset())
+
+
+def test_partitions_are_read() -> None:
+    """Name, state, whether it is the default, and the longest time in minutes."""
+    assert parse_partitions(PARTITIONS) == {
+        "gpu": Partition("gpu", "UP", True, None),
+        "short": Partition("short", "DOWN", False, 10),
+        "long": Partition("long", "DRAIN", False, 10_080),
+    }
+
+
+def test_nodes_are_read() -> None:
+    """What jobs can have of each; a remark of the administrator changes nothing."""
+    assert parse_nodes(NODES) == [
+        Node(
+            name="node1",
+            cpus=6,
+            memory_mb=8000,
+            gpus={"a100": 4},
+            features=frozenset({"a100", "nvlink"}),
+            state="IDLE+DRAIN",
+            partitions=frozenset({"gpu", "short"}),
+        ),
+        Node("node2", 4, 500, {}, frozenset(), "MIXED", frozenset({"gpu"})),
+        Node("node3", 4, 500, {}, frozenset(), "DOWN*", frozenset()),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "No partitions in the system\n"])
+def test_no_answer_is_nothing(text: str) -> None:
+    """Where a command prints nothing of use, nothing is known."""
+    assert parse_partitions(text) == {}
+    assert parse_nodes(text) == []
+    assert settings(text) == {}
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        ("gpu:4", {"": 4}),
+        ("gpu", {"": 1}),
+        ("gpu:a100:4(S:0-1)", {"a100": 4}),
+        ("gpu:a100:2(S:0,2),gpu:v100:1,gpu:a100:1", {"a100": 3, "v100": 1}),
+        ("gpu:1g.5gb:7", {"1g.5gb": 7}),
+        ("gpu:tesla", {"tesla": 1}),
+        ("shard:8,craynetwork:4", {}),
+        ("(null)", {}),
+        ("", {}),
+    ],
+)
+def test_gpus_are_counted_by_type(gres: str, gpus: dict[str, int]) -> None:
+    """Types and counts are optional; which cores they are near does not matter."""
+    assert parse_gpus(gres) == gpus
+
+
+@pytest.mark.parametrize(
+    ("state", "up"),
+    [
+        ("IDLE", True),
+        ("ALLOCATED", True),
+        ("MIXED+PLANNED", True),
+        ("IDLE+CLOUD+POWERED_DOWN", True),
+        ("IDLE+POWERING_DOWN", True),
+        ("DOWN", False),
+        ("DOWN*", False),
+        ("IDLE+DRAIN", False),
+        ("MIXED+DRAIN", False),
+        ("DRAINED", False),
+        ("DOWN+DRAIN+POWERED_DOWN", False),
+        ("FAIL", False),
+    ],
+)
+def test_which_nodes_take_jobs(state: str, up: bool) -> None:
+    """A busy node does later, a sleeping one is woken; one that is down or drained does not."""
+    assert node(state).up is up
+
+
+def test_settings_are_read() -> None:
+    """Of a report with headings, the lines with a value."""
+    text = "Configuration data as of now\nMaxArraySize            = 51\nA = b = c\n\nEmpty =\n"
+    assert settings(text) == {"MaxArraySize": "51", "A": "b = c", "Empty": ""}
+
+
+@pytest.mark.parametrize(
+    ("keys", "associations", "qos", "expected"),
+    [
+        ({}, "", "", None),
+        ({}, "lab||||normal\n", "normal|||\n", None),
+        ({}, "lab||100|50|normal\n", "normal||80|\n", 50),
+        ({}, "lab||100||normal\n", "normal|20|80|\nlong|5||\n", 20),
+        ({"qos": "long"}, "lab||100||normal\n", "normal|20|80|\nlong||60|\n", 60),
+        ({"account": "Lab"}, "lab||100||\nother||7||\n", "", 100),
+        ({}, "lab|gpu|9||\nlab||100||\n", "", 100),
+        ({"partition": "gpu"}, "lab|gpu|9||\nlab||100||\n", "", 9),
+        ({}, "lab||-1||\nan error\n", "a|b\n", None),
+    ],
+    ids=["silent", "none", "group", "default QOS", "named QOS", "account", "other partition"]
+    + ["partition", "nonsense"],
+)
+def test_the_least_limit_counts(
+    keys: dict[str, str], associations: str, qos: str, expected: int | None
+) -> None:
+    """Of those that apply to the account, the partition and the QOS of a profile."""
+    assert max_submit(Profile(name="a", **keys), associations, qos) == expected  # type: ignore[arg-type]
+
+
+def test_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing answers, SLURM's own defaults are taken."""
+    monkeypatch.setenv("PATH", "")
+    assert limits(Profile(name="a")) == Limits(1001, 10_000, None)
