@@ -50,7 +50,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=_environment(threads),
+                env=worker_environment(threads),
                 process_group=0,
             )
         finally:
@@ -130,7 +130,7 @@ def _read(pipe: IO[bytes]) -> bytes | None:
         return None
 
 
-def _environment(threads: int) -> dict[str, str]:
+def worker_environment(threads: int) -> dict[str, str]:
     """The environment of a worker: what Python and CUDA need of ours, and nothing else of it.
 
     Methods run in a worker, and keys and tokens of a login shell are none of their business.

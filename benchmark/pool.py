@@ -193,7 +193,7 @@ class Pool:
     def _why(self, code: int, reason: str) -> tuple[Cause, str]:
         """The cause of a worker's end, by its exit code."""
         if code >= 0:  # who leaves would leave again
-            return "error", reason
+            return "error", reason + (" but left no record" if code == 0 else "")
         if -code not in (signal.SIGKILL, signal.SIGTERM):
             return "crashed", reason
         before, self._ooms = self._ooms, memory_kills()

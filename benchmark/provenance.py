@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from paibench.benchmark.checkout import commit, output
 from paibench.benchmark.record import Environment
 from paibench.methods.registry import find
 
@@ -26,7 +26,7 @@ def now() -> str:
 
 def environment(method: str, device: torch.device, started: str) -> Environment:
     """Everything about this process that a reader of its record may want to know."""
-    commit, dirty = _commit()
+    head, dirty = commit()
     plugin = find(method).dist
     return Environment(
         started=started,
@@ -35,7 +35,7 @@ def environment(method: str, device: torch.device, started: str) -> Environment:
         device=_device_name(device),
         threads=torch.get_num_threads(),
         paibench=version("paibench"),
-        commit=commit,
+        commit=head,
         dirty=dirty,
         python=platform.python_version(),
         torch=torch.__version__,
@@ -80,28 +80,9 @@ def _version(distribution: str) -> str | None:
 
 
 @cache
-def _commit() -> tuple[str | None, bool | None]:
-    """The commit of the checkout that this code runs from, and whether it was changed since."""
-    here = Path(__file__).resolve().parent
-    commit = _output("git", "-C", str(here), "rev-parse", "HEAD")
-    tracked = _output("git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name)
-    if not commit or not tracked:
-        return None, None
-    return commit, bool(_output("git", "-C", str(here), "status", "--porcelain", "-uno"))
-
-
-@cache
 def _driver() -> str | None:
     query = ("--query-gpu=driver_version", "--format=csv,noheader")
-    return (_output("nvidia-smi", *query) or "").split("\n")[0] or None
-
-
-def _output(*command: str) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    return (output("nvidia-smi", *query) or "").split("\n")[0] or None
 
 
 @cache

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from paibench.benchmark.estimate import RECORD_BYTES
 from paibench.benchmark.failures import note
-from paibench.benchmark.plan import RECORD_BYTES, plan
+from paibench.benchmark.plan import plan
 from paibench.benchmark.record import Record
 from paibench.benchmark.store import Store
 from paibench.benchmark.sweep import Sweep, expand

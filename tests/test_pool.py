@@ -176,7 +176,7 @@ LOST = {
     "hangs": ("time", "over its time limit of 15 s; killed"),
     "closes_pipes": ("killed", "its worker ended with signal SIGKILL; the system kills for want"),
     "crashes": ("crashed", "its worker ended with signal SIGSEGV"),
-    "leaves_at_once": ("error", "its worker ended with exit status 0"),
+    "leaves_at_once": ("error", "its worker ended with exit status 0 but left no record"),
     "leaves": ("plugin", "SystemExit: 0"),
     "raises": ("plugin", "RuntimeError: first second \\x1b[31m"),
     "raises_mute": ("plugin", "Mute: its message cannot be read"),

@@ -7,7 +7,7 @@ from io import TextIOWrapper
 import typer
 
 from paibench.benchmark.seal import Corrupt
-from paibench.commands import boards, catalog, doctor, runs, sweeps
+from paibench.commands import boards, catalog, cluster, doctor, runs, sweeps
 from paibench.methods.registry import UserError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 PANELS: dict[str, list[Callable[..., None]]] = {
     "Run": [runs.quickstart, runs.run, sweeps.sweep],
+    "Cluster": [cluster.submit, cluster.retry, cluster.cancel],
     "Look": [sweeps.plan, sweeps.status, runs.show, boards.leaderboard, boards.export],
     "Know": [catalog.methods, catalog.models, catalog.datasets, catalog.recipes],
     "Set up": [catalog.prepare, doctor.doctor],

@@ -1,0 +1,44 @@
+"""Which code this is: the commit of a checkout, and the digest of every file of the package."""
+
+import hashlib
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import paibench
+
+
+@cache
+def commit() -> tuple[str | None, bool | None]:
+    """The commit of the checkout that this code runs from, and whether it was changed since.
+
+    Both are None where the code was installed from no checkout.
+    """
+    here = Path(__file__).resolve().parent
+    head = output("git", "-C", str(here), "rev-parse", "HEAD")
+    tracked = output("git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name)
+    if not head or not tracked:
+        return None, None
+    return head, bool(output("git", "-C", str(here), "status", "--porcelain", "-uno"))
+
+
+def code_digest() -> str:
+    """The sha256 of all Python files of the package, names and contents."""
+    seen = hashlib.sha256()
+    root = Path(str(paibench.__file__)).parent
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(set(folders) - {"__pycache__"})
+        for path in sorted(Path(folder, name) for name in names if name.endswith(".py")):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            seen.update(f"{path.relative_to(root)} {content}\n".encode())
+    return seen.hexdigest()
+
+
+def output(*command: str) -> str | None:
+    """What a command prints, None where it is not there, fails or takes long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,61 @@
+"""Which runs go into one job: short ones together, and those that share stages side by side."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from paibench.benchmark.lanes import lane
+from paibench.benchmark.spec import Spec
+from paibench.slurm.campaign import Bundle
+from paibench.slurm.profile import Profile
+
+JOBS = 64  # that are enough to spread a sweep over a cluster, where nothing is known of its runs
+LEAST_SECONDS = 120.0  # of work, beside which the start of a job is short
+MOST_SECONDS = 3600.0
+
+
+def bundles(
+    specs: Sequence[Spec], profile: Profile, seconds: Callable[[Spec], float | None]
+) -> list[Bundle]:
+    """Divide runs among jobs, in their order.
+
+    A job gets `runs_per_job` of them; where the profile leaves that open, and `seconds` has an
+    estimate for every run, about as much work as keeps `JOBS` jobs busy, but not less than is
+    worth a job nor more than half its time limit. Runs of one lane stay in one job where it has
+    room for them.
+    """
+    estimates = [seconds(spec) for spec in specs]
+    if profile.runs_per_job is not None:
+        return list(_filled(specs, [1.0] * len(specs), profile.runs_per_job))
+    known = [estimate for estimate in estimates if estimate is not None]
+    if not known or len(known) < len(specs):
+        return list(_filled(specs, [1.0] * len(specs), math.ceil(len(specs) / JOBS)))
+    work = [estimate / profile.runs_at_a_time for estimate in known]
+    most = min(MOST_SECONDS, profile.minutes * 60 / 2)
+    return list(_filled(specs, work, min(max(sum(work) / JOBS, LEAST_SECONDS), most)))
+
+
+def _filled(specs: Sequence[Spec], weights: Sequence[float], room: float) -> Iterator[Bundle]:
+    """Consecutive runs whose weights add up to no more than `room`, or single ones."""
+    present: list[Spec] = []
+    used = 0.0
+    for group in _lanes(specs, weights):
+        together = sum(weight for _, weight in group)
+        if present and together <= room < used + together:
+            yield tuple(present)
+            present, used = [], 0.0
+        for spec, weight in group:
+            if present and used + weight > room:
+                yield tuple(present)
+                present, used = [], 0.0
+            present.append(spec)
+            used += weight
+    if present:
+        yield tuple(present)
+
+
+def _lanes(specs: Sequence[Spec], weights: Sequence[float]) -> Iterator[list[tuple[Spec, float]]]:
+    """Neighbours of one lane together; a run without a lane by itself."""
+    numbered = enumerate(zip(specs, weights, strict=True))
+    for _, group in groupby(numbered, key=lambda item: lane(item[1][0]) or item[0]):
+        yield [pair for _, pair in group]

@@ -1,0 +1,70 @@
+"""What became of a job, as SLURM tells it: for the words in a note, never for what is done."""
+
+import re
+from dataclasses import dataclass
+
+from paibench.benchmark.failures import Cause, Interruption
+from paibench.benchmark.naming import Job
+from paibench.slurm.ask import ask, complaint
+
+
+@dataclass(frozen=True)
+class Fate:
+    """Why work in a job ended without a record, by its cause and in words."""
+
+    cause: Cause | Interruption
+    reason: str
+
+
+_BY_STATE: dict[str, Fate] = {
+    "CANCELLED": Fate("cancelled", "its job was cancelled"),
+    "PREEMPTED": Fate("preempted", "its job was preempted"),
+    "NODE_FAIL": Fate("node", "its node was lost"),
+    "BOOT_FAIL": Fate("node", "its node was lost"),
+    "REQUEUED": Fate("requeued", "its job was requeued"),
+    "PENDING": Fate("requeued", "its job was requeued"),
+    "TIMEOUT": Fate("limit", "its job reached its time limit"),
+    "DEADLINE": Fate("limit", "its job reached its deadline"),
+    "OUT_OF_MEMORY": Fate("memory", "its job ran out of memory"),
+    "FAILED": Fate("killed", "its job failed"),
+    "COMPLETED": Fate("killed", "its job ended with status 0 but left no record"),
+}
+LOST = Fate("lost", "its job is gone, and nobody can say why")
+
+
+def ask_now(job: Job) -> Fate:
+    """Why a job that was just told to end is to end; asked from within, in a hurry."""
+    said = ask("scontrol", "show", "job", str(job.id), "--oneliner", seconds=3.0) or ""
+    fields = dict(re.findall(r"(\w+)=(\S*)", said))
+    if fields.get("PreemptTime", "None") not in ("None", "Unknown", "N/A"):
+        return _BY_STATE["PREEMPTED"]
+    state = fields.get("JobState", "")
+    if state == "RUNNING":  # told by a signal alone
+        return Fate("cancelled", "its job was told to end by SIGTERM")
+    if state == "COMPLETING":
+        return LOST
+    return _BY_STATE.get(state, LOST)
+
+
+def ask_later(job: Job) -> Fate:
+    """Why a job has ended, as accounting knows it; `lost` where that does not answer."""
+    fields = "JobIDRaw,State,ExitCode"
+    said = ask("sacct", "-nPD", "-j", str(job.id), "-o", fields)
+    rows = [line.split("|") for line in (said or "").splitlines()]
+    starts = [place for place, row in enumerate(rows) if "." not in row[0]]
+    if not starts:
+        return LOST
+    turn = min(job.restart, len(starts) - 1)
+    ours = rows[starts[turn] : [*starts, len(rows)][turn + 1]]
+    if any(row[1].startswith("OUT_OF_ME") for row in ours):
+        return _BY_STATE["OUT_OF_MEMORY"]
+    fate = _BY_STATE.get(ours[0][1].partition(" ")[0], LOST)
+    return Fate(fate.cause, f"{fate.reason} (exit code {ours[0][2]})") if len(ours[0]) > 2 else fate
+
+
+def is_gone(job: Job) -> bool:
+    """Whether the controller answers and knows no such job any more."""
+    said = ask("squeue", "-h", "-j", str(job.id), "-o", "%A")
+    if said is not None:
+        return not said.strip()
+    return "Invalid job id" in complaint("squeue", "-h", "-j", str(job.id))

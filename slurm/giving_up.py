@@ -1,0 +1,31 @@
+"""Whether the rest of a campaign is worth trying, judged by how its first runs ended."""
+
+from paibench.benchmark.events import Breaker, Broken, Event
+from paibench.benchmark.store import Store
+from paibench.slurm.ask import ask
+from paibench.slurm.campaign import Campaign
+
+
+def given_up(campaign: Campaign, store: Store) -> str | None:
+    """Why the rest of a campaign is given up; None while there is hope.
+
+    The first job to find it says so in the campaign and cancels the jobs that wait.
+    """
+    if reason := campaign.stopped:
+        return reason
+    listing = store.listing()
+    keys = {spec.key: spec for spec in campaign.specs}
+    if not keys.keys().isdisjoint(listing.done):
+        return None
+    breaker = Breaker.of(campaign.specs)
+    notes = [(store.last_failure(key) or {}, keys[key]) for key in keys.keys() & listing.failed]
+    try:
+        for note, spec in sorted(notes, key=lambda pair: str(pair[0].get("reason"))):
+            cause, reason = str(note.get("cause", "error")), str(note.get("reason", "?"))
+            breaker.watch(Event(spec, "failed", 0.0, cause, reason))
+    except Broken as broken:
+        campaign.stop(str(broken))
+        for chunk in range(len(campaign.chunks())):
+            ask("scancel", "--state=PENDING", f"--name={campaign.name}-{chunk}")
+        return str(broken)
+    return None

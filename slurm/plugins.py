@@ -1,0 +1,81 @@
+"""Third parties' methods: tried out before anything is queued, and known again on the node."""
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from paibench.benchmark.events import one_line
+from paibench.benchmark.hired import worker_environment
+from paibench.methods.registry import UserError, find
+
+_SECONDS = 300.0  # for importing torch from a slow file system
+_TRY = """
+import json, sys
+from paibench.methods.registry import get
+for name in sys.argv[1:]:
+    try:
+        get(name)
+    except BaseException as error:
+        print(json.dumps([name, f"{type(error).__name__}: {error}"]))
+"""
+
+
+def third_party(methods: Collection[str]) -> list[str]:
+    """Those of these methods that are not the suite's own."""
+    found = {name: find(name) for name in sorted(set(methods))}
+    return [
+        name for name, entry in found.items() if not entry.dist or entry.dist.name != "paibench"
+    ]
+
+
+def try_out(methods: Collection[str]) -> dict[str, str]:
+    """Import third parties' methods as a worker will; the sha256 of the file of each, by name.
+
+    The present folder and most of the environment are not there for a worker. Raises UserError
+    where one cannot be imported.
+    """
+    names = third_party(methods)
+    if not names:
+        return {}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _TRY, *names],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=worker_environment(1),
+        timeout=_SECONDS,
+    )
+    failed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    if failed:
+        name, why = failed[0]
+        raise UserError(
+            f"method {name} cannot be imported where jobs run: {one_line(why)}; install it in "
+            f"{sys.prefix}"
+        )
+    if done.returncode:
+        why = one_line(done.stderr.strip().rpartition("\n")[2])
+        raise UserError(f"the methods {', '.join(names)} cannot be tried out: {why}")
+    return {name: digest for name in names if (digest := _digest(name))}
+
+
+def changed(then: Mapping[str, str], methods: Collection[str]) -> str | None:
+    """Which of these methods has another file than at submission, in words; None where none has."""
+    for name in sorted(then.keys() & set(methods)):
+        now = _digest(name)
+        if now is not None and now != then[name]:
+            return f"the code of method {name} changed after this was submitted; submit again"
+    return None
+
+
+def _digest(method: str) -> str | None:
+    """The sha256 of the file that a method stands in; None where it cannot be found."""
+    with suppress(UserError, ImportError, OSError, ValueError):
+        spec = importlib.util.find_spec(find(method).module)
+        if spec and spec.origin:
+            return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    return None

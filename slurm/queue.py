@@ -1,0 +1,79 @@
+"""What of ours waits or runs on the cluster, as its controller tells it."""
+
+import getpass
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+from paibench.slurm.ask import ask
+from paibench.slurm.campaign import Campaign, find_campaign, is_ours
+
+_FIELDS = "%A|%i|%K|%T|%j|%N|%S|%r"
+_HELD = "held"
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job of a campaign: its number, what people call it, and how it stands."""
+
+    number: int
+    shown: str
+    index: int
+    """Its place in its array."""
+    state: str
+    name: str
+    node: str
+    start: str
+    reason: str
+
+    @property
+    def held(self) -> bool:
+        """Whether it will never start by itself."""
+        return self.state == "PENDING" and _HELD in self.reason.lower()
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Our jobs on the cluster; `store` is where their campaigns lie."""
+
+    store: Store
+    jobs: tuple[QueuedJob, ...]
+    others: frozenset[int]
+    """The numbers of our other jobs, which count against limits."""
+
+    @cached_property
+    def numbers(self) -> frozenset[int]:
+        """The numbers of all our jobs that the controller knows."""
+        return frozenset(job.number for job in self.jobs) | self.others
+
+    @cached_property
+    def campaigns(self) -> dict[str, tuple[Campaign, int]]:
+        """The campaigns and chunks of these jobs, by the jobs' names."""
+        found = ((job.name, find_campaign(self.store, job.name)) for job in self.jobs)
+        return {name: place for name, place in dict(found).items() if place}
+
+    def runs(self) -> Iterator[tuple[QueuedJob, tuple[Spec, ...]]]:
+        """Each job of this store's campaigns, with the runs that it is to do."""
+        for job in self.jobs:
+            if place := self.campaigns.get(job.name):
+                campaign, chunk = place
+                yield job, campaign.bundle(chunk, job.index)
+
+
+def look(store: Store) -> Queue | None:
+    """What the controller says of our jobs; None where it does not answer."""
+    said = ask("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", _FIELDS)
+    if said is None:
+        return None
+    ours, others = [], set()
+    for line in said.splitlines():
+        number, shown, index, state, name, node, start, reason = line.split("|", 7)
+        if is_ours(name):
+            place = int(index) if index.isdecimal() else 0
+            job = QueuedJob(int(number), shown, place, state, name, node, start, reason)
+            ours.append(job)
+        else:
+            others.add(int(number))
+    return Queue(store, tuple(ours), frozenset(others))

@@ -1,0 +1,56 @@
+"""Claims of jobs that are gone: taken away at once, where the controller says that they are."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from paibench.benchmark import claims, failures
+from paibench.benchmark.commit import server_time
+from paibench.benchmark.naming import Job, job_of
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+from paibench.slurm.fate import Fate, ask_later, is_gone
+
+
+def free_stale_claims(store: Store, specs: Iterable[Spec]) -> dict[str, Fate]:
+    """Free these runs, and all stages, of jobs that are gone; why each run was lost, by key.
+
+    An attempt that came to no end of its own gets a note of its job's. Changes nothing where the
+    controller does not answer. Raises StoreError.
+    """
+    now = server_time(store.root)
+    gone: dict[Job, bool] = {}
+
+    def stale(folder: Path) -> str | None:
+        held = claims.look(folder, now)
+        job = job_of(held.owner) if held else None
+        if held is None or job is None:
+            return None
+        if job not in gone:
+            gone[job] = is_gone(job)
+        return held.owner if gone[job] else None
+
+    for folder in _stages(store):
+        if owner := stale(folder):
+            claims.evict(folder, owner)
+    lost = {}
+    for spec in specs:
+        folder = store.run_folder(spec.key)
+        owner = stale(folder)
+        if owner and claims.evict(folder, owner):
+            lost[spec.key] = _note(store, spec, owner)
+    return lost
+
+
+def _stages(store: Store) -> Iterator[Path]:
+    """The folders of stages that somebody computes."""
+    return (path.parent for path in (store.root / "stages").glob("*/*/*/claim"))
+
+
+def _note(store: Store, spec: Spec, attempt: str) -> Fate:
+    job = job_of(attempt)
+    assert job is not None
+    fate = ask_later(job)
+    ended = any(note.get("attempt") == attempt for note in store.failures(spec.key))
+    if not ended and not store.is_done(spec.key):
+        failures.note(store, spec, attempt, fate.cause, fate.reason)
+    return fate

@@ -1,0 +1,187 @@
+"""Handing a sweep to a cluster: what is missing and not queued yet becomes a campaign of jobs."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from paibench.benchmark import claims
+from paibench.benchmark.commit import server_time
+from paibench.benchmark.estimate import Estimates
+from paibench.benchmark.naming import attempt_name
+from paibench.benchmark.plan import Plan, plan
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+from paibench.benchmark.sweep import Sweep
+from paibench.methods.registry import UserError
+from paibench.slurm import batch, queue
+from paibench.slurm.ask import ask
+from paibench.slurm.bundle import bundles
+from paibench.slurm.campaign import Campaign
+from paibench.slurm.limits import Limits
+from paibench.slurm.plugins import try_out
+from paibench.slurm.profile import Profile
+from paibench.slurm.queue import Queue
+from paibench.slurm.stale import free_stale_claims
+from paibench.slurm.work import run_memory
+
+_TURN_SECONDS = 300.0  # that one submission may take while another waits
+_ANSWERS = 3  # times that the controller is asked for the queue
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A sweep before it is submitted: what is done, under way, and to be queued as which jobs."""
+
+    plan: Plan
+    under_way: tuple[Spec, ...]
+    """Queued, or at work in a job or elsewhere."""
+    campaign: Campaign | None
+    """The jobs to come; None where there are none. Not on disk yet."""
+    waiting: int
+    """Runs for which the cluster has no room now."""
+    estimates: Estimates
+
+    @property
+    def queued(self) -> tuple[Spec, ...]:
+        """The runs of the jobs to come."""
+        return self.campaign.specs if self.campaign else ()
+
+    @property
+    def hours(self) -> float | None:
+        """Estimated hours of all jobs together; None where a run is like none before."""
+        known = [self.estimates.seconds(spec) for spec in self.queued]
+        if self.campaign is None or None in known:
+            return None
+        at_a_time = self.campaign.profile.runs_at_a_time
+        return sum(seconds or 0.0 for seconds in known) / 3600 / at_a_time
+
+
+def outlook(
+    sweep: Sweep,
+    store: Store,
+    profile: Profile,
+    limits: Limits,
+    there: Queue | None,
+    data: Path | None,
+    *,
+    retry: bool = False,
+) -> Outlook:
+    """What submitting would do; nothing is changed. `there` are our jobs on the cluster."""
+    work = plan(sweep, store, retry=retry, check=True, memory_mb=run_memory(profile))
+    busy = _queued(there) | _claimed(store, work.missing)
+    under_way = tuple(spec for spec in work.missing if spec.key in busy)
+    missing = [spec for spec in work.missing if spec.key not in busy]
+    estimates = Estimates.of(store if missing else None)
+    jobs = bundles(missing, profile, estimates.seconds) if missing else []
+    room = _room(limits, there)
+    waiting = sum(map(len, jobs[room:]))
+    plugins = {} if profile.python or profile.container else try_out(_methods(missing))
+    campaign = None
+    if jobs[:room]:
+        campaign = Campaign.new(
+            *(store, sweep.name, jobs[:room], limits.max_array_size, profile, data),
+            retry=retry,
+            plugins=plugins,
+        )
+    return Outlook(work, under_way, campaign, waiting, estimates)
+
+
+def submit(
+    sweep: Sweep,
+    store: Store,
+    profile: Profile,
+    limits: Limits,
+    data: Path | None,
+    *,
+    retry: bool = False,
+) -> tuple[Outlook, list[str]]:
+    """Queue what is missing; what that came to, and the numbers of the arrays.
+
+    Only one submission to a store is made at a time. Jobs that are held for ever are replaced,
+    claims of jobs that are gone are freed. Raises UserError where SLURM does not answer or refuses;
+    then nothing of ours is left behind that was not queued.
+    """
+    with _turn(store):
+        there = _without_held(_ask_queue(store))
+        free_stale_claims(store, sweep.specs)
+        found = outlook(sweep, store, profile, limits, there, data, retry=retry)
+        numbers = _queue_all(found.campaign) if found.campaign else []
+    return found, numbers
+
+
+def _queue_all(campaign: Campaign) -> list[str]:
+    """Put a campaign on disk and its arrays into the queue; where there is room for none, neither.
+
+    Raises UserError.
+    """
+    campaign.write()
+    numbers: list[str] = []
+    try:
+        for chunk in range(len(campaign.chunks())):
+            numbers.append(batch.queue(campaign, chunk))
+    except batch.NoRoom:
+        pass
+    except UserError as error:
+        if numbers:
+            raise UserError(f"{len(numbers)} arrays are queued, the rest not: {error}") from error
+        raise
+    finally:
+        if not numbers:
+            shutil.rmtree(campaign.folder, ignore_errors=True)
+    return numbers
+
+
+def _ask_queue(store: Store) -> Queue:
+    """Our jobs on the cluster. Raises UserError where its controller does not answer."""
+    for turn in range(_ANSWERS):
+        if (there := queue.look(store)) is not None:
+            return there
+        time.sleep(2.0**turn)
+    raise UserError(
+        "SLURM's controller does not answer squeue, so that what is queued is not known; say the "
+        "same again when `scontrol ping` says that it is up"
+    )
+
+
+def _without_held(there: Queue) -> Queue:
+    """The queue after jobs that would be held for ever are cancelled, for others to replace."""
+    held = [job for job in there.jobs if job.held]
+    for job in held:
+        ask("scancel", str(job.number))
+    return Queue(there.store, tuple(job for job in there.jobs if not job.held), there.others)
+
+
+def _queued(there: Queue | None) -> set[str]:
+    return {spec.key for _, specs in there.runs() for spec in specs} if there else set()
+
+
+def _claimed(store: Store, specs: Sequence[Spec]) -> set[str]:
+    """The keys of runs that somebody works on, in whatever way."""
+    now = server_time(store.root)
+    held = {spec.key: claims.look(store.run_folder(spec.key), now) for spec in specs}
+    return {key for key, claim in held.items() if claim and not claim.over}
+
+
+def _room(limits: Limits, there: Queue | None) -> int:
+    """How many more jobs we may queue."""
+    most = limits.max_jobs if limits.max_submit is None else min(limits.max_jobs, limits.max_submit)
+    return max(most - (len(there.numbers) if there else 0), 0)
+
+
+def _methods(specs: Sequence[Spec]) -> set[str]:
+    return {spec.method.name for spec in specs}
+
+
+@contextmanager
+def _turn(store: Store) -> Iterator[None]:
+    """Have the submissions of a store for oneself."""
+    folder, name = store.root / "submissions", attempt_name()
+    while (held := claims.claim(folder, name, _TURN_SECONDS)) is None:
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        held.release()
