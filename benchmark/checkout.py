@@ -6,8 +6,6 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import paibench
-
 
 @cache
 def commit() -> tuple[str | None, bool | None]:
@@ -26,7 +24,7 @@ def commit() -> tuple[str | None, bool | None]:
 def code_digest() -> str:
     """The sha256 of all Python files of the package, names and contents."""
     seen = hashlib.sha256()
-    root = Path(str(paibench.__file__)).parent
+    root = Path(__file__).parent.parent
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = sorted(set(folders) - {"__pycache__"})
         for path in sorted(Path(folder, name) for name in names if name.endswith(".py")):
