@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from submitit import SlurmExecutor
@@ -43,6 +44,15 @@ def script(campaign: Campaign, chunk: int) -> str:
         **given | {"wckey": None},
     )
     return text
+
+
+def write_scripts(campaign: Campaign) -> list[Path]:
+    """Put a campaign on disk with the script of each of its arrays, to be submitted by hand."""
+    campaign.write()
+    paths = [campaign.folder / f"array-{chunk}.sh" for chunk in range(len(campaign.chunks()))]
+    for chunk, path in enumerate(paths):
+        path.write_text(script(campaign, chunk))
+    return paths
 
 
 def command(campaign: Campaign, chunk: int) -> str:

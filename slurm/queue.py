@@ -1,7 +1,8 @@
 """What of ours waits or runs on the cluster, as its controller tells it."""
 
 import getpass
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,8 @@ from paibench.slurm.ask import ask
 from paibench.slurm.campaign import Campaign, find_campaign, is_ours
 
 _FIELDS = "%A|%i|%K|%T|%j|%N|%S|%r"
-_HELD = "held"
+_GIVEN_UP = re.compile("requeued held|requeued in held|HoldMaxRequeue", re.IGNORECASE)
+_AT_ONCE = 200  # jobs in one call of scancel
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class QueuedJob:
 
     @property
     def held(self) -> bool:
-        """Whether it will never start by itself."""
-        return self.state == "PENDING" and _HELD in self.reason.lower()
+        """Whether SLURM gave up starting it; what people hold is theirs to release."""
+        return self.state == "PENDING" and bool(_GIVEN_UP.search(self.reason))
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,11 @@ def look(store: Store) -> Queue | None:
         else:
             others.add(int(number))
     return Queue(store, tuple(ours), frozenset(others))
+
+
+def cancel(there: Queue, keys: Collection[str]) -> list[QueuedJob]:
+    """Take the jobs that are to do one of these runs off the cluster; which they were."""
+    jobs = [job for job, specs in there.runs() if not {spec.key for spec in specs}.isdisjoint(keys)]
+    for start in range(0, len(jobs), _AT_ONCE):
+        ask("scancel", *(str(job.number) for job in jobs[start : start + _AT_ONCE]), seconds=60)
+    return jobs

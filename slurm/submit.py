@@ -1,10 +1,11 @@
 """Handing a sweep to a cluster: what is missing and not queued yet becomes a campaign of jobs."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paibench.benchmark import claims
@@ -36,6 +37,8 @@ class Outlook:
     """A sweep before it is submitted: what is done, under way, and to be queued as which jobs."""
 
     plan: Plan
+    failed: tuple[Spec, ...]
+    """Failed for good, and nobody is at them again."""
     under_way: tuple[Spec, ...]
     """Queued, or at work in a job or elsewhere."""
     campaign: Campaign | None
@@ -48,6 +51,15 @@ class Outlook:
     def queued(self) -> tuple[Spec, ...]:
         """The runs of the jobs to come."""
         return self.campaign.specs if self.campaign else ()
+
+    def after(self, arrays: int) -> "Outlook":
+        """What it has become once so many of its arrays are queued, and the rest has to wait."""
+        if self.campaign is None:
+            return self
+        room = sum(self.campaign.chunks()[:arrays])
+        late = sum(map(len, self.campaign.bundles[room:]))
+        taken = replace(self.campaign, bundles=self.campaign.bundles[:room]) if room else None
+        return replace(self, campaign=taken, waiting=self.waiting + late)
 
     @property
     def hours(self) -> float | None:
@@ -72,7 +84,8 @@ def outlook(
     """What submitting would do; nothing is changed. `there` are our jobs on the cluster."""
     work = plan(sweep, store, retry=retry, check=True, memory_mb=run_memory(profile))
     busy = _queued(there) | _claimed(store, work.missing)
-    under_way = tuple(spec for spec in work.missing if spec.key in busy)
+    under_way = tuple(spec for spec in work.missing + work.failed if spec.key in busy)
+    failed = tuple(spec for spec in work.failed if spec.key not in busy)
     missing = [spec for spec in work.missing if spec.key not in busy]
     estimates = Estimates.of(store if missing else None)
     jobs = bundles(missing, profile, estimates.seconds) if missing else []
@@ -86,7 +99,7 @@ def outlook(
             retry=retry,
             plugins=plugins,
         )
-    return Outlook(work, under_way, campaign, waiting, estimates)
+    return Outlook(work, failed, under_way, campaign, waiting, estimates)
 
 
 def submit(
@@ -109,13 +122,13 @@ def submit(
         free_stale_claims(store, sweep.specs)
         found = outlook(sweep, store, profile, limits, there, data, retry=retry)
         numbers = _queue_all(found.campaign) if found.campaign else []
-    return found, numbers
+    return found.after(len(numbers)), numbers
 
 
 def _queue_all(campaign: Campaign) -> list[str]:
-    """Put a campaign on disk and its arrays into the queue; where there is room for none, neither.
+    """Put a campaign on disk and as many of its arrays as there is room for into the queue.
 
-    Raises UserError.
+    Where that is none, it is not kept. Raises UserError.
     """
     campaign.write()
     numbers: list[str] = []
@@ -160,8 +173,11 @@ def _queued(there: Queue | None) -> set[str]:
 
 def _claimed(store: Store, specs: Sequence[Spec]) -> set[str]:
     """The keys of runs that somebody works on, in whatever way."""
+    tried = [spec for spec in specs if os.path.exists(store.run_folder(spec.key))]
+    if not tried:
+        return set()
     now = server_time(store.root)
-    held = {spec.key: claims.look(store.run_folder(spec.key), now) for spec in specs}
+    held = {spec.key: claims.look(store.run_folder(spec.key), now) for spec in tried}
     return {key for key, claim in held.items() if claim and not claim.over}
 
 

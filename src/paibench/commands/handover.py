@@ -1,0 +1,220 @@
+"""What becomes of a sweep that is meant for a cluster: shown, written, queued, waited for."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from paibench.benchmark import sweep as sweeps
+from paibench.benchmark.commit import publish
+from paibench.benchmark.seal import seal
+from paibench.benchmark.store import Store
+from paibench.benchmark.sweep import Sweep
+from paibench.commands import options as o
+from paibench.methods.registry import UserError
+from paibench.slurm import batch, profile, submit
+from paibench.slurm.check import problems
+from paibench.slurm.limits import limits
+from paibench.slurm.profile import Profile
+from paibench.slurm.queue import look
+from paibench.slurm.submit import Outlook
+
+FIRST_LOOK, LATER_LOOKS = 1.0, 20.0  # seconds of waiting; each wait is twice the last at the most
+
+
+@dataclass(frozen=True)
+class Request:
+    """A sweep, where its records go, what its jobs may ask for, and how to answer."""
+
+    sweep: Sweep
+    root: Path
+    profile: Profile
+    data: Path | None
+    retry: bool
+    as_json: bool
+
+    def outlook(self, store: Store) -> Outlook:
+        """What submitting would do now; nothing is changed."""
+        there, most = look(store), limits(self.profile)
+        given = (self.sweep, store, self.profile, most, there, self.data)
+        return submit.outlook(*given, retry=self.retry)
+
+
+def request(
+    file: Path,
+    profile_name: str | None,
+    out: Path | None,
+    data: Path | None,
+    *,
+    retry: bool,
+    as_json: bool,
+) -> Request:
+    """What a command line asks for. Raises UserError."""
+    asked, given = sweeps.read(file), _profile(profile_name)
+    place = data or given.data
+    absolute = place.expanduser().absolute() if place else None
+    root = o.store_at(out, asked.name, absolute)
+    return Request(asked, root, given, absolute, retry, as_json)
+
+
+def _profile(name: str | None) -> Profile:
+    """The profile of this name, or the one called `default`, or none in particular."""
+    if name is not None:
+        return profile.read(name)
+    if (profile.folder() / "default.toml").exists():
+        return profile.read("default")
+    return Profile(name="default")
+
+
+def refuse_problems(given: Profile) -> None:
+    """Raise UserError where the cluster cannot do what a profile says."""
+    found = problems(given)
+    if found:
+        more = f" (and {len(found) - 1} more problems)" if len(found) > 1 else ""
+        raise UserError(f"profile {given.name}: {found[0]}{more}")
+
+
+def do_here(asked: Request) -> int:
+    """Do the sweep by a pool of this machine; the exit status."""
+    from paibench.benchmark.pool import Settings
+    from paibench.commands.progress import do_sweep
+
+    typer.echo("there is no SLURM on this machine: the runs are done here, now", err=True)
+    settings = Settings(
+        jobs=o.jobs_for(None, asked.profile.threads),
+        threads=asked.profile.threads,
+        device=asked.profile.device,
+        data=asked.data,
+        checkpoint_seconds=asked.profile.checkpoint_seconds,
+    )
+    store = Store.open(asked.root)
+    return do_sweep(asked.sweep, store, settings, retry=asked.retry, as_json=asked.as_json)
+
+
+def show_plan(asked: Request) -> None:
+    """Say what would be queued, and how; nothing is written."""
+    found = asked.outlook(_unwritten(asked.root))
+    scripts = [batch.script(found.campaign, 0)] if found.campaign else []
+    if asked.as_json:
+        typer.echo(json.dumps(_facts(found) | {"campaign": None, "script": scripts}))
+        return
+    _say(found, asked.profile)
+    typer.echo("nothing was queued; the batch script would be:\n" if scripts else "nothing to do")
+    typer.echo("\n".join(scripts))
+
+
+def _unwritten(root: Path) -> Store:
+    """A store to look at, be it there or not. Raises UserError where it can be none."""
+    is_there = root.exists() and any(root.iterdir())
+    return Store.read(root) if is_there else Store(root.absolute())
+
+
+def write_scripts(asked: Request) -> None:
+    """Put the campaign on disk, with a script for each of its arrays."""
+    store = Store.open(asked.root)
+    found = asked.outlook(store)
+    _keep(store, asked.sweep)
+    paths = batch.write_scripts(found.campaign) if found.campaign else []
+    if asked.as_json:
+        typer.echo(json.dumps(_facts(found) | {"scripts": list(map(str, paths))}))
+        return
+    _say(found, asked.profile)
+    for path in paths:
+        typer.echo(f"sbatch {path}")
+
+
+def queue(asked: Request) -> None:
+    """Submit what is missing, and say so."""
+    _answer(asked, *_hand_over(asked))
+
+
+def wait(asked: Request) -> int:
+    """Submit what becomes missing until each run is done or failed for good; the exit status."""
+    again, pause = replace(asked, retry=False), FIRST_LOOK
+    while True:
+        time.sleep(pause)
+        found, numbers = _hand_over(again)
+        if numbers:
+            _answer(again, found, numbers)
+        if not (found.under_way or found.queued or found.waiting):
+            counts = f"{len(found.plan.done)} done, {len(found.failed)} failed for good"
+            typer.echo(f"{asked.sweep.name}: {counts}", err=True)
+            return 1 if found.failed else 0
+        pause = FIRST_LOOK if numbers else min(2 * pause, LATER_LOOKS)
+
+
+def _hand_over(asked: Request) -> tuple[Outlook, list[str]]:
+    store = Store.open(asked.root)
+    given = (asked.sweep, store, asked.profile, limits(asked.profile), asked.data)
+    found, numbers = submit.submit(*given, retry=asked.retry)
+    _keep(store, asked.sweep)
+    return found, numbers
+
+
+def _keep(store: Store, sweep: Sweep) -> None:
+    """Let the store know what was asked for."""
+    publish(store.root / "sweeps" / f"{sweep.id}.json", seal(sweep.plain()))
+
+
+def _answer(asked: Request, found: Outlook, numbers: Sequence[str]) -> None:
+    """Say what was submitted."""
+    if found.campaign and found.campaign.code["dirty"]:
+        typer.echo(
+            "paibench: the checkout has changes that are in no commit; records will say so, and "
+            "jobs that start after another change refuse to run",
+            err=True,
+        )
+    if asked.as_json:
+        typer.echo(json.dumps(_facts(found) | {"arrays": numbers}))
+        return
+    _say(found, asked.profile)
+    if found.campaign:
+        typer.echo(f"queued as {', '.join(numbers)}, named {found.campaign.name}-N")
+
+
+def _facts(found: Outlook) -> dict[str, Any]:
+    return {
+        "runs": len(found.plan.sweep.specs),
+        "done": len(found.plan.done),
+        "failed": len(found.failed),
+        "under_way": len(found.under_way),
+        "queued": len(found.queued),
+        "waiting": found.waiting,
+        "jobs": len(found.campaign.bundles) if found.campaign else 0,
+        "chunks": found.campaign.chunks() if found.campaign else [],
+        "hours": found.hours,
+        "campaign": str(found.campaign.folder) if found.campaign else None,
+    }
+
+
+def _say(found: Outlook, given: Profile) -> None:
+    plan = found.plan
+    typer.echo(
+        f"{plan.sweep.name}: {len(plan.sweep.specs)} runs: {len(plan.done)} done, "
+        f"{len(found.failed)} failed for good, {len(found.under_way)} under way, "
+        f"{len(found.queued)} to queue"
+    )
+    if found.failed:
+        typer.echo("  `--retry` tries what failed for good")
+    if found.waiting:
+        typer.echo(f"  {found.waiting} more have to wait for room; say the same later, or --wait")
+    if not found.campaign:
+        return
+    what = f"{given.gpus} GPUs" if given.gpus else f"{given.cpus} CPUs"
+    typer.echo(
+        f"  {len(found.campaign.bundles)} jobs of profile {given.name}, each {what}, "
+        f"{given.memory} and at most {given.minutes} minutes, "
+        f"{given.runs_at_a_time} runs at a time"
+    )
+    unit, share = ("GPU", given.gpus) if given.gpus else ("core", given.cpus)
+    if found.hours is None:
+        typer.echo(f"  {unit}-hours: not known, since the store has no records of runs like these")
+    else:
+        typer.echo(
+            f"  about {found.hours * share:.2f} {unit}-hours, by the means of "
+            f"{found.estimates.records} records of this store"
+        )
