@@ -11,14 +11,16 @@ from pathlib import Path
 def commit() -> tuple[str | None, bool | None]:
     """The commit of the checkout that this code runs from, and whether it was changed since.
 
-    Both are None where the code was installed from no checkout.
+    Both are None where the code was installed from no checkout, the second also where git does
+    not tell.
     """
     here = Path(__file__).resolve().parent
     head = output("git", "-C", str(here), "rev-parse", "HEAD")
     tracked = output("git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name)
     if not head or not tracked:
         return None, None
-    return head, bool(output("git", "-C", str(here), "status", "--porcelain", "-uno"))
+    changed = output("git", "-C", str(here), "status", "--porcelain", "-uno")
+    return head, None if changed is None else bool(changed)
 
 
 def code_digest() -> str:

@@ -63,6 +63,7 @@ class Headway:
 
 def read_headway(folder: Path) -> Headway:
     """How far the attempt of this folder came, as far as it said."""
-    with suppress(OSError, Corrupt, ValueError, TypeError):
-        return Headway(**json.loads(read(folder / "headway.json")))
+    with suppress(OSError, Corrupt, ValueError, TypeError, AttributeError):
+        facts = json.loads(read(folder / "headway.json")).items()
+        return Headway(None, **{name: int(number) for name, number in facts})
     return Headway()

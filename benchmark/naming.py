@@ -60,5 +60,5 @@ def attempt_name() -> str:
 
 def job_of(attempt: str) -> Job | None:
     """The job of SLURM that an attempt belongs to, by its name."""
-    found = re.match(r"j(\d+)\.(\d+)\.", attempt)
+    found = re.match(r"j(\d+)\.(\d+)\.[a-z0-9-]+\.\d", attempt)  # a host may be called j1
     return Job(int(found[1]), int(found[2])) if found else None

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from paibench.benchmark import claims
-from paibench.benchmark.claims import LEASE, Claim, claim
-from paibench.benchmark.commit import StoreError
+from paibench.benchmark.claims import LEASE, Claim, claim, evict, look
+from paibench.benchmark.commit import StoreError, server_time
 
 
 def age(held: Claim, seconds: float) -> None:
@@ -22,14 +22,19 @@ def age(held: Claim, seconds: float) -> None:
     held._beaten -= seconds
 
 
-@pytest.fixture
-def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Claim:
-    """A claim held on another machine."""
-    with monkeypatch.context() as there:
+def claimed_far_away(folder: Path, owner: str) -> Claim:
+    """A claim that this owner holds on another machine."""
+    with pytest.MonkeyPatch.context() as there:
         there.setattr(claims, "_place", lambda: "far/boot/7")
-        held = claim(tmp_path, "far.1.00000000")
+        held = claim(folder, owner)
     assert held is not None
     return held
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Claim:
+    """A claim held on another machine."""
+    return claimed_far_away(tmp_path, "far.1.00000000")
 
 
 def test_one_of_two_gets_the_claim(tmp_path: Path) -> None:
@@ -181,3 +186,107 @@ def test_a_full_disk_is_an_error_and_no_claim(
     with pytest.raises(StoreError):
         claim(tmp_path, "a")
     assert os.listdir(tmp_path) == []
+
+
+# -- jobs -------------------------------------------------------------------------------------
+
+BEFORE = "j7.1.far.42.00000000"
+
+
+@pytest.mark.parametrize(
+    ("owner", "patience"),
+    [
+        ("j7.2.near.43.00000001", LEASE / 6),
+        ("j7.3.near.43.00000001", LEASE / 6),
+        ("j7.1.near.43.00000001", LEASE),
+        ("j7.0.near.43.00000001", LEASE),
+        ("j8.2.near.43.00000001", LEASE),
+        ("j77.2.near.43.00000001", LEASE),
+        ("near.43.00000001", LEASE),
+    ],
+    ids=["requeued", "again", "same start", "earlier", "other job", "longer number", "no job"],
+)
+def test_a_job_does_not_wait_long_for_itself(tmp_path: Path, owner: str, patience: float) -> None:
+    """What a job held before its requeue is over after a sixth of the lease; for others, not."""
+    held = claimed_far_away(tmp_path, BEFORE)
+    age(held, patience - 5)
+    assert claim(tmp_path, owner) is None
+    age(held, 10)
+    assert claim(tmp_path, owner) is not None
+    assert not held.beat()
+
+
+def test_a_look_changes_nothing(tmp_path: Path, far: Claim) -> None:
+    """Who holds a claim, since when it was not beaten, and whether it is over."""
+    age(far, 100)
+    before = far.path.stat().st_mtime_ns
+    now = server_time(tmp_path)
+    held = look(tmp_path, now)
+    assert held is not None
+    assert (held.owner, held.over) == ("far.1.00000000", False)
+    assert held.age == pytest.approx(100, abs=5)
+    assert look(tmp_path, now + LEASE) == (held.owner, held.age + LEASE, True)
+    assert far.path.stat().st_mtime_ns == before
+    assert os.listdir(tmp_path) == ["claim"]
+    far.release()
+    assert look(tmp_path, now) is None
+
+
+@pytest.mark.parametrize(("started", "over"), [("17", True), (None, False)], ids=["gone", "ours"])
+def test_a_look_at_a_process_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: str | None, over: bool
+) -> None:
+    """The claim of a process that is gone from here is seen to be over before its lease is."""
+    with monkeypatch.context() as before:
+        if started is not None:
+            before.setattr(claims, "_started", lambda pid: started)
+        assert claim(tmp_path, "a") is not None
+    held = look(tmp_path, server_time(tmp_path))
+    assert held is not None
+    assert (held.owner, held.over) == ("a", over)
+
+
+@pytest.mark.parametrize("text", [b"", b" \n", b"\xff\0 b", b"x" * 5000], ids=repr)
+def test_a_look_at_a_damaged_claim(tmp_path: Path, text: bytes) -> None:
+    """A claim that cannot be read is held by somebody, and not over."""
+    (tmp_path / "claim").write_bytes(text)
+    held = look(tmp_path, server_time(tmp_path))
+    assert held is not None
+    assert held.owner
+    assert not held.over
+    assert not evict(tmp_path, "b")
+    assert os.listdir(tmp_path) == ["claim"]
+
+
+def test_an_owner_that_is_gone_is_evicted(tmp_path: Path, far: Claim) -> None:
+    """Its claim is taken away at once, whatever its lease; nothing is left behind."""
+    assert evict(tmp_path, "far.1.00000000")
+    assert os.listdir(tmp_path) == []
+    assert not evict(tmp_path, "far.1.00000000")
+    assert claim(tmp_path, "b") is not None
+
+
+@pytest.mark.parametrize("owner", ["far.1", "far.1.0000000", "far.1.000000000", "b", "far/boot/7"])
+def test_nobody_else_is_evicted(tmp_path: Path, far: Claim, owner: str) -> None:
+    """A claim of another owner is left as it is, over or not."""
+    age(far, LEASE + 5)
+    assert not evict(tmp_path, owner)
+    assert far.path.read_bytes() == far.text
+    assert os.listdir(tmp_path) == ["claim"]
+
+
+def test_a_new_owner_is_not_evicted_for_the_old_one(
+    tmp_path: Path, far: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another comes between the look and the eviction, its claim is put back."""
+    real = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        far.path.write_bytes(b"c far/boot/7 2 2 nonce\n")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    assert not evict(tmp_path, "far.1.00000000")
+    assert far.path.read_bytes().startswith(b"c ")
+    assert os.listdir(tmp_path) == ["claim"]

@@ -174,6 +174,71 @@ def test_stopping_within_an_epoch(stops: tuple[int, ...], augment: str) -> None:
     assert same(parts.module.state_dict(), whole.module.state_dict())
 
 
+class Kept(BaseException):
+    """Stands for the end of the process, after a checkpoint."""
+
+
+def resumed(start: int, step: int, **fields: Any) -> Trainer:
+    """A training from `start` to its end, kept after `step` and gone on from in fresh objects."""
+    buffer = io.BytesIO()
+
+    def save(take: Any) -> None:
+        if (checkpoint := take())["step"] == step:
+            torch.save(checkpoint, buffer)
+            raise Kept
+
+    with pytest.raises(Kept):
+        trainer(make_net(dropout=0.4), half(make_net()), **fields).run(start, 12, Hooks(save=save))
+    torch.rand(3)  # whatever else the process draws
+    part = trainer(make_net(dropout=0.4), half(make_net()), **fields)
+    buffer.seek(0)
+    assert part.restore(torch.load(buffer, weights_only=True)) == step
+    part.run(step, 12, Hooks())
+    return part
+
+
+@pytest.mark.parametrize(
+    "fields", [OPTIMIZERS["nesterov"], OPTIMIZERS["adam"]], ids=["sgd", "adam"]
+)
+@pytest.mark.parametrize("start", [0, 1, 6])
+def test_resuming_within_an_epoch(start: int, fields: dict[str, Any]) -> None:
+    """Kept after any step, of a training that began within an epoch too, it has the same bits."""
+    fields = fields | {"augment": "crop-flip", "schedule": "cosine"}
+    whole = trainer(make_net(dropout=0.4), half(make_net()), **fields)
+    whole.run(start, 12, Hooks())
+    for step in range(start + 1, 12, 3):  # each place within an epoch
+        part = resumed(start, step, **fields)
+        assert same(part.module.state_dict(), whole.module.state_dict())
+        assert part.losses == whole.losses
+
+
+@pytest.mark.parametrize(("bad", "step"), [(5, 6), (5, 7), (6, 7), (7, 7)])
+def test_divergence_before_a_checkpoint_is_named_after_it(bad: int, step: int) -> None:
+    """A loss that was not finite before the checkpoint was taken is found at the same step."""
+    steps, checkpoint = itertools.count(), io.BytesIO()
+    net = make_net()
+
+    def poison() -> None:
+        if next(steps) == bad:
+            with torch.no_grad():
+                net[5].bias.fill_(math.inf)  # type: ignore[index]
+
+    def save(take: Any) -> None:
+        if (taken := take())["step"] == step:
+            torch.save(taken, checkpoint)
+            raise Kept
+
+    with pytest.raises(Kept):
+        trainer(net).run(0, 12, Hooks(before_step=poison, save=save))
+    net = make_net()
+    part = trainer(net)
+    checkpoint.seek(0)
+    start = part.restore(torch.load(checkpoint, weights_only=True))
+    steps = itertools.count(start)
+    with pytest.raises(Diverged, match=f"at step {bad}$"):
+        part.run(start, 12, Hooks(before_step=poison))
+
+
 def test_dropout_is_drawn_anew_in_every_epoch() -> None:
     """What is dropped depends on seed and epoch, and not on what the process drew before."""
     white = Images(torch.ones(8, 1, 6, 6), torch.arange(8) % 3, 3, (0.0,), (1.0,))

@@ -1,10 +1,19 @@
 """What may become part of a path in a store."""
 
+import os
 import re
 
 import pytest
 
-from paibench.benchmark.naming import attempt_name, check_key, check_name, is_key
+from paibench.benchmark.naming import (
+    Job,
+    attempt_name,
+    check_key,
+    check_name,
+    is_key,
+    job_of,
+    this_job,
+)
 from paibench.methods.registry import UserError
 
 HOSTILE = {
@@ -49,8 +58,75 @@ def test_what_is_not_forty_digits_is_no_key(key: str) -> None:
         check_key(key)
 
 
+# -- attempts ---------------------------------------------------------------------------------
+
+HOSTS = {
+    "node7": "node7",
+    "Node7.cluster.example.org": "node7",
+    "gpu_a100--3": "gpu-a100-3",
+    "-": "host",
+    "\u00fcber": "ber",
+    "n" * 63: "n" * 24,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests may themselves be run in a job."""
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+
+
 def test_an_attempt_has_a_fresh_name_that_may_be_a_folder() -> None:
     """Two attempts of one process have different names, and both follow the rule."""
     first, second = attempt_name(), attempt_name()
     assert first != second
     assert re.fullmatch(r"[a-z0-9-]+\.\d+\.[0-9a-f]{8}", check_name(first))
+    assert this_job() is job_of(first) is None
+
+
+@pytest.mark.parametrize(("restart", "times"), [(None, 0), ("0", 0), ("3", 3)])
+def test_an_attempt_within_a_job_names_it(
+    monkeypatch: pytest.MonkeyPatch, restart: str | None, times: int
+) -> None:
+    """Its name begins with the number of the job and how often it was requeued."""
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    if restart is not None:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", restart)
+    name = check_name(attempt_name())
+    assert re.fullmatch(rf"j4711\.{times}\.[a-z0-9-]+\.{os.getpid()}\.[0-9a-f]{{8}}", name)
+    assert this_job() == job_of(name) == Job(4711, times)
+
+
+@pytest.mark.parametrize("number", ["", "none", "-1", "1_2"], ids=repr)
+def test_what_is_no_number_is_no_job(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    """A variable that something else has set to no number is left out."""
+    monkeypatch.setenv("SLURM_JOB_ID", number)
+    assert this_job() is None
+    assert job_of(attempt_name()) is None
+
+
+@pytest.mark.parametrize("job", [None, "67108863", "4294967295"])
+@pytest.mark.parametrize(("host", "part"), HOSTS.items(), ids=lambda name: name[:12])
+def test_every_host_gives_a_name_that_may_be_a_folder(
+    monkeypatch: pytest.MonkeyPatch, host: str, part: str, job: str | None
+) -> None:
+    """The host's own name is in it as far as the rule allows; with a long job it is 64 at most."""
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    monkeypatch.setattr("os.getpid", lambda: 4_194_304)
+    if job is not None:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1000")
+    name = check_name(attempt_name())
+    mark = f"j{job}.1000." if job else ""
+    assert name.startswith(f"{mark}{part}.4194304.")
+    assert job_of(name) == (Job(int(job), 1000) if job else None)
+
+
+def test_a_host_that_is_called_like_a_job_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt outside of SLURM on a host `j12` is of no job, whatever its process number."""
+    monkeypatch.setattr("socket.gethostname", lambda: "j12")
+    name = attempt_name()
+    assert name.startswith(f"j12.{os.getpid()}.")
+    assert job_of(name) is None
+    assert job_of(f"{name} j12/boot/4 17 4711 nonce") is None

@@ -72,21 +72,20 @@ def test_stages_are_shared_across_densities(axes: dict[str, Any], shared: int) -
     assert plan(sweep(**axes), None).shared == shared
 
 
-def test_an_estimate_is_the_mean_of_like_runs(store: Store, record_factory: RecordFactory) -> None:
-    """Seconds are the mean of search, training and evaluation of the same method's records."""
-    costs = {"search_seconds": 1.0, "train_seconds": 5.0, "evaluation_seconds": None}
-    publish(
-        store,
-        record_factory(seed=0, **costs),
-        record_factory(seed=1, **costs | {"search_seconds": 3.0}),
-        record_factory(seed=0, method="random", **costs | {"search_seconds": 100.0}),
+def test_an_estimate_is_the_sum_over_what_is_missing(
+    store: Store, record_factory: RecordFactory
+) -> None:
+    """Each missing run counts what runs like it took; nothing missing takes no time at all."""
+    snip, random = (
+        record_factory(seed=0, train_seconds=6.0),
+        record_factory(seed=0, method="random", train_seconds=105.0),
     )
-    work = plan(sweep(seed=[0, 1, 2, 3]), store)
-    assert work.seconds == 2 * (6 + 8) / 2
-    assert work.bytes == 2 * (50_200 // 8 + RECORD_BYTES)
-    assert plan(sweep(method="grasp"), store).seconds == (6 + 8 + 105) / 3
-    assert plan(sweep(recipe="smoke"), store).seconds is None
-    assert plan(sweep(seed=[0, 1]), store).seconds == 0
+    publish(store, snip, random)
+    work = plan(sweep(method=["snip", "random"], seed=[0, 1, 2]), store)
+    assert work.seconds == 2 * (6 + 105)
+    assert work.bytes == 4 * (50_200 // 8 + RECORD_BYTES)
+    assert plan(sweep(recipe=["lite", "smoke"], seed=1), store).seconds is None
+    assert plan(sweep(), store).seconds == 0
 
 
 def test_a_broken_record_does_not_stop_a_plan(store: Store, record_factory: RecordFactory) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paibench.benchmark import claims
-from paibench.benchmark.pulse import Pulse
+from paibench.benchmark.pulse import Left, Pulse
 
 
 def claimed(folder: Path, lease: float = 600) -> claims.Claim:
@@ -43,3 +43,23 @@ def test_released_whatever_happens(tmp_path: Path) -> None:
             with pulse.holding(claim):
                 assert claim.path.exists()
         assert not claim.path.exists()
+
+
+def test_left_when_asked_and_no_sooner(tmp_path: Path) -> None:
+    """Where it is safe to leave, the sign of life is given first, and then Left raised if asked."""
+    asked, called = False, []
+    pulse = Pulse(lambda: called.append(asked), leaving=lambda: asked)
+    claim = claimed(tmp_path / "run")
+    with pytest.raises(Left), pulse.holding(claim):
+        pulse.or_leave()
+        asked = True
+        pulse()
+        assert claim.path.exists()
+        pulse.or_leave()
+    assert called == [False, True, True]
+    assert not claim.path.exists()
+
+
+def test_nobody_who_catches_failures_catches_left() -> None:
+    """Leaving is no failure, and not what a method raises that wants to exit."""
+    assert not issubclass(Left, Exception | SystemExit)

@@ -56,6 +56,12 @@ def asks_too_much(net: nn.Module, task: Task, density: float) -> Mask:
     return {}
 
 
+def asks_for_gigabytes(net: nn.Module, task: Task, density: float) -> Mask:
+    """Wants four gigabytes, and writes to none of them; sound where it gets them."""
+    torch.empty(4 << 30, dtype=torch.uint8)
+    return _exact(net, task, density)
+
+
 def out_of_memory(net: nn.Module, task: Task, density: float) -> Mask:
     """Has run out of memory."""
     raise MemoryError
