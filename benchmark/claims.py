@@ -65,7 +65,7 @@ def claim(folder: Path, owner: str, lease: float = LEASE) -> Claim | None:
     """
     path = folder / "claim"
     process = f"{_place()} {os.getpid()} {_started(os.getpid())}"
-    text = f"{check_name(owner, 'owner')} {process} {uuid4().hex}\n".encode()
+    text = f"{check_name(owner, 'owner')} {process} {uuid4().hex} {time.time():.0f}\n".encode()
     seen = _look(path)
     if seen is not None and not (_is_over(folder, seen, owner, lease) and _take_away(path, seen)):
         return None
@@ -73,9 +73,12 @@ def claim(folder: Path, owner: str, lease: float = LEASE) -> Claim | None:
 
 
 class Held(NamedTuple):
-    """A claim as others see it: the attempt that owns it, and the seconds since its last beat."""
+    """A claim as others see it: the attempt that owns it, when its owner got it (seconds since
+    1970, by the owner's clock), how many seconds ago it was beaten, and whether it is over.
+    """
 
     owner: str
+    since: float
     age: float
     over: bool
 
@@ -88,9 +91,10 @@ def look(folder: Path, now: float) -> Held | None:
     seen = _look(folder / "claim")
     if seen is None:
         return None
-    owner = (seen[0].decode(errors="replace").split() or ["?"])[0]
+    words = seen[0].decode(errors="replace").split() or ["?"]
+    since = float(words[-1]) if words[-1].isdecimal() else seen[1] / 1e9
     age = now - seen[1] / 1e9
-    return Held(owner, age, _is_dead(seen[0]) or age > LEASE)
+    return Held(words[0], since, age, _is_dead(seen[0]) or age > LEASE)
 
 
 def evict(folder: Path, owner: str) -> bool:
@@ -138,7 +142,7 @@ def _take_away(path: Path, seen: tuple[bytes, int]) -> bool:
 def _is_dead(text: bytes) -> bool:
     """Whether a claim is of a process that is known to be gone from this machine."""
     match text.decode(errors="replace").split():
-        case [_, place, pid, started, _] if place == _place() and pid.isdecimal():
+        case [_, place, pid, started, *_] if place == _place() and pid.isdecimal():
             now = _started(int(pid))
             return now == "gone" or (now != started and "unknown" not in (now, started))
     return False

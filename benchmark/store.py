@@ -212,6 +212,10 @@ class Store:
         """The names of all attempts at a run, sorted."""
         return sorted(_names(self.run_folder(key) / "attempts"))
 
+    def attempted(self) -> frozenset[str]:
+        """The keys of all runs that have a folder: done, failed, at work or interrupted."""
+        return frozenset(name for _, names in self._shards() for name in names if is_key(name))
+
     def attempt_folder(self, key: str, attempt: str) -> Path:
         """Where the log, the failure or the divergence of one attempt is."""
         return self.run_folder(key) / "attempts" / check_name(attempt, "attempt")

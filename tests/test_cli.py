@@ -205,7 +205,7 @@ def test_a_store_that_cannot_be(
     ("data", "said"),
     [
         (None, "x.toml: there is no such file; check the path"),
-        (b"", "x.toml: is empty; write a [product] table"),
+        (b"", "x.toml: product: has no keys; write a [product] table"),
         (b"#" * 2_000_000, "x.toml: is larger than 1 MiB; a sweep is a short TOML file"),
         (SWEEP.encode("utf-16"), "x.toml: is not UTF-8 text (byte 0); save it as UTF-8"),
         (b"[product]\nseed = = 1", "x.toml: is not TOML: Invalid value (at line 2, column 8)"),
@@ -270,7 +270,9 @@ def test_too_few_weights_in_a_sweep(say: Say, folder: Path) -> None:
     status, out, _ = say("status", "s.toml", "--json")
     found = json.loads(out)
     assert (status, found["done"], found["missing"]) == (0, 1, 0)
-    assert "keeps none of 50200 weights" in next(iter(found["failed"].values()))
+    (failed,) = found["failed"].values()
+    assert (failed["cause"], failed["final"]) == ("input", False)
+    assert "keeps none of 50200 weights" in failed["reason"]
 
 
 def test_a_run_said_again_is_found(say: Say) -> None:

@@ -7,7 +7,17 @@ from io import TextIOWrapper
 import typer
 
 from paibench.benchmark.seal import Corrupt
-from paibench.commands import boards, catalog, cluster, doctor, runs, sweeps
+from paibench.commands import (
+    boards,
+    catalog,
+    cluster,
+    doctor,
+    profiles,
+    runs,
+    standing,
+    sweeps,
+    upkeep,
+)
 from paibench.methods.registry import UserError
 
 app = typer.Typer(
@@ -25,13 +35,21 @@ app = typer.Typer(
 PANELS: dict[str, list[Callable[..., None]]] = {
     "Run": [runs.quickstart, runs.run, sweeps.sweep],
     "Cluster": [cluster.submit, cluster.retry, cluster.cancel],
-    "Look": [sweeps.plan, sweeps.status, runs.show, boards.leaderboard, boards.export],
+    "Look": [
+        sweeps.plan,
+        standing.status,
+        runs.show,
+        upkeep.logs,
+        boards.leaderboard,
+        boards.export,
+    ],
     "Know": [catalog.methods, catalog.models, catalog.datasets, catalog.recipes],
-    "Set up": [catalog.prepare, doctor.doctor],
+    "Set up": [catalog.prepare, doctor.doctor, upkeep.gc],
 }
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(profiles.profile, rich_help_panel="Set up")
 
 # The library's exception for wrong usage, under a name that it exports.
 WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]

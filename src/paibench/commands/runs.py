@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from paibench.commands import options as o
+from paibench.commands.lookup import Key, Stores, find_run
 from paibench.methods.registry import UserError
 
 Settings = list[str]
@@ -94,27 +95,15 @@ def run(
 
 
 def show(
-    key: Annotated[str, typer.Argument(help="A run's key, or enough of its beginning.")],
-    out: Annotated[list[Path] | None, typer.Option("--out", help="The store.")] = None,
+    key: Key,
+    out: Stores = None,
     as_json: o.Json = False,
 ) -> None:
     """Show the record of one run, found by the beginning of its key."""
     from paibench.benchmark.seal import Corrupt
-    from paibench.benchmark.store import Store
 
-    roots = list(out or [*Path("runs").glob("*/"), *Path("results").glob("*/"), Path("quickstart")])
-    found: dict[str, tuple[Store, bool]] = {}
-    for root in roots:
-        if out or (root / "bench.json").exists():
-            store = Store.read(root)
-            listing = store.listing()
-            for full in (k for k in listing.done | listing.failed if k.startswith(key.lower())):
-                found[full] = store, full in listing.done
-    if len(found) != 1 or not key:
-        what = f"{len(found)} runs begin" if found else "no run begins"
-        where = ", ".join(map(str, roots)) or "runs/"
-        raise UserError(f"{what} with {key!r:.80} in {where}; give more of the key or --out")
-    full, (store, done) = found.popitem()
+    store, full = find_run(key, out)
+    done = store.is_done(full)
     path = store.record_path(full)
     try:
         record = store.read_record(full) if done else store.last_failure(full)

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from paibench.commands import options as o
-from paibench.methods.registry import UserError
 
 VALUES_SHOWN = 12  # of a field in a plan
 
@@ -87,61 +86,6 @@ def plan(file: File, out: o.Store = None, as_json: o.Json = False) -> None:
             f"  about {work.seconds / 3600:.2f} hours of work in one process and "
             f"{(work.bytes or 0) / 2**20:.1f} MiB, by the means of this store's records"
         )
-
-
-def status(
-    what: Annotated[Path, typer.Argument(help="A sweep file, or a store.")],
-    out: o.Store = None,
-    as_json: o.Json = False,
-) -> None:
-    """How a sweep stands, or every sweep of a store: done, missing, failed and why."""
-    from paibench.benchmark import sweep as sweeps
-    from paibench.benchmark.store import Store
-
-    if what.is_dir():
-        if out is not None:
-            raise UserError(f"--out {str(out)!r:.80} goes with a sweep file; {what} is a store")
-        root, wanted = what, None
-    else:
-        asked = sweeps.read(what)
-        root, wanted = o.store_at(out, asked.name), [spec.key for spec in asked.specs]
-        if not (root / "bench.json").exists():
-            raise UserError(f"{what}: nothing has been run yet; there is no store at {root}")
-    store = Store.read(root)
-    listing = store.listing()
-    keys = set(wanted if wanted is not None else _asked_for(root) | listing.done | listing.failed)
-    failed = sorted(keys & listing.failed)
-    causes = {key: store.last_failure(key) or {} for key in failed}
-    facts: dict[str, Any] = {
-        "store": str(root),
-        "runs": len(keys),
-        "done": len(keys & listing.done),
-        "failed": {key: cause.get("reason", "?") for key, cause in causes.items()},
-        "missing": len(keys - listing.done - listing.failed),
-    }
-    if as_json:
-        typer.echo(json.dumps(facts))
-        return
-    typer.echo(
-        f"{root}: {facts['done']} of {facts['runs']} runs done, {len(failed)} failed, "
-        f"{facts['missing']} missing"
-    )
-    for key, cause in causes.items():
-        typer.echo(f"  {key[:12]} {cause.get('cause', '?')}: {cause.get('reason', '?')}")
-
-
-def _asked_for(root: Path) -> set[str]:
-    """The keys of all runs that the sweeps recorded in a store ask for."""
-    from paibench.benchmark.commit import read
-    from paibench.benchmark.seal import Corrupt, unseal
-
-    keys: set[str] = set()
-    for path in sorted((root / "sweeps").glob("*.json")):
-        try:
-            keys |= set(unseal(read(path, 1 << 26))["runs"])
-        except (OSError, Corrupt, KeyError) as error:
-            raise UserError(f"{path}: cannot be read as a sweep: {error}") from error
-    return keys
 
 
 def _shown(value: Any) -> str:
