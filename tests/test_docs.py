@@ -11,7 +11,7 @@ import pytest
 import torch
 import typer
 
-from paibench.benchmark.failures import TRIED_AGAIN, Cause
+from paibench.benchmark.failures import TRIED_AGAIN, Cause, Interruption
 from paibench.benchmark.record import Environment, Record, Status
 from paibench.benchmark.sweep import expand
 from paibench.cli import app
@@ -23,6 +23,7 @@ from paibench.methods.recipe import Recipe
 from paibench.methods.registry import Kind, find, get, names
 from paibench.methods.signature import Option, describe
 from paibench.models.init import SCHEMES
+from paibench.slurm.profile import Profile
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -172,7 +173,8 @@ def test_fields_of_a_record() -> None:
 def test_outcomes() -> None:
     """Every status is explained, and every cause of a failure with whether it is tried again."""
     text = sections(page("protocol.md"))["Outcomes"]
-    assert set(get_args(Status)) <= set(re.findall(r"`(\w+)`", text))
+    said = set(re.findall(r"`(\w+)`", text))
+    assert {*get_args(Status), *get_args(Interruption)} <= said
     causes = {row["cause"]: row["again?"].startswith("yes") for row in table(text, "cause")}
     assert causes == {cause: cause in TRIED_AGAIN for cause in get_args(Cause)}
 
@@ -202,13 +204,24 @@ def test_commands(path: Path) -> None:
     for name, *words in commands(path.read_text(encoding="utf-8")):
         assert name in COMMANDS, name
         if words:  # a bare name in a sentence speaks of the command
-            COMMANDS[name].make_context(name, words)
+            context = COMMANDS[name].make_context(name, words)
+            if group := getattr(COMMANDS[name], "commands", None):
+                group[words[0]].make_context(words[0], words[1:], parent=context)
 
 
 def test_every_command_is_in_the_manual() -> None:
     """No command is left unsaid."""
     said = {name for path in PAGES for name, *_ in commands(path.read_text(encoding="utf-8"))}
     assert set(COMMANDS) - said == set()
+
+
+def test_profile() -> None:
+    """Every key of a profile is in its table, no other is, and the example is one."""
+    text = page("cluster.md")
+    keys = re.findall(r"`(\w+)`", " ".join(row["key"] for row in table(text, "key")))
+    assert set(keys) == Profile.model_fields.keys() - {"name"}
+    [example] = blocks(text, "toml")
+    assert Profile(name="a100", **tomllib.loads(example)).device == "cuda"
 
 
 def test_notebook(capsys: pytest.CaptureFixture[str]) -> None:
