@@ -1,17 +1,21 @@
-"""What many tests need: records that are valid, and stores that hold them."""
+"""What many tests need: valid records, stores that hold them, and the command line."""
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paibench import cli
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 
 RecordFactory = Callable[..., Record]
 StoreFactory = Callable[[Iterable[Record]], Path]
+Said = tuple[int, str, str]
+Say = Callable[..., Said]
 
 _SPEC = {
     "dataset": "digits",
@@ -94,3 +98,20 @@ def store_factory(tmp_path: Path) -> StoreFactory:
         return store.root
 
     return make
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Runs the command line in this process: its exit status, standard output and error."""
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["paibench", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = caught.value.code
+        if isinstance(code, str):  # as the interpreter does at its end
+            return 1, out, f"{err}{code}\n"
+        return int(code or 0), out, err
+
+    return run

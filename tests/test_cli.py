@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from paibench import cli
 from paibench.benchmark.record import Record
 from paibench.methods.registry import names
 
@@ -44,23 +43,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("PAIBENCH_DATA", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     return here
-
-
-@pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
-    """Runs the command line in this process: its exit status, standard output and error."""
-
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["paibench", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = caught.value.code
-        if isinstance(code, str):  # as the interpreter does at its end
-            return 1, out, f"{err}{code}\n"
-        return int(code or 0), out, err
-
-    return run
 
 
 def tree(folder: Path) -> str:

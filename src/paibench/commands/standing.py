@@ -174,7 +174,7 @@ def _known(store: "Store") -> frozenset[str]:
     from paibench.benchmark.seal import Corrupt, unseal
 
     listing = store.listing()
-    keys = set(listing.done | listing.failed)
+    keys = set(listing.done | listing.failed | store.attempted())
     for path in sorted((store.root / "sweeps").glob("*.json")):
         try:
             keys |= set(unseal(read(path, 1 << 26))["runs"])

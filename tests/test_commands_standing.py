@@ -1,0 +1,145 @@
+"""What `status` says on a machine without SLURM, and with one that does not answer."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paibench.benchmark.failures import note
+from paibench.benchmark.headway import Headway
+from paibench.benchmark.record import Record
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+from paibench.slurm.campaign import Campaign
+from paibench.slurm.profile import Profile
+
+Say = Callable[..., tuple[int, str, str]]
+SWEEP = """
+name = "s"
+[product]
+dataset = "digits"
+model = "lenet-300-100"
+recipe = "lite"
+method = "snip"
+density = 0.1
+seed = [0, 1, 2, 3]
+"""
+NAMED = {"dataset": "digits", "model": "lenet-300-100", "recipe": "lite", "method": "snip"}
+DONE, RUNNING, BROKEN, ASKED = (Spec.of(**NAMED, density=0.1, seed=seed) for seed in range(4))
+ATTEMPT = "j17.0.node1.4711.0123abcd"
+
+
+@pytest.fixture
+def store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_factory: Callable[..., Record]
+) -> Store:
+    """A sweep with one run of each kind, on a machine without SLURM."""
+    (tmp_path / "s.toml").write_text(SWEEP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    store = Store.open(tmp_path / "runs" / "s")
+    store.publish_record(DONE.key, record_factory(seed=0).plain(), store.new_attempt(DONE.key))
+    assert store.claim(RUNNING.key, ATTEMPT)
+    store.attempt_folder(RUNNING.key, ATTEMPT).mkdir(parents=True)
+    Headway(store.attempt_folder(RUNNING.key, ATTEMPT), step=1, steps=4).keep()
+    note(store, BROKEN, store.new_attempt(BROKEN.key), "killed", "by somebody")
+    return store
+
+
+def command(folder: Path, name: str, prints: str, status: int = 0) -> None:
+    """A command of SLURM that always says the same."""
+    (folder / "bin").mkdir(exist_ok=True)
+    path = folder / "bin" / name
+    path.write_text(f"#!/bin/sh\n{f'echo {prints!r}' if prints else ':'}\nexit {status}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def campaign(store: Store) -> Campaign:
+    """All four runs in one job."""
+    specs = (DONE, RUNNING, BROKEN, ASKED)
+    campaign = Campaign.new(
+        store, "s", [specs], 10, Profile(name="p"), None, retry=False, plugins={}
+    )
+    campaign.write()
+    return campaign
+
+
+def test_in_words(store: Store, say: Say) -> None:
+    """One line of counts, then where the work is and why runs failed."""
+    status, out, err = say("status", "s.toml")
+    counts, running, failed = out.splitlines()
+    assert (status, err) == (0, "")
+    assert counts == "runs/s: 1 of 4 runs done, 1 running, 1 failed, 1 missing".replace(
+        "runs/s", str(store.root)
+    )
+    assert running.startswith(f"  {RUNNING.key[:12]} on node1, job 17 since 20")
+    assert running.endswith(", 25 % of its training")
+    assert failed == f"  {BROKEN.key[:12]} killed: by somebody; to be tried again"
+
+
+def test_for_a_script(store: Store, say: Say) -> None:
+    """The same as JSON, every run by its whole key."""
+    found = json.loads(say("status", str(store.root), "--json")[1])
+    assert (found["runs"], found["done"], found["missing"]) == (3, 1, 0)  # no sweep was recorded
+    assert found["running"][RUNNING.key]["attempt"] == ATTEMPT
+    assert (found["running"][RUNNING.key]["step"], found["running"][RUNNING.key]["steps"]) == (1, 4)
+    assert found["failed"][BROKEN.key]["cause"] == "killed"
+    assert found["queue_known"] is True
+
+
+def test_what_is_queued(store: Store, campaign: Campaign, say: Say, tmp_path: Path) -> None:
+    """What a job has yet to do is queued; what failed before is, too, as it is tried again."""
+    command(tmp_path, "sbatch", "")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0||N/A|Priority")
+    found = json.loads(say("status", "s.toml", "--json")[1])
+    assert found["queued"].keys() == {BROKEN.key, ASKED.key}
+    assert found["queued"][ASKED.key] == {"job": "18_0", "state": "PENDING", "reason": "Priority"}
+    assert (found["missing"], found["failed"]) == (0, {})
+    assert "1 running, 2 queued, 0 failed, 0 missing" in say("status", "s.toml")[1]
+
+
+def test_a_held_job_is_named(store: Store, campaign: Campaign, say: Say, tmp_path: Path) -> None:
+    """A job that will never start by itself is said, with its reason."""
+    reason = "launch failed requeued held"
+    command(tmp_path, "sbatch", "")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0||N/A|{reason}")
+    said = say("status", "s.toml")[1]
+    assert f"job 18_0 is held for good ({reason}); submit replaces it" in said
+
+
+def test_slurm_that_does_not_answer(
+    store: Store, campaign: Campaign, say: Say, tmp_path: Path
+) -> None:
+    """What the store knows is said all the same, and that more may be queued."""
+    before = json.loads(say("status", "s.toml", "--json")[1])
+    command(tmp_path, "sbatch", "", 1)
+    command(tmp_path, "squeue", "", 1)
+    found = json.loads(say("status", "s.toml", "--json")[1])
+    assert found == before | {"queue_known": False}
+    assert "SLURM does not answer: what is missing may be queued" in say("status", "s.toml")[1]
+
+
+def test_a_campaign_that_was_given_up(store: Store, campaign: Campaign, say: Say) -> None:
+    """Why the rest of it was cancelled is said until the next one."""
+    campaign.stop("3 runs in a row failed: no data")
+    assert "  given up: 3 runs in a row failed: no data\n" in say("status", "s.toml")[1]
+    assert json.loads(say("status", "s.toml", "--json")[1])["stopped"] == campaign.stopped
+
+
+def test_watching_ends_with_the_work(store: Store, say: Say) -> None:
+    """Where nothing is at work or queued, one look is enough."""
+    (store.run_folder(RUNNING.key) / "claim").unlink()
+    assert say("status", "s.toml", "--watch")[0] == 0
+
+
+def test_many_failures(tmp_path: Path, store: Store, say: Say) -> None:
+    """Twenty of a kind are shown, and all of them where that is asked for."""
+    for seed in range(100, 130):
+        spec = Spec.of(**NAMED, density=0.1, seed=seed)
+        note(store, spec, store.new_attempt(spec.key), "plugin", "it raised")
+    said = say("status", str(store.root))[1]
+    assert "  and 11 more (--all shows them)\n" in said
+    assert said.count("plugin: it raised") <= 20
+    assert say("status", str(store.root), "--all")[1].count("plugin: it raised") == 30
