@@ -43,7 +43,7 @@ def search(spec: Spec, net: nn.Module, task: Task) -> Search:
     and want of memory or of disk are raised as they are.
     """
     own = copy.deepcopy(net)
-    with _blaming(spec.method.name):
+    with blaming(spec.method.name):
         finder: Callable[..., object] = get(spec.method.name)
         clock = time.perf_counter()
         with _as_before(derive(spec.seed, "search", spec.method.name), task.device):
@@ -65,7 +65,7 @@ def search(spec: Spec, net: nn.Module, task: Task) -> Search:
 
 
 @contextmanager
-def _blaming(method: str) -> Iterator[None]:
+def blaming(method: str) -> Iterator[None]:
     """Raise as MethodError what no other than the method is to blame for."""
     try:
         yield
@@ -127,14 +127,14 @@ def _as_before(seed: int, device: torch.device) -> Iterator[None]:
 def load_weights(net: nn.Module, weights: Weights | None) -> None:
     """Replace entries of the network's state by a ticket's weights, in place.
 
-    Raises ValueError for a name or a shape that the network does not have.
+    Raises MethodError for a name or a shape that the network does not have.
     """
     state = net.state_dict()
     for name, tensor in (weights or {}).items():
         if name not in state:
-            raise ValueError(f"the ticket has weights for {name!r}, which the network has not")
+            raise MethodError(f"the ticket has weights for {name!r}, which the network has not")
         if tensor.shape != state[name].shape:
             have, need = tuple(tensor.shape), tuple(state[name].shape)
-            raise ValueError(f"the ticket's {name} has shape {have}, needed {need}")
+            raise MethodError(f"the ticket's {name} has shape {have}, needed {need}")
         with torch.no_grad():
             state[name].copy_(tensor)

@@ -15,6 +15,7 @@ from paibench.benchmark import claims
 from paibench.benchmark.provenance import code_of, digest
 from paibench.benchmark.pulse import Pulse
 from paibench.benchmark.record import PROTOCOL
+from paibench.benchmark.search import blaming
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 
@@ -29,11 +30,14 @@ def scope_of(spec: Spec, place: str, data_fingerprint: str) -> str:
     The name of the method and the version of its code belong to it, so that a stage is never
     found by other code than its own; the data as they are, not as they are called; and the
     place (see `provenance.kind_of_place`), since it changes the last bits of a training.
+    Raises MethodError where the method cannot be imported.
     """
     plain = spec.canonical
     parts = {key: plain.get(key) for key in ("dataset", "model", "init", "recipe", "seed")}
-    code = {"method": spec.method.name, "code": code_of(spec.method.name), "protocol": PROTOCOL}
-    text = json.dumps(parts | code | {"place": place, "data": data_fingerprint}, sort_keys=True)
+    with blaming(spec.method.name):
+        code = code_of(spec.method.name)
+    method = {"method": spec.method.name, "code": code, "protocol": PROTOCOL}
+    text = json.dumps(parts | method | {"place": place, "data": data_fingerprint}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 

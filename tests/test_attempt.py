@@ -3,8 +3,10 @@
 import gc
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import torch
 from paibench.benchmark import stages
 from paibench.benchmark.attempt import Failed, attempt
 from paibench.benchmark.failures import MOST_ATTEMPTS, is_final
+from paibench.benchmark.headway import read_headway
+from paibench.benchmark.pulse import Left
 from paibench.benchmark.record import Record
 from paibench.benchmark.run import run
 from paibench.benchmark.spec import Spec
@@ -121,6 +125,17 @@ def test_divergence_is_a_record(store: Store) -> None:
             "gives_nothing",
             "plugin",
             "ValueError: expected a Mask, Scores or a Ticket, got NoneType",
+        ),
+        (
+            "gives_other_weights",
+            "plugin",
+            "the ticket has weights for 'fc9.weight', which the network has not",
+        ),
+        (
+            "cannot_be_imported",
+            "plugin",
+            "cannot_be_imported cannot be imported: "
+            "ModuleNotFoundError: No module named 'no_such_library'",
         ),
         (
             {"name": "imp", "rewind_epoch": 9.0},
@@ -277,6 +292,102 @@ def test_imp_broken_off(store: Store, monkeypatch: pytest.MonkeyPatch, step: int
     assert len(names) == 3 - whole
     files = {"mask_file": None, "curve_file": None}
     assert record_of(store, spec).stable() | files == run(spec).record.stable()
+
+
+# -- leaving ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Asked:
+    """Counts steps as the sign of life does; says at one of them that it is time to leave."""
+
+    at: int
+    steps: int = 0
+
+    def pulse(self) -> None:
+        self.steps += 1
+
+    def __call__(self) -> bool:
+        return self.steps == self.at
+
+
+def left(store: Store, spec: Spec, asked: Asked) -> str:
+    """Leave an attempt when asked: its name. Nothing is noted and the claim is free."""
+    with pytest.raises(Left):
+        attempt(spec, store, pulse=asked.pulse, leaving=asked, checkpoint_seconds=3600)
+    assert asked.steps == asked.at
+    assert is_free(store, spec)
+    assert store.failures(spec.key) == []
+    assert store.listing() == (frozenset(), frozenset())
+    (name,) = store.attempts(spec.key)
+    return name
+
+
+def is_as_alone(store: Store, spec: Spec) -> bool:
+    """Whether the record is that of a run which was never left."""
+    files = {"mask_file": None, "curve_file": None}
+    return record_of(store, spec).stable() | files == run(spec).record.stable()
+
+
+@pytest.mark.parametrize("step", [1, 22, 23, 30, 46])
+def test_left_in_training(store: Store, step: int) -> None:
+    """A training is kept after the step that it was at; no step is done twice."""
+    spec, asked = spec_of(), Asked(step)
+    headway = read_headway(store.attempt_folder(spec.key, left(store, spec, asked)))
+    assert (headway.begun, headway.step, headway.steps) == (0, step, 46)
+    assert attempt(spec, store, pulse=asked.pulse) == "done"
+    assert asked.steps == 46
+    assert is_as_alone(store, spec)
+
+
+@pytest.mark.parametrize("step", [10, 46, 60, 138])
+def test_left_in_a_search(store: Store, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """A search is left within the stage at work, which alone is lost."""
+    spec, asked = spec_of(IMP, density=0.125), Asked(step)
+    headway = read_headway(store.attempt_folder(spec.key, left(store, spec, asked)))
+    whole = (step - 1) // 46
+    assert (headway.stages, headway.steps) == (whole, 0)
+    names = counted(monkeypatch)
+    assert attempt(spec, store, pulse=asked.pulse) == "done"
+    assert len(names) == 3 - whole
+    assert asked.steps == step + (3 - whole) * 46 + 46
+    assert is_as_alone(store, spec)
+
+
+def test_left_again_and_again(store: Store) -> None:
+    """A run that is left at every fifth step comes to its end, with the same record."""
+    spec, asked = spec_of(), Asked(0)
+    while not store.is_done(spec.key):
+        asked.at = asked.steps + 5
+        with suppress(Left):
+            attempt(spec, store, pulse=asked.pulse, leaving=asked)
+    assert asked.steps == 46
+    assert len(store.attempts(spec.key)) == 10
+    assert is_as_alone(store, spec)
+
+
+def test_left_with_a_full_store(store: Store) -> None:
+    """Where the training cannot be kept any more, leaving is no failure either."""
+    spec, asked = spec_of(), Asked(30)
+    with no_file_above(4_000):
+        left(store, spec, asked)
+    assert attempt(spec, store) == "done"
+    assert is_as_alone(store, spec)
+
+
+@pytest.mark.parametrize("heeded", [True, False], ids=["asked to leave", "not asked"])
+def test_a_helper_that_dies_of_the_same_signal(store: Store, heeded: bool) -> None:
+    """When helpers of a data loader end because all is to leave, no run has failed."""
+    spec, signals = spec_of("loses_its_helper"), []
+    before = signal.signal(signal.SIGTERM, lambda *_: signals.append(1))
+    try:
+        with pytest.raises(Left if heeded else Failed):
+            attempt(spec, store, leaving=lambda: heeded and bool(signals))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signals == [1]
+    assert is_free(store, spec)
+    assert len(store.failures(spec.key)) == (not heeded)
 
 
 def test_nothing_is_left_open(store: Store) -> None:

@@ -1,5 +1,6 @@
 """Searches: a method is held to its word, kept from the rest, and controlled."""
 
+import errno
 import gc
 import types
 from collections.abc import Iterator
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from paibench.benchmark.attempt import attempt
+from paibench.benchmark.commit import StoreError
 from paibench.benchmark.data import load
 from paibench.benchmark.provenance import digest
 from paibench.benchmark.run import Place, make_net
-from paibench.benchmark.search import Search, load_weights, search
+from paibench.benchmark.search import MethodError, Search, load_weights, search
 from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.store import Store
 from paibench.methods import registry
+from paibench.methods.loop import Diverged
 from paibench.methods.mask import Mask, flatten, layer_counts, prunable
 from paibench.methods.registry import UserError
 from paibench.methods.task import Task
@@ -68,8 +71,57 @@ def same(one: Mask, other: Mask) -> bool:
 )
 def test_broken_contracts(method: str, said: str) -> None:
     """What breaks the contract is refused with what was expected and what came."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(MethodError, match=said):
         searched(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (
+            "cannot_be_imported",
+            "cannot_be_imported cannot be imported: "
+            "ModuleNotFoundError: No module named 'no_such_library'",
+        ),
+        ("raises", "RuntimeError: first second \\x1b[31m"),
+        ("raises_mute", "Mute: its message cannot be read"),
+        ("leaves", "SystemExit: 0"),
+        ("gives_nothing", "ValueError: expected a Mask, Scores or a Ticket, got NoneType"),
+    ],
+)
+def test_a_method_is_blamed_for_what_it_does(method: str, said: str) -> None:
+    """Whatever a method raises is its own error, in one line."""
+    with pytest.raises(MethodError) as caught:
+        searched(method)
+    assert str(caught.value) == said
+    assert caught.value.__cause__ is not None
+
+
+def _full(name: str, compute: object) -> dict[str, Tensor]:
+    raise StoreError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "error"),
+    [
+        ("imp", {"recipe": {"name": "smoke", "lr": 1e30}}, Diverged),
+        ({"name": "imp", "rewind_epoch": 9.0}, {}, UserError),
+        ("out_of_memory", {}, MemoryError),
+        ("asks_too_much", {}, RuntimeError),
+        ("imp", {"memo": _full}, StoreError),
+    ],
+    ids=["diverged", "input", "memory", "refused memory", "disk"],
+)
+def test_a_method_is_not_blamed_for_the_world(
+    method: Any, fields: dict[str, Any], error: type[Exception]
+) -> None:
+    """Divergence, bad input and want of memory or of disk are raised as they are."""
+    memo = fields.get("memo")
+    spec = spec_of(method, **{key: value for key, value in fields.items() if key != "memo"})
+    task = Task(DIGITS.train, seed=0, recipe=recipe_of(spec.recipe), memo=memo)
+    with pytest.raises(error) as caught:
+        search(spec, net_of(spec), task)
+    assert not isinstance(caught.value, MethodError)
 
 
 def test_a_method_cannot_spoil_the_rest() -> None:
@@ -155,7 +207,7 @@ def test_shuffle_keeps_the_ticket() -> None:
 )
 def test_weights_that_do_not_fit(weights: dict[str, Tensor], said: str) -> None:
     """Weights that the network does not have are refused by name and shape."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(MethodError, match=said):
         load_weights(net_of(spec_of("random")), weights)
 
 

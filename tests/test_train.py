@@ -10,6 +10,7 @@ from torch import nn
 
 from paibench.benchmark.evaluate import evaluate
 from paibench.benchmark.provenance import digest
+from paibench.benchmark.pulse import Left
 from paibench.benchmark.train import Keeper, Training, train
 from paibench.methods.batches import Images
 from paibench.methods.loop import Diverged
@@ -131,7 +132,7 @@ def _other_weights() -> dict[str, Any]:
 
 
 def _another_number_of_threads() -> dict[str, Any]:
-    torch.set_num_threads(2)
+    torch.set_num_threads(torch.get_num_threads() + 1)
     return {}
 
 
@@ -162,6 +163,37 @@ def test_checkpoints_are_not_more_frequent_than_asked() -> None:
     shelf = Shelf()
     trained(keeper=shelf.keeper(seconds=3600))
     assert shelf.kept == []
+
+
+@pytest.mark.parametrize("asked", [1, 2, 3, 4, 8, 11, 12])
+def test_left_at_the_next_step(asked: int) -> None:
+    """Asked to leave, training is kept after that very step, and goes on from there."""
+    whole, bits = trained()
+    shelf, steps = Shelf(), 0
+
+    def pulse() -> None:
+        nonlocal steps
+        steps += 1
+
+    keeper = Keeper(shelf.save, lambda: None, 3600, leaving=lambda: steps >= asked)
+    with pytest.raises(Left):
+        trained(keeper=keeper, pulse=pulse)
+    assert (steps, len(shelf.kept)) == (asked, 1)
+    resumed, again = trained(keeper=shelf.keeper(3600), pulse=pulse)
+    assert steps == 4 * PER_EPOCH
+    assert (again, resumed.curve) == (bits, whole.curve)
+
+
+def test_it_tells_where_it_is() -> None:
+    """First the step that it goes on from, then each epoch's end and each checkpoint."""
+    told: list[tuple[int, int]] = []
+    shelf = Shelf(kill=5)
+    with pytest.raises(Killed):
+        trained(keeper=shelf.keeper(), tell=lambda *step: told.append(step))
+    assert told[0] == (0, 12)
+    shelf.kill, told[:] = 0, []
+    trained(keeper=shelf.keeper(3600), tell=lambda *step: told.append(step))
+    assert told == [(5, 12), (6, 12), (9, 12), (12, 12)]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

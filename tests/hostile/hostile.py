@@ -8,10 +8,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from paibench.methods.imp import imp
 from paibench.methods.mask import Mask, keep_top, kept_at, prunable, total
@@ -138,6 +140,23 @@ def turns_a_layer(net: nn.Module, task: Task, density: float) -> Mask:
 def starts_late(net: nn.Module, task: Task, density: float) -> Ticket:
     """A ticket that would be trained from a step after the last."""
     return Ticket(_exact(net, task, density), start=task.steps + 1)
+
+
+def gives_other_weights(net: nn.Module, task: Task, density: float) -> Ticket:
+    """A ticket with weights that the network has not."""
+    return Ticket(_exact(net, task, density), weights={"fc9.weight": torch.ones(3)})
+
+
+def loses_its_helper(net: nn.Module, task: Task, density: float) -> Mask:
+    """Reads by a helper process, and is asked to leave by a signal that ends the helper too."""
+    numbers = iter(DataLoader(range(100), num_workers=1))  # type: ignore[arg-type]
+    next(numbers)
+    helpers = active_children()
+    os.kill(os.getpid(), signal.SIGTERM)
+    for helper in helpers:
+        helper.kill()
+    list(numbers)
+    return _exact(net, task, density)
 
 
 def prints(net: nn.Module, task: Task, density: float) -> Mask:
