@@ -18,10 +18,12 @@ _AT_ONCE = 200  # jobs in one call of scancel
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job of a campaign: its number, what people call it, and how it stands."""
+    """A job of a campaign, and how it stands."""
 
     number: int
+    """Its own. That of an array's last job is also the number of the whole array."""
     shown: str
+    """What SLURM's commands take for this job alone, such as `17_3`."""
     index: int
     """Its place in its array."""
     state: str

@@ -163,7 +163,7 @@ def _without_held(there: Queue) -> Queue:
     """The queue after jobs that would be held for ever are cancelled, for others to replace."""
     held = [job for job in there.jobs if job.held]
     for job in held:
-        ask("scancel", str(job.number))
+        ask("scancel", job.shown)
     return Queue(there.store, tuple(job for job in there.jobs if not job.held), there.others)
 
 
