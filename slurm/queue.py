@@ -87,5 +87,5 @@ def cancel(there: Queue, keys: Collection[str]) -> list[QueuedJob]:
     """Take the jobs that are to do one of these runs off the cluster; which they were."""
     jobs = [job for job, specs in there.runs() if not {spec.key for spec in specs}.isdisjoint(keys)]
     for start in range(0, len(jobs), _AT_ONCE):
-        ask("scancel", *(str(job.number) for job in jobs[start : start + _AT_ONCE]), seconds=60)
+        ask("scancel", *(job.shown for job in jobs[start : start + _AT_ONCE]), seconds=60)
     return jobs
