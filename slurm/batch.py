@@ -18,6 +18,7 @@ from paibench.benchmark.events import one_line
 from paibench.methods.registry import UserError
 from paibench.slurm.ask import ask
 from paibench.slurm.campaign import Campaign
+from paibench.slurm.limits import is_full
 from paibench.slurm.options import sbatch_options
 
 TRIES = 3
@@ -27,7 +28,6 @@ _PASSING = re.compile(
     "communication|connect failure|could not make sense",
     re.IGNORECASE,
 )
-_NO_ROOM = re.compile("SubmitJob|MaxSubmit|too many jobs|job limit", re.IGNORECASE)
 
 
 class NoRoom(Exception):
@@ -76,7 +76,7 @@ def queue(campaign: Campaign, chunk: int) -> str:
             return _submit(campaign, chunk)
         except (FailedJobError, FailedSubmissionError) as error:
             said = _words(error)
-            if _NO_ROOM.search(said):
+            if is_full(said):
                 raise NoRoom(said) from error
             if not _PASSING.search(said):
                 raise UserError(f"sbatch refuses: {said}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from paibench.methods.registry import did_you_mean
 from paibench.slurm.ask import ask, complaint, here
-from paibench.slurm.limits import Node, Partition, nodes, partitions, settings
+from paibench.slurm.limits import Node, Partition, is_full, nodes, partitions, settings
 from paibench.slurm.options import sbatch_options
 from paibench.slurm.profile import Profile
 
@@ -150,6 +150,7 @@ def _refused(profile: Profile) -> Iterator[str]:
         f"--{name}" if value is True else f"--{name}={value}"
         for name, value in sbatch_options(profile).items()
     ]
-    if words := complaint("sbatch", "--test-only", *flags, "--wrap=true"):
+    words = complaint("sbatch", "--test-only", *flags, "--wrap=true")
+    if words and not is_full(words):  # what has no room now is not the profile's fault
         words = re.sub(r"sbatch: (error: )?|allocation failure: ", "", words)
         yield f"sbatch refuses such a job: {words}; change the profile"

@@ -12,6 +12,7 @@ from paibench.slurm.units import limit_minutes
 
 MAX_ARRAY_SIZE = 1_001  # SLURM's own defaults
 MAX_JOBS = 10_000
+_FULL = re.compile("SubmitJob|MaxSubmit|too many jobs|job limit", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def limits(profile: Profile) -> Limits:
         max_jobs=_number(config.get("MaxJobCount")) or MAX_JOBS,
         max_submit=allowed,
     )
+
+
+def is_full(said: str) -> bool:
+    """Whether what sbatch says means that no more jobs of ours may be queued for now."""
+    return _FULL.search(said) is not None
 
 
 def partitions() -> dict[str, Partition]:
