@@ -16,6 +16,9 @@ from paibench.benchmark.spec import Spec
 HELD_BACK = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 """Signals that would end a worker which does not listen yet."""
 
+LEFT = 128 + signal.SIGTERM
+"""The exit status of a worker that was told to leave, and did."""
+
 PRINTED = 2**20  # bytes that the prints of one run may add to the log
 _LAST = 1024  # bytes of its last words
 _PIPE = 1 << 16  # all that a pipe can hold

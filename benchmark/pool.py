@@ -13,7 +13,7 @@ from paibench.benchmark import failures
 from paibench.benchmark.commit import StoreError
 from paibench.benchmark.events import BREAKER, Breaker, Broken, Event, one_line
 from paibench.benchmark.failures import Cause
-from paibench.benchmark.hired import Worker
+from paibench.benchmark.hired import LEFT, Worker
 from paibench.benchmark.lanes import lane
 from paibench.benchmark.memory_limit import memory_kills
 from paibench.benchmark.naming import attempt_name
@@ -134,8 +134,13 @@ class Pool:
         return spec
 
     def _listen(self, patience: float = 0.5) -> Iterator[Event]:
-        """What workers say within a moment, and what becomes of those that end or hang."""
+        """What workers say within a moment, and what becomes of those that end or hang.
+
+        Nothing once the pool is to be left: whoever told us may have told the workers as well.
+        """
         for ready, _ in self._selector.select(patience):
+            if self.leaving():
+                return
             worker: Worker = ready.data
             if worker not in self._workers:
                 continue  # dismissed a moment ago
@@ -150,6 +155,8 @@ class Pool:
                     yield from self._understand(worker, event)
         limit = self.settings.time_limit
         for worker in list(self._workers):
+            if self.leaving():
+                return
             if worker.process.poll() is not None:
                 yield from self._bury(worker)
             elif limit and worker.spec and worker.seconds > limit:
@@ -192,6 +199,8 @@ class Pool:
 
     def _why(self, code: int, reason: str) -> tuple[Cause, str]:
         """The cause of a worker's end, by its exit code."""
+        if code == LEFT:
+            return "killed", f"{reason}: somebody told it to leave"
         if code >= 0:  # who leaves would leave again
             return "error", reason + (" but left no record" if code == 0 else "")
         if -code not in (signal.SIGKILL, signal.SIGTERM):

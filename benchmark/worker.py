@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from paibench.benchmark.hired import HELD_BACK
+from paibench.benchmark.hired import HELD_BACK, LEFT
 from paibench.benchmark.memory_limit import limit_memory
 from paibench.benchmark.pulse import Left
 from paibench.benchmark.spec import Spec
@@ -150,4 +150,4 @@ if __name__ == "__main__":
     try:
         main()
     except Left:
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(LEFT)

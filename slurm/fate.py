@@ -1,5 +1,6 @@
 """What became of a job, as SLURM tells it: for the words in a note, never for what is done."""
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -32,17 +33,28 @@ _BY_STATE: dict[str, Fate] = {
 LOST = Fate("lost", "its job is gone, and nobody can say why")
 
 
-def ask_now(job: Job) -> Fate:
-    """Why a job that was just told to end is to end; asked from within, in a hurry."""
-    said = ask("scontrol", "show", "job", str(job.id), "--oneliner", seconds=3.0) or ""
+def own_number() -> str:
+    """What SLURM's commands take for the present job and for no other.
+
+    The number of an array's last job is also that of the array, and would stand for all of it.
+    """
+    array, index = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID", "0")
+
+
+def ask_now(restart: int) -> Fate:
+    """Why the present job, requeued `restart` times before, was just told to end."""
+    said = ask("scontrol", "show", "job", own_number(), "--oneliner", seconds=3.0) or ""
     fields = dict(re.findall(r"(\w+)=(\S*)", said))
     if fields.get("PreemptTime", "None") not in ("None", "Unknown", "N/A"):
         return _BY_STATE["PREEMPTED"]
     state = fields.get("JobState", "")
     if state == "RUNNING":  # told by a signal alone
         return Fate("cancelled", "its job was told to end by SIGTERM")
-    if state == "COMPLETING":
-        return LOST
+    if int(fields.get("Restarts", 0)) > restart:  # a node that is given up is not waited for
+        return _BY_STATE["NODE_FAIL" if state == "PENDING" else "REQUEUED"]
+    if state == "COMPLETING" and fields.get("ExitCode") == "0:15":
+        return _BY_STATE["CANCELLED"]
     return _BY_STATE.get(state, LOST)
 
 
@@ -50,7 +62,8 @@ def ask_later(job: Job) -> Fate:
     """Why a job has ended, as accounting knows it; `lost` where that does not answer."""
     fields = "JobIDRaw,State,ExitCode"
     said = ask("sacct", "-nPD", "-j", str(job.id), "-o", fields)
-    rows = [line.split("|") for line in (said or "").splitlines()]
+    lines = [line.split("|") for line in (said or "").splitlines()]
+    rows = [row for row in lines if row[0].partition(".")[0] == str(job.id)]  # not all its array
     starts = [place for place, row in enumerate(rows) if "." not in row[0]]
     if not starts:
         return LOST
@@ -66,5 +79,5 @@ def is_gone(job: Job) -> bool:
     """Whether the controller answers and knows no such job any more."""
     said = ask("squeue", "-h", "-j", str(job.id), "-o", "%A")
     if said is not None:
-        return not said.strip()
+        return str(job.id) not in said.split()
     return "Invalid job id" in complaint("squeue", "-h", "-j", str(job.id))

@@ -11,7 +11,7 @@ from paibench.benchmark.headway import read_headway
 from paibench.benchmark.naming import Job, this_job
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
-from paibench.slurm.fate import Fate, ask_now
+from paibench.slurm.fate import Fate, ask_now, own_number
 
 AGAIN = 75  # EX_TEMPFAIL: not done, and nobody's fault
 _GRACE = 900.0  # seconds after which one who waits to be killed gives up waiting
@@ -24,14 +24,14 @@ def leave(store: Store, left: Sequence[tuple[Spec, str]], *, of_time: bool) -> i
     After the warning before the time limit the job asks to be requeued. One that is preempted waits
     to be killed, since SLURM does not requeue what ends by itself.
     """
-    job = this_job() or Job(0, 0)
-    fate = Fate("limit", "its job reached its time limit") if of_time else ask_now(job)
+    restart = (this_job() or Job(0, 0)).restart
+    fate = Fate("limit", "its job reached its time limit") if of_time else ask_now(restart)
     for spec, attempt in left:
         _note(store, spec, attempt, fate)
     print(f"paibench: left with {len(left)} runs unfinished: {fate.reason}", file=sys.stderr)
     sys.stderr.flush()
     if of_time:
-        return _requeue(job)
+        return _requeue()
     if fate.cause == "preempted":
         time.sleep(_GRACE)
     return AGAIN
@@ -58,9 +58,9 @@ def _times_at(store: Store, key: str, far: list[int]) -> int:
     return count
 
 
-def _requeue(job: Job) -> int:
+def _requeue() -> int:
     """Put this job back into the queue; where that is refused, the next `submit` does it."""
-    command = ["scontrol", "requeue", str(job.id)]
+    command = ["scontrol", "requeue", own_number()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if done.returncode:
         print(f"paibench: not requeued: {done.stderr.strip()}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """A pool of workers: the bits of a run done alone, and every way in which a worker can be lost."""
 
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 from paibench.benchmark.attempt import attempt
 from paibench.benchmark.events import Broken, Event
 from paibench.benchmark.failures import is_final
+from paibench.benchmark.headway import read_headway
 from paibench.benchmark.pool import Pool, Settings
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
@@ -289,6 +291,73 @@ def test_left_early(tmp_path: Path) -> None:
     assert not any(is_running(process.pid) for process in workers)
     assert list(store.root.glob("runs/*/*/claim")) == []
     assert store.listing() == (frozenset({specs[1].key}), frozenset())
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with-the-pool", "alone"])
+def test_workers_told_to_leave(tmp_path: Path, told: bool) -> None:
+    """A worker that hears before its pool that both are to leave has not failed; one that was told
+    alone is noted as killed, which is worth another try."""
+    store = Store.open(tmp_path)
+    spec = spec_of("random", recipe={"name": "lite", "epochs": 2_000})
+    heard: list[subprocess.Popen[bytes]] = []
+
+    def leaving() -> bool:
+        before = bool(heard)
+        if not heard and any(store.root.glob("runs/*/*/checkpoints/a.pt")):
+            heard.extend(worker.process for worker in pool._workers)
+            heard[0].terminate()
+        return told and before
+
+    pool = Pool(store, SETTINGS, leaving)
+    with closing(pool.run([spec])) as events:
+        causes = [event.cause for event in events]
+    assert causes == ([] if told else ["killed"])
+    assert [spec for spec, _ in pool.left] == ([spec] if told else [])
+    assert heard[0].returncode == 143
+
+
+def test_left_when_told(tmp_path: Path) -> None:
+    """Told to leave, a pool ends soon and says what its worker was at, which is kept and goes on
+    to the record of a run that was never left.
+    """
+    store = Store.open(tmp_path / "store")
+    spec, steps = spec_of(recipe={"name": "lite", "epochs": 150}), 0
+    claim = store.run_folder(spec.key) / "claim"
+    pool = Pool(store, Settings(checkpoint_seconds=3600), claim.exists)
+    assert list(pool.run([spec, spec_of("snip")])) == []
+    (attempt_at,) = store.attempts(spec.key)
+    assert pool.left == [(spec, attempt_at)]
+    assert not claim.exists()
+    assert (store.listing(), store.failures(spec.key)) == ((frozenset(), frozenset()), [])
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    headway = read_headway(store.attempt_folder(spec.key, attempt_at))
+    assert attempt(spec, store, pulse=count) == "done"
+    assert headway.step > 0
+    assert steps == headway.steps - headway.step
+    assert stable(store, spec) == alone(tmp_path / "alone", spec)
+
+
+def test_patience(tmp_path: Path) -> None:
+    """When all else is done, a run that another process is at is waited for no longer than asked.
+
+    What a run has printed is in the log of its attempt.
+    """
+    store, held, broken = Store.open(tmp_path), spec_of("random"), spec_of("raises")
+    claim = store.claim(held.key, "somebody")
+    assert claim is not None
+    pool = Pool(store, Settings(patience=0.1))
+    (event,) = pool.run([held, broken])
+    assert (event.spec, event.cause) == (broken, "plugin")
+    assert pool.left == []
+    assert store.attempts(held.key) == []
+    assert claim.path.read_bytes() == claim.text
+    (name,) = store.attempts(broken.key)
+    assert b"in raises\n" in (store.attempt_folder(broken.key, name) / "log.txt").read_bytes()
+    assert not (store.root / "workers.log").exists()
 
 
 def test_nothing_to_do(tmp_path: Path) -> None:
