@@ -2,6 +2,7 @@
 
     <store>/submissions/<UTC>-<8 digits>/manifest.json   the runs, their jobs, the code
                                          logs/           what SLURM and the jobs print
+                                         broken/         why jobs could not try their runs
                                          stopped.json    why the rest of its jobs was given up
 
 Jobs are found again by their names, `pai-<8 digits>-<chunk>`, and never by their numbers, which a
@@ -145,12 +146,27 @@ class Campaign:
         """Say for good that the rest of its runs is not worth trying. Raises StoreError."""
         publish(self.folder / "stopped.json", seal({"reason": reason}))
 
+    def note_broken(self, attempt: str, reason: str) -> None:
+        """Keep why a job could not try its runs. Raises StoreError."""
+        folder = self.folder / "broken"
+        folder.mkdir(exist_ok=True)
+        publish(folder / f"{attempt}.json", seal({"reason": reason}))
+
+    @property
+    def broken(self) -> list[str]:
+        """Why jobs could not try their runs, one line for each."""
+        return [reason for path in self.folder.glob("broken/*") if (reason := _reason(path))]
+
     @property
     def stopped(self) -> str | None:
         """Why it was given up, or None."""
-        with suppress(OSError, Corrupt, KeyError):
-            return str(unseal(read(self.folder / "stopped.json"))["reason"])
-        return None
+        return _reason(self.folder / "stopped.json")
+
+
+def _reason(path: Path) -> str | None:
+    with suppress(OSError, Corrupt, KeyError):
+        return str(unseal(read(path))["reason"])
+    return None
 
 
 def _bundle(plain: Sequence[dict[str, Any]]) -> Bundle:

@@ -1,6 +1,6 @@
 """Whether the rest of a campaign is worth trying, judged by how its first runs ended."""
 
-from paibench.benchmark.events import Breaker, Broken, Event
+from paibench.benchmark.events import BREAKER, Breaker, Broken, Event
 from paibench.benchmark.store import Store
 from paibench.slurm.ask import ask
 from paibench.slurm.campaign import Campaign
@@ -24,8 +24,14 @@ def given_up(campaign: Campaign, store: Store) -> str | None:
             cause, reason = str(note.get("cause", "error")), str(note.get("reason", "?"))
             breaker.watch(Event(spec, "failed", 0.0, cause, reason))
     except Broken as broken:
-        campaign.stop(str(broken))
-        for chunk in range(len(campaign.chunks())):
-            ask("scancel", "--state=PENDING", f"--name={campaign.name}-{chunk}")
-        return str(broken)
+        return _give_up(campaign, str(broken))
+    if len(broken_jobs := campaign.broken) >= BREAKER:
+        return _give_up(campaign, f"{len(broken_jobs)} jobs tried none of theirs: {broken_jobs[0]}")
     return None
+
+
+def _give_up(campaign: Campaign, reason: str) -> str:
+    campaign.stop(reason)
+    for chunk in range(len(campaign.chunks())):
+        ask("scancel", "--state=PENDING", f"--name={campaign.name}-{chunk}")
+    return reason

@@ -55,8 +55,8 @@ class Queue:
     @cached_property
     def campaigns(self) -> dict[str, tuple[Campaign, int]]:
         """The campaigns and chunks of these jobs, by the jobs' names."""
-        found = ((job.name, find_campaign(self.store, job.name)) for job in self.jobs)
-        return {name: place for name, place in dict(found).items() if place}
+        found = {name: find_campaign(self.store, name) for name in {job.name for job in self.jobs}}
+        return {name: place for name, place in found.items() if place}
 
     def runs(self) -> Iterator[tuple[QueuedJob, tuple[Spec, ...]]]:
         """Each job of this store's campaigns, with the runs that it is to do."""

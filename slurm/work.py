@@ -60,6 +60,7 @@ def work(folder: Path, chunk: int, index: int, told: Told) -> int:
                 _say(event)
     except Broken as broken:
         print(f"paibench: stopped: {broken}", file=sys.stderr)
+        campaign.note_broken(attempt_name(), str(broken))
         given_up(campaign, store)
         return 1
     if told.leaving():
