@@ -2,11 +2,12 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paibench.benchmark.failures import Cause, Interruption
 from paibench.benchmark.naming import Job
 from paibench.slurm.ask import ask, complaint
+from paibench.slurm.units import megabytes
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class Fate:
 
     cause: Cause | Interruption
     reason: str
+    memory_mb: int | None = None
+    """What the whole job might hold, where that was too little."""
 
 
 _BY_STATE: dict[str, Fate] = {
@@ -60,8 +63,8 @@ def ask_now(restart: int) -> Fate:
 
 def ask_later(job: Job) -> Fate:
     """Why a job has ended, as accounting knows it; `lost` where that does not answer."""
-    fields = "JobIDRaw,State,ExitCode"
-    said = ask("sacct", "-nPD", "-j", str(job.id), "-o", fields)
+    fields = "JobIDRaw,State,ExitCode,MaxRSS,ReqMem"
+    said = ask("sacct", "-nPD", "--noconvert", "-j", str(job.id), "-o", fields)
     lines = [line.split("|") for line in (said or "").splitlines()]
     rows = [row for row in lines if row[0].partition(".")[0] == str(job.id)]  # not all its array
     starts = [place for place, row in enumerate(rows) if "." not in row[0]]
@@ -69,10 +72,27 @@ def ask_later(job: Job) -> Fate:
         return LOST
     turn = min(job.restart, len(starts) - 1)
     ours = rows[starts[turn] : [*starts, len(rows)][turn + 1]]
-    if any(row[1].startswith("OUT_OF_ME") for row in ours):
-        return _BY_STATE["OUT_OF_MEMORY"]
-    fate = _BY_STATE.get(ours[0][1].partition(" ")[0], LOST)
-    return Fate(fate.cause, f"{fate.reason} (exit code {ours[0][2]})") if len(ours[0]) > 2 else fate
+    _, state, code, _, asked = ours[0]
+    if any(row[1].startswith("OUT_OF_ME") for row in ours) or (
+        state == "FAILED" and asked and any(_exceeds(row[3], asked) for row in ours)
+    ):
+        return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=_asked_for(asked))
+    fate = _BY_STATE.get(state.partition(" ")[0], LOST)
+    return Fate(fate.cause, f"{fate.reason} (exit code {code})")
+
+
+def _exceeds(held: str, asked: str) -> bool:
+    """Whether so many bytes are more than a job asked for, whoever kills it for that."""
+    most = _asked_for(asked)
+    return most is not None and held.isdecimal() and int(held) > most << 20
+
+
+def _asked_for(memory: str) -> int | None:
+    """MB of a job, from what accounting says of its request; None where it is per CPU."""
+    try:
+        return megabytes(memory.removesuffix("n"))
+    except ValueError:
+        return None
 
 
 def is_gone(job: Job) -> bool:

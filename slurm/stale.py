@@ -32,13 +32,13 @@ def free_stale_claims(store: Store, specs: Iterable[Spec]) -> dict[str, Fate]:
     for folder in _stages(store):
         if owner := stale(folder):
             claims.evict(folder, owner)
-    lost = {}
+    freed: dict[Job, list[tuple[Spec, str]]] = {}
     for spec in specs:
         folder = store.run_folder(spec.key)
         owner = stale(folder)
-        if owner and claims.evict(folder, owner):
-            lost[spec.key] = _note(store, spec, owner)
-    return lost
+        if owner and claims.evict(folder, owner) and (job := job_of(owner)):
+            freed.setdefault(job, []).append((spec, owner))
+    return {key: fate for job, runs in freed.items() for key, fate in _note(store, job, runs)}
 
 
 def _stages(store: Store) -> Iterator[Path]:
@@ -46,11 +46,12 @@ def _stages(store: Store) -> Iterator[Path]:
     return (path.parent for path in (store.root / "stages").glob("*/*/*/claim"))
 
 
-def _note(store: Store, spec: Spec, attempt: str) -> Fate:
-    job = job_of(attempt)
-    assert job is not None
+def _note(store: Store, job: Job, runs: list[tuple[Spec, str]]) -> Iterator[tuple[str, Fate]]:
+    """Note of runs, with their attempts, what became of the job that was at them."""
     fate = ask_later(job)
-    ended = any(note.get("attempt") == attempt for note in store.failures(spec.key))
-    if not ended and not store.is_done(spec.key):
-        failures.note(store, spec, attempt, fate.cause, fate.reason)
-    return fate
+    share = {"memory_mb": fate.memory_mb // len(runs)} if fate.memory_mb else {}
+    for spec, attempt in runs:
+        ended = any(note.get("attempt") == attempt for note in store.failures(spec.key))
+        if not ended and not store.is_done(spec.key):
+            failures.note(store, spec, attempt, fate.cause, fate.reason, **share)
+        yield spec.key, fate
