@@ -1,6 +1,7 @@
 """A worker process as its pool sees it."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,3 +55,38 @@ def test_dismissed(worker: Worker) -> None:
     assert not os.path.exists(f"/proc/{worker.process.pid}")
     with pytest.raises(ProcessLookupError):
         os.killpg(worker.process.pid, 0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.4, 1.0])
+def test_told_to_leave_before_it_is_ready(tmp_path: Path, seconds: float) -> None:
+    """A worker that has hardly begun hears the signal all the same, and leaves as a ready one."""
+    worker = Worker.hire(["--store", str(Store.open(tmp_path / "store").root)], threads=1)
+    time.sleep(seconds)
+    worker.process.terminate()
+    assert worker.process.wait(60) == 128 + signal.SIGTERM
+    assert worker.keep_prints(tmp_path / "log") is False
+    assert worker.last_words == b""
+    worker.dismiss()
+
+
+def test_hiring_holds_back_no_signal_of_ours(tmp_path: Path) -> None:
+    """Signals wait for the worker alone: this process blocks none afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    worker = Worker.hire(["--store", str(tmp_path)], threads=1)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    worker.dismiss()
+
+
+def test_secrets_are_not_handed_on(
+    broken_torch: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's environment has at most a dozen names, and none that nobody thought of."""
+    for name in ("API_KEY", "SLURM_JWT", "SSH_AUTH_SOCK", "GITHUB_TOKEN", "LD_PRELOAD_KEY"):
+        monkeypatch.setenv(name, "a secret")
+    worker = Worker.hire(["--store", str(tmp_path)], threads=3)
+    given = Path(f"/proc/{worker.process.pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    worker.dismiss()
+    there = dict(entry.decode().split("=", 1) for entry in given)
+    assert "a secret" not in there.values()
+    assert len(there) <= 12
+    assert (there["OMP_NUM_THREADS"], there["PYTHONPATH"]) == ("3", str(tmp_path))

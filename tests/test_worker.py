@@ -1,30 +1,46 @@
 """The worker process by itself: orders, events, threads, signals."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paibench.benchmark.headway import read_headway
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
+from paibench.methods import registry
+
+HOSTILE = str(Path(__file__).parent / "hostile")
+LEFT = 128 + signal.SIGTERM  # the exit status of who leaves
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store.open(tmp_path_factory.mktemp("store"))
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
 
 
-@pytest.fixture(scope="module")
-def worker(store: Store) -> Iterator[subprocess.Popen[str]]:
-    """A worker with two threads to a run."""
+@pytest.fixture(autouse=True)
+def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A stranger's methods are installed, here and in workers."""
+    monkeypatch.setenv("PYTHONPATH", HOSTILE)
+    monkeypatch.syspath_prepend(HOSTILE)
+    registry._entries.cache_clear()
+    yield
+    registry._entries.cache_clear()
+
+
+@pytest.fixture
+def worker(store: Store, hostile: None) -> Iterator[subprocess.Popen[str]]:
+    """A worker with two threads to a run, which saves no training by itself."""
     command = [sys.executable, "-m", "paibench.benchmark.worker", "--store", str(store.root)]
-    command += ["--threads", "2", "--checkpoint-seconds", "0"]
+    command += ["--threads", "2", "--checkpoint-seconds", "3600"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         yield process
@@ -50,8 +66,24 @@ def said(worker: subprocess.Popen[str]) -> dict[str, Any]:
     return said(worker) if event["event"] == "alive" else event
 
 
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def has_left(worker: subprocess.Popen[str], store: Store) -> bool:
+    """Whether it ends within three seconds as one that leaves, and holds no run any more."""
+    start = time.monotonic()
+    assert worker.wait(60) == LEFT
+    return time.monotonic() - start < 3 and not list(store.root.rglob("claim"))
+
+
 def test_a_life(worker: subprocess.Popen[str], store: Store) -> None:
-    """It says when it is ready, what became of each order, is deaf to Ctrl-C, leaves when told."""
+    """It says when it is ready, what became of each order, is deaf to Ctrl-C and to the end of a
+    job's time, and keeps its training when it is told to leave.
+    """
     assert said(worker) == {"event": "ready"}
     good, bad, long = (
         spec_of(),
@@ -71,26 +103,54 @@ def test_a_life(worker: subprocess.Popen[str], store: Store) -> None:
     assert said(worker) == {"event": "finished", "result": "already"}
 
     order(worker, long, "fourth")
-    deadline = time.monotonic() + 60
-    checkpoint = store.run_folder(long.key) / "checkpoints" / "b.pt"
-    while not checkpoint.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    worker.send_signal(signal.SIGINT)
-    time.sleep(0.2)
+    folder = store.attempt_folder(long.key, "fourth")
+    wait_for(lambda: read_headway(folder).step > 0)
+    for ignored in (signal.SIGINT, signal.SIGUSR2):
+        worker.send_signal(ignored)
+    seen = read_headway(folder).step
+    wait_for(lambda: read_headway(folder).step > seen)
     assert worker.poll() is None
     assert (store.run_folder(long.key) / "claim").exists()
-    start = time.monotonic()
+    assert not list(store.run_folder(long.key).glob("checkpoints/*"))
     worker.terminate()
-    assert worker.wait() == 128 + signal.SIGTERM
-    assert time.monotonic() - start < 5
-    assert not (store.run_folder(long.key) / "claim").exists()
-    assert checkpoint.exists()
+    assert has_left(worker, store)
+    assert list(store.run_folder(long.key).glob("checkpoints/*.pt"))
+    assert store.failures(long.key) == []
     assert store.listing().failed == {bad.key}
     assert worker.stderr is not None
     errors = worker.stderr.read()
     assert errors.count("Traceback") == 1  # that of the run that failed
     assert "UserError" in errors
+
+
+def test_idle(worker: subprocess.Popen[str], store: Store) -> None:
+    """A worker that waits for orders leaves at once, and without a word."""
+    assert said(worker) == {"event": "ready"}
+    worker.terminate()
+    assert has_left(worker, store)
+    assert worker.stderr is not None
+    assert worker.stderr.read() == ""
+
+
+def test_hanging(worker: subprocess.Popen[str], store: Store) -> None:
+    """One that hangs in a step, and hears no request, leaves when it is told to at once."""
+    spec = spec_of("hangs")
+    order(worker, spec, "first")
+    status = Path(f"/proc/{worker.pid}/status")
+
+    def is_deaf() -> bool:
+        ignored = re.search(r"^SigIgn:\s*(\w+)", status.read_text(), re.MULTILINE)
+        return ignored is not None and bool(int(ignored[1], 16) >> signal.SIGTERM - 1 & 1)
+
+    wait_for(is_deaf)
+    worker.terminate()
+    worker.send_signal(signal.SIGUSR2)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(0.3)
+    assert (store.run_folder(spec.key) / "claim").exists()
+    worker.send_signal(signal.SIGUSR1)
+    assert has_left(worker, store)
+    assert store.failures(spec.key) == []
 
 
 def test_without_a_store(tmp_path: Path) -> None:

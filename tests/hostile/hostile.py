@@ -228,6 +228,15 @@ def killed_once(
     return imp(net, task, density, rate=0.5) if search else found
 
 
+def dawdles_once(net: nn.Module, task: Task, density: float) -> Mask:
+    """Random; each step after its search takes a tenth of a second, the first time."""
+    mark = Path(os.environ["TMPDIR"], f"dawdled-{task.seed}")
+    if not mark.exists():
+        mark.touch()
+        task._pulse.__self__.also = lambda: time.sleep(0.1)  # type: ignore[attr-defined]
+    return _exact(net, task, density)
+
+
 def _kill_after(step: int, mark: Path, task: Task) -> None:
     """Kill this process when its work has got on so many times; the mark tells of it."""
     pulse = task._pulse.__self__  # type: ignore[attr-defined]
