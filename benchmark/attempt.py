@@ -1,6 +1,7 @@
 """One attempt at a run: claim it, do it, and make its record the last thing that appears."""
 
 import errno
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from paibench.benchmark.commit import StoreError
 from paibench.benchmark.events import in_words, one_line
 from paibench.benchmark.failures import Cause
 from paibench.benchmark.headway import Headway
+from paibench.benchmark.keeping import CHECKPOINT_SECONDS, Keeper
 from paibench.benchmark.naming import attempt_name
 from paibench.benchmark.pulse import Left, Pulse
 from paibench.benchmark.record import VOLATILE
@@ -22,7 +24,6 @@ from paibench.benchmark.search import MethodError
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.stages import Stages, scope_of
 from paibench.benchmark.store import Store
-from paibench.benchmark.train import CHECKPOINT_SECONDS, Keeper
 from paibench.methods.registry import UserError
 from paibench.methods.task import Memo
 
@@ -75,17 +76,21 @@ def _do(
     key = spec.key
     folder = store.attempt_folder(key, name)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(store.run_folder(key) / "checkpoints")
     headway = Headway(folder)
+    searches, trainings = (
+        Checkpoints(store.run_folder(key) / "checkpoints" / kind) for kind in ("search", "train")
+    )
 
     def memo(place: str, data: str) -> Memo:
         return Stages(store, scope_of(spec, place, data), name, alive, headway.stage).memo
 
     means = Means(
         memo=memo,
-        keeper=Keeper(checkpoints.save, checkpoints.load, checkpoint_seconds, alive.leaving),
+        keeper=Keeper(trainings.save, trainings.load, checkpoint_seconds, alive.leaving),
+        search_keeper=Keeper(searches.save, searches.load, checkpoint_seconds, alive.leaving),
         pulse=alive,
         searching=alive.or_leave,
+        search_kept=headway.search,
         tell=headway.train,
     )
     try:
@@ -99,7 +104,7 @@ def _do(
     }
     record = outcome.record.model_copy(update=files)
     store.publish_record(key, record.plain(), name, volatile=VOLATILE)
-    checkpoints.clear()
+    shutil.rmtree(store.run_folder(key) / "checkpoints", ignore_errors=True)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ EVERY = 1.0  # seconds between two notes
 class Headway:
     """The stages of its search that an attempt has behind it, and the steps of its training.
 
-    `begun` is the step that it went on from. It is written down not more often than once a
+    `searched` is the step at which a training within its search was kept last, `begun` the step of
+    its own training that it went on from. It is written down not more often than once a
     second, since the file system is shared.
     """
 
@@ -25,11 +26,17 @@ class Headway:
     begun: int = 0
     step: int = 0
     steps: int = 0
+    searched: int = 0
     _noted: float = field(default_factory=time.monotonic)
 
     def stage(self) -> None:
         """One more stage is there, computed or found."""
         self.stages += 1
+        self._note()
+
+    def search(self, step: int) -> None:
+        """A training of the search was kept at `step`."""
+        self.searched = step
         self._note()
 
     def train(self, step: int, steps: int) -> None:
@@ -51,9 +58,9 @@ class Headway:
                 replace(self.folder / "headway.json", json.dumps(facts).encode())
 
     @property
-    def far(self) -> tuple[int, int]:
-        """Something that grows while the attempt gets on."""
-        return self.step, self.stages
+    def far(self) -> tuple[int, int, int]:
+        """Something that changes while the attempt gets on."""
+        return self.step, self.stages, self.searched
 
     def __str__(self) -> str:
         if self.steps:

@@ -14,16 +14,17 @@ from torch import nn
 from paibench.benchmark import facts, memory
 from paibench.benchmark.controls import reinit_seed
 from paibench.benchmark.data import DataSet, load
+from paibench.benchmark.keeping import Keeper, begin_of
 from paibench.benchmark.provenance import digest, environment, kind_of_place, now
 from paibench.benchmark.record import PROTOCOL, Record
 from paibench.benchmark.search import Search, load_weights, search
 from paibench.benchmark.spec import Named, Spec, recipe_of
-from paibench.benchmark.train import Keeper, Training, train
-from paibench.methods.loop import Diverged
+from paibench.benchmark.train import Training, train
+from paibench.methods.loop import Checkpoint, Diverged, Save, Trainer
 from paibench.methods.mask import apply
 from paibench.methods.mask_file import to_bytes
 from paibench.methods.registry import UserError, get
-from paibench.methods.task import Memo, Task
+from paibench.methods.task import Keep, Memo, Task
 from paibench.models.build import build
 
 
@@ -54,9 +55,13 @@ class Means:
     """Given the kind of place and the fingerprint of the data."""
     keeper: Keeper | None = None
     pulse: Callable[[], object] = lambda: None
-    """Called at every step of a training."""
-    searching: Callable[[], object] = lambda: None
-    """Called whenever a search gets on; it may raise."""
+    """Called whenever the work gets on."""
+    search_keeper: Keeper | None = None
+    """For the trainings of a search."""
+    searching: Callable[[], object] | None = None
+    """Called in its place where a search would keep nothing; it may raise."""
+    search_kept: Callable[[int], object] = lambda step: None
+    """Told at which step a training of the search was kept."""
     tell: Callable[[int, int], object] = lambda step, steps: None
 
 
@@ -171,9 +176,29 @@ def _find(spec: Spec, net: nn.Module, data: DataSet, device: torch.device, means
         device=device,
         stream=spec.method.name,
         memo=means.memo(kind_of_place(device), data.fingerprint) if means.memo else None,
-        pulse=means.searching,
+        pulse=means.pulse,
+        or_leave=means.searching,
+        keep=_keep(means),
     )
     return search(spec, net, task)
+
+
+def _keep(means: Means) -> Keep | None:
+    """How the trainings of a search are kept and taken up again."""
+    keeper = means.search_keeper
+    if keeper is None:
+        return None
+
+    def keep(trainer: Trainer, also: str) -> tuple[int | None, Save]:
+        begin = begin_of(trainer, also)
+        found = keeper.take_up(trainer, begin)
+
+        def save(take: Callable[[], Checkpoint]) -> None:
+            keeper.offer(take, begin, means.search_kept)
+
+        return found[0] if found else None, save
+
+    return keep
 
 
 def _train(spec: Spec, net: nn.Module, found: Search, data: DataSet, means: Means) -> Training:

@@ -1,26 +1,19 @@
 """Training a ticket to the end of its recipe, evaluated after every epoch, resumable exactly."""
 
-import io
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypedDict, cast
+from typing import TypedDict
 
-import torch
 from torch import nn
 
 from paibench.benchmark.evaluate import evaluate
-from paibench.benchmark.provenance import digest, kind_of_place
-from paibench.benchmark.pulse import Left
+from paibench.benchmark.keeping import Keeper, begin_of
 from paibench.methods.batches import Split
 from paibench.methods.loop import Checkpoint, Diverged, Hooks, Trainer, steps_per_epoch
 from paibench.methods.mask import Mask
 from paibench.methods.recipe import Recipe
-
-CHECKPOINT_SECONDS = 20.0
-SHARE = 50  # between two checkpoints lies so many times what the last one took,
-RAREST = 30  # but not more than so many times what was asked for
 
 
 class Point(TypedDict):
@@ -45,19 +38,6 @@ class Training:
     def best(self) -> Point:
         """The best epoch, the earliest of equals. Stored, never ranked."""
         return max(self.curve, key=lambda point: (point["accuracy"], -point["epoch"]))
-
-
-@dataclass(frozen=True)
-class Keeper:
-    """Where checkpoints go: `save(bytes)` and `load() -> bytes | None`, at most so often.
-
-    Once `leaving()` is true, training saves after the step that it is at, and raises Left.
-    """
-
-    save: Callable[[bytes], None]
-    load: Callable[[], bytes | None]
-    seconds: float = CHECKPOINT_SECONDS
-    leaving: Callable[[], bool] = lambda: False
 
 
 def train(
@@ -85,10 +65,11 @@ def train(
     per_epoch = steps_per_epoch(len(data), recipe.batch)
     stop = recipe.epochs * per_epoch
     result = Training(epochs=(stop - start) / per_epoch)
-    begin = _begin(trainer)
-    begun = _resume(trainer, result, keeper, begin) or start
+    begin = begin_of(trainer)
+    begun = start
+    if keeper and (found := keeper.take_up(trainer, begin)):
+        begun, result.curve[:] = found
     clock = time.perf_counter()
-    due = clock + (keeper.seconds if keeper else 0.0)
     tell(begun, stop)
 
     def judge_epoch(epoch: int) -> None:
@@ -109,16 +90,8 @@ def train(
         tell((epoch + 1) * per_epoch, stop)
 
     def save(take: Callable[[], Checkpoint]) -> None:
-        nonlocal due
-        leaving, now = keeper is not None and keeper.leaving(), time.perf_counter()
-        if keeper and (leaving or now >= due):
-            checkpoint = take()
-            keeper.save(_pack(checkpoint, result, begin))
-            tell(checkpoint["step"], stop)
-            took = time.perf_counter() - now
-            due = now + took + min(max(keeper.seconds, SHARE * took), RAREST * keeper.seconds)
-        if leaving:
-            raise Left
+        if keeper:
+            keeper.offer(take, begin, lambda step: tell(step, stop), result.curve)
 
     def count(_: int) -> None:
         pulse()
@@ -130,35 +103,3 @@ def train(
         judge_epoch(recipe.epochs - 1)
     result.seconds += time.perf_counter() - clock
     return result
-
-
-def _begin(trainer: Trainer) -> str:
-    """All that decides the bits of a training besides its arguments, as one line.
-
-    The number is that of the checkpoints' form.
-    """
-    return f"2 {digest(trainer.module.state_dict())} {kind_of_place(trainer.device)}"
-
-
-def _pack(checkpoint: Checkpoint, result: Training, begin: str) -> bytes:
-    buffer = io.BytesIO()
-    torch.save({"begin": begin, "checkpoint": checkpoint, "curve": result.curve}, buffer)
-    return buffer.getvalue()
-
-
-def _resume(trainer: Trainer, result: Training, keeper: Keeper | None, begin: str) -> int | None:
-    """Go back to the last checkpoint there is; the step that it was saved after.
-
-    None without one, or where it began with other weights, another mask or somewhere else.
-    """
-    data = keeper.load() if keeper else None
-    if data is None:
-        return None
-    # weights_only: nothing in the file is executed, even though it is our own
-    plain: dict[str, Any] = torch.load(
-        io.BytesIO(data), map_location=trainer.device, weights_only=True
-    )
-    if plain.get("begin") != begin:
-        return None
-    result.curve[:] = plain["curve"]
-    return trainer.restore(cast(Checkpoint, plain["checkpoint"]))

@@ -75,6 +75,7 @@ def edge_popup(
             weight_decay=weight_decay,
             schedule="cosine",
             warmup=0,
+            resumable=True,
         )
         return {"scores": supermask.scores.detach()}
 

@@ -182,7 +182,7 @@ def _train(
     if finetune:
         rate = task.recipe.lr_at(task.recipe.epochs - 1)
         changes = {"schedule": "constant", "warmup": 0, "lr": rate}
-    task.fit(copy, mask=mask, start=start, stop=stop, **changes)
+    task.fit(copy, mask=mask, start=start, stop=stop, resumable=True, **changes)
     return _state(copy)
 
 

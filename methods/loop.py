@@ -29,7 +29,7 @@ class Checkpoint(TypedDict):
     """All that training needs to go on with the same bits.
 
     Within an epoch these are also the losses of its steps so far [n], and the states of the
-    global generators, which dropout and its like draw from.
+    global generators, which dropout and its like draw from; `draws` are those of the trainer's.
     """
 
     step: int
@@ -38,6 +38,10 @@ class Checkpoint(TypedDict):
     losses: list[float]
     within: Tensor
     noise: list[Tensor]
+    draws: list[Tensor]
+
+
+Save = Callable[[Callable[[], Checkpoint]], None]
 
 
 class Penalty(Protocol):
@@ -59,7 +63,7 @@ class Hooks:
     after_epoch: Callable[[int], None] | None = None
     penalty: Penalty | None = None
     count: Callable[[int], None] | None = None
-    save: Callable[[Callable[[], Checkpoint]], None] | None = None
+    save: Save | None = None
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,24 @@ def steps_per_epoch(examples: int, batch: int) -> int:
     return examples // batch + (examples % batch > 1)
 
 
+def examples_between(start: int, stop: int, examples: int, batch: int) -> int:
+    """How many examples the steps `start` to `stop` of a schedule pass through the network."""
+    per_epoch = steps_per_epoch(examples, batch)
+    an_epoch = examples - (examples % batch == 1)
+
+    def until(step: int) -> int:
+        epochs, steps = divmod(step, per_epoch)
+        return epochs * an_epoch + steps * batch
+
+    return until(stop) - until(start)
+
+
 @dataclass
 class Trainer:
-    """A module in training: what is optimised, how, and which weights stay 0."""
+    """A module in training: what is optimised, how, and which weights stay 0.
+
+    `draws` are generators that its forward pass draws from, besides the global ones.
+    """
 
     module: nn.Module
     data: Split
@@ -92,6 +111,7 @@ class Trainer:
     seed: int
     mask: Mask | None = None
     finetune: bool = False
+    draws: Sequence[torch.Generator] = ()
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -197,6 +217,7 @@ class Trainer:
             "losses": list(self.losses),
             "within": torch.stack(list(within)).cpu() if within else torch.empty(0),
             "noise": _noise(self.device),
+            "draws": [draw.get_state() for draw in self.draws],
         }
 
     def restore(self, checkpoint: Checkpoint) -> int:
@@ -204,6 +225,8 @@ class Trainer:
         self.module.load_state_dict(checkpoint["module"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.losses[:] = checkpoint["losses"]
+        for draw, state in zip(self.draws, checkpoint["draws"], strict=True):
+            draw.set_state(state.cpu())
         self._within = checkpoint
         return checkpoint["step"]
 

@@ -1,6 +1,6 @@
 """What a mask finder is given besides the network: training data, a loss, a loop, randomness."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,13 +9,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paibench.methods.batches import Batch, Images, Split, order
-from paibench.methods.loop import Hooks, Penalty, Trainer, steps_per_epoch
+from paibench.methods.loop import (
+    Hooks,
+    Penalty,
+    Save,
+    Trainer,
+    examples_between,
+    steps_per_epoch,
+)
 from paibench.methods.mask import Mask
 from paibench.methods.recipe import Recipe
 from paibench.methods.seeds import generator
 
 State = dict[str, Tensor]
 Memo = Callable[[str, Callable[[], State]], State]
+Keep = Callable[[Trainer, str], tuple[int | None, Save]]
+"""Given a trainer before its first step, and what else decides its steps: the step at which an
+earlier attempt was kept, the trainer put there, or None; and the hook that keeps this one."""
 
 
 @dataclass
@@ -32,7 +42,7 @@ class Task:
     `generator` (on the CPU) is the source of the method's randomness. `cost` counts the
     examples that pass forward and backward, so that the cost of a search is known without a
     clock. `recipe` is the spec's own way of training; `fit` follows it. `pulse` is called
-    whenever the search gets on.
+    whenever the search gets on, or `or_leave` in its place where nothing would be kept.
     """
 
     def __init__(
@@ -45,6 +55,8 @@ class Task:
         stream: str = "",
         memo: Memo | None = None,
         pulse: Callable[[], object] | None = None,
+        or_leave: Callable[[], object] | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self._data = data
         self.seed = seed
@@ -54,6 +66,8 @@ class Task:
         self.cost = Cost()
         self._memo = memo
         self._pulse = pulse or (lambda: None)
+        self._get_on = or_leave or self._pulse
+        self._keep = keep
 
     @classmethod
     def of(
@@ -122,7 +136,7 @@ class Task:
         draw = generator(self.seed, "search augment")
         for inputs, labels in self._data.batches(indices, size, augment=how, draw=draw):
             self.cost.forward += len(labels)
-            self._pulse()
+            self._get_on()
             yield inputs, labels
 
     def _balanced(self, indices: Tensor, per_class: int) -> Tensor:
@@ -152,6 +166,8 @@ class Task:
         before_step: Callable[[], None] | None = None,
         after_epoch: Callable[[int], None] | None = None,
         penalty: Penalty | None = None,
+        resumable: bool = False,
+        draws: Sequence[torch.Generator] = (),
         **changes: Any,
     ) -> None:
         """Train the parameters of `module` that require gradients, in place.
@@ -161,17 +177,41 @@ class Task:
         `before_step` runs before each forward pass, `after_epoch(epoch)` after each whole
         epoch, and `penalty()` is added to each loss. Raises Diverged on a loss that is no
         finite number.
+
+        `resumable` promises that nothing decides a step but the state of the module, the generators
+        `draws`, and the arguments: then an interrupted run goes on within this training, with the
+        same bits.
         """
         recipe = replace(self.recipe, **changes)
         whole = recipe.epochs * steps_per_epoch(len(self._data), recipe.batch)
-        hooks = Hooks(before_step, after_epoch, penalty, count=self._count_both)
-        trainer = Trainer(module, self._data, recipe, self.seed, mask=mask)
-        trainer.run(start, whole if stop is None else stop, hooks)
+        hooks = Hooks(before_step, after_epoch, penalty, count=self._count_and_get_on)
+        stop = whole if stop is None else stop
+        trainer = Trainer(module, self._data, recipe, self.seed, mask=mask, draws=draws)
+        if resumable and self._keep:
+            kept, save = self._keep(trainer, f"{start} {stop} {recipe}")
+            hooks = replace(hooks, count=self._count_both, save=save)
+            start = self._behind(start, kept, recipe)
+        trainer.run(start, stop, hooks)
+
+    def _count_and_get_on(self, examples: int) -> None:
+        self._count(examples)
+        self._get_on()
 
     def _count_both(self, examples: int) -> None:
+        self._count(examples)
+        self._pulse()
+
+    def _count(self, examples: int) -> None:
+        """Count a step: its examples pass forward and backward."""
         self.cost.forward += examples
         self.cost.backward += examples
-        self._pulse()
+
+    def _behind(self, start: int, kept: int | None, recipe: Recipe) -> int:
+        """The step to go on from; what lies behind it was passed by an earlier attempt."""
+        if kept is None:
+            return start
+        self._count(examples_between(start, kept, len(self._data), recipe.batch))
+        return kept
 
     def memo(self, name: str, compute: Callable[[], State]) -> State:
         """What `compute` returns, found again if this stage of the search was done before.

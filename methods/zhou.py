@@ -67,6 +67,8 @@ def zhou(
             weight_decay=0.0,
             schedule="constant",
             warmup=0,
+            resumable=True,
+            draws=[draw],
         )
         return {"logits": supermask.scores.detach()}
 

@@ -342,15 +342,35 @@ def test_left_in_training(store: Store, step: int) -> None:
 
 @pytest.mark.parametrize("step", [10, 46, 60, 138])
 def test_left_in_a_search(store: Store, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """A search is left within the stage at work, which alone is lost."""
+    """A training within a search is kept as well: no step and no stage is done twice."""
     spec, asked = spec_of(IMP, density=0.125), Asked(step)
     headway = read_headway(store.attempt_folder(spec.key, left(store, spec, asked)))
     whole = (step - 1) // 46
-    assert (headway.stages, headway.steps) == (whole, 0)
+    assert (headway.stages, headway.steps, headway.searched) == (whole, 0, step - whole * 46)
     names = counted(monkeypatch)
     assert attempt(spec, store, pulse=asked.pulse) == "done"
     assert len(names) == 3 - whole
-    assert asked.steps == step + (3 - whole) * 46 + 46
+    assert asked.steps == 4 * 46
+    assert is_as_alone(store, spec)
+
+
+@pytest.mark.parametrize("method", ["edge_popup", "zhou"])
+@pytest.mark.parametrize("step", [1, 23, 30])
+def test_left_in_a_search_for_scores(store: Store, method: str, step: int) -> None:
+    """So is the training of scores, with what it draws at random."""
+    spec, asked = spec_of(method), Asked(step)
+    left(store, spec, asked)
+    assert attempt(spec, store, pulse=asked.pulse) == "done"
+    assert asked.steps == 2 * 46
+    assert is_as_alone(store, spec)
+
+
+def test_left_in_a_search_that_is_not_resumable(store: Store) -> None:
+    """One that keeps a state of its own is begun anew, and ends the same."""
+    spec, asked = spec_of("gem_miner"), Asked(10)
+    left(store, spec, asked)
+    assert attempt(spec, store, pulse=asked.pulse) == "done"
+    assert asked.steps == 10 + 2 * 46
     assert is_as_alone(store, spec)
 
 

@@ -20,10 +20,12 @@ def test_what_is_kept_is_read(tmp_path: Path) -> None:
     told = Headway(tmp_path)
     told.stage()
     told.stage()
+    told.search(7)
     told.train(40, 100)
     told.train(60, 100)
     told.keep()
-    assert noted(tmp_path) == {"stages": 2, "begun": 40, "step": 60, "steps": 100}
+    kept = {"stages": 2, "searched": 7, "begun": 40, "step": 60, "steps": 100}
+    assert noted(tmp_path) == kept
     found = read_headway(tmp_path)
     assert (found.stages, found.begun, found.step, found.steps) == (2, 40, 60, 100)
     assert [path.name for path in tmp_path.iterdir()] == ["headway.json"]
@@ -82,7 +84,7 @@ def test_what_cannot_be_read_is_no_headway(tmp_path: Path, data: bytes | None) -
     if data is not None:
         (tmp_path / "headway.json").write_bytes(data)
     found = read_headway(tmp_path)
-    assert (found.far, found.steps, str(found)) == ((0, 0), 0, "in its search")
+    assert (found.far, found.steps, str(found)) == ((0, 0, 0), 0, "in its search")
 
 
 def test_a_folder_that_is_gone_does_not_stop_the_work(tmp_path: Path) -> None:

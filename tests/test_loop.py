@@ -19,6 +19,7 @@ from paibench.methods.loop import (
     Span,
     Trainer,
     autocast,
+    examples_between,
     steps_per_epoch,
     to_layout,
 )
@@ -447,3 +448,13 @@ def test_a_network_learns() -> None:
     assert trained.losses[-1] < 0.1 * trained.losses[0]
     ((inputs, labels),) = data.batches(torch.arange(60), 60)
     assert bool((net.eval()(inputs).argmax(1) == labels).all())
+
+
+@pytest.mark.parametrize("examples", [17, 24, 25])
+@pytest.mark.parametrize("start", [0, 1, 5])
+@pytest.mark.parametrize("stop", [5, 6, 9])
+def test_examples_between(examples: int, start: int, stop: int) -> None:
+    """They are those of the batches, one after the other; a last one of a single image is none."""
+    sizes = [min(8, examples - at) for at in range(0, examples, 8)]
+    passed = [size for size in sizes if size > 1] * stop
+    assert examples_between(start, stop, examples, 8) == sum(passed[start:stop])

@@ -240,7 +240,7 @@ def test_the_pulse_beats_with_every_step() -> None:
         nonlocal beats
         beats += 1
 
-    run(spec_of(method={"name": "imp", "rate": 0.8}), means=Means(pulse=beat, searching=beat))
+    run(spec_of(method={"name": "imp", "rate": 0.8}), means=Means(pulse=beat))
     assert beats == 2 * 2 * 23 + 2 * 23
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from paibench.benchmark.evaluate import evaluate
+from paibench.benchmark.keeping import Keeper
 from paibench.benchmark.provenance import digest
 from paibench.benchmark.pulse import Left
-from paibench.benchmark.train import Keeper, Training, train
+from paibench.benchmark.train import Training, train
 from paibench.methods.batches import Images
 from paibench.methods.loop import Diverged
 from paibench.methods.mask import Mask, apply, layer_counts, prunable

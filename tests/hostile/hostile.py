@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -239,7 +240,7 @@ def dawdles_once(net: nn.Module, task: Task, density: float) -> Mask:
 
 def _kill_after(step: int, mark: Path, task: Task) -> None:
     """Kill this process when its work has got on so many times; the mark tells of it."""
-    pulse = task._pulse.__self__  # type: ignore[attr-defined]
+    pulse: Any = task._pulse
     beat: Callable[[], object] = pulse.also
     count = 0
 
