@@ -7,6 +7,8 @@ import re
 import shlex
 import sys
 import time
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +102,8 @@ class _Executor(SlurmExecutor):
 def _submit(campaign: Campaign, chunk: int) -> str:
     executor = _Executor(campaign.logs)
     executor.update_parameters(**_parameters(campaign, chunk))
-    return executor.queue(command(campaign, chunk), campaign.chunks()[chunk])
+    with redirect_stderr(StringIO()):  # what sbatch says is in the exception as well
+        return executor.queue(command(campaign, chunk), campaign.chunks()[chunk])
 
 
 def _parameters(campaign: Campaign, chunk: int) -> dict[str, Any]:
@@ -129,6 +132,6 @@ def _found(name: str) -> str | None:
 
 def _words(error: Exception) -> str:
     """What sbatch said, without what submitit says around it."""
-    lines = str(error.__cause__ or error).splitlines()
+    lines = str(error).splitlines()
     said = [line.partition("error: ")[2] for line in lines if "error: " in line]
     return one_line("; ".join(said) or str(error))

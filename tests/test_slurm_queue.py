@@ -67,7 +67,7 @@ def test_cancelling_takes_whole_jobs(
     there = queue.look(Store.read(campaign.store))
     assert there is not None
     assert [job.shown for job in queue.cancel(there, {RUNS[2].key})] == ["13_0"]
-    assert (tmp_path / "said").read_text() == "13\n"
+    assert (tmp_path / "said").read_text() == "13_0\n"
 
 
 @pytest.mark.parametrize(
