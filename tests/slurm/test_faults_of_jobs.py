@@ -1,0 +1,141 @@
+"""Every way in which a job is ended from outside, on a real cluster: nothing done is lost."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from sweeping import LONG, MOST_LOST, SEARCHING, SHORT, Sweeping, spec_of
+
+from paibench.methods import registry
+
+HOSTILE = str(Path(__file__).parent.parent / "hostile")
+WORKER, JOB = "paibench.benchmark.worker", "paibench.slurm.job"
+
+
+def test_requeued(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """A job that is requeued goes on at the step it was kept at, and finds the stages that are
+    there; its log of the first start is still there."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG, SEARCHING)
+    sweep.submit()
+    sweep.until_at(LONG)
+    sweep.until_at(SEARCHING, step=0, stages=1)
+    jobs = list(sweep.jobs())
+    for job in jobs:
+        quiet_cluster.run("scontrol", "requeue", job)
+    sweep.until(lambda: not sweep.processes(WORKER), 5)
+    stages = {path: path.stat().st_ino for path in sweep.store.root.glob("stages/**/*.*")}
+    kept, found = sweep.headway(LONG).step, sweep.headway(SEARCHING).stages
+    for job in jobs:
+        sweep.hasten(job)
+    sweep.until(sweep.is_done)
+    assert sweep.causes(LONG) == sweep.causes(SEARCHING) == ["requeued"]
+    assert sweep.headway(LONG).begun == kept > 0
+    assert found >= 1
+    assert {path: path.stat().st_ino for path in stages} == stages
+    logs = [log.read_text() for log in sweep.store.root.glob("submissions/*/logs/*.out")]
+    assert all("left with 1 runs unfinished" in log and "\ndone " in log for log in logs)
+    sweep.check()
+    print(f"requeue: steps repeated: {sweep.headway(LONG).begun - kept}; stages: 0 of {found}")
+
+
+@pytest.mark.parametrize("options", [["--signal=TERM"], []], ids=["scancel-term", "scancel"])
+def test_cancelled(quiet_cluster: Cluster, tmp_path: Path, options: list[str]) -> None:
+    """A job that is cancelled is gone within 5 seconds, with its run kept and free for others."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    sweep.submit()
+    sweep.until_at(LONG)
+    quiet_cluster.run("scancel", *options, sweep.job())
+    seconds = sweep.until(lambda: not sweep.processes("paibench."), 5)
+    assert sweep.causes(LONG) == ["cancelled"]
+    assert not sweep.is_done()
+    assert not (sweep.store.run_folder(LONG.key) / "claim").exists()
+    kept = sweep.headway(LONG).step
+    sweep.until_gone()
+    sweep.finish()
+    assert sweep.headway(LONG).begun == kept > 0
+    sweep.check()
+    print(f"scancel: gone after {seconds:.1f} s, steps repeated: 0")
+
+
+def _kill(sweep: Sweeping, module: str) -> float:
+    """SIGKILL the process that is at LONG; the seconds of work that this costs."""
+    unsaved = sweep.unsaved(LONG)
+    (pid,) = sweep.processes(module)
+    os.kill(pid, signal.SIGKILL)
+    return unsaved
+
+
+def test_worker_killed(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """A worker that is killed is replaced, and the job goes on with its other runs; the run is
+    noted, and resumed by the next submission from its last save."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG, SHORT, runs_per_job=2)
+    sweep.submit()
+    sweep.until_at(LONG)
+    lost = _kill(sweep, WORKER)
+    sweep.until_gone()
+    assert sweep.is_done(SHORT)
+    assert sweep.causes(LONG) == ["killed"]
+    assert sweep.reason(LONG).startswith("its worker ended with signal SIGKILL")
+    sweep.finish()
+    assert sweep.headway(LONG).begun > 0
+    assert lost < MOST_LOST
+    sweep.check()
+    print(f"kill -9 of the worker: {lost:.2f} s of training lost")
+
+
+def test_job_killed(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """A job whose own process is killed takes its worker along; what it held is free as soon as
+    the controller says that it is gone, and its run is resumed from its last save."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    sweep.submit()
+    sweep.until_at(LONG)
+    job = sweep.job()
+    lost = _kill(sweep, JOB)
+    sweep.until(lambda: not sweep.processes(WORKER), 5)
+    assert (sweep.store.run_folder(LONG.key) / "claim").exists()
+    sweep.until_gone()
+    sweep.until(lambda: "FAILED" in quiet_cluster.run("sacct", "-nXj", job, "-o", "State"))
+    assert sweep.submit()["queued"] == 1
+    assert sweep.causes(LONG) == ["killed"]
+    assert sweep.reason(LONG).startswith("its job failed")
+    sweep.until(sweep.is_done)
+    assert sweep.headway(LONG).begun > 0
+    assert lost < MOST_LOST
+    sweep.check()
+    print(f"kill -9 of the job: {lost:.2f} s of training lost")
+
+
+def test_suspended(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """A job that is suspended is not taken for ended: its run is neither queued again nor noted."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    sweep.submit()
+    sweep.until_at(LONG)
+    quiet_cluster.run("scontrol", "suspend", sweep.job())
+    sweep.until(lambda: [state for state, _ in sweep.jobs().values()] == ["SUSPENDED"])
+    facts = sweep.submit()
+    assert (facts["under_way"], facts["queued"]) == (1, 0)
+    quiet_cluster.run("scontrol", "resume", sweep.job())
+    sweep.until(sweep.is_done)
+    assert len(sweep.attempts(LONG)) == 1
+    assert sweep.causes(LONG) == []
+    sweep.check()
+
+
+def test_method_that_leaves(
+    quiet_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method that ends its process as if all were well has failed; the job's other runs go on."""
+    monkeypatch.setenv("PYTHONPATH", HOSTILE, prepend=os.pathsep)
+    monkeypatch.syspath_prepend(HOSTILE)
+    registry._entries.cache_clear()
+    leaves = spec_of("leaves_at_once")
+    sweep = Sweeping.new(quiet_cluster, tmp_path, leaves, SHORT, runs_per_job=2)
+    sweep.submit()
+    sweep.until_gone()
+    assert sweep.reason(leaves) == "its worker ended with exit status 0 but left no record"
+    assert sweep.store.listing().failed == {leaves.key}
+    facts = sweep.submit()
+    assert (facts["done"], facts["failed"], facts["queued"]) == (1, 1, 0)
+    registry._entries.cache_clear()
