@@ -1,0 +1,77 @@
+"""What `paibench submit`, `retry` and `cancel` refuse, without a cluster."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SWEEP = """
+[product]
+dataset = "digits"
+model = "lenet-300-100"
+recipe = "smoke"
+method = "random"
+density = 0.5
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a good sweep and profile; nothing of SLURM is on the path."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "s.toml").write_text(SWEEP)
+    (here / "p.toml").write_text('memory = "1G"\n')
+    (here / "bad.toml").write_text('memroy = "1G"\n')
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return here
+
+
+def say(*arguments: str) -> tuple[int, str, str]:
+    """Status, standard output and standard error of a command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "paibench", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("submit", "none.toml"), "none.toml"),
+        (("submit", "s.toml", "--profile", "none"), "profile none: "),
+        (("submit", "s.toml", "--profile", "./bad.toml"), "memroy: unknown key; did you mean memo"),
+        (("submit", "s.toml", "--out", "."), "--out"),
+        (("submit", "s.toml", "--dry-run", "--wait"), "exclude each other; give one of them"),
+        (("submit", "s.toml", "--dry-run", "--script-only"), "exclude each other"),
+        (("submit", "s.toml", "--out", "a", "--data", "."), "lies in the data folder"),
+        (("retry", "s.toml", "--profile", "../p"), "p"),
+        (("cancel", "s.toml"), "there is no SLURM on this machine"),
+        (("cancel", "none.toml"), "none.toml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_refusals(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    """One line on standard error and status 2; nothing is written."""
+    before = sorted(folder.iterdir())
+    status, out, err = say(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_dry_run_without_a_cluster(folder: Path) -> None:
+    """The plan and a script are shown, nothing is run or written."""
+    before = sorted(folder.iterdir())
+    status, out, err = say("submit", "s.toml", "--profile", "./p.toml", "--dry-run")
+    assert (status, err) == (0, "")
+    assert "#SBATCH --mem=1024M" in out
+    assert sorted(folder.iterdir()) == before
