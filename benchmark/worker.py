@@ -40,6 +40,7 @@ def main() -> None:
         if given.memory_mb:
             limit_memory(given.memory_mb)
         place = Place(given.device, given.threads, given.data, given.memory_mb)
+        leaving.ready = True
         say(event="ready")
         for line in orders:
             order = json.loads(line)
@@ -92,6 +93,7 @@ class _Leaving:
 
     def __init__(self) -> None:
         self.asked = False
+        self.ready = False
         self.busy = False
 
     def __call__(self) -> bool:
@@ -117,9 +119,11 @@ class _Leaving:
     def _ask(self, *_: Any) -> None:
         self.asked = True
         if not self.busy:
-            raise Left
+            self._leave()
 
     def _leave(self, *_: Any) -> None:
+        if not self.ready:  # nothing is held yet, and an import may swallow what is raised in it
+            os._exit(LEFT)
         raise Left
 
 

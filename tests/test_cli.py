@@ -454,3 +454,12 @@ def test_looking_imports_nothing_heavy(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_doctor_tries_a_store(say: Say, folder: Path) -> None:
+    """Whether a store can be written is tried out, and nothing is left behind."""
+    before = tree(folder)
+    facts = json.loads(say("doctor", "--out", "new/store", "--json")[1])
+    assert facts["store"].startswith("new/store: can be written, hard links work, ")
+    assert tree(folder) == before
+    assert "file is no folder; name one" in refusal(say, folder, ("doctor", "--out", "file/x"))

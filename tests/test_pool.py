@@ -282,7 +282,7 @@ def test_left_early(tmp_path: Path) -> None:
     with closing(pool.run(specs)) as events:
         assert next(events).outcome == "done"
         deadline = time.monotonic() + 60
-        while not any(store.root.glob("runs/*/*/checkpoints/a.pt")):
+        while not any(store.root.glob("runs/*/*/checkpoints/train/a.pt")):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         workers = [worker.process for worker in pool._workers]
@@ -303,7 +303,7 @@ def test_workers_told_to_leave(tmp_path: Path, told: bool) -> None:
 
     def leaving() -> bool:
         before = bool(heard)
-        if not heard and any(store.root.glob("runs/*/*/checkpoints/a.pt")):
+        if not heard and any(store.root.glob("runs/*/*/checkpoints/train/a.pt")):
             heard.extend(worker.process for worker in pool._workers)
             heard[0].terminate()
         return told and before
