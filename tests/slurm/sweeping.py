@@ -16,12 +16,12 @@ from cluster import Cluster
 
 from paibench.benchmark.attempt import attempt
 from paibench.benchmark.headway import Headway, read_headway
+from paibench.benchmark.keeping import RAREST
 from paibench.benchmark.naming import job_of
 from paibench.benchmark.record import Record
 from paibench.benchmark.run import Place
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
-from paibench.benchmark.train import RAREST
 
 SECONDS = 90.0  # that anything may take at the most
 CHECKPOINT_SECONDS = 0.3
@@ -42,10 +42,10 @@ def spec_of(method: Any = "random", **fields: Any) -> Spec:
     return Spec.model_validate(given | fields | {"method": method})
 
 
-LONG = spec_of(recipe={"name": "lite", "epochs": 500})
-"""Some eight seconds of training."""
-SEARCHING = spec_of({"name": "imp", "rate": 0.5}, recipe={"name": "lite", "epochs": 120})
-"""IMP: some six seconds of search in three stages, then training."""
+LONG = spec_of(recipe={"name": "lite", "epochs": 400})
+"""Some six seconds of training."""
+SEARCHING = spec_of({"name": "imp", "rate": 0.5}, recipe={"name": "lite", "epochs": 100})
+"""IMP: some five seconds of search in three stages, then training."""
 SHORT = spec_of("magnitude")
 
 

@@ -1,0 +1,145 @@
+"""A controller that is away, forgets or loses its answers, on a real cluster: no run is lost, none
+is queued twice, no result is another's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from sweeping import LONG, SHORT, Sweeping, instead_of, said, spec_of
+
+OTHER = spec_of("random")
+TRIAL = 'case "$*" in *--test-only*) exec $real "$@";; esac; '
+"""In place of sbatch: what is only tried out is not the matter here."""
+
+
+def test_away_for_a_moment(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """A controller that dies before it hears of the jobs is waited for; they are queued once."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT)
+    controller = " ".join(map(str, quiet_cluster.processes("slurmctld")))
+    first = f"[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; kill -9 {controller}; }}; "
+    path = instead_of("sbatch", tmp_path, TRIAL + first + 'exec $real "$@"')
+    start = time.monotonic()
+    submitting = sweep.start(PATH=path)
+    sweep.until(lambda: not quiet_cluster.processes("slurmctld"))
+    time.sleep(2)  # it is away for so long
+    quiet_cluster.start_controller()
+    assert len(said(submitting)["arrays"]) == 1
+    seconds = time.monotonic() - start
+    sweep.until(sweep.is_done)
+    assert len(sweep.attempts(SHORT)) == 1
+    sweep.check()
+    print(f"controller away for 2 s: queued once, after {seconds:.1f} s")
+
+
+def test_not_there_at_all(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """Without a controller one line says so within two minutes, and nothing is left behind."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT)
+    quiet_cluster.kill_controller()
+    start = time.monotonic()
+    submitting = sweep.start()
+    _, err = submitting.communicate(timeout=120)
+    seconds = time.monotonic() - start
+    quiet_cluster.start_controller()
+    assert submitting.returncode == 2
+    assert len(err.splitlines()) == 1
+    assert list(sweep.store.root.glob("submissions/*/manifest.json")) == []
+    print(f"no controller: {seconds:.1f} s, {err.strip()}")
+
+
+def test_gone_while_jobs_run(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """Jobs that run when the controller dies finish without it, and accounting is not needed."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    quiet_cluster.kill_accounting()
+    sweep.submit()
+    sweep.until_at(LONG)
+    quiet_cluster.kill_controller()
+    sweep.until(sweep.is_done)
+    quiet_cluster.start_accounting()  # without which no controller starts
+    quiet_cluster.start_controller()
+    assert len(sweep.attempts(LONG)) == 1
+    facts = sweep.submit()
+    assert (facts["done"], facts["queued"]) == (1, 0)
+    sweep.check()
+
+
+def test_numbers_given_twice(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """A controller that forgets the jobs it was just given numbers others like them: each sweep
+    ends with its own records."""
+    places = [tmp_path / "first", tmp_path / "second"]
+    for place in places:
+        place.mkdir()
+    first = Sweeping.new(quiet_cluster, places[0], LONG)
+    second = Sweeping.new(quiet_cluster, places[1], SHORT, OTHER)
+    given = first.submit()["arrays"]
+    quiet_cluster.kill_controller()
+    quiet_cluster.start_controller()
+    first.until(lambda: not set("*k") & set(quiet_cluster.run("sinfo", "-h", "-o", "%t")))
+    again = second.submit()["arrays"]
+    second.until(second.is_done)
+    first.finish()
+    first.check()
+    second.check()
+    print(f"numbers given: {given}, after the crash {again}")
+
+
+def test_no_accounting(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """With a `sacct` that fails a killed run is noted and done all the same."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    path = instead_of("sacct", tmp_path, "exit 1")
+    sweep.submit(PATH=path)
+    sweep.until_at(LONG)
+    (job,) = sweep.processes("paibench.slurm.job")
+    os.kill(job, signal.SIGKILL)
+    sweep.until_gone()
+    assert sweep.submit(PATH=path)["queued"] == 1
+    assert sweep.causes(LONG) == ["lost"]
+    sweep.until(sweep.is_done)
+    sweep.check()
+
+
+def test_what_is_done_is_in_the_store(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """With `squeue` and `sacct` that always fail the same is said of what is done."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT, OTHER)
+    sweep.submit()
+    sweep.until(sweep.is_done)
+    sweep.until_gone()
+    command = ["status", str(tmp_path / "sweep.toml"), "--out", str(sweep.store.root), "--json"]
+
+    def status(path: str) -> dict[str, object]:
+        say = [sys.executable, "-m", "paibench", *command]
+        out = subprocess.run(say, env=os.environ | {"PATH": path}, capture_output=True, check=True)
+        facts: dict[str, object] = json.loads(out.stdout)
+        return facts
+
+    blind = instead_of("squeue", tmp_path, "exit 1") + os.pathsep
+    blind = f"{tmp_path}/instead-of-sacct{os.pathsep}{blind}"
+    instead_of("sacct", tmp_path, "exit 1")
+    seeing = status(os.environ["PATH"])
+    assert seeing["done"] == status(blind)["done"] == 2
+
+
+@pytest.mark.parametrize("lost", ["reply", "submitter"])
+def test_lost_on_the_way_back(quiet_cluster: Cluster, tmp_path: Path, lost: str) -> None:
+    """Jobs that were taken while their number or their submitter was lost are queued once, and
+    need nothing more."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT)
+    timed_out = (
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    )
+    ends = {"reply": f'echo "{timed_out}" >&2; exit 1', "submitter": "kill -9 $PPID"}
+    script = TRIAL + f'echo >> {tmp_path}/calls; $real "$@" > /dev/null; {ends[lost]}'
+    submitting = sweep.start(PATH=instead_of("sbatch", tmp_path, script))
+    submitting.communicate(timeout=60)
+    assert submitting.returncode == (0 if lost == "reply" else -9)
+    facts = sweep.submit()
+    assert facts["queued"] == 0
+    sweep.until(sweep.is_done)
+    assert (tmp_path / "calls").read_text() == "\n"
+    assert len(sweep.attempts(SHORT)) == 1
+    sweep.check()
