@@ -9,7 +9,7 @@ from paibench.benchmark.spec import Spec
 from paibench.slurm.campaign import Bundle
 from paibench.slurm.profile import Profile
 
-JOBS = 64  # that are enough to spread a sweep over a cluster, where nothing is known of its runs
+JOBS = 48  # that are enough to spread a sweep over a cluster, where nothing is known of its runs
 LEAST_SECONDS = 120.0  # of work, beside which the start of a job is short
 MOST_SECONDS = 3600.0
 

@@ -25,7 +25,7 @@ def sizes(runs: list[Spec], seconds: float | None = None, **keys: Any) -> list[i
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(1, [1]), (JOBS, [1] * JOBS), (JOBS + 1, [2] * (JOBS // 2) + [1]), (3_000, [47] * 63 + [39])],
+    [(1, [1]), (JOBS, [1] * JOBS), (JOBS + 1, [2] * (JOBS // 2) + [1]), (3_000, [63] * 47 + [39])],
 )
 def test_where_nothing_is_known(count: int, expected: list[int]) -> None:
     """A sweep is spread over a number of jobs that a cluster likes."""
@@ -43,7 +43,7 @@ def test_as_the_profile_says() -> None:
         (100, 1.0, {}, [100]),
         (200, 1.0, {}, [120, 80]),
         (100, 1.0, {"runs_at_a_time": 4, "cpus": 4}, [100]),
-        (640, 60.0, {}, [10] * 64),
+        (480, 60.0, {}, [10] * 48),
         (6, 5_000.0, {}, [1] * 6),
         (200, 100.0, {"time": 10}, [3] * 66 + [2]),
     ],
