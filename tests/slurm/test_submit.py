@@ -372,7 +372,7 @@ def test_scripts_that_are_submitted_by_hand(terminal: Terminal) -> None:
     answer = terminal.say("--script-only", "--json")
     (script,) = json.loads(answer.out)["scripts"]
     assert terminal.queue() == []
-    terminal.cluster.run("sbatch", script, **terminal.environment)
+    terminal.cluster.run("sbatch", script, OMP_NUM_THREADS="1")
     assert terminal.submit()["under_way"] == 4
     terminal.wait_idle()
     assert len(stable(terminal.store)) == 4
