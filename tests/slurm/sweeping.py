@@ -157,7 +157,7 @@ class Sweeping:
 
     def unsaved(self, spec: Spec) -> float:
         """The seconds since a run was kept last."""
-        kept = (self.store.run_folder(spec.key) / "checkpoints").glob("*.pt")
+        kept = (self.store.run_folder(spec.key) / "checkpoints").rglob("*.pt")
         return time.time() - max(path.stat().st_mtime for path in kept)
 
     # -- waiting ----------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Sweeping:
             if len(self.attempts(spec)) < attempts:
                 return False
             far = self.headway(spec)
-            kept = any((self.store.run_folder(spec.key) / "checkpoints").glob("*.pt"))
+            kept = any((self.store.run_folder(spec.key) / "checkpoints").rglob("*.pt"))
             return far.stages >= stages and far.step >= step and (kept or not step)
 
         self.until(beyond)
@@ -198,6 +198,7 @@ class Sweeping:
         """Let a job that was requeued start now and not after its wait."""
         self.until(lambda: self.jobs().get(job, ("",))[0] == "PENDING" or self.is_done())
         if not self.is_done():
+            time.sleep(2)  # what was allowed in the second of the requeue is void
             self.cluster.run("scontrol", "update", f"jobid={job}", "StartTime=now")
 
     # -- judging ----------------------------------------------------------------------------------
