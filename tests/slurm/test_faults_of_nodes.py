@@ -49,7 +49,6 @@ def test_node_set_down(at_work: Sweeping) -> None:
     seconds = at_work.until(lambda: not at_work.processes(WORKER), 5)
     at_work.cluster.resume("node1")
     kept = at_work.headway(LONG).step
-    at_work.hasten(job)
     at_work.until(lambda: at_work.is_done() or "held" in at_work.jobs().get(job, ("", ""))[1])
     held = not at_work.is_done()
     at_work.until(lambda: _well(at_work.cluster))  # it is drained where the job came back too soon
