@@ -9,30 +9,37 @@ from paibench.benchmark.spec import Spec
 from paibench.slurm.campaign import Bundle
 from paibench.slurm.profile import Profile
 
-JOBS = 48  # that are enough to spread a sweep over a cluster, where nothing is known of its runs
+MOST_JOBS = 96  # for runs of which nothing is known: more would be a burden to a cluster,
+LEAST_JOBS = 8  # and fewer would go on for long where the runs turn out to be long
+ROUNDS = 2  # of jobs on a free cluster, so that no slot is idle while another has much left
+ELSEWHERE = 48  # jobs where nothing is known of the cluster
 LEAST_SECONDS = 120.0  # of work, beside which the start of a job is short
 MOST_SECONDS = 3600.0
 
 
 def bundles(
-    specs: Sequence[Spec], profile: Profile, seconds: Callable[[Spec], float | None]
+    specs: Sequence[Spec],
+    profile: Profile,
+    seconds: Callable[[Spec], float | None],
+    slots: int | None = None,
 ) -> list[Bundle]:
     """Divide runs among jobs, in their order.
 
-    A job gets `runs_per_job` of them; where the profile leaves that open, and `seconds` has an
-    estimate for every run, about as much work as keeps `JOBS` jobs busy, but not less than is
-    worth a job nor more than half its time limit. Runs of one lane stay in one job where it has
-    room for them.
+    A job gets `runs_per_job` of them. Where the profile leaves that open, there are about twice as
+    many jobs as the cluster has `slots` for; and where `seconds` has an estimate for every run,
+    each gets at least as much work as is worth a job and no more than half its time limit. Runs
+    of one lane stay in one job where it has room for them.
     """
-    estimates = [seconds(spec) for spec in specs]
     if profile.runs_per_job is not None:
         return list(_filled(specs, [1.0] * len(specs), profile.runs_per_job))
+    jobs = ELSEWHERE if slots is None else min(max(ROUNDS * slots, LEAST_JOBS), MOST_JOBS)
+    estimates = [seconds(spec) for spec in specs]
     known = [estimate for estimate in estimates if estimate is not None]
     if not known or len(known) < len(specs):
-        return list(_filled(specs, [1.0] * len(specs), math.ceil(len(specs) / JOBS)))
+        return list(_filled(specs, [1.0] * len(specs), math.ceil(len(specs) / jobs)))
     work = [estimate / profile.runs_at_a_time for estimate in known]
     most = min(MOST_SECONDS, profile.minutes * 60 / 2)
-    return list(_filled(specs, work, min(max(sum(work) / JOBS, LEAST_SECONDS), most)))
+    return list(_filled(specs, work, min(max(sum(work) / jobs, LEAST_SECONDS), most)))
 
 
 def _filled(specs: Sequence[Spec], weights: Sequence[float], room: float) -> Iterator[Bundle]:

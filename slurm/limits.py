@@ -3,7 +3,7 @@
 import getpass
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from paibench.slurm.ask import ask
@@ -26,6 +26,8 @@ class Limits:
     max_array_size: int = MAX_ARRAY_SIZE
     max_jobs: int = MAX_JOBS
     max_submit: int | None = None
+    slots: int | None = None
+    """How many such jobs the nodes can do at once, where the controller says."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,24 @@ def limits(profile: Profile) -> Limits:
         max_array_size=_number(config.get("MaxArraySize")) or MAX_ARRAY_SIZE,
         max_jobs=_number(config.get("MaxJobCount")) or MAX_JOBS,
         max_submit=allowed,
+        slots=slots(profile, partitions(), nodes()) or None,
     )
+
+
+def slots(profile: Profile, known: Mapping[str, Partition], machines: Iterable[Node]) -> int:
+    """How many jobs of a profile fit on its partitions at once, whoever uses them now."""
+    default = (name for name, partition in known.items() if partition.default)
+    wanted = set(profile.partition.split(",") if profile.partition else default)
+    return sum(_slots(profile, node) for node in machines if node.up and node.partitions & wanted)
+
+
+def _slots(profile: Profile, node: Node) -> int:
+    fitting = [node.cpus // profile.cpus, node.memory_mb // profile.memory_mb]
+    if profile.gpus:
+        kinds = node.gpus.items()
+        gpus = sum(n for kind, n in kinds if profile.gpu_type in (None, kind))
+        fitting.append(gpus // profile.gpus)
+    return min(fitting)
 
 
 def is_full(said: str) -> bool:

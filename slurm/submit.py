@@ -88,7 +88,7 @@ def outlook(
     failed = tuple(spec for spec in work.failed if spec.key not in busy)
     missing = [spec for spec in work.missing if spec.key not in busy]
     estimates = Estimates.of(store if missing else None)
-    jobs = bundles(missing, profile, estimates.seconds) if missing else []
+    jobs = bundles(missing, profile, estimates.seconds, limits.slots) if missing else []
     room = _room(limits, there)
     waiting = sum(map(len, jobs[room:]))
     plugins = {} if profile.python or profile.container else try_out(_methods(missing))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from paibench.benchmark.spec import Spec
-from paibench.slurm.bundle import JOBS, bundles
+from paibench.slurm.bundle import ELSEWHERE, LEAST_JOBS, MOST_JOBS, bundles
 from paibench.slurm.profile import Profile
 
 
@@ -16,20 +16,30 @@ def specs(count: int, **fields: Any) -> list[Spec]:
     return [Spec.model_validate(run) for run in runs]
 
 
-def sizes(runs: list[Spec], seconds: float | None = None, **keys: Any) -> list[int]:
+def sizes(
+    runs: list[Spec], seconds: float | None = None, slots: int | None = None, **keys: Any
+) -> list[int]:
     """How many of these runs each job gets; no run is lost and none is moved."""
-    found = bundles(runs, Profile(name="a", **keys), lambda _: seconds)
+    found = bundles(runs, Profile(name="a", **keys), lambda _: seconds, slots)
     assert [spec for bundle in found for spec in bundle] == runs
     return [len(bundle) for bundle in found]
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"),
-    [(1, [1]), (JOBS, [1] * JOBS), (JOBS + 1, [2] * (JOBS // 2) + [1]), (3_000, [63] * 47 + [39])],
+    ("count", "slots", "jobs"),
+    [
+        (1, 4, 1),
+        (3, 4, 3),
+        (3_000, 2, LEAST_JOBS),
+        (3_000, 20, 40),
+        (3_000, 500, MOST_JOBS - 2),  # of 32 runs each
+        (3_000, None, ELSEWHERE),
+        (ELSEWHERE, None, ELSEWHERE),
+    ],
 )
-def test_where_nothing_is_known(count: int, expected: list[int]) -> None:
-    """A sweep is spread over a number of jobs that a cluster likes."""
-    assert sizes(specs(count)) == expected
+def test_where_nothing_is_known(count: int, slots: int | None, jobs: int) -> None:
+    """There are two jobs for each that the cluster can do at once, in bounds that it likes."""
+    assert len(sizes(specs(count), slots=slots)) == jobs
 
 
 def test_as_the_profile_says() -> None:

@@ -1,5 +1,7 @@
 """What commands of SLURM print about a cluster, and what is read from it."""
 
+from typing import Any
+
 import pytest
 
 from paibench.slurm.limits import (
@@ -12,6 +14,7 @@ from paibench.slurm.limits import (
     parse_nodes,
     parse_partitions,
     settings,
+    slots,
 )
 from paibench.slurm.profile import Profile
 
@@ -108,6 +111,23 @@ def test_gpus_are_counted_by_type(gres: str, gpus: dict[str, int]) -> None:
 def test_which_nodes_take_jobs(state: str, up: bool) -> None:
     """A busy node does later, a sleeping one is woken; one that is down or drained does not."""
     assert node(state).up is up
+
+
+@pytest.mark.parametrize(
+    ("keys", "count"),
+    [
+        ({"memory": "100M"}, 4),
+        ({"memory": "100M", "cpus": 3}, 1),
+        ({"memory": "200M"}, 2),
+        ({"memory": "100M", "partition": "short"}, 0),
+        ({"memory": "100M", "gpus": 1}, 0),
+    ],
+    ids=["one a core", "cores are scarce", "memory is scarce", "drained", "no gpus"],
+)
+def test_jobs_at_once(keys: dict[str, Any], count: int) -> None:
+    """So many jobs of a profile fit on those nodes of its partition that take jobs."""
+    there = parse_partitions(PARTITIONS), parse_nodes(NODES)
+    assert slots(Profile(name="a", **keys), *there) == count
 
 
 def test_settings_are_read() -> None:
