@@ -11,11 +11,11 @@ from pathlib import Path
 
 from paibench.benchmark import failures
 from paibench.benchmark.commit import StoreError
+from paibench.benchmark.ends import Ends, words
 from paibench.benchmark.events import BREAKER, Breaker, Broken, Event, one_line
 from paibench.benchmark.failures import Cause
-from paibench.benchmark.hired import LEFT, Worker
+from paibench.benchmark.hired import Worker
 from paibench.benchmark.lanes import lane
-from paibench.benchmark.memory_limit import memory_kills
 from paibench.benchmark.naming import attempt_name
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
@@ -62,7 +62,7 @@ class Pool:
     _busy: deque[tuple[float, Spec]] = field(default_factory=deque)
     _stillborn: int = 0
     _idle: float | None = None
-    _ooms: int = field(default_factory=memory_kills)
+    _ends: Ends = field(default_factory=Ends)
 
     def run(self, specs: Sequence[Spec]) -> Generator[Event]:
         """Do the specs, and yield an event as each ends; to be closed when left early.
@@ -187,29 +187,16 @@ class Pool:
             return
         worker.keep_prints(self._log(worker))
         code = worker.process.wait()
-        how = f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
         if worker.spec:
-            yield self._lose(worker, *self._why(code, f"its worker ended with {how}"))
+            yield self._lose(worker, *self._ends.why(code))
             return
         self._dismiss(worker)
         self._stillborn += not worker.ready
         if self._stillborn >= BREAKER and not self._workers:
             last = worker.last_words.decode(errors="replace").strip().rpartition("\n")[2]
-            raise Broken(f"no worker came to be ready, the last ended with {how}: {one_line(last)}")
-
-    def _why(self, code: int, reason: str) -> tuple[Cause, str]:
-        """The cause of a worker's end, by its exit code."""
-        if code == LEFT:
-            return "killed", f"{reason}: somebody told it to leave"
-        if code >= 0:  # who leaves would leave again
-            return "error", reason + (" but left no record" if code == 0 else "")
-        if -code not in (signal.SIGKILL, signal.SIGTERM):
-            return "crashed", reason
-        before, self._ooms = self._ooms, memory_kills()
-        if self._ooms > before:
-            return "memory", f"{reason}: the system killed it for want of memory"
-        hint = "; the system kills for want of memory" if code == -signal.SIGKILL else ""
-        return "killed", f"{reason}{hint}"
+            raise Broken(
+                f"no worker came to be ready, the last ended with {words(code)}: {one_line(last)}"
+            )
 
     def _log(self, worker: Worker) -> Path:
         """Where the prints of a worker go: to the attempt that it is at, if any."""

@@ -18,7 +18,7 @@ def problems(profile: Profile) -> list[str]:
     """
     if not here():
         return ["sbatch and squeue are not on PATH; go to a machine that submits to a cluster"]
-    if words := complaint("scontrol", "ping"):
+    if words := complaint("scontrol", "ping").rstrip("* "):
         return [
             f"the controller of SLURM does not answer: {words}; try again, or ask who runs the "
             "cluster"
@@ -153,4 +153,4 @@ def _refused(profile: Profile) -> Iterator[str]:
     words = complaint("sbatch", "--test-only", *flags, "--wrap=true")
     if words and not is_full(words):  # what has no room now is not the profile's fault
         words = re.sub(r"sbatch: (error: )?|allocation failure: ", "", words)
-        yield f"sbatch refuses such a job: {words}; change the profile"
+        yield f"sbatch refuses such a job: {words}; change the profile, or wait for its nodes"

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from paibench.benchmark import claims, failures
+from paibench.benchmark import claims
 from paibench.benchmark.commit import server_time
 from paibench.benchmark.naming import Job, job_of
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 from paibench.slurm.fate import Fate, ask_later, is_gone
+from paibench.slurm.notes import note_end
 
 
 def free_stale_claims(store: Store, specs: Iterable[Spec]) -> dict[str, Fate]:
@@ -49,9 +50,8 @@ def _stages(store: Store) -> Iterator[Path]:
 def _note(store: Store, job: Job, runs: list[tuple[Spec, str]]) -> Iterator[tuple[str, Fate]]:
     """Note of runs, with their attempts, what became of the job that was at them."""
     fate = ask_later(job)
-    share = {"memory_mb": fate.memory_mb // len(runs)} if fate.memory_mb else {}
     for spec, attempt in runs:
         ended = any(note.get("attempt") == attempt for note in store.failures(spec.key))
         if not ended and not store.is_done(spec.key):
-            failures.note(store, spec, attempt, fate.cause, fate.reason, **share)
+            note_end(store, spec, attempt, fate, len(runs))
         yield spec.key, fate

@@ -77,7 +77,7 @@ def test_what_the_cluster_can_do(quiet_cluster: Cluster, keys: dict[str, Any]) -
         (
             {"extra": {"begin": "soon"}},
             "sbatch refuses such a job: Invalid time specification (pos=0): soon Invalid --begin "
-            "specification; change the profile",
+            "specification; change the profile, or wait for its nodes",
         ),
         (
             {"extra": {"foo": 1}},

@@ -39,6 +39,7 @@ def submit(
     runs are done here.
     """
     from paibench.commands import handover
+    from paibench.commands.waiting import wait as wait_for
     from paibench.slurm.ask import here
 
     if dry_run + script_only + wait > 1:
@@ -55,7 +56,7 @@ def submit(
     else:
         handover.queue(asked)
         if wait:
-            raise SystemExit(handover.wait(asked))
+            raise SystemExit(wait_for(asked))
         if not as_json:
             typer.echo(
                 f"`paibench status {file}` says how it stands; the same again submits what is "

@@ -1,9 +1,8 @@
 """What becomes of a sweep that is meant for a cluster: shown, written, queued, waited for."""
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from paibench.slurm.limits import limits
 from paibench.slurm.profile import Profile
 from paibench.slurm.queue import look
 from paibench.slurm.submit import Outlook
-
-FIRST_LOOK, LATER_LOOKS = 1.0, 20.0  # seconds of waiting; each wait is twice the last at the most
 
 
 @dataclass(frozen=True)
@@ -129,25 +126,11 @@ def write_scripts(asked: Request) -> None:
 
 def queue(asked: Request) -> None:
     """Submit what is missing, and say so."""
-    _answer(asked, *_hand_over(asked))
+    answer(asked, *hand_over(asked))
 
 
-def wait(asked: Request) -> int:
-    """Submit what becomes missing until each run is done or failed for good; the exit status."""
-    again, pause = replace(asked, retry=False), FIRST_LOOK
-    while True:
-        time.sleep(pause)
-        found, numbers = _hand_over(again)
-        if numbers:
-            _answer(again, found, numbers)
-        if not (found.under_way or found.queued or found.waiting):
-            counts = f"{len(found.plan.done)} done, {len(found.failed)} failed for good"
-            typer.echo(f"{asked.sweep.name}: {counts}", err=True)
-            return 1 if found.failed else 0
-        pause = FIRST_LOOK if numbers else min(2 * pause, LATER_LOOKS)
-
-
-def _hand_over(asked: Request) -> tuple[Outlook, list[str]]:
+def hand_over(asked: Request) -> tuple[Outlook, list[str]]:
+    """Submit what is missing: what that came to, and the arrays' numbers. Raises UserError."""
     store = Store.open(asked.root)
     given = (asked.sweep, store, asked.profile, limits(asked.profile), asked.data)
     found, numbers = submit.submit(*given, retry=asked.retry)
@@ -160,7 +143,7 @@ def _keep(store: Store, sweep: Sweep) -> None:
     publish(store.root / "sweeps" / f"{sweep.id}.json", seal(sweep.plain()))
 
 
-def _answer(asked: Request, found: Outlook, numbers: Sequence[str]) -> None:
+def answer(asked: Request, found: Outlook, numbers: Sequence[str]) -> None:
     """Say what was submitted."""
     if found.campaign and found.campaign.code["dirty"]:
         typer.echo(

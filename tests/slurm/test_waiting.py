@@ -1,0 +1,39 @@
+"""`submit --wait` on a real cluster: it comes to an end, one way or the other."""
+
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from submitting import Terminal, stable, wait
+
+
+@pytest.fixture
+def terminal(quiet_cluster: Cluster, tmp_path: Path) -> Terminal:
+    """A folder in which one small run is about to be submitted."""
+    terminal = Terminal(tmp_path, quiet_cluster, {"OMP_NUM_THREADS": "1"})
+    terminal.profile(cpus=1)
+    terminal.sweep(method="random", seed=[0])
+    return terminal
+
+
+def test_what_never_comes_is_not_waited_for(terminal: Terminal) -> None:
+    """Data that are nowhere may come, so the run is tried again, but not more than a few times."""
+    terminal.sweep(dataset="mnist", recipe="lenet-mnist", method="random", seed=[0])
+    answer = terminal.say("--wait")
+    said = "paibench: 3 submissions in a row gave no new record, and no other is made"
+    assert (answer.status, said in answer.err) == (1, True), answer
+    assert terminal.queue() == []
+    [key] = [spec.key for spec in terminal.specs]
+    causes = [note["cause"] for note in terminal.store.failures(key)]
+    assert causes == ["input"] * 5  # the first submission, another that found as much, and three
+
+
+def test_a_cancelled_job_is_submitted_again(terminal: Terminal) -> None:
+    """Who waits makes up for what others take away."""
+    terminal.sweep(method="random", recipe={"name": "lite", "epochs": 300}, seed=[0])
+    waiting = terminal.start("--wait")
+    wait(lambda: terminal.queue() == ["RUNNING"])
+    terminal.say(command="cancel")
+    out, err = waiting.communicate(timeout=180)
+    assert (waiting.returncode, err.endswith("sweep: 1 done, 0 failed for good\n")) == (0, True)
+    assert len(stable(terminal.store)) == 1
