@@ -45,14 +45,18 @@ def main() -> int:
     parser.add_argument("campaign", type=Path)
     parser.add_argument("chunk", type=int)
     given = parser.parse_args()
+    from paibench.benchmark.orphans import adopt, end_descendants
     from paibench.methods.registry import UserError
     from paibench.slurm.work import work
 
+    adopt()
     try:
         return work(given.campaign, given.chunk, int(os.environ["SLURM_ARRAY_TASK_ID"]), notices)
     except UserError as error:
         print(f"paibench: {error}", file=sys.stderr)
         return 2
+    finally:
+        end_descendants()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def test_why(code: int, cause: str, says: str) -> None:
 
 def test_killed_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill that the system counts as one for memory is that, and the next one is not."""
-    kills = [2, 3, 3]
+    kills = [3, 3]
     monkeypatch.setattr(ends, "memory_kills", lambda: kills.pop(0))
-    told = Ends(ends.memory_kills())
+    told = Ends(2)
     assert [told.why(-signal.SIGKILL)[0] for _ in range(2)] == ["memory", "killed"]

@@ -39,6 +39,7 @@ PLAIN = {
         "mend",
         "memory_limit",
         "naming",
+        "orphans",
         "paths",
         "plan",
         "headway",
