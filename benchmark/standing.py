@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +46,6 @@ class Standing:
     running: dict[str, Running]
     failed: dict[str, Failed]
     missing: frozenset[str]
-
-    @property
-    def causes(self) -> dict[str, int]:
-        """How many runs failed for which cause, the most frequent first."""
-        return dict(Counter(failure.cause for failure in self.failed.values()).most_common())
 
 
 def standing(store: Store, keys: Iterable[str]) -> Standing:

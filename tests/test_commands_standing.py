@@ -71,7 +71,7 @@ def test_in_words(store: Store, say: Say) -> None:
     status, out, err = say("status", "s.toml")
     counts, running, failed = out.splitlines()
     assert (status, err) == (0, "")
-    assert counts == "runs/s: 1 of 4 runs done, 1 running, 1 failed, 1 missing".replace(
+    assert counts == "runs/s: 1 of 4 runs done, 1 running, 1 failed (1 killed), 1 missing".replace(
         "runs/s", str(store.root)
     )
     assert running.startswith(f"  {RUNNING.key[:12]} on node1, job 17 since 20")

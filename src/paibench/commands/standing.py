@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,12 @@ class _View:
     def failed(self) -> list[str]:
         return sorted(self.found.failed.keys() - self.queued.keys())
 
+    @property
+    def causes(self) -> dict[str, int]:
+        """How many runs failed for which cause, the most frequent first."""
+        causes = Counter(self.found.failed[key].cause for key in self.failed)
+        return dict(causes.most_common())
+
     def facts(self) -> dict[str, Any]:
         running = {
             key: {
@@ -114,6 +121,7 @@ class _View:
                 }
                 for key in self.failed
             },
+            "causes": self.causes,
             "missing": len(self.missing),
             "stopped": self.stopped,
         }
@@ -121,7 +129,9 @@ class _View:
     def lines(self, most: int | None) -> Iterator[str]:
         parts = {"running": len(self.found.running), "queued": len(self.queued)}
         under_way = [f"{count} {name}" for name, count in parts.items() if count]
-        counts = [*under_way, f"{len(self.failed)} failed", f"{len(self.missing)} missing"]
+        causes = ", ".join(f"{count} {cause}" for cause, count in self.causes.items())
+        failed = f"{len(self.failed)} failed" + (f" ({causes})" if causes else "")
+        counts = [*under_way, failed, f"{len(self.missing)} missing"]
         done = f"{len(self.found.done)} of {self.runs} runs done"
         yield f"{self.store.root}: {', '.join([done, *counts])}"
         yield from _some(self._running_lines(), most)
