@@ -18,7 +18,7 @@ def problems(profile: Profile) -> list[str]:
     """
     if not here():
         return ["sbatch and squeue are not on PATH; go to a machine that submits to a cluster"]
-    if words := complaint("scontrol", "ping").rstrip("* "):
+    if words := complaint("scontrol", "ping").partition("*")[0].strip():  # a banner comes after
         return [
             f"the controller of SLURM does not answer: {words}; try again, or ask who runs the "
             "cluster"
