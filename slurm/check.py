@@ -18,13 +18,18 @@ def problems(profile: Profile) -> list[str]:
     """
     if not here():
         return ["sbatch and squeue are not on PATH; go to a machine that submits to a cluster"]
-    if words := complaint("scontrol", "ping").partition("*")[0].strip():  # a banner comes after
+    if words := unanswered():
         return [
             f"the controller of SLURM does not answer: {words}; try again, or ask who runs the "
             "cluster"
         ]
     found = [*misfits(profile, partitions(), nodes()), *_not_ours(profile)]
     return found or list(_refused(profile))
+
+
+def unanswered() -> str:
+    """Why the controller does not answer, in SLURM's words; empty where it does."""
+    return complaint("scontrol", "ping").partition("*")[0].strip()  # a banner comes after
 
 
 def misfits(

@@ -1,6 +1,7 @@
 """What becomes of a sweep that is meant for a cluster: shown, written, queued, waited for."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from paibench.benchmark.sweep import Sweep
 from paibench.commands import options as o
 from paibench.methods.registry import UserError
 from paibench.slurm import batch, profile, submit
-from paibench.slurm.check import problems
+from paibench.slurm.check import problems, unanswered
 from paibench.slurm.limits import limits
 from paibench.slurm.profile import Profile
 from paibench.slurm.queue import look
 from paibench.slurm.submit import Outlook
+
+
+RESTART = (2.0, 8.0)  # seconds between asking whether the controller is there
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,14 @@ def _profile(name: str | None) -> Profile:
 
 
 def refuse_problems(given: Profile) -> None:
-    """Raise UserError where the cluster cannot do what a profile says."""
+    """Raise UserError where the cluster cannot do what a profile says.
+
+    A controller that is just being started anew is waited for.
+    """
+    for pause in RESTART:
+        if not unanswered():
+            break
+        time.sleep(pause)
     found = problems(given)
     if found:
         more = f" (and {len(found) - 1} more problems)" if len(found) > 1 else ""
