@@ -23,7 +23,6 @@ from paibench.slurm.profile import Profile
 from paibench.slurm.queue import look
 from paibench.slurm.submit import Outlook
 
-
 RESTART = (2.0, 8.0)  # seconds between asking whether the controller is there
 
 
