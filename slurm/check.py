@@ -18,7 +18,7 @@ def problems(profile: Profile) -> list[str]:
     """
     if not here():
         return ["sbatch and squeue are not on PATH; go to a machine that submits to a cluster"]
-    if words := unanswered():
+    if words := complaint("scontrol", "ping").partition("*")[0].strip():  # a banner comes after
         return [
             f"the controller of SLURM does not answer: {words}; try again, or ask who runs the "
             "cluster"
@@ -27,9 +27,9 @@ def problems(profile: Profile) -> list[str]:
     return found or list(_refused(profile))
 
 
-def unanswered() -> str:
-    """Why the controller does not answer, in SLURM's words; empty where it does."""
-    return complaint("scontrol", "ping").partition("*")[0].strip()  # a banner comes after
+def may_pass(problem: str) -> bool:
+    """Whether a problem may be one of a cluster that is just being started anew."""
+    return problem.startswith("the controller of") or "configuration is not available" in problem
 
 
 def misfits(

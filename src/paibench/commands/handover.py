@@ -17,13 +17,13 @@ from paibench.benchmark.sweep import Sweep
 from paibench.commands import options as o
 from paibench.methods.registry import UserError
 from paibench.slurm import batch, profile, submit
-from paibench.slurm.check import problems, unanswered
+from paibench.slurm.check import may_pass, problems
 from paibench.slurm.limits import limits
 from paibench.slurm.profile import Profile
 from paibench.slurm.queue import look
 from paibench.slurm.submit import Outlook
 
-RESTART = (2.0, 8.0)  # seconds between asking whether the controller is there
+RESTART = (1.0, 2.0, 4.0, 8.0)  # seconds between asking whether a cluster is there again
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,14 @@ def _profile(name: str | None) -> Profile:
 def refuse_problems(given: Profile) -> None:
     """Raise UserError where the cluster cannot do what a profile says.
 
-    A controller that is just being started anew is waited for.
+    A cluster that is just being started anew is waited for.
     """
+    found = problems(given)
     for pause in RESTART:
-        if not unanswered():
+        if not any(map(may_pass, found)):
             break
         time.sleep(pause)
-    found = problems(given)
+        found = problems(given)
     if found:
         more = f" (and {len(found) - 1} more problems)" if len(found) > 1 else ""
         raise UserError(f"profile {given.name}: {found[0]}{more}")
