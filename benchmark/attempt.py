@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from paibench.benchmark import failures
-from paibench.benchmark.checkpoints import Checkpoints
+from paibench.benchmark.checkpoints import Checkpoints, Desk
 from paibench.benchmark.commit import StoreError
 from paibench.benchmark.events import in_words, one_line
 from paibench.benchmark.failures import Cause
@@ -77,12 +77,12 @@ def _do(
     folder = store.attempt_folder(key, name)
     folder.mkdir(parents=True, exist_ok=True)
     headway = Headway(folder)
-    searches, trainings = (
-        Checkpoints(store.run_folder(key) / "checkpoints" / kind) for kind in ("search", "train")
-    )
+    kept = store.run_folder(key) / "checkpoints"
+    searches, trainings = Desk(kept / "search"), Checkpoints(kept / "train")
 
     def memo(place: str, data: str) -> Memo:
-        return Stages(store, scope_of(spec, place, data), name, alive, headway.stage).memo
+        told = (headway.stage, headway.wait)
+        return Stages(store, scope_of(spec, place, data), name, alive, *told, searches.inside).memo
 
     means = Means(
         memo=memo,
@@ -104,7 +104,7 @@ def _do(
     }
     record = outcome.record.model_copy(update=files)
     store.publish_record(key, record.plain(), name, volatile=VOLATILE)
-    shutil.rmtree(store.run_folder(key) / "checkpoints", ignore_errors=True)
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 @contextmanager
@@ -132,6 +132,8 @@ def _noting(
 def _cause(error: BaseException, reason: str) -> Cause:
     if isinstance(error, MethodError):
         return "plugin"
+    if "CUDA error" in reason:  # of the device, whoever meets it
+        return "crashed"
     if isinstance(error, UserError):
         return "input"
     if isinstance(error, StoreError) or getattr(error, "errno", None) in _STORAGE:

@@ -2,7 +2,8 @@
 
 import hashlib
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,40 @@ from paibench.benchmark.commit import read, replace
 
 _DIGEST = 32
 _LARGE = 2**36
+
+
+@dataclass
+class Desk:
+    """Checkpoints of what is at work, in the folder of the claim that it is done under.
+
+    Whoever has that claim next goes on from there.
+    """
+
+    own: Path
+    _files: "Checkpoints | None" = None
+
+    @contextmanager
+    def inside(self, folder: Path) -> Iterator[None]:
+        """Work under another claim for a while; what was kept goes when that comes to its end."""
+        outer, self._files = self._files, Checkpoints(folder / "checkpoints")
+        inner = self._files
+        try:
+            yield
+            inner.clear()
+        finally:
+            self._files = outer
+
+    def save(self, data: bytes) -> None:
+        """See `Checkpoints.save`."""
+        self._there().save(data)
+
+    def load(self) -> bytes | None:
+        """See `Checkpoints.load`."""
+        return self._there().load()
+
+    def _there(self) -> "Checkpoints":
+        self._files = self._files or Checkpoints(self.own)
+        return self._files
 
 
 @dataclass

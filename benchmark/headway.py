@@ -17,8 +17,9 @@ class Headway:
     """The stages of its search that an attempt has behind it, and the steps of its training.
 
     `searched` is the step at which a training within its search was kept last, `begun` the step of
-    its own training that it went on from. It is written down not more often than once a
-    second, since the file system is shared.
+    its own training that it went on from, `waited` the second in which it waited last for what
+    another run computes, `started` that in which it began. It is written down not more often than
+    once a second, since the file system is shared.
     """
 
     folder: Path | None = None
@@ -27,11 +28,18 @@ class Headway:
     step: int = 0
     steps: int = 0
     searched: int = 0
+    waited: int = 0
+    started: int = field(default_factory=lambda: int(time.time()))
     _noted: float = field(default_factory=time.monotonic)
 
     def stage(self) -> None:
         """One more stage is there, computed or found."""
         self.stages += 1
+        self._note()
+
+    def wait(self) -> None:
+        """Another run computes what this one waits for."""
+        self.waited = int(time.time())
         self._note()
 
     def search(self, step: int) -> None:
@@ -58,9 +66,9 @@ class Headway:
                 replace(self.folder / "headway.json", json.dumps(facts).encode())
 
     @property
-    def far(self) -> tuple[int, int, int]:
-        """Something that changes while the attempt gets on."""
-        return self.step, self.stages, self.searched
+    def far(self) -> tuple[int, int, int, int]:
+        """Something that changes while the attempt gets on, or others do what it waits for."""
+        return self.step, self.stages, self.searched, self.waited
 
     def __str__(self) -> str:
         if self.steps:

@@ -36,6 +36,8 @@ class Settings:
     checkpoint_seconds: float = 20.0
     memory_mb: int | None = None
     """MiB that the work on one run may hold at the most."""
+    grace: float = LEAVE_SECONDS
+    """Seconds in which workers are to keep what they are at when the pool is left."""
     patience: float = math.inf
     """Seconds to wait for runs that other processes are at, when there is nothing else to do."""
 
@@ -54,6 +56,8 @@ class Pool:
     settings: Settings
     leaving: Callable[[], bool] = lambda: False
     """To be asked twice a second whether the pool is to be left early."""
+    may_begin: Callable[[], bool] = lambda: True
+    """To be asked before each run; once it is not so, the rest is left undone."""
     left: list[tuple[Spec, str]] = field(default_factory=list)
     """The runs, with their attempts, that workers were at when the pool was left."""
     _workers: list[Worker] = field(default_factory=list)
@@ -61,7 +65,8 @@ class Pool:
     _waiting: deque[Spec] = field(default_factory=deque)
     _busy: deque[tuple[float, Spec]] = field(default_factory=deque)
     _stillborn: int = 0
-    _idle: float | None = None
+    _others: set[str] = field(default_factory=set)
+    _got_on: float = field(default_factory=time.monotonic)
     _ends: Ends = field(default_factory=Ends)
 
     def run(self, specs: Sequence[Spec]) -> Generator[Event]:
@@ -86,12 +91,11 @@ class Pool:
 
     def _has_work(self) -> bool:
         """Whether anything is to be done or waited for."""
-        if self._waiting or any(worker.spec for worker in self._workers):
-            self._idle = None
-            return True
-        now = time.monotonic()
-        self._idle = self._idle or now
-        return bool(self._busy) and now - self._idle < self.settings.patience
+        at_work = [worker.spec for worker in self._workers if worker.spec]
+        left = [*self._waiting, *at_work, *(spec for _, spec in self._busy)]
+        if all(spec.key in self._others for spec in left):
+            return bool(left) and time.monotonic() - self._got_on < self.settings.patience
+        return True
 
     def _look_again(self) -> None:
         """Try runs that another process was at some time ago."""
@@ -122,6 +126,10 @@ class Pool:
         """Hand the next runs to whoever is free."""
         for worker in self._workers:
             if worker.ready and worker.spec is None and self._waiting:
+                if not self.may_begin():
+                    self._waiting.clear()
+                    self._busy.clear()
+                    return
                 worker.give(self._next(), attempt_name())
 
     def _next(self) -> Spec:
@@ -166,15 +174,21 @@ class Pool:
         spec, seconds = worker.spec, worker.seconds
         if said["event"] == "ready":
             worker.ready, self._stillborn = True, 0
+        if said.get("result") != "busy":
+            self._got_on = time.monotonic()
+        if spec and said["event"] == "alive":
+            self._others.discard(spec.key)  # it is ours now
         if spec is None or said["event"] not in ("finished", "failed"):
             return
         worker.keep_prints(self._log(worker))
         worker.spec = None
         if said["event"] == "failed":
-            if said["cause"] == "memory":  # what it holds is given back with the process
+            # what it holds is given back with the process; a GPU may be out of order for this one
+            if said["cause"] == "memory" or self.settings.device != "cpu":
                 self._dismiss(worker)
             yield Event(spec, "failed", seconds, said["cause"], said["reason"])
         elif said["result"] == "busy":
+            self._others.add(spec.key)
             self._busy.append((time.monotonic() + BUSY_SECONDS, spec))
         else:
             yield Event(spec, "done" if said["result"] == "done" else "already", seconds)
@@ -234,7 +248,7 @@ class Pool:
             for worker in self._workers:
                 if worker.process.poll() is None:
                     worker.process.send_signal(request)
-            self._await_ends(LEAVE_SECONDS * share)
+            self._await_ends(self.settings.grace * share)
         for worker in list(self._workers):
             self._dismiss(worker)
         self._selector.close()

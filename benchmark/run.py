@@ -15,7 +15,7 @@ from paibench.benchmark import facts, memory
 from paibench.benchmark.controls import reinit_seed
 from paibench.benchmark.data import DataSet, load
 from paibench.benchmark.keeping import Keeper, begin_of
-from paibench.benchmark.provenance import digest, environment, kind_of_place, now
+from paibench.benchmark.provenance import code_of, digest, environment, kind_of_place, now
 from paibench.benchmark.record import PROTOCOL, Record
 from paibench.benchmark.search import Search, load_weights, search
 from paibench.benchmark.spec import Named, Spec, recipe_of
@@ -178,19 +178,24 @@ def _find(spec: Spec, net: nn.Module, data: DataSet, device: torch.device, means
         memo=means.memo(kind_of_place(device), data.fingerprint) if means.memo else None,
         pulse=means.pulse,
         or_leave=means.searching,
-        keep=_keep(means),
+        keep=_keep(spec, data, means),
     )
     return search(spec, net, task)
 
 
-def _keep(means: Means) -> Keep | None:
+def _origin(spec: Spec, data: DataSet) -> str:
+    """The data and the code that a checkpoint must come from to be gone on from."""
+    return f"{PROTOCOL} {data.fingerprint} {code_of(spec.method.name)}"
+
+
+def _keep(spec: Spec, data: DataSet, means: Means) -> Keep | None:
     """How the trainings of a search are kept and taken up again."""
     keeper = means.search_keeper
     if keeper is None:
         return None
 
     def keep(trainer: Trainer, also: str) -> tuple[int | None, Save]:
-        begin = begin_of(trainer, also)
+        begin = begin_of(trainer, f"{_origin(spec, data)} {also}")
         found = keeper.take_up(trainer, begin)
 
         def save(take: Callable[[], Checkpoint]) -> None:
@@ -214,4 +219,5 @@ def _train(spec: Spec, net: nn.Module, found: Search, data: DataSet, means: Mean
         keeper=means.keeper,
         pulse=means.pulse,
         tell=means.tell,
+        of=f"{spec.key} {_origin(spec, data)}",
     )

@@ -75,7 +75,7 @@ def blaming(method: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # a method that wants to leave has failed
         words = in_words(error)
-        if "can't allocate memory" in words:
+        if "can't allocate memory" in words or "CUDA error" in words:
             raise
         raise MethodError(words) from error
 

@@ -4,7 +4,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -51,6 +53,10 @@ class Stages:
     pulse: Pulse
     tell: Callable[[], object] = lambda: None
     """Called whenever a stage is there, computed or found."""
+    waits: Callable[[], object] = lambda: None
+    """Called whenever a stage is waited for that another run computes."""
+    inside: Callable[[Path], AbstractContextManager[object]] = nullcontext
+    """Entered while a stage is computed, with the folder of its claim, for what it keeps."""
 
     def memo(self, name: str, compute: Callable[[], State]) -> State:
         """What the stage holds, on the CPU, computed by one run and found by the others.
@@ -69,11 +75,12 @@ class Stages:
             folder.mkdir(parents=True, exist_ok=True)
             claim = claims.claim(folder, self.attempt)
             if claim is None:
+                self.waits()
                 self.pulse.or_leave()
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
-            with self.pulse.holding(claim):
+            with self.pulse.holding(claim), self.inside(folder):
                 state = self._read(name)  # its last owner may have been quicker
                 return state if state is not None else self._compute(name, compute)
         return state

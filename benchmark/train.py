@@ -53,11 +53,13 @@ def train(
     keeper: Keeper | None = None,
     pulse: Callable[[], object] = lambda: None,
     tell: Callable[[int, int], object] = lambda step, steps: None,
+    of: str = "",
 ) -> Training:
     """Train `net` in place under `mask` from step `start` of the recipe's schedule to its end.
 
     `judge` is the split that every epoch is evaluated on. With a keeper, training goes on from
-    the last checkpoint with the same bits. `tell` hears at which step of how many it is. Raises
+    the last checkpoint with the same bits. `of` is all that its arguments do not show: a
+    checkpoint of another is not gone on from. `tell` hears at which step of how many it is. Raises
     Diverged when a loss in training is not finite, or that of the last evaluation: what earlier
     ones come to decides nothing. Raises Left where the keeper says so.
     """
@@ -65,7 +67,7 @@ def train(
     per_epoch = steps_per_epoch(len(data), recipe.batch)
     stop = recipe.epochs * per_epoch
     result = Training(epochs=(stop - start) / per_epoch)
-    begin = begin_of(trainer)
+    begin = begin_of(trainer, f"{of} {start} {finetune} {recipe}")
     begun = start
     if keeper and (found := keeper.take_up(trainer, begin)):
         begun, result.curve[:] = found

@@ -1,6 +1,7 @@
 """Clearing from a store what saves work and is no result."""
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,9 +23,8 @@ def remove_old_stages(store: Store, older: float) -> int:
                 removed += 1
     for folder in (store.root / "stages").glob("*/*/*/"):
         held = claims.look(folder, now)
-        if held is None or held.over:
-            with suppress(OSError):  # not empty
-                folder.rmdir()
+        if (held is None or held.over) and now - folder.stat().st_mtime > older:
+            shutil.rmtree(folder, ignore_errors=True)
     return removed
 
 

@@ -37,7 +37,7 @@ def main() -> None:
         from paibench.benchmark.attempt import Failed, attempt  # takes seconds
         from paibench.benchmark.run import Place
 
-        if given.memory_mb:
+        if given.memory_mb and given.device == "cpu":
             limit_memory(given.memory_mb)
         place = Place(given.device, given.threads, given.data, given.memory_mb)
         leaving.ready = True

@@ -354,6 +354,20 @@ def test_left_in_a_search(store: Store, monkeypatch: pytest.MonkeyPatch, step: i
     assert is_as_alone(store, spec)
 
 
+def test_left_in_a_stage_that_another_run_goes_on_with(store: Store) -> None:
+    """What was kept of a shared stage is there for whoever has its claim next."""
+    first, second = spec_of(IMP, density=0.125), spec_of(IMP, density=0.25)
+    asked = Asked(10)
+    left(store, first, asked)
+    assert attempt(second, store, pulse=asked.pulse) == "done"
+    assert asked.steps == 3 * 46  # two stages and its own training, none of it twice
+    assert is_as_alone(store, second)
+    assert attempt(first, store, pulse=asked.pulse) == "done"
+    assert asked.steps == 5 * 46
+    assert is_as_alone(store, first)
+    assert list(store.root.rglob("*.pt")) == []
+
+
 @pytest.mark.parametrize("method", ["edge_popup", "zhou"])
 @pytest.mark.parametrize("step", [1, 23, 30])
 def test_left_in_a_search_for_scores(store: Store, method: str, step: int) -> None:
