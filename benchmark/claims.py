@@ -109,7 +109,8 @@ def _is_over(folder: Path, seen: tuple[bytes, int], owner: str, lease: float) ->
     if _is_dead(seen[0]):
         return True
     before, ours = job_of(seen[0].decode(errors="replace")), job_of(owner)
-    requeued = before and ours and before.id == ours.id and before.restart < ours.restart
+    same = before and ours and (before.id, before.cluster) == (ours.id, ours.cluster)
+    requeued = same and before and ours and before.restart < ours.restart
     return server_time(folder) - seen[1] / 1e9 > (lease / _OWN if requeued else lease)
 
 

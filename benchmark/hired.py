@@ -34,6 +34,7 @@ class Worker:
     """One child process, whether it is ready for orders, and the run that it is at."""
 
     process: subprocess.Popen[bytes]
+    gpu: str | None = None
     ready: bool = False
     spec: Spec | None = None
     attempt: str = ""
@@ -43,8 +44,8 @@ class Worker:
     _printed: int = 0
 
     @classmethod
-    def hire(cls, arguments: list[str], threads: int) -> "Worker":
-        """Start a process, in a group of its own, with its share of the cores."""
+    def hire(cls, arguments: list[str], threads: int, gpu: str | None = None) -> "Worker":
+        """Start a process, in a group of its own, with its share of the cores and one GPU."""
         held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
         try:
             process = subprocess.Popen(
@@ -53,12 +54,12 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=worker_environment(threads),
+                env=worker_environment(threads) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
                 process_group=0,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        worker = cls(process)
+        worker = cls(process, gpu)
         for pipe in worker.pipes:
             os.set_blocking(pipe.fileno(), False)
         return worker

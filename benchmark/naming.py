@@ -35,30 +35,39 @@ def check_key(key: str) -> str:
 
 
 class Job(NamedTuple):
-    """A job of SLURM, and how often it was requeued before."""
+    """A job of SLURM, how often it was requeued before, and the cluster whose number it has."""
 
     id: int
     restart: int
+    cluster: str = ""
 
 
 def this_job() -> Job | None:
     """The job of SLURM that this process belongs to."""
     number, restart = (os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "RESTART_COUNT"))
-    return Job(int(number), int(restart or 0)) if number.isdecimal() else None
+    cluster = plain_name(os.environ.get("SLURM_CLUSTER_NAME", ""))
+    return Job(int(number), int(restart or 0), cluster) if number.isdecimal() else None
+
+
+def plain_name(name: str) -> str:
+    """A name of the world outside in letters, digits and dashes, and not too long."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:10].strip("-")
 
 
 def attempt_name() -> str:
     """A fresh name for one attempt at a run: `<host>.<pid>.<8 hexadecimal digits>`.
 
-    Within a job of SLURM it begins with `j<job>.<restart>.`.
+    Within a job of SLURM it begins with `j<job>.<restart>-<cluster>.`.
     """
     host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-")
     job = this_job()
-    mark = f"j{job.id}.{job.restart}." if job else ""
-    return f"{mark}{host[:24] or 'host'}.{os.getpid()}.{uuid4().hex[:8]}"
+    place = f"-{job.cluster}" if job and job.cluster else ""
+    mark = f"j{job.id}.{job.restart}{place}." if job else ""
+    return f"{mark}{host[: 14 if place else 24] or 'host'}.{os.getpid()}.{uuid4().hex[:8]}"
 
 
 def job_of(attempt: str) -> Job | None:
     """The job of SLURM that an attempt belongs to, by its name."""
-    found = re.match(r"j(\d+)\.(\d+)\.[a-z0-9-]+\.\d", attempt)  # a host may be called j1
-    return Job(int(found[1]), int(found[2])) if found else None
+    # a host may be called j1
+    found = re.match(r"j(\d+)\.(\d+)(?:-([a-z0-9-]+))?\.[a-z0-9-]+\.\d", attempt)
+    return Job(int(found[1]), int(found[2]), found[3] or "") if found else None

@@ -1,6 +1,7 @@
 """A bounded pool of worker processes, each with its share of the cores and one run at a time."""
 
 import math
+import os
 import selectors
 import signal
 import time
@@ -117,10 +118,18 @@ class Pool:
         for _ in range(min(given.jobs - len(self._workers), len(self._waiting) - free)):
             if self._stillborn >= BREAKER and self._workers:
                 return  # those that did become ready go on alone
-            worker = Worker.hire(arguments, given.threads)
+            worker = Worker.hire(arguments, given.threads, self._free_gpu())
             self._workers.append(worker)
             for pipe in worker.pipes:
                 self._selector.register(pipe, selectors.EVENT_READ, worker)
+
+    def _free_gpu(self) -> str | None:
+        """Where there are several GPUs to choose from, the one with the fewest workers."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if self.settings.device != "cuda" or len(visible) < 2:
+            return None
+        taken = [worker.gpu for worker in self._workers]
+        return min(visible, key=taken.count)
 
     def _give_out(self) -> None:
         """Hand the next runs to whoever is free."""

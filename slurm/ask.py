@@ -8,6 +8,7 @@ import tempfile
 from paibench.benchmark.events import one_line
 
 _PLAIN = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "standard"}
+_FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")  # a user's own way to see jobs
 
 
 def here() -> bool:
@@ -27,6 +28,10 @@ def complaint(*command: str, seconds: float = 10.0) -> str:
     return "" if status == 0 else one_line(said) or one_line(printed) or f"status {status}"
 
 
+def _hides(name: str) -> bool:
+    return name.startswith(_FILTERS)
+
+
 def _call(command: tuple[str, ...], seconds: float) -> tuple[int | None, str, str]:
     """Status, standard output and standard error; no status where the command has not ended.
 
@@ -39,7 +44,7 @@ def _call(command: tuple[str, ...], seconds: float) -> tuple[int | None, str, st
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=os.environ | _PLAIN,
+                env={name: os.environ[name] for name in os.environ if not _hides(name)} | _PLAIN,
                 timeout=seconds,
             ).returncode
         except subprocess.TimeoutExpired:

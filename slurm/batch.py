@@ -3,11 +3,14 @@ other. Its pickles and its signal handlers stay out of it: the command is ours, 
 jobs need lies in the campaign.
 """
 
+import os
 import re
 import shlex
+import shutil
 import sys
 import time
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -100,10 +103,26 @@ class _Executor(SlurmExecutor):
 
 
 def _submit(campaign: Campaign, chunk: int) -> str:
+    if not shutil.which("srun"):
+        raise UserError("srun is not on PATH beside sbatch; submit from where both are")
     executor = _Executor(campaign.logs)
     executor.update_parameters(**_parameters(campaign, chunk))
-    with redirect_stderr(StringIO()):  # what sbatch says is in the exception as well
+    # what sbatch says is in the exception as well
+    with redirect_stderr(StringIO()), _from_no_job():
         return executor.queue(command(campaign, chunk), campaign.chunks()[chunk])
+
+
+@contextmanager
+def _from_no_job() -> Iterator[None]:
+    """Submit as from a login node: what a job or a user sets for others is not for ours."""
+    kept = dict(os.environ)
+    for name in kept:
+        if name.startswith(("SLURM_", "SRUN_", "SBATCH_")) and name != "SLURM_CONF":
+            del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _parameters(campaign: Campaign, chunk: int) -> dict[str, Any]:
@@ -114,6 +133,7 @@ def _parameters(campaign: Campaign, chunk: int) -> dict[str, Any]:
         "array_parallelism": profile.array_parallelism or campaign.chunks()[chunk],
         "setup": profile.setup or None,
         "stderr_to_stdout": True,
+        "srun_args": [f"--cpus-per-task={profile.cpus}"],  # which it takes from no one since 22.05
         "wckey": None,  # some clusters refuse submitit's own
         "additional_parameters": {**sbatch_options(profile), "requeue": True},
     }

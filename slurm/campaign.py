@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ from paibench.methods.registry import UserError
 from paibench.slurm.profile import Profile
 
 _LARGE = 1 << 28
+_STAMP = "%Y%m%dt%H%M%Sz"
 _JOB_NAME = re.compile(r"(pai-[0-9a-f]{8})-(\d+)")
 
 Bundle = tuple[Spec, ...]
@@ -66,7 +67,7 @@ class Campaign:
         plugins: dict[str, str],
     ) -> "Campaign":
         """A campaign with a fresh name and the code as it is now, not yet written."""
-        stamp = time.strftime("%Y%m%dt%H%M%Sz", time.gmtime())
+        stamp = time.strftime(_STAMP, time.gmtime())
         folder = store.root / "submissions" / f"{stamp}-{uuid4().hex[:8]}"
         code = present_code()
         jobs = tuple(bundles)
@@ -76,6 +77,12 @@ class Campaign:
     def name(self) -> str:
         """What the names of its jobs begin with."""
         return f"pai-{self.folder.name.rpartition('-')[2]}"
+
+    @property
+    def begun(self) -> str:
+        """When it was made, as notes of failures say the time."""
+        made = time.strptime(self.folder.name.partition("-")[0], _STAMP)
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", made)
 
     @property
     def store(self) -> Path:
@@ -101,6 +108,12 @@ class Campaign:
         """The runs of one job: the one at `index` in the array number `chunk`."""
         place = chunk * self.array_size + index
         return self.bundles[place] if place < len(self.bundles) else ()
+
+    def first(self, jobs: int) -> "Campaign":
+        """Another campaign, with its first so many jobs alone."""
+        stamp = self.folder.name.partition("-")[0]
+        folder = self.folder.with_name(f"{stamp}-{uuid4().hex[:8]}")
+        return replace(self, folder=folder, bundles=self.bundles[:jobs])
 
     def write(self) -> None:
         """Put it on disk, whole. Raises StoreError."""

@@ -19,17 +19,18 @@ def problems(profile: Profile) -> list[str]:
     if not here():
         return ["sbatch and squeue are not on PATH; go to a machine that submits to a cluster"]
     if words := complaint("scontrol", "ping").partition("*")[0].strip():  # a banner comes after
-        return [
-            f"the controller of SLURM does not answer: {words}; try again, or ask who runs the "
-            "cluster"
-        ]
+        return [f"{_SILENT}: {words}; try again, or ask who runs the cluster"]
     found = [*misfits(profile, partitions(), nodes()), *_not_ours(profile)]
     return found or list(_refused(profile))
 
 
+_SILENT = "the controller of SLURM does not answer"
+_UNREADY = "Requested node configuration is not available"  # also said of nodes that are not up yet
+
+
 def may_pass(problem: str) -> bool:
     """Whether a problem may be one of a cluster that is just being started anew."""
-    return problem.startswith("the controller of") or "configuration is not available" in problem
+    return _SILENT in problem or _UNREADY in problem
 
 
 def misfits(

@@ -3,9 +3,10 @@
 import os
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 
 from paibench.benchmark.failures import Cause, Interruption
-from paibench.benchmark.naming import Job
+from paibench.benchmark.naming import Job, plain_name
 from paibench.slurm.ask import ask, complaint
 from paibench.slurm.units import megabytes
 
@@ -95,8 +96,17 @@ def _asked_for(memory: str) -> int | None:
         return None
 
 
+@cache
+def own_cluster() -> str:
+    """The name of the cluster that SLURM's commands speak with, as attempts have it."""
+    name = re.search(r"^ClusterName\s*=\s*(\S+)", ask("scontrol", "show", "config") or "", re.M)
+    return plain_name(name[1]) if name else "?"
+
+
 def is_gone(job: Job) -> bool:
-    """Whether the controller answers and knows no such job any more."""
+    """Whether the controller answers and knows no such job of its own any more."""
+    if job.cluster not in ("", own_cluster()):  # another cluster on the same file system
+        return False
     said = ask("squeue", "-h", "-j", str(job.id), "-o", "%A")
     if said is not None:
         return str(job.id) not in said.split()

@@ -18,7 +18,8 @@ def given_up(campaign: Campaign, store: Store) -> str | None:
     if not keys.keys().isdisjoint(listing.done):
         return None
     breaker = Breaker.of(campaign.specs)
-    notes = [(store.last_failure(key) or {}, keys[key]) for key in keys.keys() & listing.failed]
+    last = [(store.last_failure(key) or {}, keys[key]) for key in keys.keys() & listing.failed]
+    notes = [pair for pair in last if str(pair[0].get("finished", "")) >= campaign.begun]
     try:
         for note, spec in sorted(notes, key=lambda pair: str(pair[0].get("reason"))):
             cause, reason = str(note.get("cause", "error")), str(note.get("reason", "?"))

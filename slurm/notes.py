@@ -1,5 +1,7 @@
 """What is noted of an attempt that its job did not let come to an end."""
 
+import time
+
 from paibench.benchmark import failures
 from paibench.benchmark.headway import read_headway
 from paibench.benchmark.spec import Spec
@@ -7,6 +9,7 @@ from paibench.benchmark.store import Store
 from paibench.slurm.fate import Fate
 
 STUCK = 2  # time limits in a row without any headway
+SHORT = 60.0  # seconds in which nobody has to get on
 
 
 def note_end(store: Store, spec: Spec, attempt: str, fate: Fate, at_work: int = 1) -> None:
@@ -15,11 +18,13 @@ def note_end(store: Store, spec: Spec, attempt: str, fate: Fate, at_work: int = 
     `at_work` attempts shared the memory of their job. One that time limits found twice in the same
     place is `stuck`. Raises StoreError.
     """
-    far = list(read_headway(store.attempt_folder(spec.key, attempt)).far)
+    headway = read_headway(store.attempt_folder(spec.key, attempt))
+    far = list(headway.far)
     cause, reason = fate.cause, fate.reason
     if cause == "limit":
         reason = f"{reason} at step {far[0]}"
-        if _limits_at(store, spec.key, far) + 1 >= STUCK:
+        had_time = time.time() - headway.started >= SHORT
+        if had_time and _limits_at(store, spec.key, far) + 1 >= STUCK:
             cause = "stuck"
             reason = f"{STUCK} time limits in a row found it at step {far[0]}; give jobs more time"
     share = {"memory_mb": fate.memory_mb // at_work} if fate.memory_mb else {}

@@ -21,7 +21,7 @@ for name in sys.argv[1:]:
     try:
         get(name)
     except BaseException as error:
-        print(json.dumps([name, f"{type(error).__name__}: {error}"]))
+        print(json.dumps({"paibench": [name, f"{type(error).__name__}: {error}"]}))
 """
 
 
@@ -42,17 +42,21 @@ def try_out(methods: Collection[str]) -> dict[str, str]:
     names = third_party(methods)
     if not names:
         return {}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _TRY, *names],
-        capture_output=True,
-        text=True,
-        cwd="/",
-        env=worker_environment(1),
-        timeout=_SECONDS,
-    )
-    failed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    if failed:
-        name, why = failed[0]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _TRY, *names],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=worker_environment(1),
+            timeout=_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        late = f"were not imported within {_SECONDS:g} s; import them by hand to see why"
+        raise UserError(f"the methods {', '.join(names)} {late}") from None
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"paibench": ')]
+    if lines:
+        name, why = json.loads(lines[0])["paibench"]
         raise UserError(
             f"method {name} cannot be imported where jobs run: {one_line(why)}; install it in "
             f"{sys.prefix}"

@@ -1,6 +1,6 @@
 """What of ours waits or runs on the cluster, as its controller tells it."""
 
-import getpass
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ from functools import cached_property
 
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
-from paibench.slurm.ask import ask
+from paibench.methods.registry import UserError
+from paibench.slurm.ask import ask, complaint
 from paibench.slurm.campaign import Campaign, find_campaign, is_ours
 
-_FIELDS = "%A|%i|%K|%T|%j|%N|%S|%r"
-_GIVEN_UP = re.compile("requeued held|requeued in held|HoldMaxRequeue", re.IGNORECASE)
+_FIELDS = "%A|%i|%K|%T|%j|%r"
+_GIVEN_UP = re.compile("requeued.(in.)?held|HoldMaxRequeue", re.IGNORECASE)
 _AT_ONCE = 200  # jobs in one call of scancel
 
 
@@ -28,8 +29,6 @@ class QueuedJob:
     """Its place in its array."""
     state: str
     name: str
-    node: str
-    start: str
     reason: str
 
     @property
@@ -66,17 +65,18 @@ class Queue:
                 yield job, campaign.bundle(chunk, job.index)
 
 
-def look(store: Store) -> Queue | None:
-    """What the controller says of our jobs; None where it does not answer."""
-    said = ask("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", _FIELDS)
+def look(store: Store, everybody: bool = False) -> Queue | None:
+    """What the controller says of our jobs, or everybody's; None where it does not answer."""
+    whose = [] if everybody else ["-u", str(os.getuid())]  # its name may be an alias, or unknown
+    said = ask("squeue", "-h", "-r", *whose, "-o", _FIELDS)
     if said is None:
         return None
     ours, others = [], set()
     for line in said.splitlines():
-        number, shown, index, state, name, node, start, reason = line.split("|", 7)
+        number, shown, index, state, name, reason = line.split("|", 5)
         if is_ours(name):
             place = int(index) if index.isdecimal() else 0
-            job = QueuedJob(int(number), shown, place, state, name, node, start, reason)
+            job = QueuedJob(int(number), shown, place, state, name, reason)
             ours.append(job)
         else:
             others.add(int(number))
@@ -84,8 +84,13 @@ def look(store: Store) -> Queue | None:
 
 
 def cancel(there: Queue, keys: Collection[str]) -> list[QueuedJob]:
-    """Take the jobs that are to do one of these runs off the cluster; which they were."""
+    """Take the jobs that are to do one of these runs off the cluster; which they were.
+
+    Raises UserError where SLURM does not do so.
+    """
     jobs = [job for job, specs in there.runs() if not {spec.key for spec in specs}.isdisjoint(keys)]
     for start in range(0, len(jobs), _AT_ONCE):
-        ask("scancel", *(job.shown for job in jobs[start : start + _AT_ONCE]), seconds=60)
+        names = [job.shown for job in jobs[start : start + _AT_ONCE]]
+        if words := complaint("scancel", *names, seconds=60):
+            raise UserError(f"scancel: {words}; say it again to cancel what is left")
     return jobs

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,14 +52,12 @@ class Outlook:
         """The runs of the jobs to come."""
         return self.campaign.specs if self.campaign else ()
 
-    def after(self, arrays: int) -> "Outlook":
-        """What it has become once so many of its arrays are queued, and the rest has to wait."""
-        if self.campaign is None:
-            return self
-        room = sum(self.campaign.chunks()[:arrays])
-        late = sum(map(len, self.campaign.bundles[room:]))
-        taken = replace(self.campaign, bundles=self.campaign.bundles[:room]) if room else None
-        return replace(self, campaign=taken, waiting=self.waiting + late)
+    def after(self, taken: Campaign, arrays: int) -> "Outlook":
+        """What it has become once so many arrays of `taken` are queued, and the rest waits."""
+        room = sum(taken.chunks()[:arrays])
+        queued = replace(taken, bundles=taken.bundles[:room]) if room else None
+        late = len(self.queued) - (len(queued.specs) if queued else 0)
+        return replace(self, campaign=queued, waiting=self.waiting + late)
 
     @property
     def hours(self) -> float | None:
@@ -118,11 +116,13 @@ def submit(
     then nothing of ours is left behind that was not queued.
     """
     with _turn(store):
-        there = _without_held(_ask_queue(store))
+        there = _without_held(_ask_queue(store), {spec.key for spec in sweep.specs})
         free_stale_claims(store, sweep.specs)
         found = outlook(sweep, store, profile, limits, there, data, retry=retry)
-        numbers = _queue_all(found.campaign) if found.campaign else []
-    return found.after(len(numbers)), numbers
+        campaign, numbers = found.campaign, list[str]()
+        while campaign and not (numbers := _queue_all(campaign)) and len(campaign.bundles) > 1:
+            campaign = campaign.first(len(campaign.bundles) // 2)  # a limit that nobody tells
+    return (found.after(campaign, len(numbers)) if campaign else found), numbers
 
 
 def _queue_all(campaign: Campaign) -> list[str]:
@@ -147,24 +147,28 @@ def _queue_all(campaign: Campaign) -> list[str]:
     return numbers
 
 
+class NoAnswer(UserError):
+    """SLURM's controller does not answer; it may do so later."""
+
+
 def _ask_queue(store: Store) -> Queue:
-    """Our jobs on the cluster. Raises UserError where its controller does not answer."""
+    """Our jobs on the cluster. Raises NoAnswer."""
     for turn in range(_ANSWERS):
         if (there := queue.look(store)) is not None:
             return there
         time.sleep(2.0**turn)
-    raise UserError(
+    raise NoAnswer(
         "SLURM's controller does not answer squeue, so that what is queued is not known; say the "
         "same again when `scontrol ping` says that it is up"
     )
 
 
-def _without_held(there: Queue) -> Queue:
-    """The queue after jobs that would be held for ever are cancelled, for others to replace."""
-    held = [job for job in there.jobs if job.held]
+def _without_held(there: Queue, keys: Set[str]) -> Queue:
+    """The queue after jobs for these runs that SLURM gave up are cancelled, to be replaced."""
+    held = {job for job, specs in there.runs() if job.held and keys & {s.key for s in specs}}
     for job in held:
         ask("scancel", job.shown)
-    return Queue(there.store, tuple(job for job in there.jobs if not job.held), there.others)
+    return Queue(there.store, tuple(job for job in there.jobs if job not in held), there.others)
 
 
 def _queued(there: Queue | None) -> set[str]:

@@ -15,9 +15,9 @@ from paibench.slurm.campaign import Campaign
 def remove_old_campaigns(store: Store, older: float) -> int:
     """Remove the folders of campaigns that are `older` seconds old and have no job left; how many.
 
-    None where SLURM does not say which jobs there are. Their logs go with them.
+    Nothing is removed where SLURM does not say which jobs there are. Logs go with their campaigns.
     """
-    there = queue.look(store) if here() else None
+    there = queue.look(store, everybody=True) if here() else None
     if there is None:
         return 0
     alive = {campaign.folder for campaign, _ in there.campaigns.values()}

@@ -1,8 +1,10 @@
 """The work of one job: its bundle, less what is done, by a pool of workers."""
 
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +23,8 @@ from paibench.slurm.profile import Profile
 from paibench.slurm.stale import free_stale_claims
 
 PATIENCE = 120.0  # seconds to wait for runs that others are at, rather than to end without them
+GRACE = 20.0  # seconds to save in; SLURM kills 30 after SIGTERM where nobody changed that
+CODE_SECONDS = 2.0  # between looks whether the code is still the one that was submitted
 
 
 class Told(Protocol):
@@ -51,11 +55,12 @@ def work(folder: Path, chunk: int, index: int, told: Told) -> int:
         print(f"paibench: given up: {reason}", file=sys.stderr)
         return 1
     free_stale_claims(store, missing)
-    pool = Pool(store, _settings(campaign), told.leaving)
-    failed = 0
+    pool = Pool(store, _settings(campaign), told.leaving, _SameCode(campaign, bundle))
+    ended = failed = 0
     try:
         with closing(pool.run(missing)) as events:
             for event in events:
+                ended += 1
                 failed += event.outcome == "failed"
                 _say(event)
     except Broken as broken:
@@ -63,8 +68,11 @@ def work(folder: Path, chunk: int, index: int, told: Told) -> int:
         campaign.note_broken(attempt_name(), str(broken))
         given_up(campaign, store)
         return 1
-    if told.leaving():
-        return leave(store, pool.left, of_time=told.of_time)
+    rest = _missing(campaign, store, missing)
+    if told.leaving() and rest:
+        return leave(store, pool.left, of_time=told.of_time, got_on=bool(ended or pool.left))
+    if rest and (reason := _other_code(campaign, bundle)):
+        return _refuse(store, rest, reason)
     if failed:
         given_up(campaign, store)
     return 1 if failed else 0
@@ -98,7 +106,8 @@ def _settings(campaign: Campaign) -> Settings:
         device=profile.device,
         data=campaign.data,
         checkpoint_seconds=profile.checkpoint_seconds,
-        memory_mb=run_memory(profile) if profile.device == "cpu" else None,
+        memory_mb=run_memory(profile),
+        grace=GRACE,
         patience=PATIENCE,
     )
 
@@ -110,6 +119,22 @@ def _other_code(campaign: Campaign, bundle: Sequence[Spec]) -> str | None:
         versions = f"{then['version']} then, {now['version']} now"
         return f"the code of paibench changed after this was submitted ({versions}); submit again"
     return changed(campaign.plugins, {spec.method.name for spec in bundle})
+
+
+@dataclass
+class _SameCode:
+    """Whether the code is still the one that was submitted, as seen some seconds ago at most."""
+
+    campaign: Campaign
+    bundle: Sequence[Spec]
+    _looked: float = -CODE_SECONDS
+    _same: bool = True
+
+    def __call__(self) -> bool:
+        if self._same and time.monotonic() - self._looked > CODE_SECONDS:
+            self._same = not _other_code(self.campaign, self.bundle)
+            self._looked = time.monotonic()
+        return self._same
 
 
 def _refuse(store: Store, bundle: Sequence[Spec], reason: str) -> int:

@@ -92,7 +92,7 @@ def test_for_a_script(store: Store, say: Say) -> None:
 def test_what_is_queued(store: Store, campaign: Campaign, say: Say, tmp_path: Path) -> None:
     """What a job has yet to do is queued; what failed before is, too, as it is tried again."""
     command(tmp_path, "sbatch", "")
-    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0||N/A|Priority")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|Priority")
     found = json.loads(say("status", "s.toml", "--json")[1])
     assert found["queued"].keys() == {BROKEN.key, ASKED.key}
     assert found["queued"][ASKED.key] == {"job": "18_0", "state": "PENDING", "reason": "Priority"}
@@ -104,7 +104,7 @@ def test_a_held_job_is_named(store: Store, campaign: Campaign, say: Say, tmp_pat
     """A job that will never start by itself is said, with its reason."""
     reason = "launch failed requeued held"
     command(tmp_path, "sbatch", "")
-    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0||N/A|{reason}")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|{reason}")
     said = say("status", "s.toml")[1]
     assert f"job 18_0 is held for good ({reason}); submit replaces it" in said
 

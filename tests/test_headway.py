@@ -25,9 +25,9 @@ def test_what_is_kept_is_read(tmp_path: Path) -> None:
     told.train(60, 100)
     told.keep()
     kept = {"stages": 2, "searched": 7, "begun": 40, "step": 60, "steps": 100}
-    found = noted(tmp_path)
-    assert abs(found.pop("started") - time.time()) < 60
-    assert found == kept | {"waited": 0}
+    written = noted(tmp_path)
+    assert abs(written.pop("started") - time.time()) < 60
+    assert written == kept | {"waited": 0}
     found = read_headway(tmp_path)
     assert (found.stages, found.begun, found.step, found.steps) == (2, 40, 60, 100)
     assert [path.name for path in tmp_path.iterdir()] == ["headway.json"]

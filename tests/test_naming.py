@@ -130,3 +130,15 @@ def test_a_host_that_is_called_like_a_job_is_none(monkeypatch: pytest.MonkeyPatc
     assert name.startswith(f"j12.{os.getpid()}.")
     assert job_of(name) is None
     assert job_of(f"{name} j12/boot/4 17 4711 nonce") is None
+
+
+def test_the_cluster_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clusters may share a store and give the same numbers: the names tell them apart."""
+    monkeypatch.setattr("socket.gethostname", lambda: "a-very-long-name-of-a-node-0001")
+    monkeypatch.setenv("SLURM_JOB_ID", "67043328")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1000")
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "Very_Long.Cluster")
+    name = attempt_name()
+    assert len(name) <= 64
+    assert job_of(name) == this_job() == Job(67043328, 1000, "very-long")
+    assert job_of("j7.0.node1.4711.01234567") == Job(7, 0, "")

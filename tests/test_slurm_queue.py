@@ -35,10 +35,10 @@ def answer(campaign: Campaign) -> str:
     """Two jobs of the campaign, one of a store elsewhere, one of something else."""
     name = campaign.name
     lines = [
-        f"12|11_1|1|RUNNING|{name}-0|node1|2026-01-01T00:00:00|None",
-        f"13|13_0|0|PENDING|{name}-1||N/A|Resources",
-        "14|14_0|0|PENDING|pai-00000000-0||N/A|(launch failed requeued held)",
-        "15|15|N/A|RUNNING|bash|node2|2026-01-01T00:00:00|a | b",
+        f"12|11_1|1|RUNNING|{name}-0|None",
+        f"13|13_0|0|PENDING|{name}-1|Resources",
+        "14|14_0|0|PENDING|pai-00000000-0|(launch failed requeued held)",
+        "15|15|N/A|RUNNING|bash|a | b",
     ]
     return "cat <<'END'\n" + "\n".join(lines) + "\nEND"
 
@@ -83,7 +83,7 @@ def test_cancelling_takes_whole_jobs(
 )
 def test_what_slurm_gave_up_is_held(state: str, reason: str, held: bool) -> None:
     """A job that somebody holds is not ours to replace."""
-    assert queue.QueuedJob(1, "1_0", 0, state, "a", "", "", reason).held is held
+    assert queue.QueuedJob(1, "1_0", 0, state, "a", reason).held is held
 
 
 @pytest.mark.parametrize("script", ["exit 1", "sleep 0; kill $$"], ids=["error", "killed"])

@@ -85,7 +85,7 @@ def test_what_is_queued_is_left_out(sweep: Sweep, store: Store) -> None:
     first.write()
     for spec in first.bundle(0, 0):
         failures.note(store, spec, "host.1.00000000", "plugin", "no")
-    job = QueuedJob(7, "7_0", 0, "PENDING", f"{first.name}-0", "", "", "")
+    job = QueuedJob(7, "7_0", 0, "PENDING", f"{first.name}-0", "")
     found = seen(sweep, store, Queue(store, (job,), frozenset()))
     assert (counts(found), found.failed) == ((2, 5, 0), ())
     alone = seen(sweep, store)
@@ -168,3 +168,16 @@ def test_jobs_that_never_start_are_replaced(
     found, _ = submit(sweep, store, PROFILE, Limits(), None)
     assert counts(found) == (0, 7, 0)
     assert "scancel 7_0\n" in (tmp_path / "calls").read_text()
+
+
+def test_a_limit_that_nobody_tells(
+    sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an array is refused for its size, as many jobs are queued as are taken."""
+    small = "[ $(sed -n 's/.*--array=0-\\([0-9]*\\)%.*/\\1/p' \"$1\") -lt 2 ]"
+    full = "echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1"
+    stand_in(tmp_path, monkeypatch, squeue="", sbatch=f"{small} || {{ {full}; }}\necho job 17")
+    found, numbers = submit(sweep, store, PROFILE, Limits(), None)
+    assert (numbers, counts(found)) == (["17"], (0, 4, 3))
+    (kept,) = (store.root / "submissions").glob("*-*")
+    assert Campaign.read(kept) == found.campaign

@@ -56,7 +56,12 @@ def request(
     """What a command line asks for. Raises UserError."""
     asked, given = sweeps.read(file), _profile(profile_name)
     place = data or given.data
-    absolute = place.expanduser().absolute() if place else None
+    try:
+        absolute = place.expanduser().absolute() if place else None
+    except RuntimeError:  # ~ of somebody who is not there
+        raise UserError(
+            f"--data {str(place)!r:.80}: there is no such home; name a folder"
+        ) from None
     root = o.store_at(out, asked.name, absolute)
     return Request(asked, root, given, absolute, retry, as_json)
 

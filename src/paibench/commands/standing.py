@@ -137,7 +137,7 @@ class _View:
         yield from _some(self._running_lines(), most)
         yield from self._queue_lines()
         yield from _some(self._failure_lines(), most)
-        if self.stopped:
+        if self.stopped and (self.missing or self.failed):
             yield f"  given up: {self.stopped}"
 
     def _running_lines(self) -> Iterator[str]:
@@ -213,7 +213,10 @@ def _stopped(store: "Store", keys: frozenset[str]) -> str | None:
     if not any((store.root / "submissions").glob("*-*/stopped.json")):
         return None
     for path in sorted((store.root / "submissions").glob("*-*/manifest.json"), reverse=True):
-        campaign = Campaign.read(path.parent)
+        try:
+            campaign = Campaign.read(path.parent)
+        except UserError:  # of another version of the suite; it tells nothing
+            continue
         if keys & {spec.key for spec in campaign.specs}:
             return campaign.stopped
     return None

@@ -7,8 +7,8 @@ import typer
 
 from paibench.benchmark.store import Store
 from paibench.commands.handover import Request, answer, hand_over
-from paibench.methods.registry import UserError
-from paibench.slurm.submit import Outlook
+from paibench.slurm.queue import look
+from paibench.slurm.submit import NoAnswer, Outlook
 
 FIRST_LOOK, LATER_LOOKS = 1.0, 20.0  # seconds between looks; each wait is twice the last at most
 BARREN = 3  # submissions without a new record after which no other is made
@@ -25,7 +25,7 @@ def wait(asked: Request) -> int:
     done, barren = -1, 0
     while True:
         time.sleep(pause)
-        if barren >= BARREN and again.outlook(Store.open(asked.root)).campaign:
+        if barren >= BARREN and _would_submit(again):
             typer.echo(
                 f"paibench: {barren} submissions in a row gave no new record, and no other is "
                 "made; `paibench status` says why",
@@ -44,12 +44,18 @@ def wait(asked: Request) -> int:
         pause = FIRST_LOOK if numbers else min(2 * pause, LATER_LOOKS)
 
 
+def _would_submit(asked: Request) -> bool:
+    """Whether anything is missing that is not under way; where SLURM is silent, not yet."""
+    store = Store.open(asked.root)
+    return look(store) is not None and asked.outlook(store).campaign is not None
+
+
 def _look(asked: Request) -> tuple[Outlook, list[str]]:
     """Submit what is missing now; a controller that is started anew will answer again."""
     for turn in range(1, SILENT + 1):
         try:
             return hand_over(asked)
-        except UserError as error:
+        except NoAnswer as error:
             if turn == SILENT:
                 raise
             typer.echo(f"paibench: {error}", err=True)
