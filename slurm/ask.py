@@ -1,6 +1,7 @@
 """Asking SLURM by its commands, which may be slow, silent or not there at all."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,14 @@ def ask(*command: str, seconds: float = 10.0) -> str | None:
     """What a command of SLURM prints; None where it is not there, fails or takes too long."""
     status, printed, _ = _call(command, seconds)
     return printed if status == 0 else None
+
+
+def own_name() -> str:
+    """What SLURM calls us: the name of this process's user, or its number where it has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def complaint(*command: str, seconds: float = 10.0) -> str:

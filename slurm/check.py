@@ -1,11 +1,10 @@
 """Whether a cluster can do what a profile asks of it: asked before anything is queued."""
 
-import getpass
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from paibench.methods.registry import did_you_mean
-from paibench.slurm.ask import ask, complaint, here
+from paibench.slurm.ask import ask, complaint, here, own_name
 from paibench.slurm.limits import Node, Partition, is_full, nodes, partitions, settings
 from paibench.slurm.options import sbatch_options
 from paibench.slurm.profile import Profile
@@ -136,7 +135,7 @@ def _not_ours(profile: Profile) -> Iterator[str]:
     if profile.account:
         where = ["where", f"cluster={config.get('ClusterName', '')}"]
         if "associations" in config.get("AccountingStorageEnforce", ""):
-            where.append(f"user={getpass.getuser()}")
+            where.append(f"user={own_name()}")
         accounts = _column("show", "assoc", *where, "format=Account")
         if accounts and profile.account.lower() not in accounts:
             mend = did_you_mean(profile.account, accounts)

@@ -1,12 +1,11 @@
 """What a cluster has and allows: its partitions, its nodes, and how much may be queued."""
 
-import getpass
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from paibench.slurm.ask import ask
+from paibench.slurm.ask import ask, own_name
 from paibench.slurm.profile import Profile
 from paibench.slurm.units import limit_minutes
 
@@ -63,7 +62,7 @@ def limits(profile: Profile) -> Limits:
     config = settings(ask("scontrol", "show", "config") or "")
     allowed = None
     if "limits" in config.get("AccountingStorageEnforce", ""):
-        user, cluster = getpass.getuser(), config.get("ClusterName", "")
+        user, cluster = own_name(), config.get("ClusterName", "")
         allowed = max_submit(
             profile,
             associations=ask(

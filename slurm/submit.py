@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,17 +115,25 @@ def submit(
     claims of jobs that are gone are freed. Raises UserError where SLURM does not answer or refuses;
     then nothing of ours is left behind that was not queued.
     """
-    with _turn(store):
+    with _turn(store) as beat:
         there = _without_held(_ask_queue(store), {spec.key for spec in sweep.specs})
         free_stale_claims(store, sweep.specs)
         found = outlook(sweep, store, profile, limits, there, data, retry=retry)
-        campaign, numbers = found.campaign, list[str]()
-        while campaign and not (numbers := _queue_all(campaign)) and len(campaign.bundles) > 1:
-            campaign = campaign.first(len(campaign.bundles) // 2)  # a limit that nobody tells
-    return (found.after(campaign, len(numbers)) if campaign else found), numbers
+        if found.campaign is None:
+            return found, []
+        queued, numbers = _queue_what_fits(found.campaign, beat)
+    return found.after(queued, len(numbers)), numbers
 
 
-def _queue_all(campaign: Campaign) -> list[str]:
+def _queue_what_fits(campaign: Campaign, beat: Callable[[], object]) -> tuple[Campaign, list[str]]:
+    """Queue a campaign, or the first half of it, or of that: there are limits that nobody tells."""
+    numbers = _queue_all(campaign, beat)
+    if numbers or len(campaign.bundles) == 1:
+        return campaign, numbers
+    return _queue_what_fits(campaign.first(len(campaign.bundles) // 2), beat)
+
+
+def _queue_all(campaign: Campaign, beat: Callable[[], object]) -> list[str]:
     """Put a campaign on disk and as many of its arrays as there is room for into the queue.
 
     Where that is none, it is not kept. Raises UserError.
@@ -135,6 +143,7 @@ def _queue_all(campaign: Campaign) -> list[str]:
     try:
         for chunk in range(len(campaign.chunks())):
             numbers.append(batch.queue(campaign, chunk))
+            beat()
     except batch.NoRoom:
         pass
     except UserError as error:
@@ -196,12 +205,12 @@ def _methods(specs: Sequence[Spec]) -> set[str]:
 
 
 @contextmanager
-def _turn(store: Store) -> Iterator[None]:
-    """Have the submissions of a store for oneself."""
+def _turn(store: Store) -> Iterator[Callable[[], object]]:
+    """Have the submissions of a store for oneself, while what is yielded is called often enough."""
     folder, name = store.root / "submissions", attempt_name()
     while (held := claims.claim(folder, name, _TURN_SECONDS)) is None:
         time.sleep(0.2)
     try:
-        yield
+        yield held.beat
     finally:
         held.release()

@@ -22,7 +22,7 @@ def logs(key: Key, out: Stores = None, as_json: o.Json = False) -> None:
     store, full = find_run(key, out, tried=True)
     endings = {note.get("attempt"): note for note in store.failures(full)}
     attempts = []
-    for name in sorted(store.attempts(full), key=lambda name: _begun(store, full, name)):
+    for name in sorted(store.attempts(full), key=lambda name: _last_written(store, full, name)):
         folder, note = store.attempt_folder(full, name), endings.get(name, {})
         text = folder / "log.txt"
         attempts.append(
@@ -80,6 +80,6 @@ def gc(
     )
 
 
-def _begun(store: "Store", key: str, attempt: str) -> float:
-    """When an attempt wrote its last, which puts attempts in order."""
+def _last_written(store: "Store", key: str, attempt: str) -> float:
+    """When an attempt wrote its last, which puts them in order."""
     return store.attempt_folder(key, attempt).stat().st_mtime
