@@ -178,24 +178,27 @@ def _find(spec: Spec, net: nn.Module, data: DataSet, device: torch.device, means
         memo=means.memo(kind_of_place(device), data.fingerprint) if means.memo else None,
         pulse=means.pulse,
         or_leave=means.searching,
-        keep=_keep(spec, data, means),
+        keep=_keep(spec, data.fingerprint, means),
     )
     return search(spec, net, task)
 
 
-def _origin(spec: Spec, data: DataSet) -> str:
+def _origin(spec: Spec, fingerprint: str) -> str:
     """The data and the code that a checkpoint must come from to be gone on from."""
-    return f"{PROTOCOL} {data.fingerprint} {code_of(spec.method.name)}"
+    return f"{PROTOCOL} {fingerprint} {code_of(spec.method.name)}"
 
 
-def _keep(spec: Spec, data: DataSet, means: Means) -> Keep | None:
-    """How the trainings of a search are kept and taken up again."""
+def _keep(spec: Spec, fingerprint: str, means: Means) -> Keep | None:
+    """How the trainings of a search are kept and taken up again.
+
+    It is given to the method, and so knows the data by their fingerprint alone.
+    """
     keeper = means.search_keeper
     if keeper is None:
         return None
 
     def keep(trainer: Trainer, also: str) -> tuple[int | None, Save]:
-        begin = begin_of(trainer, f"{_origin(spec, data)} {also}")
+        begin = begin_of(trainer, f"{_origin(spec, fingerprint)} {also}")
         found = keeper.take_up(trainer, begin)
 
         def save(take: Callable[[], Checkpoint]) -> None:
@@ -219,5 +222,5 @@ def _train(spec: Spec, net: nn.Module, found: Search, data: DataSet, means: Mean
         keeper=means.keeper,
         pulse=means.pulse,
         tell=means.tell,
-        of=f"{spec.key} {_origin(spec, data)}",
+        of=f"{spec.key} {_origin(spec, data.fingerprint)}",
     )

@@ -29,7 +29,7 @@ name = "story"
 [product]
 dataset = "digits"
 model = "lenet-300-100"
-recipe = { name = "lite", epochs = 15 }
+recipe = { name = "lite", epochs = 60 }
 method = ["magnitude", "random"]
 density = [0.5, 0.2, 0.1, 0.05]
 """
@@ -180,7 +180,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any
     monkeypatch.syspath_prepend(hostile)
     registry._entries.cache_clear()
     file = tmp_path / "quick.toml"
-    file.write_text(TOML.replace("epochs = 15", "epochs = 1").replace("0.5, 0.2, 0.1, ", ""))
+    file.write_text(TOML.replace("epochs = 60", "epochs = 1").replace("0.5, 0.2, 0.1, ", ""))
     asked = sweeps.read(file)
     broken = asked.specs[0].model_dump() | {"method": {"name": "raises"}}
     specs = (type(asked.specs[0]).model_validate(broken), asked.specs[1])
