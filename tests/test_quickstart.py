@@ -1,7 +1,10 @@
 """The first sweep that anyone runs: every method that comes with the suite, and the reference."""
 
+from pathlib import Path
+
 import pytest
 
+from paibench.benchmark import sweep as sweeps
 from paibench.benchmark.quickstart import DENSITIES, METHODS, SEEDS, quickstart_sweep
 from paibench.methods.registry import UserError, names
 
@@ -35,3 +38,9 @@ def test_an_unknown_method() -> None:
 def test_it_needs_no_download() -> None:
     """Everything is on the embedded digits."""
     assert {str(spec.dataset) for spec in quickstart_sweep().specs} == {"digits"}
+
+
+def test_it_is_a_file_as_well() -> None:
+    """`sweeps/quickstart.toml` asks for the same runs, for who wants them on a cluster."""
+    file = Path(__file__).parent.parent / "sweeps" / "quickstart.toml"
+    assert sweeps.read(file).id == quickstart_sweep().id
