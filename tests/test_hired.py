@@ -77,13 +77,12 @@ def test_hiring_holds_back_no_signal_of_ours(tmp_path: Path) -> None:
     worker.dismiss()
 
 
-def test_secrets_are_not_handed_on(
-    broken_torch: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secrets_are_not_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker's environment has at most a dozen names, and none that nobody thought of."""
     for name in ("API_KEY", "SLURM_JWT", "SSH_AUTH_SOCK", "GITHUB_TOKEN", "LD_PRELOAD_KEY"):
         monkeypatch.setenv(name, "a secret")
-    worker = Worker.hire(["--store", str(tmp_path)], threads=3)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = Worker.hire(["--store", str(Store.open(tmp_path / "store").root)], threads=3)
     given = Path(f"/proc/{worker.process.pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
     worker.dismiss()
     there = dict(entry.decode().split("=", 1) for entry in given)

@@ -67,14 +67,18 @@ class Story:
     def say(self, jobs: int = 2) -> "subprocess.Popen[str]":
         """`paibench sweep`, in a session of its own."""
         command = [sys.executable, "-m", "paibench", "sweep", "story.toml", "--out", "store"]
-        return subprocess.Popen(
-            [*command, "--jobs", str(jobs)],
-            cwd=self.folder,
-            text=True,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is ignored here is there, too
+        try:
+            return subprocess.Popen(
+                [*command, "--jobs", str(jobs)],
+                cwd=self.folder,
+                text=True,
+                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def wait_for(self, count: int) -> None:
         """Wait until so many runs are done."""
