@@ -9,7 +9,7 @@ from paibench.benchmark.store import Store
 from paibench.slurm.fate import Fate
 
 STUCK = 2  # time limits in a row without any headway
-SHORT = 60.0  # seconds in which nobody has to get on
+SHORT = 5.0  # seconds in which nobody has to get on
 
 
 def note_end(store: Store, spec: Spec, attempt: str, fate: Fate, at_work: int = 1) -> None:

@@ -62,7 +62,7 @@ def test_who_gets_on_is_not_stuck(store: Store, second: dict[str, int]) -> None:
 
 def test_who_had_no_time_is_not_stuck(store: Store) -> None:
     """An attempt that began right before the limit could not get on."""
-    assert [ended(store, LIMIT, before=5, step=10) for _ in range(3)] == ["limit"] * 3
+    assert [ended(store, LIMIT, before=0, step=10) for _ in range(3)] == ["limit"] * 3
 
 
 def test_something_else_in_between(store: Store) -> None:

@@ -113,7 +113,7 @@ class Sweeping:
         while not self.is_done():
             assert time.monotonic() < end, self.report()
             self.submit()
-            self.until(lambda: self.is_done() or not self.jobs())
+            self.until(lambda: self.is_done() or all("held" in r for _, r in self.jobs().values()))
 
     # -- what is to be seen -----------------------------------------------------------------------
 

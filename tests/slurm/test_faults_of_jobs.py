@@ -25,7 +25,7 @@ def test_requeued(quiet_cluster: Cluster, tmp_path: Path) -> None:
     for job in jobs:
         quiet_cluster.run("scontrol", "requeue", job)
     sweep.until(lambda: not sweep.processes(WORKER), 5)
-    stages = {path: path.stat().st_ino for path in sweep.store.root.glob("stages/**/*.*")}
+    stages = {path: path.stat().st_ino for path in sweep.store.root.glob("stages/**/*.safetensors")}
     kept, found = sweep.headway(LONG).step, sweep.headway(SEARCHING).stages
     for job in jobs:
         sweep.hasten(job)

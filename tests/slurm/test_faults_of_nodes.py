@@ -1,12 +1,15 @@
 """Nodes that are taken away, and time that is up, on a real cluster: work goes on by itself."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cluster import Cluster
 from sweeping import LONG, Sweeping, spec_of
+
+from paibench.slurm.notes import SHORT
 
 HOSTILE = str(Path(__file__).parent.parent / "hostile")
 WORKER = "paibench.benchmark.worker"
@@ -135,6 +138,7 @@ def test_stuck(quiet_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.Monke
     for turn in (1, 2):
         sweep.until_attempts(hangs, turn)
         job = sweep.job()
+        time.sleep(SHORT + 1)  # who had no time is not stuck
         quiet_cluster.run("scancel", "--signal=USR2", job)
         sweep.until_causes(hangs, turn)
         if turn == 1:
