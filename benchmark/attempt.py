@@ -121,9 +121,8 @@ def _noting(
             raise Left from error
         reason = _in_words(error)
         failed = Failed(_cause(error, reason), reason)
-        facts = {"memory_mb": memory_mb} if memory_mb else {}
         try:
-            failures.note(store, spec, name, failed.cause, reason, **facts)
+            failures.note(store, spec, name, failed.cause, reason, memory_mb=memory_mb)
         except OSError as trouble:
             failed = Failed("storage", f"{_in_words(trouble)} (while noting: {reason})")
         raise failed from error

@@ -26,12 +26,19 @@ MOST_OWN_FAULTS = 3
 
 
 def note(
-    store: Store, spec: Spec, attempt: str, cause: Cause | Interruption, reason: str, **facts: Any
+    store: Store,
+    spec: Spec,
+    attempt: str,
+    cause: Cause | Interruption,
+    reason: str,
+    *,
+    memory_mb: int | None = None,
+    **facts: Any,
 ) -> None:
     """Keep in the store why an attempt ended without a record. Raises StoreError.
 
     A failure is also kept as the run's last, beside the place of the record; an interruption is
-    not, since it says nothing of the run.
+    not, since it says nothing of the run. `memory_mb` is what the attempt might hold.
     """
     interrupted = cause in get_args(Interruption)
     store.note_failure(
@@ -46,10 +53,17 @@ def note(
             "reason": reason,
             "host": socket.gethostname(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **({"memory_mb": memory_mb} if memory_mb else {}),
             **facts,
         },
         last=not interrupted,
     )
+
+
+def is_open(store: Store, key: str, attempt: str) -> bool:
+    """Whether an attempt has come to no end that is in the store."""
+    ended = any(note.get("attempt") == attempt for note in store.failures(key))
+    return not ended and not store.is_done(key)
 
 
 def is_final(store: Store, key: str, memory_mb: int | None = None) -> bool:

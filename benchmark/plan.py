@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from paibench.benchmark.entries import Newer
 from paibench.benchmark.estimate import Estimates
@@ -25,9 +26,23 @@ class Plan:
     """Failed for good: not tried again unless asked."""
     shared: int
     """How many of the missing runs go through stages that another one has in common."""
-    seconds: float | None
-    """Estimated from records of the same data, model and recipe; None where one has none."""
-    bytes: int | None
+    store: Store | None
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        """What the store's records tell of missing runs; read when it is asked for."""
+        return Estimates.of(self.store if self.missing else None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated from records of the same data, model and recipe; None where one has none."""
+        return _total(map(self.estimates.seconds, self.missing))
+
+    @property
+    def bytes(self) -> int | None:
+        """Estimated likewise."""
+        size = _total(map(self.estimates.bytes, self.missing))
+        return None if size is None else int(size)
 
 
 def plan(
@@ -60,11 +75,7 @@ def plan(
             failed.append(spec)
         else:
             missing.append(spec)
-    estimates = Estimates.of(store if missing else None)
-    seconds = _total(map(estimates.seconds, missing))
-    size = _total(map(estimates.bytes, missing))
-    found = (tuple(done), tuple(missing), tuple(failed))
-    return Plan(sweep, *found, _shared(missing), seconds, None if size is None else int(size))
+    return Plan(sweep, tuple(done), tuple(missing), tuple(failed), _shared(missing), store)
 
 
 def _sound(store: Store, key: str) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from paibench.benchmark import failures
@@ -234,7 +235,8 @@ class Pool:
         if self.store.is_done(spec.key):
             return Event(spec, "done", seconds)
         try:
-            failures.note(self.store, spec, worker.attempt, cause, reason, **self._facts())
+            memory_mb = self.settings.memory_mb
+            failures.note(self.store, spec, worker.attempt, cause, reason, memory_mb=memory_mb)
         except StoreError as trouble:
             cause, reason = "storage", f"{trouble} (while noting: {reason})"
         return Event(spec, "failed", seconds, cause, reason)
@@ -245,10 +247,6 @@ class Pool:
             if pipe in self._selector.get_map():
                 self._selector.unregister(pipe)
         worker.dismiss()
-
-    def _facts(self) -> dict[str, int]:
-        """What a failure's note says of the limits that it was under."""
-        return {"memory_mb": self.settings.memory_mb} if self.settings.memory_mb else {}
 
     def _stop(self) -> None:
         """Ask all workers to keep what they are at and leave, then to leave at once, then kill."""
@@ -261,7 +259,8 @@ class Pool:
         for worker in list(self._workers):
             self._dismiss(worker)
         self._selector.close()
-        self.left = [(spec, name) for spec, name in at_work if self._is_open(spec, name)]
+        is_open = partial(failures.is_open, self.store)
+        self.left = [(spec, name) for spec, name in at_work if is_open(spec.key, name)]
 
     def _await_ends(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -270,8 +269,3 @@ class Pool:
                 worker.keep_prints(self._log(worker))
                 worker.events()
             time.sleep(0.02)
-
-    def _is_open(self, spec: Spec, attempt: str) -> bool:
-        """Whether an attempt has come to no end that is in the store."""
-        ended = any(note.get("attempt") == attempt for note in self.store.failures(spec.key))
-        return not ended and not self.store.is_done(spec.key)

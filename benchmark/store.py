@@ -199,6 +199,10 @@ class Store:
         with suppress(FileNotFoundError):
             set_aside(self.stage(scope, name), self._quarantine)
 
+    def publish_sweep(self, name: str, sweep: dict[str, Any]) -> Outcome:
+        """Keep what was asked for, under the name of its list of runs. Raises StoreError."""
+        return publish(self.root / "sweeps" / f"{name}.json", seal(sweep))
+
     # -- attempts and failures -------------------------------------------------------------------
 
     def new_attempt(self, key: str) -> str:

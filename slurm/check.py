@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from paibench.methods.registry import did_you_mean
 from paibench.slurm.ask import ask, complaint, here, own_name
-from paibench.slurm.limits import Node, Partition, is_full, nodes, partitions, settings
+from paibench.slurm.limits import Node, Partition, gpus, is_full, nodes, partitions, settings
 from paibench.slurm.options import sbatch_options
 from paibench.slurm.profile import Profile
 
@@ -102,11 +102,6 @@ def _node_misfits(profile: Profile, where: str, members: Sequence[Node]) -> Iter
     elif not any(node.up for node in fitting):
         states = ", ".join(f"{node.name} {node.state}" for node in fitting[:3])
         yield f"partition: no node of {where} that fits takes jobs ({states}); wait or ask why"
-
-
-def gpus(node: Node, profile: Profile) -> int:
-    """How many GPUs of the profile's type, or of any, a node has."""
-    return node.gpus.get(profile.gpu_type, 0) if profile.gpu_type else sum(node.gpus.values())
 
 
 def fits(profile: Profile, node: Node) -> bool:

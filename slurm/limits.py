@@ -90,10 +90,13 @@ def slots(profile: Profile, known: Mapping[str, Partition], machines: Iterable[N
 def _slots(profile: Profile, node: Node) -> int:
     fitting = [node.cpus // profile.cpus, node.memory_mb // profile.memory_mb]
     if profile.gpus:
-        kinds = node.gpus.items()
-        gpus = sum(n for kind, n in kinds if profile.gpu_type in (None, kind))
-        fitting.append(gpus // profile.gpus)
+        fitting.append(gpus(node, profile) // profile.gpus)
     return min(fitting)
+
+
+def gpus(node: Node, profile: Profile) -> int:
+    """How many GPUs of the profile's type, or of any, a node has."""
+    return node.gpus.get(profile.gpu_type, 0) if profile.gpu_type else sum(node.gpus.values())
 
 
 def is_full(said: str) -> bool:

@@ -27,8 +27,8 @@ def note_end(store: Store, spec: Spec, attempt: str, fate: Fate, at_work: int = 
         if had_time and _limits_at(store, spec.key, far) + 1 >= STUCK:
             cause = "stuck"
             reason = f"{STUCK} time limits in a row found it at step {far[0]}; give jobs more time"
-    share = {"memory_mb": fate.memory_mb // at_work} if fate.memory_mb else {}
-    failures.note(store, spec, attempt, cause, reason, far=far, **share)
+    share = fate.memory_mb // at_work if fate.memory_mb else None
+    failures.note(store, spec, attempt, cause, reason, memory_mb=share, far=far)
 
 
 def _limits_at(store: Store, key: str, far: list[int]) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from paibench.benchmark import claims
 from paibench.benchmark.commit import server_time
+from paibench.benchmark.failures import is_open
 from paibench.benchmark.naming import Job, job_of
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
@@ -51,7 +52,6 @@ def _note(store: Store, job: Job, runs: list[tuple[Spec, str]]) -> Iterator[tupl
     """Note of runs, with their attempts, what became of the job that was at them."""
     fate = ask_later(job)
     for spec, attempt in runs:
-        ended = any(note.get("attempt") == attempt for note in store.failures(spec.key))
-        if not ended and not store.is_done(spec.key):
+        if is_open(store, spec.key, attempt):
             note_end(store, spec, attempt, fate, len(runs))
         yield spec.key, fate

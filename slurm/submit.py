@@ -10,7 +10,6 @@ from pathlib import Path
 
 from paibench.benchmark import claims
 from paibench.benchmark.commit import server_time
-from paibench.benchmark.estimate import Estimates
 from paibench.benchmark.naming import attempt_name
 from paibench.benchmark.plan import Plan, plan
 from paibench.benchmark.spec import Spec
@@ -45,7 +44,6 @@ class Outlook:
     """The jobs to come; None where there are none. Not on disk yet."""
     waiting: int
     """Runs for which the cluster has no room now."""
-    estimates: Estimates
 
     @property
     def queued(self) -> tuple[Spec, ...]:
@@ -62,7 +60,7 @@ class Outlook:
     @property
     def hours(self) -> float | None:
         """Estimated hours of all jobs together; None where a run is like none before."""
-        known = [self.estimates.seconds(spec) for spec in self.queued]
+        known = [self.plan.estimates.seconds(spec) for spec in self.queued]
         if self.campaign is None or None in known:
             return None
         at_a_time = self.campaign.profile.runs_at_a_time
@@ -85,8 +83,7 @@ def outlook(
     under_way = tuple(spec for spec in work.missing + work.failed if spec.key in busy)
     failed = tuple(spec for spec in work.failed if spec.key not in busy)
     missing = [spec for spec in work.missing if spec.key not in busy]
-    estimates = Estimates.of(store if missing else None)
-    jobs = bundles(missing, profile, estimates.seconds, limits.slots) if missing else []
+    jobs = bundles(missing, profile, work.estimates.seconds, limits.slots) if missing else []
     room = _room(limits, there)
     waiting = sum(map(len, jobs[room:]))
     plugins = {} if profile.python or profile.container else try_out(_methods(missing))
@@ -97,7 +94,7 @@ def outlook(
             retry=retry,
             plugins=plugins,
         )
-    return Outlook(work, failed, under_way, campaign, waiting, estimates)
+    return Outlook(work, failed, under_way, campaign, waiting)
 
 
 def submit(

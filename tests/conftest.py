@@ -1,7 +1,7 @@
 """What many tests need: valid records, stores that hold them, and the command line."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from paibench import cli
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
+from paibench.methods import registry
 
 RecordFactory = Callable[..., Record]
 StoreFactory = Callable[[Iterable[Record]], Path]
@@ -115,3 +116,14 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A stranger's methods are installed, here and in workers."""
+    folder = str(Path(__file__).parent / "hostile")
+    monkeypatch.setenv("PYTHONPATH", folder)
+    monkeypatch.syspath_prepend(folder)
+    registry._entries.cache_clear()
+    yield
+    registry._entries.cache_clear()

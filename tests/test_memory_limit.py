@@ -3,7 +3,6 @@
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,20 +15,9 @@ from paibench.benchmark.memory_limit import memory_kills
 from paibench.benchmark.pool import Pool, Settings
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
-from paibench.methods import registry
 
-HOSTILE = str(Path(__file__).parent / "hostile")
+pytestmark = pytest.mark.usefixtures("hostile")
 LIMIT = 2_000
-
-
-@pytest.fixture(autouse=True)
-def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A stranger's methods are installed, here and in workers."""
-    monkeypatch.setenv("PYTHONPATH", HOSTILE)
-    monkeypatch.syspath_prepend(HOSTILE)
-    registry._entries.cache_clear()
-    yield
-    registry._entries.cache_clear()
 
 
 ASK = f"""

@@ -1,6 +1,5 @@
 """Batch scripts, and what is made of sbatch's answers; scripts stand in for its commands."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from standing_in import stand_in
 
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
@@ -66,14 +66,6 @@ def test_the_command_of_a_job(tmp_path: Path) -> None:
 def test_the_throttle_is_the_profiles(tmp_path: Path) -> None:
     """No more jobs of an array at once than array_parallelism."""
     assert "--array=0-1%1" in batch.script(campaign(tmp_path, array_parallelism=1), 0)
-
-
-def stand_in(folder: Path, patch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Let scripts answer for commands of SLURM; each call leaves a line in the file `calls`."""
-    for command, text in scripts.items():
-        (folder / command).write_text(f'#!/bin/sh\necho "{command} $*" >> {folder}/calls\n{text}\n')
-        (folder / command).chmod(0o755)
-    patch.setenv("PATH", f"{folder}:{os.defpath}")
 
 
 def calls(folder: Path, command: str) -> int:

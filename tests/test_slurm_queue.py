@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from standing_in import stand_in
 
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
@@ -24,13 +25,6 @@ def campaign(tmp_path: Path) -> Campaign:
     return made
 
 
-def stand_in(folder: Path, patch: pytest.MonkeyPatch, text: str, command: str = "squeue") -> None:
-    """Let a script answer for a command of SLURM."""
-    (folder / command).write_text(f"#!/bin/sh\n{text}\n")
-    (folder / command).chmod(0o755)
-    patch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-
-
 def answer(campaign: Campaign) -> str:
     """Two jobs of the campaign, one of a store elsewhere, one of something else."""
     name = campaign.name
@@ -47,7 +41,7 @@ def test_jobs_and_their_runs(
     campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each job finds its runs by name and index; other jobs only count."""
-    stand_in(tmp_path, monkeypatch, answer(campaign))
+    stand_in(tmp_path, monkeypatch, squeue=answer(campaign))
     there = queue.look(Store.read(campaign.store))
     assert there is not None
     assert there.numbers == {12, 13, 14, 15}
@@ -62,8 +56,8 @@ def test_cancelling_takes_whole_jobs(
     campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the jobs that are to do one of the runs are cancelled."""
-    stand_in(tmp_path, monkeypatch, answer(campaign))
-    stand_in(tmp_path, monkeypatch, f'echo "$@" >> {tmp_path}/said', "scancel")
+    stand_in(tmp_path, monkeypatch, squeue=answer(campaign))
+    stand_in(tmp_path, monkeypatch, scancel=f'echo "$@" >> {tmp_path}/said')
     there = queue.look(Store.read(campaign.store))
     assert there is not None
     assert [job.shown for job in queue.cancel(there, {RUNS[2].key})] == ["13_0"]
@@ -91,5 +85,5 @@ def test_a_controller_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     """It is not taken for an empty queue."""
-    stand_in(tmp_path, monkeypatch, script)
+    stand_in(tmp_path, monkeypatch, squeue=script)
     assert queue.look(Store.open(tmp_path / "store")) is None

@@ -1,9 +1,9 @@
 """What submitting a sweep comes to; scripts stand in for the commands of SLURM."""
 
-import os
 from pathlib import Path
 
 import pytest
+from standing_in import stand_in
 
 from paibench.benchmark import failures
 from paibench.benchmark.store import Store
@@ -38,14 +38,6 @@ def seen(sweep: Sweep, store: Store, there: Queue | None = None, **limits: int) 
 def counts(found: Outlook) -> tuple[int, int, int]:
     """How many runs are under way, to be queued, waiting."""
     return len(found.under_way), len(found.queued), found.waiting
-
-
-def stand_in(folder: Path, patch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Let scripts answer for commands of SLURM; each call leaves a line in the file `calls`."""
-    for command, text in scripts.items():
-        (folder / command).write_text(f'#!/bin/sh\necho "{command} $*" >> {folder}/calls\n{text}\n')
-        (folder / command).chmod(0o755)
-    patch.setenv("PATH", f"{folder}:{os.defpath}")
 
 
 def test_looking_changes_nothing(sweep: Sweep, tmp_path: Path) -> None:

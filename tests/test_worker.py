@@ -15,25 +15,14 @@ import pytest
 from paibench.benchmark.headway import read_headway
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
-from paibench.methods import registry
 
-HOSTILE = str(Path(__file__).parent / "hostile")
+pytestmark = pytest.mark.usefixtures("hostile")
 LEFT = 128 + signal.SIGTERM  # the exit status of who leaves
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "store")
-
-
-@pytest.fixture(autouse=True)
-def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A stranger's methods are installed, here and in workers."""
-    monkeypatch.setenv("PYTHONPATH", HOSTILE)
-    monkeypatch.syspath_prepend(HOSTILE)
-    registry._entries.cache_clear()
-    yield
-    registry._entries.cache_clear()
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from typing import Any
 import typer
 
 from paibench.benchmark import sweep as sweeps
-from paibench.benchmark.commit import publish
-from paibench.benchmark.seal import seal
 from paibench.benchmark.store import Store
 from paibench.benchmark.sweep import Sweep
 from paibench.commands import options as o
@@ -130,7 +128,7 @@ def write_scripts(asked: Request) -> None:
     """Put the campaign on disk, with a script for each of its arrays."""
     store = Store.open(asked.root)
     found = asked.outlook(store)
-    _keep(store, asked.sweep)
+    store.publish_sweep(asked.sweep.id, asked.sweep.plain())
     paths = batch.write_scripts(found.campaign) if found.campaign else []
     if asked.as_json:
         typer.echo(json.dumps(_facts(found) | {"scripts": list(map(str, paths))}))
@@ -150,13 +148,8 @@ def hand_over(asked: Request) -> tuple[Outlook, list[str]]:
     store = Store.open(asked.root)
     given = (asked.sweep, store, asked.profile, limits(asked.profile), asked.data)
     found, numbers = submit.submit(*given, retry=asked.retry)
-    _keep(store, asked.sweep)
+    store.publish_sweep(asked.sweep.id, asked.sweep.plain())
     return found, numbers
-
-
-def _keep(store: Store, sweep: Sweep) -> None:
-    """Let the store know what was asked for."""
-    publish(store.root / "sweeps" / f"{sweep.id}.json", seal(sweep.plain()))
 
 
 def answer(asked: Request, found: Outlook, numbers: Sequence[str]) -> None:
@@ -215,5 +208,5 @@ def _say(found: Outlook, given: Profile) -> None:
     else:
         typer.echo(
             f"  about {found.hours * share:.2f} {unit}-hours, by the means of "
-            f"{found.estimates.records} records of this store"
+            f"{plan.estimates.records} records of this store"
         )

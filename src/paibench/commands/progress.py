@@ -7,11 +7,9 @@ from contextlib import closing, contextmanager
 
 import typer
 
-from paibench.benchmark.commit import publish
 from paibench.benchmark.events import Broken, Event
 from paibench.benchmark.plan import Plan, plan
 from paibench.benchmark.pool import Pool, Settings
-from paibench.benchmark.seal import seal
 from paibench.benchmark.store import Store
 from paibench.benchmark.sweep import Sweep
 
@@ -25,7 +23,7 @@ def do_sweep(
 
     0: every run has a record. 1: some failed. 130: stopped by Ctrl-C; what was finished stays.
     """
-    publish(store.root / "sweeps" / f"{sweep.id}.json", seal(sweep.plain()))
+    store.publish_sweep(sweep.id, sweep.plain())
     work = plan(sweep, store, retry=retry, check=True)
     failed = len(work.failed)
     with _reporter(work, settings, as_json) as say:

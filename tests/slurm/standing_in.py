@@ -1,0 +1,14 @@
+"""Scripts in the place of SLURM's commands, for what can be shown without a cluster."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def stand_in(folder: Path, patch: pytest.MonkeyPatch, **scripts: str) -> None:
+    """Let scripts answer for commands of SLURM; each call leaves a line in the file `calls`."""
+    for command, text in scripts.items():
+        (folder / command).write_text(f'#!/bin/sh\necho "{command} $*" >> {folder}/calls\n{text}\n')
+        (folder / command).chmod(0o755)
+    patch.setenv("PATH", f"{folder}:{os.defpath}")
