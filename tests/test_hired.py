@@ -83,9 +83,11 @@ def test_secrets_are_not_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, "a secret")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     worker = Worker.hire(["--store", str(Store.open(tmp_path / "store").root)], threads=3)
-    given = Path(f"/proc/{worker.process.pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    environ = Path(f"/proc/{worker.process.pid}/environ")
+    while not (given := environ.read_bytes()):  # one that was just started has none yet
+        time.sleep(0.01)
     worker.dismiss()
-    there = dict(entry.decode().split("=", 1) for entry in given)
+    there = dict(entry.split("=", 1) for entry in given.decode().rstrip("\0").split("\0"))
     assert "a secret" not in there.values()
     assert len(there) <= 12
     assert (there["OMP_NUM_THREADS"], there["PYTHONPATH"]) == ("3", str(tmp_path))

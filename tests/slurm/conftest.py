@@ -34,9 +34,13 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A cluster that is up; commands of this process speak with it, and with no other."""
+    """A cluster that is up; commands of this process speak with it, and with no other.
+
+    They know of no data folder either: what is to be seen where there is none is tested here.
+    """
     with temporary_cluster() as cluster, pytest.MonkeyPatch.context() as patch:
         kept = clean_environment() | cluster.environment
+        kept.pop("PAIBENCH_DATA", None)
         for name in set(os.environ) - set(kept):
             patch.delenv(name)
         for name, value in kept.items():
