@@ -2,12 +2,16 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from paibench.benchmark.failures import Cause, Interruption
 from paibench.benchmark.naming import Job, plain_name
+from paibench.methods.registry import UserError
 from paibench.slurm.ask import ask, complaint
+from paibench.slurm.campaign import Campaign
 from paibench.slurm.units import megabytes
 
 
@@ -62,9 +66,12 @@ def ask_now(restart: int) -> Fate:
     return _BY_STATE.get(state, LOST)
 
 
-def ask_later(job: Job) -> Fate:
-    """Why a job has ended, as accounting knows it; `lost` where that does not answer."""
-    fields = "JobIDRaw,State,ExitCode,MaxRSS,ReqMem"
+def ask_later(job: Job, campaigns: Path) -> Fate:
+    """Why a job of one of these campaigns has ended, as accounting and its log tell it.
+
+    `lost` where accounting does not answer.
+    """
+    fields = "JobIDRaw,JobID,State,ExitCode,MaxRSS,ReqMem"
     said = ask("sacct", "-nPD", "--noconvert", "-j", str(job.id), "-o", fields)
     lines = [line.split("|") for line in (said or "").splitlines()]
     rows = [row for row in lines if row[0].partition(".")[0] == str(job.id)]  # not all its array
@@ -73,23 +80,46 @@ def ask_later(job: Job) -> Fate:
         return LOST
     turn = min(job.restart, len(starts) - 1)
     ours = rows[starts[turn] : [*starts, len(rows)][turn + 1]]
-    _, state, code, _, asked = ours[0]
-    if any(row[1].startswith("OUT_OF_ME") for row in ours) or (
-        state == "FAILED" and asked and any(_exceeds(row[3], asked) for row in ours)
+    _, shown, state, code, _, asked = ours[0]
+    log = _log(campaigns, shown)
+    most = _asked_for(asked) or _profiled(log)
+    held = [int(row[4]) for row in ours if row[4].isdecimal()]
+    if any(row[2].startswith("OUT_OF_ME") for row in ours) or (
+        # what was held is a sample, which may be from long before the end
+        state == "FAILED" and (max(held, default=0) > (most or 1 << 43) << 20 or _told(log, job))
     ):
-        return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=_asked_for(asked))
+        return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=most)
     fate = _BY_STATE.get(state.partition(" ")[0], LOST)
     return Fate(fate.cause, f"{fate.reason} (exit code {code})")
 
 
-def _exceeds(held: str, asked: str) -> bool:
-    """Whether so many bytes are more than a job asked for, whoever kills it for that."""
-    most = _asked_for(asked)
-    return most is not None and held.isdecimal() and int(held) > most << 20
+def _log(campaigns: Path, shown: str) -> Path | None:
+    """What SLURM and a job printed, by what SLURM's commands call it; the latest of that name."""
+    found = campaigns.glob(f"*/logs/{shown}_*_log.out")
+    return max(found, key=lambda path: path.parent.parent.name, default=None)
+
+
+def _profiled(log: Path | None) -> int | None:
+    """MB of each job of the campaign that a log belongs to."""
+    with suppress(UserError):
+        return Campaign.read(log.parent.parent).profile.memory_mb if log else None
+    return None
+
+
+def _told(log: Path | None, job: Job) -> bool:
+    """Whether a log says that SLURM killed this job for its memory."""
+    step = rf"StepId={job.id}\.\d+"
+    words = rf"{step} exceeded memory limit|oom.kill.* in {step}"
+    with suppress(OSError):
+        return bool(log and re.search(words, log.read_text(errors="replace"), re.IGNORECASE))
+    return False
 
 
 def _asked_for(memory: str) -> int | None:
-    """MB of a job, from what accounting says of its request; None where it is per CPU."""
+    """MB of a job, from what accounting says of its request; None where that is no amount.
+
+    It knows no better of some arrays of a single job.
+    """
     try:
         return megabytes(memory.removesuffix("n"))
     except ValueError:

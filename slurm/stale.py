@@ -50,7 +50,7 @@ def _stages(store: Store) -> Iterator[Path]:
 
 def _note(store: Store, job: Job, runs: list[tuple[Spec, str]]) -> Iterator[tuple[str, Fate]]:
     """Note of runs, with their attempts, what became of the job that was at them."""
-    fate = ask_later(job)
+    fate = ask_later(job, store.root / "submissions")
     for spec, attempt in runs:
         if is_open(store, spec.key, attempt):
             note_end(store, spec, attempt, fate, len(runs))
