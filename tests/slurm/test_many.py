@@ -19,7 +19,6 @@ def two_cores() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.mark.slow
 def test_many_runs(two_cores: Cluster, tmp_path: Path) -> None:
     """Bundled by default into fewer than 100 jobs, in at most twice the time of the local pool."""
     terminal = Terminal(tmp_path, two_cores, {"OMP_NUM_THREADS": "1"})
