@@ -24,15 +24,24 @@ def commit() -> tuple[str | None, bool | None]:
 
 
 def code_digest() -> str:
-    """The sha256 of all Python files of the package, names and contents."""
+    """The sha256 of all Python files of the package, names and contents, as they are now."""
     seen = hashlib.sha256()
     root = Path(__file__).parent.parent
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = sorted(set(folders) - {"__pycache__"})
-        for path in sorted(Path(folder, name) for name in names if name.endswith(".py")):
+        # an editor's own begin with a dot, and may be links to nowhere
+        files = [name for name in names if name.endswith(".py") and not name.startswith(".")]
+        for path in sorted(Path(folder, name) for name in files):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             seen.update(f"{path.relative_to(root)} {content}\n".encode())
     return seen.hexdigest()
+
+
+@cache
+def code_at_start() -> str:
+    """The digest of the code that this process runs: to be asked for before its work begins."""
+    commit()
+    return code_digest()
 
 
 def output(*command: str) -> str | None:

@@ -1,6 +1,7 @@
 """Keeping a training, so that whoever comes after goes on from there with the same bits."""
 
 import io
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from paibench.methods.loop import Checkpoint, Trainer
 CHECKPOINT_SECONDS = 20.0
 SHARE = 50  # between two checkpoints lies so many times what the last one took,
 RAREST = 30  # but not more than so many times what was asked for
-_FORM = 3  # of what is saved
+_FORM = 4  # of what is saved
 
 
 @dataclass
@@ -45,6 +46,9 @@ class Keeper:
             io.BytesIO(data), map_location=trainer.device, weights_only=True
         )
         if plain.get("begin") != begin:
+            # another processor, other threads, other code or data: other bits
+            said = "paibench: what was kept is of another kind of machine or other code: begun anew"
+            print(said, file=sys.stderr)
             return None
         return trainer.restore(cast(Checkpoint, plain["checkpoint"])), plain["also"]
 

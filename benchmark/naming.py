@@ -1,5 +1,6 @@
 """The one rule for names that become part of a path, and the two kinds of name that follow it."""
 
+import hashlib
 import os
 import re
 import socket
@@ -50,8 +51,11 @@ def this_job() -> Job | None:
 
 
 def plain_name(name: str) -> str:
-    """A name of the world outside in letters, digits and dashes, and not too long."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:10].strip("-")
+    """A name of the world outside in letters, digits and dashes: at most ten, and its own."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if len(plain) <= 10:
+        return plain
+    return f"{plain[:5].strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
 
 
 def attempt_name() -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paibench.benchmark.checkout import commit, output
+from paibench.benchmark.checkout import code_at_start, commit, output
 from paibench.benchmark.record import Environment
 from paibench.methods.registry import find
 
@@ -49,11 +49,14 @@ def environment(method: str, device: torch.device, started: str) -> Environment:
 
 
 def code_of(method: str) -> str:
-    """The code that finds a method's masks: versions, and the sha256 of the method's own file."""
+    """The code that finds a method's masks: versions, and the digests of the whole package and of
+    the method's own file.
+    """
     entry = find(method)
     plugin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
     source = Path(str(sys.modules[entry.load().__module__].__file__)).read_bytes()
-    return f"paibench {version('paibench')}, {plugin}, {hashlib.sha256(source).hexdigest()}"
+    ours = f"paibench {version('paibench')} {code_at_start()}"
+    return f"{ours}, {plugin}, {hashlib.sha256(source).hexdigest()}"
 
 
 def kind_of_place(device: torch.device) -> str:

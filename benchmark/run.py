@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from paibench.benchmark import facts, memory
+from paibench.benchmark.checkout import code_at_start
 from paibench.benchmark.controls import reinit_seed
 from paibench.benchmark.data import DataSet, load
 from paibench.benchmark.keeping import Keeper, begin_of
@@ -72,6 +73,7 @@ def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome: 
     what cannot be run, ValueError when a method breaks its contract.
     """
     started = now()
+    code_at_start()  # which may be another by the end
     device = open_device(place)
     memory.reset_peak(device)
     data = _data(spec.dataset, place.data, device, spec.seed)

@@ -70,8 +70,8 @@ def train(
     begin = begin_of(trainer, f"{of} {start} {finetune} {recipe}")
     begun = start
     if keeper and (found := keeper.take_up(trainer, begin)):
-        begun, result.curve[:] = found
-    clock = time.perf_counter()
+        begun, (result.curve[:], result.seconds, result.evaluation_seconds) = found
+    clock = time.perf_counter() - result.seconds
     tell(begun, stop)
 
     def judge_epoch(epoch: int) -> None:
@@ -93,7 +93,9 @@ def train(
 
     def save(take: Callable[[], Checkpoint]) -> None:
         if keeper:
-            keeper.offer(take, begin, lambda step: tell(step, stop), result.curve)
+            spent = time.perf_counter() - clock, result.evaluation_seconds
+            also = (result.curve, *spent)
+            keeper.offer(take, begin, lambda step: tell(step, stop), also)
 
     def count(_: int) -> None:
         pulse()
@@ -103,5 +105,5 @@ def train(
     if not result.curve:  # the ticket enters the schedule at its end
         trainer.losses.append(evaluate(net, data, recipe.precision).loss)
         judge_epoch(recipe.epochs - 1)
-    result.seconds += time.perf_counter() - clock
+    result.seconds = time.perf_counter() - clock
     return result

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from paibench.benchmark.checkout import code_at_start
 from paibench.benchmark.hired import HELD_BACK, LEFT
 from paibench.benchmark.memory_limit import limit_memory
 from paibench.benchmark.pulse import Left
@@ -40,6 +41,7 @@ def main() -> None:
         if given.memory_mb and given.device == "cpu":
             limit_memory(given.memory_mb)
         place = Place(given.device, given.threads, given.data, given.memory_mb)
+        code_at_start()
         leaving.ready = True
         say(event="ready")
         for line in orders:

@@ -143,7 +143,7 @@ def _found(name: str) -> str | None:
     """The number of the array of this name, which may take a moment to be seen."""
     deadline = time.monotonic() + LOOK_SECONDS
     while time.monotonic() < deadline:
-        said = ask("squeue", "-h", "-n", name, "-o", "%F")
+        said = ask("squeue", "-h", "-a", "-n", name, "-o", "%F")
         if said and said.strip():
             return said.split()[0]
         time.sleep(1.0)

@@ -38,6 +38,7 @@ _BY_STATE: dict[str, Fate] = {
     "FAILED": Fate("killed", "its job failed"),
     "COMPLETED": Fate("killed", "its job ended with status 0 but left no record"),
 }
+_LOOKED_AT = 500  # logs, where accounting does not say which is a job's
 LOST = Fate("lost", "its job is gone, and nobody can say why")
 
 
@@ -69,7 +70,7 @@ def ask_now(restart: int) -> Fate:
 def ask_later(job: Job, campaigns: Path) -> Fate:
     """Why a job of one of these campaigns has ended, as accounting and its log tell it.
 
-    `lost` where accounting does not answer.
+    `lost` where neither does.
     """
     fields = "JobIDRaw,JobID,State,ExitCode,MaxRSS,ReqMem"
     said = ask("sacct", "-nPD", "--noconvert", "-j", str(job.id), "-o", fields)
@@ -77,26 +78,35 @@ def ask_later(job: Job, campaigns: Path) -> Fate:
     rows = [row for row in lines if row[0].partition(".")[0] == str(job.id)]  # not all its array
     starts = [place for place, row in enumerate(rows) if "." not in row[0]]
     if not starts:
-        return LOST
+        log = next((log for log in _logs(campaigns, "*")[:_LOOKED_AT] if _told(log, job)), None)
+        return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=_profiled(log)) if log else LOST
     turn = min(job.restart, len(starts) - 1)
     ours = rows[starts[turn] : [*starts, len(rows)][turn + 1]]
     _, shown, state, code, _, asked = ours[0]
-    log = _log(campaigns, shown)
+    log = next(iter(_logs(campaigns, f"{shown}_*")), None)
     most = _asked_for(asked) or _profiled(log)
     held = [int(row[4]) for row in ours if row[4].isdecimal()]
-    if any(row[2].startswith("OUT_OF_ME") for row in ours) or (
-        # what was held is a sample, which may be from long before the end
-        state == "FAILED" and (max(held, default=0) > (most or 1 << 43) << 20 or _told(log, job))
+    if state.startswith("OUT_OF_ME") or (
+        state == "FAILED"
+        and (
+            any(row[2].startswith("OUT_OF_ME") for row in ours)
+            # what was held is a sample, which may be from long before the end
+            or max(held, default=0) > (most or 1 << 43) << 20
+            or _told(log, job)
+        )
     ):
         return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=most)
     fate = _BY_STATE.get(state.partition(" ")[0], LOST)
     return Fate(fate.cause, f"{fate.reason} (exit code {code})")
 
 
-def _log(campaigns: Path, shown: str) -> Path | None:
-    """What SLURM and a job printed, by what SLURM's commands call it; the latest of that name."""
-    found = campaigns.glob(f"*/logs/{shown}_*_log.out")
-    return max(found, key=lambda path: path.parent.parent.name, default=None)
+def _logs(campaigns: Path, shown: str) -> list[Path]:
+    """What SLURM and jobs printed, by what SLURM's commands call them; the latest campaign first.
+
+    A number may have been given out twice.
+    """
+    found = campaigns.glob(f"*/logs/{shown}_log.out")
+    return sorted(found, key=lambda path: path.parent.parent.name, reverse=True)
 
 
 def _profiled(log: Path | None) -> int | None:
@@ -137,7 +147,7 @@ def is_gone(job: Job) -> bool:
     """Whether the controller answers and knows no such job of its own any more."""
     if job.cluster not in ("", own_cluster()):  # another cluster on the same file system
         return False
-    said = ask("squeue", "-h", "-j", str(job.id), "-o", "%A")
+    said = ask("squeue", "-h", "-a", "-j", str(job.id), "-o", "%A")
     if said is not None:
         return str(job.id) not in said.split()
-    return "Invalid job id" in complaint("squeue", "-h", "-j", str(job.id))
+    return "Invalid job id" in complaint("squeue", "-h", "-a", "-j", str(job.id))

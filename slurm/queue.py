@@ -68,7 +68,8 @@ class Queue:
 def look(store: Store, everybody: bool = False) -> Queue | None:
     """What the controller says of our jobs, or everybody's; None where it does not answer."""
     whose = [] if everybody else ["-u", str(os.getuid())]  # its name may be an alias, or unknown
-    said = ask("squeue", "-h", "-r", *whose, "-o", _FIELDS)
+    # -a: jobs in partitions that are hidden from their owner are there all the same
+    said = ask("squeue", "-h", "-a", "-r", *whose, "-o", _FIELDS)
     if said is None:
         return None
     ours, others = [], set()

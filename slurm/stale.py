@@ -12,6 +12,8 @@ from paibench.benchmark.store import Store
 from paibench.slurm.fate import Fate, ask_later, is_gone
 from paibench.slurm.notes import note_end
 
+ALIVE_SECONDS = 60.0  # since its last sign of life, in which an owner is not taken for gone
+
 
 def free_stale_claims(store: Store, specs: Iterable[Spec]) -> dict[str, Fate]:
     """Free these runs, and all stages, of jobs that are gone; why each run was lost, by key.
@@ -27,6 +29,8 @@ def free_stale_claims(store: Store, specs: Iterable[Spec]) -> dict[str, Fate]:
         job = job_of(held.owner) if held else None
         if held is None or job is None:
             return None
+        if not held.over and held.age < ALIVE_SECONDS:
+            return None  # whatever the controller says, somebody is at it
         if job not in gone:
             gone[job] = is_gone(job)
         return held.owner if gone[job] else None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -27,7 +28,8 @@ from paibench.slurm.queue import Queue
 from paibench.slurm.stale import free_stale_claims
 from paibench.slurm.work import run_memory
 
-_TURN_SECONDS = 300.0  # that one submission may take while another waits
+_TURN_SECONDS = 600.0  # that a step of one submission may take while another waits
+_SILENT_TURNS = 15  # looks for one's turn before one says so
 _ANSWERS = 3  # times that the controller is asked for the queue
 
 
@@ -115,7 +117,9 @@ def submit(
     with _turn(store) as beat:
         there = _without_held(_ask_queue(store), {spec.key for spec in sweep.specs})
         free_stale_claims(store, sweep.specs)
+        beat()
         found = outlook(sweep, store, profile, limits, there, data, retry=retry)
+        beat()
         if found.campaign is None:
             return found, []
         queued, numbers = _queue_what_fits(found.campaign, beat)
@@ -178,7 +182,9 @@ def _without_held(there: Queue, keys: Set[str]) -> Queue:
 
 
 def _queued(there: Queue | None) -> set[str]:
-    return {spec.key for _, specs in there.runs() for spec in specs} if there else set()
+    """The runs of jobs that are to do them; a job that is about to end leaves its claims."""
+    runs = there.runs() if there else ()
+    return {spec.key for job, specs in runs if job.state != "COMPLETING" for spec in specs}
 
 
 def _claimed(store: Store, specs: Sequence[Spec]) -> set[str]:
@@ -205,7 +211,11 @@ def _methods(specs: Sequence[Spec]) -> set[str]:
 def _turn(store: Store) -> Iterator[Callable[[], object]]:
     """Have the submissions of a store for oneself, while what is yielded is called often enough."""
     folder, name = store.root / "submissions", attempt_name()
+    waited = 0
     while (held := claims.claim(folder, name, _TURN_SECONDS)) is None:
+        if waited == _SILENT_TURNS:
+            print("paibench: another submission to this store is made; waiting", file=sys.stderr)
+        waited += 1
         time.sleep(0.2)
     try:
         yield held.beat

@@ -12,6 +12,7 @@ from paibench.benchmark.naming import (
     check_name,
     is_key,
     job_of,
+    plain_name,
     this_job,
 )
 from paibench.methods.registry import UserError
@@ -140,5 +141,7 @@ def test_the_cluster_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "Very_Long.Cluster")
     name = attempt_name()
     assert len(name) <= 64
-    assert job_of(name) == this_job() == Job(67043328, 1000, "very-long")
+    assert job_of(name) == this_job() == Job(67043328, 1000, plain_name("Very_Long.Cluster"))
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "Very_Long.Cluster.2")
+    assert this_job() != job_of(name)
     assert job_of("j7.0.node1.4711.01234567") == Job(7, 0, "")

@@ -33,8 +33,8 @@ def check(
         typer.echo(json.dumps({"profile": found.name, "problems": said}))
     elif not said:
         typer.echo(f"profile {found.name}: the cluster has all that it asks for")
-    for problem in said if not as_json else []:
-        typer.echo(f"paibench: profile {found.name}: {problem}", err=True)
+    else:
+        typer.echo(f"paibench: profile {found.name}: {' | '.join(said)}", err=True)
     raise SystemExit(2 if said else 0)
 
 
