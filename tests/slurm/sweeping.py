@@ -1,5 +1,6 @@
 """A sweep on a test cluster: handed over by the real command line, and seen from outside."""
 
+import io
 import json
 import os
 import shutil
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from cluster import Cluster
 
 from paibench.benchmark.attempt import attempt
+from paibench.benchmark.checkpoints import Checkpoints
 from paibench.benchmark.headway import Headway, read_headway
 from paibench.benchmark.keeping import RAREST
 from paibench.benchmark.naming import job_of
@@ -24,9 +27,9 @@ from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 
 SECONDS = 90.0  # that anything may take at the most
-CHECKPOINT_SECONDS = 0.3
-MOST_LOST = RAREST * CHECKPOINT_SECONDS
-"""Seconds of training that a killed worker costs at the most, on the slowest of file systems."""
+CHECKPOINT_SECONDS = 0.05
+MOST_LOST = RAREST * CHECKPOINT_SECONDS + 1.0
+"""Seconds of training that a killed worker costs at the most, with a save that takes a second."""
 
 PROFILE = {
     "memory": "1500M",
@@ -44,6 +47,8 @@ def spec_of(method: Any = "random", **fields: Any) -> Spec:
 
 LONG = spec_of(recipe={"name": "lite", "epochs": 400})
 """Some six seconds of training."""
+HALF = 400 * 23 // 2
+"""Steps into it, a longer time than a kill may cost."""
 SEARCHING = spec_of({"name": "imp", "rate": 0.5}, recipe={"name": "lite", "epochs": 100})
 """IMP: some five seconds of search in three stages, then training."""
 SHORT = spec_of("magnitude")
@@ -160,6 +165,15 @@ class Sweeping:
         kept = (self.store.run_folder(spec.key) / "checkpoints").rglob("*.pt")
         return time.time() - max(path.stat().st_mtime for path in kept)
 
+    def saved(self, spec: Spec) -> int:
+        """The step at which the training of a run was kept last, 0 where it was not."""
+        return _step_of(self.store.run_folder(spec.key) / "checkpoints" / "train")
+
+    def searched(self) -> int:
+        """The step at which a training within the search of its only run was kept last."""
+        folders = self.store.root.glob("stages/*/*/*/checkpoints")
+        return max(map(_step_of, folders), default=0)
+
     # -- waiting ----------------------------------------------------------------------------------
 
     def until(self, ready: Callable[[], object], seconds: float = SECONDS) -> float:
@@ -228,6 +242,12 @@ def instead_of(command: str, folder: Path, script: str) -> str:
     (own / command).write_text(f"#!/bin/bash\nreal={shutil.which(command)}\n{script}\n")
     (own / command).chmod(0o755)
     return f"{own}{os.pathsep}{os.environ['PATH']}"
+
+
+def _step_of(folder: Path) -> int:
+    kept = Checkpoints(folder).load()
+    plain = torch.load(io.BytesIO(kept), weights_only=True) if kept else None
+    return int(plain["checkpoint"]["step"]) if plain else 0
 
 
 def said(process: subprocess.Popen[str], seconds: float = SECONDS) -> dict[str, Any]:

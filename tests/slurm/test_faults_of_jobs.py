@@ -2,15 +2,19 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from sweeping import LONG, MOST_LOST, SEARCHING, SHORT, Sweeping, spec_of
+from sweeping import HALF, LONG, MOST_LOST, SEARCHING, SHORT, Sweeping, spec_of
 
 from paibench.methods import registry
 
 HOSTILE = str(Path(__file__).parent.parent / "hostile")
+LEVELS = spec_of({"name": "imp", "rate": 0.5}, density=0.25, recipe={"name": "lite", "epochs": 150})
+"""IMP in two stages of some two seconds each."""
+LEVEL_STEPS = 150 * 23
 WORKER, JOB = "paibench.benchmark.worker", "paibench.slurm.job"
 
 
@@ -60,7 +64,9 @@ def test_cancelled(quiet_cluster: Cluster, tmp_path: Path, options: list[str]) -
 
 
 def _kill(sweep: Sweeping, module: str) -> float:
-    """SIGKILL the process that is at LONG; the seconds of work that this costs."""
+    """SIGKILL the process that is at LONG, half-way; the seconds of work that this costs."""
+    sweep.until_at(LONG, HALF)
+    time.sleep(0.2)  # what is to be seen is seen just after a save
     unsaved = sweep.unsaved(LONG)
     (pid,) = sweep.processes(module)
     os.kill(pid, signal.SIGKILL)
@@ -69,17 +75,17 @@ def _kill(sweep: Sweeping, module: str) -> float:
 
 def test_worker_killed(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A worker that is killed is replaced, and the job goes on with its other runs; the run is
-    noted, and resumed by the next submission from its last save."""
+    noted, and resumed by the next submission from its last save, which was a moment ago."""
     sweep = Sweeping.new(quiet_cluster, tmp_path, LONG, SHORT, runs_per_job=2)
     sweep.submit()
-    sweep.until_at(LONG)
     lost = _kill(sweep, WORKER)
     sweep.until_gone()
+    kept = sweep.saved(LONG)
     assert sweep.is_done(SHORT)
     assert sweep.causes(LONG) == ["killed"]
     assert sweep.reason(LONG).startswith("its worker ended with signal SIGKILL")
     sweep.finish()
-    assert sweep.headway(LONG).begun > 0
+    assert sweep.headway(LONG).begun == kept > 0
     assert lost < MOST_LOST
     sweep.check()
     print(f"kill -9 of the worker: {lost:.2f} s of training lost")
@@ -94,6 +100,7 @@ def test_job_killed(quiet_cluster: Cluster, tmp_path: Path) -> None:
     job = sweep.job()
     lost = _kill(sweep, JOB)
     sweep.until(lambda: not sweep.processes(WORKER), 5)
+    kept = sweep.saved(LONG)
     assert (sweep.store.run_folder(LONG.key) / "claim").exists()
     sweep.until_gone()
     sweep.until(lambda: "FAILED" in quiet_cluster.run("sacct", "-nXj", job, "-o", "State"))
@@ -101,10 +108,43 @@ def test_job_killed(quiet_cluster: Cluster, tmp_path: Path) -> None:
     assert sweep.causes(LONG) == ["killed"]
     assert sweep.reason(LONG).startswith("its job failed")
     sweep.until(sweep.is_done)
-    assert sweep.headway(LONG).begun > 0
+    assert sweep.headway(LONG).begun == kept > 0
     assert lost < MOST_LOST
     sweep.check()
     print(f"kill -9 of the job: {lost:.2f} s of training lost")
+
+
+def test_killed_within_a_search(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """A search whose worker is killed while it trains a level goes on within that training: the
+    levels before it are found, and no step is seen again that was before the last save."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LEVELS)
+    sweep.submit()
+    sweep.until_at(LEVELS, step=0, stages=1)
+    sweep.until(lambda: sweep.searched() > LEVEL_STEPS // 2)
+    (pid,) = sweep.processes(WORKER)
+    os.kill(pid, signal.SIGKILL)
+    sweep.until_gone()
+    finished = {path: path.stat().st_ino for path in sweep.store.root.glob("stages/*/*/*.safet*")}
+    seen = [sweep.searched()]
+    assert sweep.causes(LEVELS) == ["killed"]
+    sweep.submit()
+
+    def goes_on() -> bool:
+        """The level that was broken off is there; on the way to it, what is kept is seen."""
+        if step := sweep.searched():  # none is left once the level is there
+            seen.append(step)
+        return len(list(sweep.store.root.glob("stages/*/*/*.safet*"))) > len(finished)
+
+    sweep.until(goes_on)
+    assert seen == sorted(seen)
+    assert seen[0] < seen[-1]
+    sweep.until(sweep.is_done)
+    assert {path: path.stat().st_ino for path in finished} == finished
+    assert len(sweep.attempts(LEVELS)) == 2
+    sweep.check()
+    print(
+        f"kill -9 within a level: at step {seen[0]} of {LEVEL_STEPS}, {len(finished)} stages kept"
+    )
 
 
 def test_suspended(quiet_cluster: Cluster, tmp_path: Path) -> None:
