@@ -98,15 +98,12 @@ class Sweeping:
 
     def start(self, *options: str, **environment: str) -> subprocess.Popen[str]:
         """`paibench submit`, begun."""
-        files = [str(self.folder / "sweep.toml"), "--profile", str(self.folder / "profile.toml")]
-        files += ["--out", str(self.folder / "store"), "--json", *options]
-        return subprocess.Popen(
-            [sys.executable, "-m", "paibench", "submit", *files],
-            env=os.environ | self.cluster.environment | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        profile = ["--profile", str(self.folder / "profile.toml")]
+        return self._say("submit", *profile, *options, **environment)
+
+    def status(self, **environment: str) -> dict[str, Any]:
+        """What `paibench status` says."""
+        return said(self._say("status", **environment))
 
     def submit(self, *options: str, **environment: str) -> dict[str, Any]:
         """What `paibench submit` says, which is to succeed."""
@@ -119,6 +116,16 @@ class Sweeping:
             assert time.monotonic() < end, self.report()
             self.submit()
             self.until(lambda: self.is_done() or all("held" in r for _, r in self.jobs().values()))
+
+    def _say(self, command: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+        files = [str(self.folder / "sweep.toml"), "--out", str(self.folder / "store"), "--json"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "paibench", command, *files, *options],
+            env=os.environ | self.cluster.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     # -- what is to be seen -----------------------------------------------------------------------
 
@@ -251,7 +258,7 @@ def _step_of(folder: Path) -> int:
 
 
 def said(process: subprocess.Popen[str], seconds: float = SECONDS) -> dict[str, Any]:
-    """The facts that a `paibench submit` ends with, which is to succeed."""
+    """The facts that a `paibench` ends with, which is to succeed."""
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err
     facts: dict[str, Any] = json.loads(out)

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from sweeping import HALF, LONG, MOST_LOST, SEARCHING, SHORT, Sweeping, spec_of
+from sweeping import HALF, LONG, MOST_LOST, SEARCHING, SHORT, Sweeping, instead_of, spec_of
 
 from paibench.methods import registry
 
@@ -145,6 +146,39 @@ def test_killed_within_a_search(quiet_cluster: Cluster, tmp_path: Path) -> None:
     print(
         f"kill -9 within a level: at step {seen[0]} of {LEVEL_STEPS}, {len(finished)} stages kept"
     )
+
+
+def test_started_twice(quiet_cluster: Cluster, tmp_path: Path) -> None:
+    """A requeued job that starts while its first start is still at work waits for it and does
+    nothing, even where the controller has forgotten the first."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    sweep.submit()
+    sweep.until_at(LONG)
+    (job,), (worker,) = sweep.processes(JOB), sweep.processes(WORKER)
+    command, environment = _started_as(job)
+    forgets = 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1'
+    environment |= {"SLURM_RESTART_COUNT": "1", "PATH": instead_of("squeue", tmp_path, forgets)}
+    os.kill(worker, signal.SIGSTOP)
+    twin = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    sweep.until(lambda: len(sweep.processes(WORKER)) == 2)
+    time.sleep(5)  # in which it would begin the run
+    assert (twin.poll(), len(sweep.attempts(LONG))) == (None, 1)
+    os.kill(worker, signal.SIGCONT)
+    said, _ = twin.communicate(timeout=60)
+    assert twin.returncode == 0
+    assert said.startswith("1 runs, 0 already there\nalready ")
+    assert len(sweep.attempts(LONG)) == 1
+    assert sweep.causes(LONG) == []
+    sweep.check()
+
+
+def _started_as(pid: int) -> tuple[list[str], dict[str, str]]:
+    """The command line and the environment that a process was started with."""
+    command, environment = (
+        Path(f"/proc/{pid}/{name}").read_text().rstrip("\0").split("\0")
+        for name in ("cmdline", "environ")
+    )
+    return command, dict(entry.split("=", 1) for entry in environment)
 
 
 def test_suspended(quiet_cluster: Cluster, tmp_path: Path) -> None:

@@ -1,11 +1,8 @@
 """A controller that is away, forgets or loses its answers, on a real cluster: no run is lost, none
 is queued twice, no result is another's."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -89,39 +86,57 @@ def test_numbers_given_twice(quiet_cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_no_accounting(quiet_cluster: Cluster, tmp_path: Path) -> None:
-    """With a `sacct` that fails a killed run is noted and done all the same."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
-    path = instead_of("sacct", tmp_path, "exit 1")
-    sweep.submit(PATH=path)
+    """Without accounting a killed run is noted and done all the same, and `status` is right."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG, SHORT)
+    quiet_cluster.kill_accounting()
+    sweep.submit()
     sweep.until_at(LONG)
+    facts = sweep.status()
+    assert (list(facts["running"]), facts["missing"], facts["failed"]) == ([LONG.key], 0, {})
+    sweep.until(lambda: sweep.is_done(SHORT))
     (job,) = sweep.processes("paibench.slurm.job")
     os.kill(job, signal.SIGKILL)
     sweep.until_gone()
-    assert sweep.submit(PATH=path)["queued"] == 1
+    facts = sweep.status()
+    assert (facts["done"], facts["running"], facts["missing"]) == (1, {}, 1)
+    assert sweep.submit()["queued"] == 1
     assert sweep.causes(LONG) == ["lost"]
     sweep.until(sweep.is_done)
+    facts = sweep.status()
+    assert (facts["done"], facts["failed"], facts["queue_known"]) == (2, {}, True)
+    quiet_cluster.start_accounting()
     sweep.check()
 
 
 def test_what_is_done_is_in_the_store(quiet_cluster: Cluster, tmp_path: Path) -> None:
-    """With `squeue` and `sacct` that always fail the same is said of what is done."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT, OTHER)
-    sweep.submit()
+    """A job that is requeued after its end finds its records within 5 seconds, and makes no other.
+
+    Meanwhile `status` says the same as with a `squeue` and a `sacct` that always fail.
+    """
+    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT, OTHER, runs_per_job=2)
+    (array,) = sweep.submit()["arrays"]
     sweep.until(sweep.is_done)
     sweep.until_gone()
-    command = ["status", str(tmp_path / "sweep.toml"), "--out", str(sweep.store.root), "--json"]
-
-    def status(path: str) -> dict[str, object]:
-        say = [sys.executable, "-m", "paibench", *command]
-        out = subprocess.run(say, env=os.environ | {"PATH": path}, capture_output=True, check=True)
-        facts: dict[str, object] = json.loads(out.stdout)
-        return facts
-
+    made = [sweep.store.record_path(spec.key).stat().st_mtime_ns for spec in sweep.specs]
     blind = instead_of("squeue", tmp_path, "exit 1") + os.pathsep
     blind = f"{tmp_path}/instead-of-sacct{os.pathsep}{blind}"
     instead_of("sacct", tmp_path, "exit 1")
-    seeing = status(os.environ["PATH"])
-    assert seeing["done"] == status(blind)["done"] == 2
+    quiet_cluster.run("scontrol", "requeue", f"{array}_0")
+    assert [state for state, _ in sweep.jobs().values()] == ["PENDING"]
+    seeing = sweep.status()
+    assert (seeing["done"], seeing["missing"], seeing["queue_known"]) == (2, 0, True)
+    assert sweep.status(PATH=blind) == seeing | {"queue_known": False}
+    facts = sweep.submit()
+    assert (facts["done"], facts["queued"], facts["under_way"]) == (2, 0, 0)
+    sweep.until(lambda: "PENDING" not in (state for state, _ in sweep.jobs().values()))
+    seconds = sweep.until(lambda: not sweep.jobs(), 5)
+    (log,) = sweep.store.root.glob("submissions/*/logs/*.out")
+    assert log.read_text().endswith("\n2 runs, 2 already there\n")
+    assert [len(sweep.attempts(spec)) for spec in sweep.specs] == [1, 1]
+    again = [sweep.store.record_path(spec.key).stat().st_mtime_ns for spec in sweep.specs]
+    assert again == made
+    sweep.check()
+    print(f"requeued after its end: gone again after {seconds:.1f} s")
 
 
 @pytest.mark.parametrize("lost", ["reply", "submitter"])
