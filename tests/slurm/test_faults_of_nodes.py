@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from sweeping import LONG, Sweeping, spec_of
+from sweeping import HALF, LONG, MOST_LOST, Sweeping, spec_of
 
 from paibench.slurm.notes import SHORT
 
+pytestmark = pytest.mark.slow  # most of it is waiting
 HOSTILE = str(Path(__file__).parent.parent / "hostile")
 WORKER = "paibench.benchmark.worker"
 LONGER = spec_of(recipe={"name": "lite", "epochs": 5000})
@@ -46,7 +47,7 @@ def test_preempted(at_work: Sweeping) -> None:
 
 def test_node_set_down(at_work: Sweeping) -> None:
     """A job whose node is set down leaves it at once and is requeued: it is not held for ever,
-    and its run is at no time done twice."""
+    and its run is gone on with once, at the step that was kept."""
     job = at_work.job()
     at_work.cluster.set_down("node1")
     seconds = at_work.until(lambda: not at_work.processes(WORKER), 5)
@@ -58,7 +59,8 @@ def test_node_set_down(at_work: Sweeping) -> None:
     at_work.finish()
     assert at_work.causes(LONG) == ["node"]
     assert at_work.headway(LONG).begun == kept > 0
-    at_work.check()
+    assert len(at_work.attempts(LONG)) == 2
+    at_work.check()  # where a job was held, it is there no more
     print(f"node set down: left after {seconds:.1f} s, held: {held}")
 
 
@@ -84,17 +86,21 @@ def test_node_lost(at_work: Sweeping) -> None:
     """A node that is lost with all its processes costs at most the work since the last save."""
     cluster = at_work.cluster
     job = at_work.job()
+    at_work.until_at(LONG, HALF)
+    lost = at_work.unsaved(LONG)
     cluster.kill_node("node1")
+    kept = at_work.saved(LONG)
     cluster.set_down("node1")
     cluster.start_node("node1")
     cluster.resume("node1")
     at_work.hasten(job)
     at_work.until(lambda: at_work.is_done() or not at_work.jobs())
     at_work.finish()
-    first, last = at_work.headway(LONG, 0), at_work.headway(LONG)
-    assert last.begun > 0
+    assert at_work.headway(LONG).begun == kept > 0
+    assert len(at_work.attempts(LONG)) == 2
+    assert lost < MOST_LOST
     at_work.check()
-    print(f"node lost: at step {first.step} or later, resumed at {last.begun}")
+    print(f"node lost: {lost:.2f} s of training lost")
 
 
 # -- time --------------------------------------------------------------------------------------
@@ -150,7 +156,6 @@ def test_stuck(quiet_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.Monke
     assert sweep.submit("--retry")["queued"] == 1
 
 
-@pytest.mark.slow
 def test_true_time_limits(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A run that needs more time than its job has ends with the right record after some jobs."""
     sweep = Sweeping.new(quiet_cluster, tmp_path, LONGER, warning_seconds=20)
