@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cluster import Cluster
 from submitting import Terminal, alone, copy_of_package, stable
+from sweeping import instead_of
 
 METHODS = ["random", "magnitude", "snip", "grasp", "synflow", "edge_popup", "zhou"] + [
     *("imp", "gem_miner")
@@ -94,6 +95,26 @@ def test_arrays_are_as_long_as_the_cluster_allows(terminal: Terminal) -> None:
     cancelled = terminal.say("--json", command="cancel")
     assert len(json.loads(cancelled.out)["cancelled"]) == 120
     terminal.wait_idle()
+
+
+def test_later_arrays_do_their_part(terminal: Terminal) -> None:
+    """Seven jobs where an array may have three: each does its own run, to the end, and no other."""
+    at_most = '$real "$@" | sed "s/^MaxArraySize .*/MaxArraySize = 3/"'
+    terminal.environment["PATH"] = instead_of("scontrol", terminal.folder, at_most)
+    terminal.sweep(method="random", seed=list(range(7)))
+    terminal.profile(cpus=1, runs_per_job=1)
+    facts = terminal.submit()
+    assert facts["chunks"] == [3, 3, 1]
+    terminal.wait_idle()
+    assert stable(terminal.store).keys() == terminal.started().keys()
+    assert set(terminal.started().values()) == {1}
+    logs = [
+        Path(facts["campaign"], "logs", f"{array}_{index}_0_log.out").read_text()
+        for array, size in zip(facts["arrays"], facts["chunks"], strict=True)
+        for index in range(size)
+    ]
+    for seed, log in enumerate(logs):
+        assert log.count("\ndone ") == log.count(f", seed {seed} (") == 1
 
 
 @pytest.fixture
