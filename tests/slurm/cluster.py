@@ -48,6 +48,13 @@ class Cluster:
         """What a command needs in its environment to speak with this cluster."""
         return {"SLURM_CONF": str(self.folder / "etc/slurm.conf")}
 
+    def astray(self, folder: Path) -> str:
+        """What SLURM_CONF is for commands that look for the controller where nobody listens."""
+        for file in (self.folder / "etc").iterdir():
+            text = re.sub(r"(?m)^(SlurmctldPort)=.*", r"\1=9", file.read_text())
+            (folder / file.name).write_text(text)
+        return str(folder / "slurm.conf")
+
     def up(self) -> None:
         """Start it all and return when every node is idle; raises ClusterError, leaving nothing."""
         self._check()

@@ -121,13 +121,7 @@ def test_a_controller_that_is_not_there(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is said at once in the words of SLURM, and nothing else is asked."""
-    config = Path(cluster.environment["SLURM_CONF"])
-    lines = config.read_text().splitlines()
-    lines = ["SlurmctldPort=9" if line.startswith("SlurmctldPort=") else line for line in lines]
-    for file in config.parent.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / config.name).write_text("\n".join(lines) + "\n")
-    monkeypatch.setenv("SLURM_CONF", str(tmp_path / config.name))
+    monkeypatch.setenv("SLURM_CONF", cluster.astray(tmp_path))
     (line,) = found()
     assert line.startswith("the controller of SLURM does not answer: Slurmctld(primary) at ")
     assert line.endswith("; try again, or ask who runs the cluster")

@@ -4,12 +4,16 @@ is queued twice, no result is another's."""
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cluster import Cluster
 from sweeping import LONG, SHORT, Sweeping, instead_of, said, spec_of
 
+from paibench.slurm import batch
+
+Say = Callable[..., tuple[int, str, str]]
 OTHER = spec_of("random")
 TRIAL = 'case "$*" in *--test-only*) exec $real "$@";; esac; '
 """In place of sbatch: what is only tried out is not the matter here."""
@@ -47,6 +51,35 @@ def test_not_there_at_all(quiet_cluster: Cluster, tmp_path: Path) -> None:
     assert len(err.splitlines()) == 1
     assert list(sweep.store.root.glob("submissions/*/manifest.json")) == []
     print(f"no controller: {seconds:.1f} s, {err.strip()}")
+
+
+@pytest.mark.slow  # most of it is waiting
+def test_sbatch_does_not_get_through(
+    quiet_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Say
+) -> None:
+    """Where sbatch alone finds no controller, one line says so after three tries, and nothing is
+    left behind; the next submission queues all."""
+    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT, OTHER)
+    (tmp_path / "etc").mkdir()
+    astray = f"export SLURM_CONF={quiet_cluster.astray(tmp_path / 'etc')}; "
+    tried = f"echo >> {tmp_path}/calls; "
+    script = TRIAL + tried + astray + 'exec $real "$@"'
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "LOOK_SECONDS", 1.0)
+        patch.setenv("PATH", instead_of("sbatch", tmp_path, script))
+        files = ["sweep.toml", "--profile", "profile.toml"]
+        patch.chdir(tmp_path)
+        status, out, err = say("submit", *files, "--out", "store")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "SLURM does not take the jobs (3 tries): " in err
+    assert "say submit again when `scontrol ping` says that its controller is up" in err
+    assert (tmp_path / "calls").read_text() == 3 * "\n"
+    assert list(sweep.store.root.glob("submissions/*")) == []
+    assert sweep.jobs() == {}
+    assert sweep.submit()["queued"] == 2
+    sweep.until(sweep.is_done)
+    assert [len(sweep.attempts(spec)) for spec in sweep.specs] == [1, 1]
+    sweep.check()
 
 
 def test_gone_while_jobs_run(quiet_cluster: Cluster, tmp_path: Path) -> None:
