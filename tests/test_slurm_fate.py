@@ -1,5 +1,6 @@
 """What became of a job, told from scripts in the place of accounting, and from logs."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from standing_in import stand_in
 from paibench.benchmark.naming import Job
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
+from paibench.slurm import fate
 from paibench.slurm.campaign import Campaign
-from paibench.slurm.fate import LOST, ask_later
+from paibench.slurm.fate import LOST, ask_later, ask_now, is_gone
 from paibench.slurm.profile import Profile
 
 GIVEN = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.5}
@@ -54,8 +56,8 @@ def test_killed_for_its_memory(
     """A sample of accounting or a line of the log says so, and what it might have held."""
     stand_in(tmp_path, monkeypatch, sacct=f"echo '{KILLED.format(asked=asked, held=held)}'")
     (logs / "7_0_0_log.out").write_text(f"1 runs, 0 already there\n{log}\n")
-    fate = ask_later(Job(7, 0), logs.parent.parent)
-    assert (fate.cause, fate.memory_mb) == ("memory", memory_mb)
+    found = ask_later(Job(7, 0), logs.parent.parent)
+    assert (found.cause, found.memory_mb) == ("memory", memory_mb)
 
 
 @pytest.mark.parametrize("log", ["", OTHER], ids=["silent", "of another job"])
@@ -65,8 +67,8 @@ def test_killed_by_somebody(
     """Without either it was killed, and nobody knows by whom."""
     stand_in(tmp_path, monkeypatch, sacct=f"echo '{KILLED.format(asked='1500M', held='500')}'")
     (logs / "7_0_0_log.out").write_text(log)
-    fate = ask_later(Job(7, 0), logs.parent.parent)
-    assert (fate.cause, fate.reason) == ("killed", "its job failed (exit code 9:0)")
+    found = ask_later(Job(7, 0), logs.parent.parent)
+    assert (found.cause, found.reason) == ("killed", "its job failed (exit code 9:0)")
 
 
 def test_a_campaign_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,3 +81,102 @@ def test_accounting_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Mon
     """Then nobody can say."""
     stand_in(tmp_path, monkeypatch, sacct="exit 1")
     assert ask_later(Job(7, 0), tmp_path) == LOST
+
+
+@pytest.mark.parametrize(
+    ("restart", "cause"), [(0, "preempted"), (1, "cancelled"), (2, "cancelled")], ids=str
+)
+def test_each_start_has_its_own_fate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: int, cause: str
+) -> None:
+    """Accounting has a row for each start of a job; of one that it does not know yet, the last."""
+    rows = [
+        "7|7_0|PREEMPTED|0:0||1G",
+        "7.0|7_0.0|CANCELLED|0:15||",
+        "7|7_0|CANCELLED by 0|0:15||1G",
+    ]
+    stand_in(tmp_path, monkeypatch, sacct="; ".join(f"echo '{row}'" for row in rows))
+    assert ask_later(Job(7, restart), tmp_path).cause == cause
+
+
+# -- whether a job is gone -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here() -> Iterator[None]:
+    """What the cluster is called is asked for anew."""
+    fate.own_cluster.cache_clear()
+    yield
+    fate.own_cluster.cache_clear()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("squeue", "gone"),
+    [
+        ("echo 7", False),
+        ("echo 6; echo 7", False),
+        ("echo 77; echo 17", True),
+        ("", True),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", True),
+        ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", False),
+        ("exit 1", False),
+        ("kill -9 $$", False),
+    ],
+    ids=["known", "one of an array", "others of its array", "none", "unknown", "away", "silent"]
+    + ["killed"],
+)
+def test_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeue: str, gone: bool) -> None:
+    """A job is gone where the controller answers and does not name its own number."""
+    stand_in(tmp_path, monkeypatch, squeue=squeue, scontrol="echo 'ClusterName = here'")
+    assert is_gone(Job(7, 0)) is gone
+    assert is_gone(Job(7, 0, "here")) is gone
+    assert " -a " in (tmp_path / "calls").read_text()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("scontrol", ["echo 'ClusterName = here'", "exit 1"], ids=["", "silent"])
+def test_another_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scontrol: str) -> None:
+    """What this controller says of a number is nothing about another cluster's job."""
+    stand_in(tmp_path, monkeypatch, squeue="", scontrol=scontrol)
+    assert not is_gone(Job(7, 0, "elsewhere"))
+    assert "squeue" not in (tmp_path / "calls").read_text()
+
+
+# -- why the present job is to end -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shown", "cause"),
+    [
+        ("JobState=COMPLETING ExitCode=0:15 Restarts=0 PreemptTime=None", "cancelled"),
+        ("JobState=CANCELLED ExitCode=0:15 Restarts=0 PreemptTime=None", "cancelled"),
+        ("JobState=RUNNING ExitCode=0:0 Restarts=1 PreemptTime=None", "cancelled"),
+        ("JobState=RUNNING Restarts=1 PreemptTime=2026-01-01T00:00:00", "preempted"),
+        ("JobState=COMPLETING Restarts=2 PreemptTime=2026-01-01T00:00:00", "preempted"),
+        ("JobState=COMPLETING ExitCode=0:0 Restarts=2 PreemptTime=None", "requeued"),
+        ("JobState=REQUEUED ExitCode=0:0 Restarts=2 PreemptTime=N/A", "requeued"),
+        ("JobState=PENDING ExitCode=0:0 Restarts=2 PreemptTime=Unknown", "node"),
+        ("JobState=NODE_FAIL ExitCode=0:0 Restarts=1 PreemptTime=None", "node"),
+        ("JobState=TIMEOUT ExitCode=0:15 Restarts=1 PreemptTime=None", "limit"),
+        ("JobState=SOMETHING Restarts=1", "lost"),
+        ("", "lost"),
+    ],
+    ids=["completing", "cancelled", "signal", "preempted", "preempted, completing", "requeued"]
+    + ["requeued, shown", "node", "node, shown", "time", "unknown", "nothing"],
+)
+def test_why_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, cause: str) -> None:
+    """A job that was requeued once before is told why it is to end by what the controller shows."""
+    stand_in(tmp_path, monkeypatch, scontrol=f"echo 'JobId=9 ArrayJobId=7 {shown}'")
+    for part, number in (("ARRAY_JOB", "7"), ("ARRAY_TASK", "2"), ("JOB", "9")):
+        monkeypatch.setenv(f"SLURM_{part}_ID", number)
+    assert ask_now(1).cause == cause
+    assert (tmp_path / "calls").read_text() == "scontrol show job 7_2 --oneliner\n"
+
+
+def test_why_now_of_a_controller_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an answer nobody can say."""
+    stand_in(tmp_path, monkeypatch, scontrol="exit 1")
+    assert ask_now(0) == LOST
