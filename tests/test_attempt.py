@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from paibench.benchmark import stages
+from paibench.benchmark import provenance, stages
 from paibench.benchmark.attempt import Failed, attempt
 from paibench.benchmark.failures import MOST_ATTEMPTS, is_final
 from paibench.benchmark.headway import read_headway
@@ -351,6 +351,28 @@ def test_left_in_a_search(store: Store, monkeypatch: pytest.MonkeyPatch, step: i
     assert attempt(spec, store, pulse=asked.pulse) == "done"
     assert len(names) == 3 - whole
     assert asked.steps == 4 * 46
+    assert is_as_alone(store, spec)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "steps"),
+    [("random", {}, 46), (IMP, {"density": 0.125}, 4 * 46), ("edge_popup", {}, 2 * 46)],
+    ids=["training", "stages", "search"],
+)
+def test_other_code_goes_on_with_nothing(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    method: Any,
+    fields: dict[str, Any],
+    steps: int,
+) -> None:
+    """What was kept under other code of the package is begun anew, and ends the same."""
+    spec, asked = spec_of(method, **fields), Asked(30)
+    left(store, spec, asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "code_at_start", lambda: "0" * 64)
+        assert attempt(spec, store, pulse=asked.pulse) == "done"
+    assert asked.steps == 30 + steps
     assert is_as_alone(store, spec)
 
 

@@ -45,6 +45,14 @@ def test_a_copy_has_the_same_digest(copied: Path) -> None:
     assert checkout_at(copied).code_digest() == digest
 
 
+def test_what_an_editor_leaves_has_no_part(copied: Path) -> None:
+    """A lock that is a link to nowhere, and a hidden copy of a file, are no code."""
+    before = checkout_at(copied).code_digest()
+    (copied / "methods" / ".#snip.py").symlink_to("user@host.4711:1700000000")
+    (copied / "methods" / ".snip.py").write_text("changed = True\n")
+    assert checkout_at(copied).code_digest() == before
+
+
 def test_any_file_changes_the_digest(copied: Path) -> None:
     """A byte more in any one Python file is other code."""
     before = checkout_at(copied).code_digest()

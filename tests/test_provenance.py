@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from paibench.benchmark.provenance import digest, environment, now
+from paibench.benchmark import provenance
+from paibench.benchmark.checkout import code_at_start
+from paibench.benchmark.provenance import code_of, digest, environment, now
 
 TENSORS = {"b": torch.tensor([[1, 2], [3, 4]]), "a": torch.tensor([0.5, -0.0])}
 
@@ -55,6 +57,15 @@ def test_digests_that_differ(other: dict[str, Tensor]) -> None:
 def test_digests_of_odd_tensors(tensor: Tensor) -> None:
     """Scalars, empty tensors and bfloat16 have digests too."""
     assert len(digest({"x": tensor})) == 64
+
+
+def test_code_of_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of the whole package and of the method's own file."""
+    assert code_at_start() in code_of("snip")
+    assert code_of("snip") != code_of("grasp")
+    before = code_of("snip")
+    monkeypatch.setattr(provenance, "code_at_start", lambda: "0" * 64)
+    assert code_of("snip") == before.replace(code_at_start(), "0" * 64) != before
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from paibench.benchmark import failures
+from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 from paibench.slurm.campaign import Campaign
@@ -57,6 +59,21 @@ def test_each_its_own(store: Store) -> None:
     for number, spec in enumerate(RUNS):
         fail(store, [spec], f"reason {number}")
     assert given_up(made, store) is None
+
+
+def test_after_a_success(store: Store, record_factory: Callable[..., Record]) -> None:
+    """Then other runs may fail as they like, but a store that takes no more stops them all."""
+    made = campaign(store)
+    done = record_factory(**RUNS[0].canonical)
+    assert done.key == RUNS[0].key
+    store.publish_record(done.key, done.plain(), store.new_attempt(done.key))
+    fail(store, RUNS[1:])
+    assert given_up(made, store) is None
+    for spec in RUNS[1:3]:
+        failures.note(store, spec, store.new_attempt(spec.key), "storage", "no space left")
+        assert given_up(made, store) is None
+    failures.note(store, RUNS[3], store.new_attempt(RUNS[3].key), "storage", "no room left")
+    assert given_up(made, store) == "3 runs in a row failed: no space left"
 
 
 def test_what_failed_before_does_not_count(store: Store) -> None:

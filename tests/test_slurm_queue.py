@@ -1,5 +1,6 @@
 """Our jobs, as squeue tells of them; scripts stand in for the commands of SLURM."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ def test_jobs_and_their_runs(
     assert there is not None
     assert there.numbers == {12, 13, 14, 15}
     assert there.others == {15}
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.startswith(f"squeue -h -a -r -u {os.getuid()} ")
     assert [(job.number, specs) for job, specs in there.runs()] == [
         (12, (RUNS[1],)),
         (13, (RUNS[2],)),

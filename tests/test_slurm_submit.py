@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from standing_in import stand_in
 
-from paibench.benchmark import failures
+from paibench.benchmark import claims, failures
 from paibench.benchmark.store import Store
 from paibench.benchmark.sweep import Sweep, expand
 from paibench.methods.registry import UserError
@@ -84,6 +84,20 @@ def test_what_is_queued_is_left_out(sweep: Sweep, store: Store) -> None:
     assert (counts(alone), len(alone.failed)) == ((0, 5, 0), 2)
 
 
+@pytest.mark.parametrize(
+    ("state", "under_way"),
+    [("PENDING", 2), ("RUNNING", 2), ("SUSPENDED", 2), ("REQUEUED", 2), ("COMPLETING", 0)],
+)
+def test_what_a_job_has_yet_to_do(sweep: Sweep, store: Store, state: str, under_way: int) -> None:
+    """A job that is about to end does nothing more, and its runs are queued again."""
+    first = seen(sweep, store).campaign
+    assert first is not None
+    first.write()
+    job = QueuedJob(7, "7_0", 0, state, f"{first.name}-0", "None")
+    found = seen(sweep, store, Queue(store, (job,), frozenset()))
+    assert counts(found) == (under_way, 7 - under_way, 0)
+
+
 def test_what_somebody_is_at_is_left_out(sweep: Sweep, store: Store) -> None:
     """A claim of a local pool counts."""
     held = store.claim(sweep.specs[3].key, "host.1.00000000")
@@ -102,6 +116,48 @@ def test_submitting(
     assert found.campaign is not None
     assert Campaign.read(found.campaign.folder) == found.campaign
     assert not (store.root / "submissions" / "claim").exists()
+
+
+def test_one_submission_at_a_time(
+    sweep: Sweep,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """While another submission to the store is made, one waits for it and says so once."""
+    other = claims.claim(store.root / "submissions", "host.1.00000000")
+    assert other is not None
+    looks = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        assert not (tmp_path / "calls").exists()
+        if looks == 3 * submits._SILENT_TURNS:
+            other.release()
+
+    stand_in(tmp_path, monkeypatch, squeue="", sbatch="echo Submitted batch job 17")
+    monkeypatch.setattr("time.sleep", sleep)
+    assert submit(sweep, store, PROFILE, Limits(), None)[1] == ["17"]
+    said = "paibench: another submission to this store is made; waiting\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_short_wait_for_another_submission_is_silent(
+    sweep: Sweep,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What takes a moment is not worth a line."""
+    other = claims.claim(store.root / "submissions", "host.1.00000000")
+    assert other is not None
+    stand_in(tmp_path, monkeypatch, squeue="", sbatch="echo Submitted batch job 17")
+    monkeypatch.setattr("time.sleep", lambda seconds: other.release())
+    assert submit(sweep, store, PROFILE, Limits(), None)[1] == ["17"]
+    assert capsys.readouterr().err == ""
 
 
 def test_an_array_for_which_there_is_no_room(

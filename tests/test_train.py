@@ -185,6 +185,23 @@ def test_left_at_the_next_step(asked: int) -> None:
     assert (again, resumed.curve) == (bits, whole.curve)
 
 
+def test_the_time_of_all_attempts_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seconds of a training that was left are those before and after, and none between."""
+    clock = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: clock)
+
+    def pulse() -> None:
+        nonlocal clock
+        clock += 1
+
+    shelf = Shelf()
+    with pytest.raises(Left):
+        trained(keeper=Keeper(shelf.save, lambda: None, 3600, lambda: clock == 8), pulse=pulse)
+    clock += 1000
+    resumed, _ = trained(keeper=shelf.keeper(3600), pulse=pulse)
+    assert (resumed.seconds, clock) == (4 * PER_EPOCH, 1000 + 4 * PER_EPOCH)
+
+
 def test_it_tells_where_it_is() -> None:
     """First the step that it goes on from, then each epoch's end and each checkpoint."""
     told: list[tuple[int, int]] = []
