@@ -174,12 +174,12 @@ class Sweeping:
 
     def saved(self, spec: Spec) -> int:
         """The step at which the training of a run was kept last, 0 where it was not."""
-        return _step_of(self.store.run_folder(spec.key) / "checkpoints" / "train")
+        return step_of(self.store.run_folder(spec.key) / "checkpoints" / "train")
 
     def searched(self) -> int:
         """The step at which a training within the search of its only run was kept last."""
         folders = self.store.root.glob("stages/*/*/*/checkpoints")
-        return max(map(_step_of, folders), default=0)
+        return max(map(step_of, folders), default=0)
 
     # -- waiting ----------------------------------------------------------------------------------
 
@@ -242,6 +242,13 @@ class Sweeping:
         return "\n".join([str(self.jobs()), *notes, *ends])
 
 
+def step_of(folder: Path) -> int:
+    """The step at which a training was kept last in a folder of checkpoints, 0 where it was not."""
+    kept = Checkpoints(folder).load()
+    plain = torch.load(io.BytesIO(kept), weights_only=True) if kept else None
+    return int(plain["checkpoint"]["step"]) if plain else 0
+
+
 def instead_of(command: str, folder: Path, script: str) -> str:
     """The PATH on which `script` is found in place of a command, which it knows as $real."""
     own = folder / f"instead-of-{command}"
@@ -249,12 +256,6 @@ def instead_of(command: str, folder: Path, script: str) -> str:
     (own / command).write_text(f"#!/bin/bash\nreal={shutil.which(command)}\n{script}\n")
     (own / command).chmod(0o755)
     return f"{own}{os.pathsep}{os.environ['PATH']}"
-
-
-def _step_of(folder: Path) -> int:
-    kept = Checkpoints(folder).load()
-    plain = torch.load(io.BytesIO(kept), weights_only=True) if kept else None
-    return int(plain["checkpoint"]["step"]) if plain else 0
 
 
 def said(process: subprocess.Popen[str], seconds: float = SECONDS) -> dict[str, Any]:
