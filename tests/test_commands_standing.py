@@ -1,16 +1,21 @@
 """What `status` says on a machine without SLURM, and with one that does not answer."""
 
 import json
+import os
+import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from paibench.benchmark.claims import LEASE
 from paibench.benchmark.failures import note
 from paibench.benchmark.headway import Headway
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
+from paibench.benchmark.sweep import expand
 from paibench.slurm.campaign import Campaign
 from paibench.slurm.profile import Profile
 
@@ -128,10 +133,71 @@ def test_a_campaign_that_was_given_up(store: Store, campaign: Campaign, say: Say
     assert json.loads(say("status", "s.toml", "--json")[1])["stopped"] == campaign.stopped
 
 
-def test_watching_ends_with_the_work(store: Store, say: Say) -> None:
-    """Where nothing is at work or queued, one look is enough."""
+def test_watching_ends_with_the_work(
+    store: Store, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a look every five seconds while a run is at work, and one more."""
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            (store.run_folder(RUNNING.key) / "claim").unlink()
+
+    monkeypatch.setattr("time.sleep", sleep)
+    status, out, _ = say("status", "s.toml", "--watch")
+    looks = [line for line in out.splitlines() if "of 4 runs done" in line]
+    assert (status, pauses) == (0, [5.0, 5.0])
+    assert ["1 running" in look for look in looks] == [True, True, False]
+
+
+def test_watching_what_is_queued(
+    store: Store, campaign: Campaign, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits on the cluster is watched as well."""
     (store.run_folder(RUNNING.key) / "claim").unlink()
-    assert say("status", "s.toml", "--watch")[0] == 0
+    command(tmp_path, "sbatch", "")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|Priority")
+    monkeypatch.setattr("time.sleep", lambda seconds: command(tmp_path, "squeue", ""))
+    out = say("status", "s.toml", "--watch")[1]
+    assert [" 3 queued" in line for line in out.splitlines() if "runs done" in line] == [
+        True,
+        False,
+    ]
+
+
+def test_many_that_are_dead(store: Store, say: Say, tmp_path: Path) -> None:
+    """A thousand jobs that died at their runs are told of within seconds: the controller is asked
+    once for all, accounting not at all."""
+    count = 1_000
+    text = SWEEP.replace("[0, 1, 2, 3]", str([*range(1_000, 1_000 + count)]))
+    (tmp_path / "many.toml").write_text(text)
+    specs = expand(tomllib.loads(text)).specs
+    given = (store, "s", [(spec,) for spec in specs], 1_001, Profile(name="p"), None)
+    Campaign.new(*given, retry=False, plugins={}).write()
+    for number, spec in enumerate(specs):
+        owner = f"j{number}.0-test.far.1.0123abcd"
+        attempt = store.attempt_folder(spec.key, owner)
+        attempt.mkdir(parents=True)
+        (attempt / "headway.json").write_text('{"step": 1, "steps": 4}')
+        claim = store.run_folder(spec.key) / "claim"
+        claim.write_text(f"{owner} far/boot/7 1 1 {number:032x} 1700000000\n")
+        os.utime(claim, (time.time() - 2 * LEASE,) * 2)
+    for name in ("sbatch", "squeue", "sacct", "scontrol"):
+        command(tmp_path, name, "")
+        script = tmp_path / "bin" / name
+        script.write_text(f"#!/bin/sh\necho {name} $1 >> {tmp_path}/calls\n")
+    begun = time.monotonic()
+    found = json.loads(say("status", "many.toml", "--out", str(store.root), "--json")[1])
+    told = time.monotonic()
+    assert (found["missing"], found["running"], found["queue_known"]) == (count, {}, True)
+    assert (tmp_path / "calls").read_text() == "squeue -h\n"
+    options = ("--out", str(store.root), "--json", "--dry-run")
+    planned = json.loads(say("submit", "many.toml", *options)[1])
+    assert (planned["queued"], planned["under_way"]) == (count, 0)
+    assert told - begun < 10
+    assert time.monotonic() - told < 10
+    assert "sacct" not in (tmp_path / "calls").read_text()
 
 
 def test_many_failures(tmp_path: Path, store: Store, say: Say) -> None:
