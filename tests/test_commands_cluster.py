@@ -1,11 +1,13 @@
-"""What `paibench submit`, `retry` and `cancel` refuse, without a cluster."""
+"""What `paibench submit`, `retry`, `cancel` and `profile` refuse, without a cluster."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from standing_in import stand_in
 
 SWEEP = """
 [product]
@@ -49,13 +51,16 @@ def say(*arguments: str) -> tuple[int, str, str]:
         (("submit", "none.toml"), "none.toml"),
         (("submit", "s.toml", "--profile", "none"), "profile none: "),
         (("submit", "s.toml", "--profile", "./bad.toml"), "memroy: unknown key; did you mean memo"),
-        (("submit", "s.toml", "--out", "."), "--out"),
+        (("submit", "s.toml", "--out", "."), "--out '.': name a folder of its own for the store"),
         (("submit", "s.toml", "--dry-run", "--wait"), "exclude each other; give one of them"),
         (("submit", "s.toml", "--dry-run", "--script-only"), "exclude each other"),
         (("submit", "s.toml", "--out", "a", "--data", "."), "lies in the data folder"),
-        (("retry", "s.toml", "--profile", "../p"), "p"),
+        (("retry", "s.toml", "--profile", "../p"), "../p: there is no such file; check the path"),
         (("cancel", "s.toml"), "there is no SLURM on this machine"),
         (("cancel", "none.toml"), "none.toml"),
+        (("profile", "check", "none"), "profile none: "),
+        (("profile", "check", "./bad.toml"), "memroy: unknown key; did you mean memory?"),
+        (("profile", "check", "./p.toml"), "p is well-formed; there is no SLURM on this machine"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -66,6 +71,49 @@ def test_refusals(folder: Path, arguments: tuple[str, ...], said: str) -> None:
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert said in err
     assert sorted(folder.iterdir()) == before
+
+
+PARTITION = "PartitionName=short Default=YES MaxTime=10 State=UP"
+NODE = "NodeName=a CPUTot=8 RealMemory=500 Partitions=short State=IDLE"
+CLUSTER = f"""
+case "$*" in
+*partition*) echo "{PARTITION}";;
+*node*) echo "{NODE}";;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "problems"),
+    [
+        (
+            'memory = "1G"\n',
+            [
+                "time: 4:00:00 is 240 minutes, short allows 10; ask for less time or choose "
+                "another partition",
+                "memory: 1024 MB is more than any node of short has; the largest has 500 MB",
+            ],
+        ),
+        ('memory = "400M"\ntime = 10\n', []),
+    ],
+    ids=["too much", "fits"],
+)
+def test_profile_check(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, profile: str, problems: list[str]
+) -> None:
+    """All that a cluster cannot give is said in one line, with status 2; nothing is queued."""
+    stand_in(folder.parent, monkeypatch, sbatch="", squeue="", scontrol=CLUSTER)
+    (folder / "p.toml").write_text(profile)
+    status, out, err = say("profile", "check", "./p.toml")
+    if problems:
+        assert (status, out, err) == (2, "", f"paibench: profile p: {' | '.join(problems)}\n")
+    else:
+        assert (status, out, err) == (0, "profile p: the cluster has all that it asks for\n", "")
+    status, out, err = say("profile", "check", "./p.toml", "--json")
+    assert (status, err) == (2 if problems else 0, "")
+    assert json.loads(out) == {"profile": "p", "problems": problems}
+    calls = (folder.parent / "calls").read_text().splitlines()
+    assert all("--test-only" in call for call in calls if call.startswith("sbatch"))
 
 
 def test_a_dry_run_without_a_cluster(folder: Path) -> None:

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from standing_in import stand_in
 
 from paibench.benchmark.failures import note
 from paibench.benchmark.headway import Headway
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
+from paibench.slurm.campaign import Campaign
+from paibench.slurm.profile import Profile
+from paibench.slurm.stale import ALIVE_SECONDS
 
 Say = Callable[..., tuple[int, str, str]]
 SPEC = Spec.of(
@@ -81,6 +85,51 @@ def test_gc(store: Store, say: Say) -> None:
     assert say("gc", str(store.root))[1].endswith(
         ": 0 claims freed; 0 unfinished files, 0 stages and 0 campaigns removed\n"
     )
+
+
+def campaign(store: Store, days: float) -> Campaign:
+    """One of the run, handed over so many days ago."""
+    given = (store, "s", [(SPEC,)], 10, Profile(name="p"), None)
+    made = Campaign.new(*given, retry=False, plugins={})
+    made.write()
+    before = time.time() - days * 86_400
+    os.utime(made.folder / "manifest.json", (before, before))
+    return made
+
+
+def test_gc_of_what_jobs_left(
+    store: Store, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim of a job that is gone is freed, and its run noted; a campaign goes when it is old
+    and has no job left."""
+    _, young, at_work = campaign(store, 31), campaign(store, 29), campaign(store, 31)
+    line = f"18|18_0|0|RUNNING|{at_work.name}-0|None"
+    known = f'case "$*" in *"-j 5 "*) ;; *) echo "{line}";; esac'
+    stand_in(tmp_path, monkeypatch, sbatch="exit 1", squeue=known, sacct="")
+    owner = "j5.1.b.2.11111111"
+    assert store.claim(SPEC.key, owner)
+    claim = store.run_folder(SPEC.key) / "claim"
+    before = time.time() - 2 * ALIVE_SECONDS
+    os.utime(claim, (before, before))
+    found = json.loads(say("gc", str(store.root), "--json")[1])
+    assert found == {"claims": 1, "unfinished": 0, "stages": 0, "campaigns": 1}
+    assert not claim.exists()
+    assert [note["cause"] for note in store.failures(SPEC.key)] == ["preempted", "lost"]
+    left = {path.name for path in (store.root / "submissions").iterdir()}
+    assert left == {young.folder.name, at_work.folder.name}
+
+
+def test_gc_without_an_answer(
+    store: Store, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the controller is silent, nobody is taken for gone."""
+    kept = campaign(store, 31)
+    stand_in(tmp_path, monkeypatch, sbatch="exit 1", squeue="exit 1", sacct="exit 1")
+    assert store.claim(SPEC.key, "j5.1.b.2.11111111")
+    found = json.loads(say("gc", str(store.root), "--json")[1])
+    assert (found["claims"], found["campaigns"]) == (0, 0)
+    assert (store.run_folder(SPEC.key) / "claim").exists()
+    assert kept.folder.exists()
 
 
 def test_gc_of_what_is_no_store(store: Store, say: Say, tmp_path: Path) -> None:
