@@ -72,17 +72,19 @@ def ask_later(job: Job, campaigns: Path) -> Fate:
 
     `lost` where neither does.
     """
-    fields = "JobIDRaw,JobID,State,ExitCode,MaxRSS,ReqMem"
+    fields = "JobIDRaw,JobID,State,ExitCode,MaxRSS,ReqMem,JobName"
     said = ask("sacct", "-nPD", "--noconvert", "-j", str(job.id), "-o", fields)
-    lines = [line.split("|") for line in (said or "").splitlines()]
+    lines = [line.split("|", 6) for line in (said or "").splitlines()]
     rows = [row for row in lines if row[0].partition(".")[0] == str(job.id)]  # not all its array
     starts = [place for place, row in enumerate(rows) if "." not in row[0]]
+    # a controller that crashed may have given the number to another job before
+    starts = [place for place in starts if rows[place][6] == rows[starts[-1]][6]]
     if not starts:
         log = next((log for log in _logs(campaigns, "*")[:_LOOKED_AT] if _told(log, job)), None)
         return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=_profiled(log)) if log else LOST
     turn = min(job.restart, len(starts) - 1)
     ours = rows[starts[turn] : [*starts, len(rows)][turn + 1]]
-    _, shown, state, code, _, asked = ours[0]
+    _, shown, state, code, _, asked, _ = ours[0]
     log = next(iter(_logs(campaigns, f"{shown}_*")), None)
     most = _asked_for(asked) or _profiled(log)
     held = [int(row[4]) for row in ours if row[4].isdecimal()]

@@ -17,7 +17,7 @@ from paibench.slurm.profile import Profile
 GIVEN = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.5}
 RUN = Spec.model_validate(GIVEN | {"method": "random"})
 NO_AMOUNT = "18446744073709551616.00M"  # what SLURM 22.05 says of some arrays of one job
-KILLED = "7|7|FAILED|9:0||{asked}\n7.0|7.0|CANCELLED by 0|0:9|{held}|\n"
+KILLED = "7|7|FAILED|9:0||{asked}|pai-0\n7.0|7.0|CANCELLED by 0|0:9|{held}||python\n"
 OVER = "slurmstepd: error: StepId=7.0 exceeded memory limit (2519920640 > 1572864000), being killed"
 GROUP = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the tasks were killed."
 OTHER = "slurmstepd: error: StepId=77.0 exceeded memory limit (2519920640 > 1572864000)"
@@ -91,12 +91,27 @@ def test_each_start_has_its_own_fate(
 ) -> None:
     """Accounting has a row for each start of a job; of one that it does not know yet, the last."""
     rows = [
-        "7|7_0|PREEMPTED|0:0||1G",
-        "7.0|7_0.0|CANCELLED|0:15||",
-        "7|7_0|CANCELLED by 0|0:15||1G",
+        "7|7_0|PREEMPTED|0:0||1G|pai-0",
+        "7.0|7_0.0|CANCELLED|0:15|||python",
+        "7|7_0|CANCELLED by 0|0:15||1G|pai-0",
     ]
     stand_in(tmp_path, monkeypatch, sacct="; ".join(f"echo '{row}'" for row in rows))
     assert ask_later(Job(7, restart), tmp_path).cause == cause
+
+
+def test_a_number_that_another_job_had_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller that crashed gives numbers twice: what became of the first job is not ours."""
+    rows = [
+        "7|7_0|OUT_OF_MEMORY|0:125||1G|pai-1",
+        "7.0|7_0.0|OUT_OF_MEMORY|0:125|||python",
+        "7|7_0|REQUEUED|0:0||1G|pai-0",
+        "7|7_0|NODE_FAIL|1:0||1G|pai-0",
+    ]
+    stand_in(tmp_path, monkeypatch, sacct="; ".join(f"echo '{row}'" for row in rows))
+    assert ask_later(Job(7, 0), tmp_path).cause == "requeued"
+    assert ask_later(Job(7, 1), tmp_path).cause == "node"
 
 
 # -- whether a job is gone -------------------------------------------------------------------------

@@ -108,11 +108,11 @@ def test_a_job_is_asked_for_once(
     [
         ("", "lost", False),
         ("exit 1", "lost", False),
-        ("echo '7|7_0|RUNNING|0:0||1G'", "lost", False),
-        ("echo '8|7_1|OUT_OF_MEMORY|0:125||1G'", "lost", False),
-        ("echo '7|7_0|PENDING|0:0||1G'", "requeued", False),
-        ("echo '7|7_0|CANCELLED by 0|0:15||1G'", "cancelled", False),
-        ("echo '7|7_0|FAILED|9:0||1G'", "killed", True),
+        ("echo '7|7_0|RUNNING|0:0||1G|pai-0'", "lost", False),
+        ("echo '8|7_1|OUT_OF_MEMORY|0:125||1G|pai-0'", "lost", False),
+        ("echo '7|7_0|PENDING|0:0||1G|pai-0'", "requeued", False),
+        ("echo '7|7_0|CANCELLED by 0|0:15||1G|pai-0'", "cancelled", False),
+        ("echo '7|7_0|FAILED|9:0||1G|pai-0'", "killed", True),
     ],
     ids=["nothing yet", "silence", "still at work", "another job", "queued", "cancelled", "failed"],
 )
@@ -142,7 +142,11 @@ def test_accounting_is_not_asked_who_is_gone(
 ) -> None:
     """What it says of a job that the controller knows plays no part."""
     stand_in(
-        tmp_path, monkeypatch, squeue="echo 7", sacct=f"echo '7|7_0|{state}||'", scontrol=CONFIG
+        tmp_path,
+        monkeypatch,
+        squeue="echo 7",
+        sacct=f"echo '7|7_0|{state}||1G|pai-0'",
+        scontrol=CONFIG,
     )
     path = claimed(store, OURS, OLD)
     assert free_stale_claims(store, [SPEC]) == {}
