@@ -103,6 +103,12 @@ class Cluster:
         """SIGKILL slurmctld."""
         self._kill("slurmctld")
 
+    def keep_state(self) -> None:
+        """Have slurmctld write down what it knows; for five seconds it then writes nothing."""
+        kept, begun = self.folder / "state/node_state", time.time()
+        self.run("scontrol", "update", f"nodename={self.shape.node_names[0]}", "comment=kept")
+        self.wait("slurmctld", lambda: kept.stat().st_mtime > begun)
+
     def start_controller(self) -> None:
         """Start slurmctld where it does not run, and wait until it answers."""
         if not self.processes("slurmctld"):

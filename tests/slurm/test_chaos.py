@@ -18,7 +18,7 @@ from paibench.benchmark.entries import Problem
 
 SEED = int(os.environ.get("PAIBENCH_CHAOS_SEED", "0"))  # another one every night
 FAULTS = 30
-SAMPLE = 20  # runs that are done without any fault as well
+SAMPLE = 16  # runs that are done without any fault as well
 SECONDS = 400.0
 DEAF = """
 [[ "$*" == *--test-only* ]] && exec $real "$@"
