@@ -17,10 +17,12 @@ from paibench.benchmark.failures import Cause
 from paibench.benchmark.headway import Headway
 from paibench.benchmark.keeping import CHECKPOINT_SECONDS, Keeper
 from paibench.benchmark.naming import attempt_name
+from paibench.benchmark.origin import called
+from paibench.benchmark.place import Place
 from paibench.benchmark.pulse import Left, Pulse
 from paibench.benchmark.record import VOLATILE
-from paibench.benchmark.run import Means, Place, run
-from paibench.benchmark.search import MethodError
+from paibench.benchmark.run import Means, run
+from paibench.benchmark.search import MethodError, Overdue
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.stages import Stages, scope_of
 from paibench.benchmark.store import Store
@@ -90,8 +92,10 @@ def _do(
         search_keeper=Keeper(searches.save, searches.load, checkpoint_seconds, alive.leaving),
         pulse=alive,
         searching=alive.or_leave,
+        leaving=alive.leaving,
         search_kept=headway.search,
         tell=headway.train,
+        hidden=(store.root,),
     )
     try:
         outcome = run(spec, place, means)
@@ -120,7 +124,10 @@ def _noting(
         if alive.leaving():  # the signal that says so ends the helpers of a data loader as well
             raise Left from error
         reason = _in_words(error)
-        failed = Failed(_cause(error, reason), reason)
+        cause = _cause(error, reason)
+        if cause == "plugin":
+            reason = one_line(f"{called(spec.method.name)}: {reason}")
+        failed = Failed(cause, reason)
         try:
             failures.note(store, spec, name, failed.cause, reason, memory_mb=memory_mb)
         except OSError as trouble:
@@ -131,6 +138,8 @@ def _noting(
 def _cause(error: BaseException, reason: str) -> Cause:
     if isinstance(error, MethodError):
         return "plugin"
+    if isinstance(error, Overdue):
+        return "time"
     if "CUDA error" in reason:  # of the device, whoever meets it
         return "crashed"
     if isinstance(error, UserError):
@@ -143,5 +152,5 @@ def _cause(error: BaseException, reason: str) -> Cause:
 
 def _in_words(error: BaseException) -> str:
     """An exception as one line; those that are written for the user go without their type."""
-    said = isinstance(error, UserError | StoreError | MethodError)
+    said = isinstance(error, UserError | StoreError | MethodError | Overdue)
     return one_line(str(error)) if said else in_words(error)

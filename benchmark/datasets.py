@@ -37,10 +37,7 @@ def digits(
     The split is a fixed class-balanced one. The values 0 to 16 are multiplied by 15, which loses
     nothing, and normalised like other pixels.
     """
-    # read where it lies: to import scikit-learn takes a second of every worker
-    found = find_spec("sklearn")
-    assert found is not None and found.origin is not None
-    with gzip.open(Path(found.origin).parent / "datasets/data/digits.csv.gz", "rt") as file:
+    with gzip.open(embedded(), "rt") as file:
         rows = torch.from_numpy(np.loadtxt(file, delimiter=","))
     pixels = (rows[:, :-1] * 15).to(torch.uint8).reshape(-1, 1, 8, 8)
     labels = rows[:, -1].long()
@@ -49,6 +46,14 @@ def digits(
     splits = [(pixels[part], labels[part]) for part in parts]
     whole = _whole("digits", splits, 10, moments(splits[0][0]))
     return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def embedded() -> Path:
+    """The file with the digits, train and test, that comes with scikit-learn."""
+    # found where it lies: to import scikit-learn takes a second of every worker
+    found = find_spec("sklearn")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent / "datasets/data/digits.csv.gz"
 
 
 def mnist(

@@ -8,7 +8,7 @@ from paibench.benchmark.commit import read
 from paibench.benchmark.naming import is_key
 from paibench.benchmark.seal import Corrupt, unseal
 
-SCHEMA = 1
+SCHEMA = 2
 """The latest schema of records that this program reads."""
 
 

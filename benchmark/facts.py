@@ -51,10 +51,10 @@ def of_search(found: Search, net: nn.Module, data: DataSet) -> dict[str, Any]:
         ),
         "at_initialization": found.ticket.weights is None,
         "mask_sha256": mask_digest(found.mask),
-        "search_forward": found.cost.forward,
-        "search_backward": found.cost.backward,
-        "search_epochs": found.cost.forward / len(data.train),
-        "search_seconds": found.seconds,
+        "search_forward": found.find.cost.forward,
+        "search_backward": found.find.cost.backward,
+        "search_epochs": found.find.cost.forward / len(data.train),
+        "search_seconds": found.find.seconds,
     }
 
 

@@ -11,7 +11,8 @@ import torch
 
 from paibench.benchmark.provenance import digest, kind_of_place
 from paibench.benchmark.pulse import Left
-from paibench.methods.loop import Checkpoint, Trainer
+from paibench.methods.loop import Checkpoint, Save, Trainer
+from paibench.methods.task import Keep
 
 CHECKPOINT_SECONDS = 20.0
 SHARE = 50  # between two checkpoints lies so many times what the last one took,
@@ -81,3 +82,21 @@ def begin_of(trainer: Trainer, also: str = "") -> str:
     masked = digest(trainer.mask) if trainer.mask is not None else "dense"
     state = digest(trainer.module.state_dict())
     return f"{_FORM} {state} {masked} {kind_of_place(trainer.device)} {also}"
+
+
+def keep_with(keeper: Keeper, origin: str, tell: Callable[[int], object]) -> Keep:
+    """How the trainings of a search are kept and taken up again; `tell` hears at which step.
+
+    `origin` is the data and the code that a checkpoint must come from to be gone on from.
+    """
+
+    def keep(trainer: Trainer, also: str) -> tuple[int | None, Save]:
+        begin = begin_of(trainer, f"{origin} {also}")
+        found = keeper.take_up(trainer, begin)
+
+        def save(take: Callable[[], Checkpoint]) -> None:
+            keeper.offer(take, begin, tell)
+
+        return found[0] if found else None, save
+
+    return keep

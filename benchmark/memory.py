@@ -1,5 +1,6 @@
 """The most memory that one run has held: of the device, or of the process on the CPU."""
 
+import os
 import re
 import resource
 from contextlib import suppress
@@ -28,3 +29,11 @@ def peak(device: torch.device) -> float:
         if found := re.search(r"VmHWM:\s*(\d+) kB", (_SELF / "status").read_text()):
             return int(found[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def available_mb() -> int:
+    """MiB that the machine could still give to programs; all that it has where it does not say."""
+    with suppress(OSError):
+        if found := re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text()):
+            return int(found[1]) >> 10
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20

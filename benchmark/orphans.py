@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,10 +32,36 @@ def end_descendants() -> None:
 
 def children() -> list[int]:
     """The processes whose parent this one is."""
-    ours = []
+    own = os.getpid()
+    return [pid for pid, parent in _parents() if parent == own]
+
+
+def tree(root: int) -> list[int]:
+    """A process and all that descends from it, as far as they are to be seen."""
+    below: dict[int, list[int]] = {}
+    for pid, parent in _parents():
+        below.setdefault(parent, []).append(pid)
+    found = [root]
+    for pid in found:
+        found.extend(below.get(pid, []))
+    return found
+
+
+def end_tree(root: int) -> None:
+    """Kill a process and all that descends from it; the root last, which adopts the others."""
+    deadline = time.monotonic() + _SECONDS
+    while (alive := tree(root)[1:]) and time.monotonic() < deadline:
+        for pid in alive:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(root, signal.SIGKILL)
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Every process with its parent."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError):
             _, parent, *_ = path.read_text().rpartition(")")[2].split()
-            if int(parent) == os.getpid():
-                ours.append(int(path.parent.name))
-    return ours
+            yield int(path.parent.name), int(parent)

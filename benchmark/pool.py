@@ -42,6 +42,12 @@ class Settings:
     """Seconds in which workers are to keep what they are at when the pool is left."""
     patience: float = math.inf
     """Seconds to wait for runs that other processes are at, when there is nothing else to do."""
+    trusted: bool = False
+    """Whether third parties' methods are run in the workers, as our own are."""
+    search_seconds: float | None = None
+    """The most that a search of theirs may take; None for the suite's own limit."""
+    method_files: tuple[str, ...] = ()
+    """Methods that are not installed, as `file.py:function`."""
 
 
 @dataclass
@@ -67,6 +73,7 @@ class Pool:
     _waiting: deque[Spec] = field(default_factory=deque)
     _busy: deque[tuple[float, Spec]] = field(default_factory=deque)
     _stillborn: int = 0
+    _returned: set[str] = field(default_factory=set)
     _others: set[str] = field(default_factory=set)
     _got_on: float = field(default_factory=time.monotonic)
     _ends: Ends = field(default_factory=Ends)
@@ -115,6 +122,9 @@ class Pool:
         arguments += ["--checkpoint-seconds", str(given.checkpoint_seconds)]
         arguments += ["--data", str(given.data)] if given.data else []
         arguments += ["--memory-mb", str(given.memory_mb)] if given.memory_mb else []
+        arguments += ["--trusted"] if given.trusted else []
+        arguments += ["--search-seconds", str(given.search_seconds)] if given.search_seconds else []
+        arguments += [part for file in given.method_files for part in ("--method-file", file)]
         free = sum(worker.spec is None for worker in self._workers)
         for _ in range(min(given.jobs - len(self._workers), len(self._waiting) - free)):
             if self._stillborn >= BREAKER and self._workers:
@@ -211,7 +221,10 @@ class Pool:
             return
         worker.keep_prints(self._log(worker))
         code = worker.process.wait()
-        if worker.spec:
+        if worker.spec and self._had_not_begun(worker, worker.spec):
+            self._returned.add(worker.spec.key)
+            self._waiting.appendleft(worker.spec)
+        elif worker.spec:
             yield self._lose(worker, *self._ends.why(code))
             return
         self._dismiss(worker)
@@ -221,6 +234,11 @@ class Pool:
             raise Broken(
                 f"no worker came to be ready, the last ended with {words(code)}: {one_line(last)}"
             )
+
+    def _had_not_begun(self, worker: Worker, spec: Spec) -> bool:
+        """Whether a worker died before it came to its run, which is so excused but once."""
+        begun = worker.attempt in self.store.attempts(spec.key)
+        return not begun and spec.key not in self._returned
 
     def _log(self, worker: Worker) -> Path:
         """Where the prints of a worker go: to the attempt that it is at, if any."""

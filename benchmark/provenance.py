@@ -5,7 +5,7 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from paibench.benchmark.checkout import code_at_start, commit, output
+from paibench.benchmark.origin import came_from, code_sha256, distribution
 from paibench.benchmark.record import Environment
-from paibench.methods.registry import find
+from paibench.benchmark.spec import Spec
+from paibench.methods.registry import Kind, is_own
 
 
 def now() -> str:
@@ -24,10 +26,12 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def environment(method: str, device: torch.device, started: str) -> Environment:
+def environment(
+    spec: Spec, device: torch.device, started: str, isolation: str | None = None
+) -> Environment:
     """Everything about this process that a reader of its record may want to know."""
     head, dirty = commit()
-    plugin = find(method).dist
+    plugin, plugin_version = distribution(spec.method.name)
     return Environment(
         started=started,
         finished=now(),
@@ -42,21 +46,36 @@ def environment(method: str, device: torch.device, started: str) -> Environment:
         timm=_version("timm"),
         cuda=torch.version.cuda if device.type == "cuda" else None,
         driver=_driver() if device.type == "cuda" else None,
-        plugin=plugin.name if plugin else "unknown",
-        plugin_version=plugin.version if plugin else "unknown",
+        plugin=plugin,
+        plugin_version=plugin_version,
+        plugin_origin=None if is_own(spec.method.name) else came_from(spec.method.name),
+        plugin_sha256=None if is_own(spec.method.name) else code_sha256(spec.method.name),
+        other_plugins="; ".join(_other_plugins(spec)) or None,
+        isolation=isolation,
         slurm_job=os.environ.get("SLURM_JOB_ID"),
     )
 
 
+def _other_plugins(spec: Spec) -> Iterator[str]:
+    """Who brings data set, model and recipe, where that is not the suite."""
+    named: dict[Kind, str] = {
+        "datasets": spec.dataset.name,
+        "models": spec.model.name,
+        "recipes": spec.recipe.name,
+    }
+    for kind, name in named.items():
+        if not name.startswith("timm:") and not is_own(name, kind):
+            yield f"{name}: {' '.join(distribution(name, kind))}"
+
+
 def code_of(method: str) -> str:
-    """The code that finds a method's masks: versions, and the digests of the whole package and of
-    the method's own file.
+    """The code that finds a method's masks: versions, and the digest of the whole package, with
+    that of a third party's beside it. Nothing of it is imported.
     """
-    entry = find(method)
-    plugin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
-    source = Path(str(sys.modules[entry.load().__module__].__file__)).read_bytes()
     ours = f"paibench {version('paibench')} {code_at_start()}"
-    return f"{ours}, {plugin}, {hashlib.sha256(source).hexdigest()}"
+    if is_own(method):
+        return ours
+    return f"{ours}, {' '.join(distribution(method))} {code_sha256(method)}"
 
 
 def kind_of_place(device: torch.device) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from paibench.benchmark.spec import Spec
 
-SCHEMA = 1
+SCHEMA = 2  # 2: where a third party's method came from, and what it was kept from
 PROTOCOL = 1
 
 Status = Literal["done", "diverged", "failed", "skipped"]
@@ -28,7 +28,13 @@ VOLATILE = (
 
 
 class Environment(BaseModel):
-    """Where a record was made: enough to tell like from unlike, and to find the code again."""
+    """Where a record was made: enough to tell like from unlike, and to find the code again.
+
+    `plugin` is the distribution that brings the method; of one that is not the suite's own,
+    `plugin_origin` is where it was installed from and `plugin_sha256` the digest of its code.
+    `other_plugins` bring data set, model or recipe. `isolation` is what stood between the method
+    and the harness: None for the suite's own, `trusted`, or the walls.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -47,6 +53,10 @@ class Environment(BaseModel):
     driver: str | None = None
     plugin: str
     plugin_version: str
+    plugin_origin: str | None = None
+    plugin_sha256: Digest = None
+    other_plugins: str | None = None
+    isolation: str | None = None
     slurm_job: str | None = None
 
 

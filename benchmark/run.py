@@ -1,43 +1,33 @@
 """One run: from a spec to a record. This file is the suite's one direction as code."""
 
 import json
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from paibench.benchmark import facts, memory
+from paibench.benchmark.apart.search import Aids, search_apart
 from paibench.benchmark.checkout import code_at_start
 from paibench.benchmark.controls import reinit_seed
 from paibench.benchmark.data import DataSet, load
-from paibench.benchmark.keeping import Keeper, begin_of
+from paibench.benchmark.keeping import Keeper, keep_with
+from paibench.benchmark.nets import make_net
+from paibench.benchmark.place import Place, open_device
 from paibench.benchmark.provenance import code_of, digest, environment, kind_of_place, now
 from paibench.benchmark.record import PROTOCOL, Record
-from paibench.benchmark.search import Search, load_weights, search
+from paibench.benchmark.search import MethodError, Search, find, load_weights, settle
 from paibench.benchmark.spec import Named, Spec, recipe_of
 from paibench.benchmark.train import Training, train
-from paibench.methods.loop import Checkpoint, Diverged, Save, Trainer
+from paibench.methods.loop import Diverged, steps_per_epoch
 from paibench.methods.mask import apply
 from paibench.methods.mask_file import to_bytes
-from paibench.methods.registry import UserError, get
-from paibench.methods.task import Keep, Memo, Task
-from paibench.models.build import build
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and how a run is done; recorded, and no part of what is run."""
-
-    device: str = "cpu"
-    threads: int = 1
-    data: Path | None = None
-    memory_mb: int | None = None
-    """The most MiB that the process may hold, for the note of a run that wants more."""
+from paibench.methods.registry import is_own
+from paibench.methods.task import Memo, Task
 
 
 @dataclass(frozen=True)
@@ -60,10 +50,13 @@ class Means:
     search_keeper: Keeper | None = None
     """For the trainings of a search."""
     searching: Callable[[], object] | None = None
-    """Called in its place where a search would keep nothing; it may raise."""
+    """Called in the place of `pulse` where a search would keep nothing; it may raise."""
+    leaving: Callable[[], bool] = lambda: False
     search_kept: Callable[[int], object] = lambda step: None
     """Told at which step a training of the search was kept."""
     tell: Callable[[int, int], object] = lambda step, steps: None
+    hidden: tuple[Path, ...] = ()
+    """Folders that no third party's method is to see, besides the data."""
 
 
 def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome:  # noqa: B008
@@ -86,8 +79,10 @@ def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome: 
         "initial_sha256": digest(net.state_dict()),
     }
     files: dict[str, bytes] = {}
+    found: Search | None = None
     try:
-        found = _find(spec, net, data, device, means)
+        found = _find(spec, net, data, place, means)
+        _check_untouched(known["initial_sha256"], net)
         files["mask.safetensors"] = to_bytes({n: m.cpu() for n, m in found.mask.items()})
         known |= facts.of_search(found, net, data)
         if spec.control == "reinit":
@@ -100,61 +95,9 @@ def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome: 
         known |= {"status": "done", **facts.of_training(training, net, data)}
     except Diverged as error:
         known |= {"status": "diverged", "reason": str(error)}
-    known["peak_memory_mb"] = memory.peak(device)
-    return Outcome(
-        Record(**known, environment=environment(spec.method.name, device, started)), files
-    )
-
-
-def open_device(place: Place) -> torch.device:
-    """The device of a place, its threads set and its arithmetic made repeatable.
-
-    Raises UserError when it is not there.
-    """
-    torch.set_num_threads(place.threads)
-    try:
-        device = torch.device(place.device)
-    except RuntimeError:
-        raise UserError(
-            f"device {place.device!r:.80} is unknown; use cpu, cuda or cuda:N"
-        ) from None
-    if device.type == "cuda":
-        if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(
-                f"device {place.device!r}: no such GPU here; `paibench doctor` lists them"
-            )
-        # read when CUDA starts, which is not before the first tensor is there
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-    elif device.type != "cpu":
-        raise UserError(f"device {place.device!r} is not supported; use cpu, cuda or cuda:N")
-    return device
-
-
-def make_net(spec: Spec, data: DataSet, seed: int) -> nn.Module:
-    """The spec's network for the shape and the classes of the data, initialized by the seed.
-
-    Raises UserError where it cannot be built.
-    """
-    options = {key: value for key, value in spec.model.options.items() if value is not None}
-    try:
-        make = _factory(spec.model.name)
-        return build(make, data.shape, data.classes, options=options, init=spec.init, seed=seed)
-    except ValueError as error:
-        raise UserError(f"model {spec.model}: {error}") from error
-
-
-def _factory(name: str) -> Callable[..., nn.Module]:
-    if not name.startswith("timm:"):
-        return cast(Callable[..., nn.Module], get(name, "models"))
-    from paibench.models.timm_adapter import timm_factory  # takes seconds, and few runs need it
-
-    return timm_factory(name.removeprefix("timm:"))
+    known["peak_memory_mb"] = max(memory.peak(device), found.find.peak_mb if found else 0.0)
+    where = environment(spec, device, started, found.find.isolation if found else None)
+    return Outcome(Record(**known, environment=where), files)
 
 
 @lru_cache(maxsize=1)
@@ -170,45 +113,56 @@ def _data(dataset: Named, root: Path | None, device: torch.device, seed: int) ->
     )
 
 
-def _find(spec: Spec, net: nn.Module, data: DataSet, device: torch.device, means: Means) -> Search:
-    task = Task(
-        data.train,
-        seed=spec.seed,
-        recipe=recipe_of(spec.recipe),
-        device=device,
-        stream=spec.method.name,
-        memo=means.memo(kind_of_place(device), data.fingerprint) if means.memo else None,
-        pulse=means.pulse,
-        or_leave=means.searching,
-        keep=_keep(spec, data.fingerprint, means),
-    )
-    return search(spec, net, task)
+def _find(spec: Spec, net: nn.Module, data: DataSet, place: Place, means: Means) -> Search:
+    """What the method finds: the suite's own in this process, a third party's in one of its own."""
+    device = next(net.parameters()).device
+    memo = means.memo(kind_of_place(device), data.fingerprint) if means.memo else None
+    origin = _origin(spec, data.fingerprint)
+    own = is_own(spec.method.name)
+    if own or place.trusted:
+        keeper = means.search_keeper
+        task = Task(
+            data.train,
+            seed=spec.seed,
+            recipe=recipe_of(spec.recipe),
+            device=device,
+            stream=spec.method.name,
+            memo=memo,
+            pulse=means.pulse,
+            or_leave=means.searching,
+            # given to the method, it knows the data by their fingerprint alone
+            keep=keep_with(keeper, origin, means.search_kept) if keeper else None,
+        )
+        found = find(spec, net, task)
+        found = found if own else replace(found, isolation="trusted")
+    else:
+        aids = Aids(
+            memo=memo,
+            keeper=means.search_keeper,
+            origin=origin,
+            kept=means.search_kept,
+            pulse=means.pulse,
+            leaving=means.leaving,
+            hidden=means.hidden,
+        )
+        found = search_apart(spec, net, data, place, aids)
+    recipe = recipe_of(spec.recipe)
+    steps = recipe.epochs * steps_per_epoch(len(data.train), recipe.batch)
+    return settle(spec, net, found, steps, device)
+
+
+def _check_untouched(initial: str, net: nn.Module) -> None:
+    """Raise MethodError where a search has changed the network that training starts from."""
+    if digest(net.state_dict()) != initial:
+        raise MethodError(
+            "the search changed the initial weights of the harness's network; return a Ticket with "
+            "the weights that training is to start from"
+        )
 
 
 def _origin(spec: Spec, fingerprint: str) -> str:
     """The data and the code that a checkpoint must come from to be gone on from."""
     return f"{PROTOCOL} {fingerprint} {code_of(spec.method.name)}"
-
-
-def _keep(spec: Spec, fingerprint: str, means: Means) -> Keep | None:
-    """How the trainings of a search are kept and taken up again.
-
-    It is given to the method, and so knows the data by their fingerprint alone.
-    """
-    keeper = means.search_keeper
-    if keeper is None:
-        return None
-
-    def keep(trainer: Trainer, also: str) -> tuple[int | None, Save]:
-        begin = begin_of(trainer, f"{_origin(spec, fingerprint)} {also}")
-        found = keeper.take_up(trainer, begin)
-
-        def save(take: Callable[[], Checkpoint]) -> None:
-            keeper.offer(take, begin, means.search_kept)
-
-        return found[0] if found else None, save
-
-    return keep
 
 
 def _train(spec: Spec, net: nn.Module, found: Search, data: DataSet, means: Means) -> Training:

@@ -33,7 +33,7 @@ def unseal(data: bytes) -> dict[str, Any]:
     """
     try:
         text = data.decode()
-        record = json.loads(text, object_pairs_hook=_without_duplicates)
+        record = json.loads(text, object_pairs_hook=without_duplicates)
         if not isinstance(record, dict):
             raise Corrupt("not a JSON object")
         if "\\u" in text:  # only an escape can bring in half a surrogate pair
@@ -57,7 +57,7 @@ def _digest(record: dict[str, Any]) -> str:
     return hashlib.sha256(_canonical(record)).hexdigest()
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]

@@ -23,21 +23,37 @@ from paibench.methods.ticket import Ticket, as_ticket, select
 
 
 @dataclass(frozen=True)
-class Search:
-    """What a search gave: the exact mask, the ticket around it, and what it cost."""
+class Find:
+    """What a method handed back, not yet held to its word, and what finding it cost."""
 
-    mask: Mask
     ticket: Ticket
     cost: Cost
     seconds: float
+    peak_mb: float = 0.0
+    """The most memory of a process of its own; 0 where it had none."""
+    isolation: str | None = None
+    """What stood between the method and the harness, in words; None for the suite's own."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search gave: the exact mask, the ticket around it, and how it was found."""
+
+    mask: Mask
+    ticket: Ticket
+    find: Find
 
 
 class MethodError(ValueError):
     """A method cannot be imported, raises, or breaks its contract; the text says which."""
 
 
-def search(spec: Spec, net: nn.Module, task: Task) -> Search:
-    """Let the spec's method find its mask on a copy of `net`, and apply the spec's control.
+class Overdue(Exception):
+    """A search takes longer than it may; the text says by how much."""
+
+
+def find(spec: Spec, net: nn.Module, task: Task) -> Find:
+    """Let the spec's method find its ticket on a copy of `net`, in this process.
 
     Raises MethodError for what is the method's own fault; a loss that is not finite, bad input,
     and want of memory or of disk are raised as they are.
@@ -49,19 +65,31 @@ def search(spec: Spec, net: nn.Module, task: Task) -> Search:
         with _as_before(derive(spec.seed, "search", spec.method.name), task.device):
             found = finder(own, task, spec.density, **spec.method.options)
         seconds = time.perf_counter() - clock
-        ticket = as_ticket(found)  # type: ignore[arg-type]  # a stranger's word, checked by select
-        if not 0 <= ticket.start <= task.steps:
-            raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {task.steps}")
-        own_mask = _there(select(ticket.mask, net, spec.density), task.device)
+        ticket = as_ticket(found)  # type: ignore[arg-type]  # a stranger's word, see `settle`
+    return Find(ticket, task.cost, seconds)
+
+
+def settle(spec: Spec, net: nn.Module, found: Find, steps: int, device: torch.device) -> Search:
+    """Hold a find to what was asked for, and apply the spec's control.
+
+    `net` is at initialization, and `steps` is where its schedule ends. Raises MethodError, and
+    UserError for a control that shows nothing.
+    """
+    ticket = found.ticket
+    with blaming(spec.method.name):
+        if not 0 <= ticket.start <= steps:
+            raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {steps}")
+        own_mask = _there(select(ticket.mask, net, spec.density), device)
+    _check_weights(net, ticket.weights)
     mask = own_mask
     if spec.control == "invert":
-        mask = _there(select(ticket.mask, net, spec.density, invert=True), task.device)
+        mask = _there(select(ticket.mask, net, spec.density, invert=True), device)
     elif spec.control == "shuffle":
         mask = shuffle(mask, spec.seed)
     elif spec.control == "reinit":
         ticket = replace(ticket, weights=None, start=0, finetune=False)
     _refuse_dead_places(spec, ticket, own_mask, mask)
-    return Search(mask, ticket, task.cost, seconds)
+    return Search(mask, ticket, found)
 
 
 @contextmanager
@@ -70,7 +98,7 @@ def blaming(method: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, SyntaxError) as error:
-        raise MethodError(f"{method} cannot be imported: {in_words(error)}") from error
+        raise MethodError(f"it cannot be imported: {in_words(error)}") from error
     except (UserError, Diverged, MemoryError, torch.OutOfMemoryError, OSError):
         raise
     except (Exception, SystemExit) as error:  # a method that wants to leave has failed
@@ -129,12 +157,18 @@ def load_weights(net: nn.Module, weights: Weights | None) -> None:
 
     Raises MethodError for a name or a shape that the network does not have.
     """
+    _check_weights(net, weights)
+    state = net.state_dict()
+    with torch.no_grad():
+        for name, tensor in (weights or {}).items():
+            state[name].copy_(tensor)
+
+
+def _check_weights(net: nn.Module, weights: Weights | None) -> None:
     state = net.state_dict()
     for name, tensor in (weights or {}).items():
         if name not in state:
-            raise MethodError(f"the ticket has weights for {name!r}, which the network has not")
+            raise MethodError(f"the ticket has weights for {name!r:.80}, which the network has not")
         if tensor.shape != state[name].shape:
             have, need = tuple(tensor.shape), tuple(state[name].shape)
             raise MethodError(f"the ticket's {name} has shape {have}, needed {need}")
-        with torch.no_grad():
-            state[name].copy_(tensor)

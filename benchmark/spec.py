@@ -8,7 +8,6 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
-from importlib.metadata import EntryPoint
 from typing import Any, Literal, get_args
 
 from pydantic import (
@@ -21,7 +20,7 @@ from pydantic import (
 )
 
 from paibench.methods.recipe import Recipe
-from paibench.methods.registry import Kind, UserError, did_you_mean, find
+from paibench.methods.registry import Entry, Kind, UserError, did_you_mean, find
 from paibench.methods.signature import Option, Value, checked, describe
 
 Control = Literal["none", "shuffle", "reinit", "invert"]
@@ -176,7 +175,7 @@ def _plain(key: str, value: Any) -> Value:
     raise ValueError(f"option {key} takes {takes}, not {shown(value)}")
 
 
-def _recipe(entry: EntryPoint) -> Recipe:
+def _recipe(entry: Entry) -> Recipe:
     recipe = entry.load()
     if not isinstance(recipe, Recipe):
         raise UserError(f"recipe {entry.name}: {entry.value} is no Recipe")
@@ -203,7 +202,7 @@ def _known(kind: Kind, named: Named) -> Named:
 
 
 @lru_cache(maxsize=4096)  # a sweep says the same names thousands of times
-def _checked(kind: Kind, entry: EntryPoint, text: str) -> Named:
+def _checked(kind: Kind, entry: Entry, text: str) -> Named:
     named = Named.model_validate_json(text)
     what = f"{'data set' if kind == 'datasets' else kind.removesuffix('s')} {named.name}"
     if kind != "recipes":

@@ -23,6 +23,7 @@ from paibench.benchmark.memory_limit import limit_memory
 from paibench.benchmark.pulse import Left
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
+from paibench.methods.registry import use_file
 
 EVENT_SECONDS = 0.5
 
@@ -36,11 +37,20 @@ def main() -> None:
     with _private_pipes() as (orders, say):
         store = Store.open(given.store, create=False)
         from paibench.benchmark.attempt import Failed, attempt  # takes seconds
-        from paibench.benchmark.run import Place
+        from paibench.benchmark.place import Place
 
         if given.memory_mb and given.device == "cpu":
             limit_memory(given.memory_mb)
-        place = Place(given.device, given.threads, given.data, given.memory_mb)
+        for file in given.method_file:
+            use_file(file)
+        place = Place(
+            device=given.device,
+            threads=given.threads,
+            data=given.data,
+            memory_mb=given.memory_mb,
+            trusted=given.trusted,
+            search_seconds=given.search_seconds,
+        )
         code_at_start()
         leaving.ready = True
         say(event="ready")
@@ -72,6 +82,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--checkpoint-seconds", type=float, default=20.0)
     parser.add_argument("--memory-mb", type=int)
+    parser.add_argument("--trusted", action="store_true")
+    parser.add_argument("--search-seconds", type=float)
+    parser.add_argument("--method-file", action="append", default=[])
     return parser.parse_args()
 
 

@@ -4,13 +4,20 @@ Each kind is a group of entry points. Names are listed without importing what th
 """
 
 import difflib
+import hashlib
+import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["methods", "models", "datasets", "recipes"]
 
+_PACKAGE = "paibench."
+_LOCAL = "local:"
 _SINGULAR = {"methods": "method", "models": "model", "datasets": "data set", "recipes": "recipe"}
 
 
@@ -18,22 +25,81 @@ class UserError(ValueError):
     """Bad input from a user; its message is one line that says what, where and what to do."""
 
 
+@dataclass(frozen=True)
+class LocalFile:
+    """A function in a file that is not installed, where an entry point stands otherwise."""
+
+    name: str
+    path: Path
+    attr: str
+    dist: None = None
+
+    @property
+    def module(self) -> str:
+        """What the module is called that its file is loaded as."""
+        return f"paibench_local_{self.name.rpartition('.')[2]}"
+
+    @property
+    def value(self) -> str:
+        """The file and the function, as messages show them."""
+        return f"{self.path.name}:{self.attr}"
+
+    def load(self) -> Any:
+        """The function; its file is run the first time."""
+        module = sys.modules.get(self.module)
+        if module is None:
+            spec = spec_from_file_location(self.module, self.path)
+            assert spec is not None and spec.loader is not None
+            module = sys.modules[self.module] = module_from_spec(spec)
+            spec.loader.exec_module(module)
+        return getattr(module, self.attr)
+
+
+Entry = EntryPoint | LocalFile
+
+_files: dict[str, LocalFile] = {}
+
+
+def use_file(text: str) -> str:
+    """Have a function in a file, said as `path/to/file.py:function`, as a method; its name.
+
+    The name holds the beginning of the sha256 of the file, so that another text is another method.
+    Nothing is run. Raises UserError where the file cannot be read.
+    """
+    path, _, attr = text.rpartition(":")
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{text[:200]}: the file cannot be read: {error.strerror}") from error
+    if not attr.isidentifier() or len(attr) > 40:
+        raise UserError(f"{text[:200]}: write the function behind the file, as file.py:function")
+    name = f"{_LOCAL}{attr}.{hashlib.sha256(data).hexdigest()[:12]}"
+    _files[name] = LocalFile(name, Path(path).resolve(), attr)
+    return name
+
+
+def local_file(name: str) -> str | None:
+    """How the file behind a name was said, with its whole path; None for what is installed."""
+    file = _files.get(name)
+    return f"{file.path}:{file.attr}" if file else None
+
+
+def is_file(text: str) -> bool:
+    """Whether a text says a function in a file, and not a registered name."""
+    return ".py:" in text
+
+
 @cache
-def _entries(kind: Kind) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+def _entries(kind: Kind) -> dict[str, tuple[EntryPoint, ...]]:
+    """All entry points of a kind by name: one for each, and more where distributions collide."""
+    found: dict[str, dict[str, EntryPoint]] = {}
     for entry in entry_points(group=f"paibench.{kind}"):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise UserError(
-                f"{_SINGULAR[kind]} {entry.name!r} is claimed by two distributions: "
-                f"{_origin(other)} and {_origin(entry)}; uninstall one of them"
-            )
-    return dict(sorted(found.items()))
+        found.setdefault(entry.name, {}).setdefault(_claimant(entry), entry)
+    return {name: tuple(claims.values()) for name, claims in sorted(found.items())}
 
 
-def _origin(entry: EntryPoint) -> str:
-    distribution = entry.dist.name if entry.dist else "an unknown distribution"
-    return f"{distribution} ({entry.value})"
+def _claimant(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "an unknown distribution"
 
 
 def names(kind: Kind = "methods") -> list[str]:
@@ -41,20 +107,42 @@ def names(kind: Kind = "methods") -> list[str]:
     return list(_entries(kind))
 
 
-def find(name: str, kind: Kind = "methods") -> EntryPoint:
-    """The entry point behind a name, not yet imported.
+def find(name: str, kind: Kind = "methods") -> Entry:
+    """What stands behind a name, not yet imported.
 
-    Raises UserError with the nearest known name when there is none.
+    Raises UserError with the nearest known name when there is none, and with both distributions
+    when two claim it.
     """
+    if kind == "methods" and name in _files:
+        return _files[name]
     entries = _entries(kind)
+    if kind == "methods" and name.startswith(_LOCAL):
+        function = name.removeprefix(_LOCAL).rpartition(".")[0]
+        raise UserError(
+            f"method {name[:80]!r} is a function in a file, which is not known here or has changed;"
+            f" say the file as path/to/file.py:{function[:40]}"
+        )
     if name not in entries:
         raise UserError(f"unknown {_SINGULAR[kind]} {name[:80]!r}; {did_you_mean(name, entries)}")
-    return entries[name]
+    first, *others = entries[name]
+    if others:
+        both = " and ".join(f"{_claimant(each)} ({each.value})" for each in (first, others[0]))
+        raise UserError(
+            f"{_SINGULAR[kind]} {name!r} is claimed by two distributions: {both}; uninstall one of "
+            "them"
+        )
+    return first
 
 
 def get(name: str, kind: Kind = "methods") -> Any:
     """What a name stands for, imported now: `get("snip")(net, task, 0.05)`."""
     return find(name, kind).load()
+
+
+def is_own(name: str, kind: Kind = "methods") -> bool:
+    """Whether a name stands for something of the suite itself, and for no stranger's code."""
+    entry = find(name, kind)
+    return bool(entry.dist and entry.dist.name == "paibench" and entry.value.startswith(_PACKAGE))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

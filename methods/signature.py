@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
-from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 
-from paibench.methods.registry import UserError, did_you_mean
+from paibench.methods.registry import Entry, LocalFile, UserError, did_you_mean
 
 Value = bool | int | float | str | None
 _PLAIN = {"bool", "int", "float", "str", "None"}
@@ -54,7 +53,7 @@ class Described:
 
 
 @cache
-def describe(entry: EntryPoint) -> Described:
+def describe(entry: Entry) -> Described:
     """The first line, the paper, the docstring and the options behind an entry point.
 
     Raises UserError when the module or the function is not there or cannot be read, or when an
@@ -62,8 +61,8 @@ def describe(entry: EntryPoint) -> Described:
     """
     where = f"{entry.name} ({entry.value})"
     try:
-        source = _source(entry.module)
-        tree = ast.parse(source.read_bytes()) if source else None
+        path = source(entry)
+        tree = ast.parse(path.read_bytes()) if path else None
     except (ImportError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{where}: its module cannot be read: {_one_line(error)}") from error
     if tree is None:
@@ -74,9 +73,11 @@ def describe(entry: EntryPoint) -> Described:
     raise UserError(f"{where}: {entry.module} defines no function {entry.attr!r} at its top level")
 
 
-def _source(module: str) -> Path | None:
-    """The file of a module, found without running its packages' `__init__`."""
-    top, *rest = module.split(".")
+def source(entry: Entry) -> Path | None:
+    """The file of the module behind a name, found without running its packages' `__init__`."""
+    if isinstance(entry, LocalFile):
+        return entry.path
+    top, *rest = entry.module.split(".")
     found = find_spec(top)
     for end in range(len(rest)):
         folders = found.submodule_search_locations if found else None
@@ -85,7 +86,7 @@ def _source(module: str) -> Path | None:
     return Path(found.origin) if found and found.origin else None
 
 
-def _described(entry: EntryPoint, tree: ast.Module, node: ast.FunctionDef) -> Described:
+def _described(entry: Entry, tree: ast.Module, node: ast.FunctionDef) -> Described:
     module_doc = ast.get_docstring(tree) or ""
     doc = ast.get_docstring(node) or module_doc
     paragraphs = module_doc.split("\n\n")

@@ -42,7 +42,8 @@ class Task:
     `generator` (on the CPU) is the source of the method's randomness. `cost` counts the
     examples that pass forward and backward, so that the cost of a search is known without a
     clock. `recipe` is the spec's own way of training; `fit` follows it. `pulse` is called
-    whenever the search gets on, or `or_leave` in its place where nothing would be kept.
+    whenever the search gets on, or `or_leave` in its place where nothing would be kept; `spent` is
+    told of all examples that pass forward and backward.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Task:
         pulse: Callable[[], object] | None = None,
         or_leave: Callable[[], object] | None = None,
         keep: Keep | None = None,
+        spent: Callable[[int, int], object] = lambda forward, backward: None,
     ) -> None:
         self._data = data
         self.seed = seed
@@ -68,6 +70,7 @@ class Task:
         self._pulse = pulse or (lambda: None)
         self._get_on = or_leave or self._pulse
         self._keep = keep
+        self._spent = spent
 
     @classmethod
     def of(
@@ -135,7 +138,7 @@ class Task:
         how = self.recipe.augment if augment else "none"
         draw = generator(self.seed, "search augment")
         for inputs, labels in self._data.batches(indices, size, augment=how, draw=draw):
-            self.cost.forward += len(labels)
+            self._spend(len(labels), 0)
             self._get_on()
             yield inputs, labels
 
@@ -150,11 +153,13 @@ class Task:
         A second pass through the gradient (`create_graph=True`) counts as one more.
         """
         if outputs.requires_grad:  # the second pass comes by the logits, never by the loss
-            outputs.register_hook(lambda _: self._count_backward(len(labels)))  # type: ignore[no-untyped-call]
+            outputs.register_hook(lambda _: self._spend(0, len(labels)))  # type: ignore[no-untyped-call]
         return F.cross_entropy(outputs, labels)
 
-    def _count_backward(self, examples: int) -> None:
-        self.cost.backward += examples
+    def _spend(self, forward: int, backward: int) -> None:
+        self.cost.forward += forward
+        self.cost.backward += backward
+        self._spent(forward, backward)
 
     def fit(
         self,
@@ -203,8 +208,7 @@ class Task:
 
     def _count(self, examples: int) -> None:
         """Count a step: its examples pass forward and backward."""
-        self.cost.forward += examples
-        self.cost.backward += examples
+        self._spend(examples, examples)
 
     def _behind(self, start: int, kept: int | None, recipe: Recipe) -> int:
         """The step to go on from; what lies behind it was passed by an earlier attempt."""

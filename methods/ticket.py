@@ -54,8 +54,19 @@ Found: TypeAlias = Mask | Scores | Ticket
 
 
 def as_ticket(found: Found) -> Ticket:
-    """The same find as a ticket."""
-    return found if isinstance(found, Ticket) else Ticket(found)
+    """The same find as a ticket. Raises ValueError for what is none, saying what came."""
+    ticket = found if isinstance(found, Ticket) else Ticket(found)
+    _check_type(ticket.mask)
+    return ticket
+
+
+def _check_type(found: object) -> None:
+    values = found.values if isinstance(found, Scores) else found
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected a Mask, Scores or a Ticket, got {type(values).__name__}")
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name!r:.80} is no tensor but {type(value).__name__}")
 
 
 def select(found: "Mask | Scores", net: nn.Module, density: float, *, invert: bool = False) -> Mask:
@@ -64,12 +75,11 @@ def select(found: "Mask | Scores", net: nn.Module, density: float, *, invert: bo
     With `invert` the lowest scores are kept instead (the control of Frankle et al. 2021).
     Raises ValueError when the find breaks the contract, saying what was expected and what came.
     """
+    _check_type(found)
     weights = prunable(net)
     kept = kept_at(density, total(weights))
     if isinstance(found, Scores):
         mask = _select_scores(found, weights, kept, invert)
-    elif not isinstance(found, dict):
-        raise ValueError(f"expected a Mask, Scores or a Ticket, got {type(found).__name__}")
     elif invert:
         raise ValueError("cannot invert: the method gives a mask and no scores")
     else:

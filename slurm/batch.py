@@ -30,7 +30,7 @@ TRIES = 3
 LOOK_SECONDS = 30.0  # for a job whose submission failed on the way back
 _PASSING = re.compile(
     "contact slurm controller|timed out|refused|zero bytes|temporarily|try again|"
-    "communication|connect failure|could not make sense",
+    "communication|connect failure|could not make sense|not connected|connection reset|broken pipe",
     re.IGNORECASE,
 )
 

@@ -51,7 +51,7 @@ class Campaign:
     retry: bool = False
     """Whether runs that failed for good before are to be tried."""
     plugins: dict[str, str] = field(default_factory=dict)
-    """The sha256 of the module of each third-party method, by name."""
+    """The sha256 of the code of each third-party method, by name."""
 
     @classmethod
     def new(

@@ -1,17 +1,15 @@
 """Third parties' methods: tried out before anything is queued, and known again on the node."""
 
-import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from paibench.benchmark.events import one_line
 from paibench.benchmark.hired import worker_environment
-from paibench.methods.registry import UserError, find
+from paibench.benchmark.origin import code_sha256
+from paibench.methods.registry import UserError, is_own
 
 _SECONDS = 300.0  # for importing torch from a slow file system
 _TRY = """
@@ -27,14 +25,11 @@ for name in sys.argv[1:]:
 
 def third_party(methods: Collection[str]) -> list[str]:
     """Those of these methods that are not the suite's own."""
-    found = {name: find(name) for name in sorted(set(methods))}
-    return [
-        name for name, entry in found.items() if not entry.dist or entry.dist.name != "paibench"
-    ]
+    return [name for name in sorted(set(methods)) if not is_own(name)]
 
 
 def try_out(methods: Collection[str]) -> dict[str, str]:
-    """Import third parties' methods as a worker will; the sha256 of the file of each, by name.
+    """Import third parties' methods as a worker will; the sha256 of the code of each, by name.
 
     The present folder and most of the environment are not there for a worker. Raises UserError
     where one cannot be imported.
@@ -68,7 +63,7 @@ def try_out(methods: Collection[str]) -> dict[str, str]:
 
 
 def changed(then: Mapping[str, str], methods: Collection[str]) -> str | None:
-    """Which of these methods has another file than at submission, in words; None where none has."""
+    """Which of these methods has other code than at submission, in words; None where none has."""
     for name in sorted(then.keys() & set(methods)):
         now = _digest(name)
         if now is not None and now != then[name]:
@@ -77,9 +72,7 @@ def changed(then: Mapping[str, str], methods: Collection[str]) -> str | None:
 
 
 def _digest(method: str) -> str | None:
-    """The sha256 of the file that a method stands in; None where it cannot be found."""
+    """The sha256 of a method's code; None where it cannot be found."""
     with suppress(UserError, ImportError, OSError, ValueError):
-        spec = importlib.util.find_spec(find(method).module)
-        if spec and spec.origin:
-            return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+        return code_sha256(method)
     return None

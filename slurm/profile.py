@@ -92,6 +92,8 @@ class Profile(BaseModel):
     data: Path | None = None
     warning_seconds: Count = 90
     checkpoint_seconds: float = Field(default=20.0, gt=0, allow_inf_nan=False)
+    search_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    trusted: bool = False
     extra: dict[str, Option] = {}
 
     @field_validator("extra", mode="before")

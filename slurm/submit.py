@@ -3,11 +3,11 @@
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import sleep
 
 from paibench.benchmark import claims
 from paibench.benchmark.commit import server_time
@@ -166,7 +166,7 @@ def _ask_queue(store: Store) -> Queue:
     for turn in range(_ANSWERS):
         if (there := queue.look(store)) is not None:
             return there
-        time.sleep(2.0**turn)
+        sleep(2.0**turn)
     raise NoAnswer(
         "SLURM's controller does not answer squeue, so that what is queued is not known; say the "
         "same again when `scontrol ping` says that it is up"
@@ -216,7 +216,7 @@ def _turn(store: Store) -> Iterator[Callable[[], object]]:
         if waited == _SILENT_TURNS:
             print("paibench: another submission to this store is made; waiting", file=sys.stderr)
         waited += 1
-        time.sleep(0.2)
+        sleep(0.2)
     try:
         yield held.beat
     finally:

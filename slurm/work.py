@@ -106,6 +106,8 @@ def _settings(campaign: Campaign) -> Settings:
         device=profile.device,
         data=campaign.data,
         checkpoint_seconds=profile.checkpoint_seconds,
+        trusted=profile.trusted,
+        search_seconds=profile.search_seconds,
         memory_mb=run_memory(profile),
         grace=GRACE,
         patience=PATIENCE,

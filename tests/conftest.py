@@ -121,7 +121,7 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A stranger's methods are installed, here and in workers."""
-    folder = str(Path(__file__).parent / "hostile")
+    folder = str(Path(__file__).parent / "plugins" / "hostile")
     monkeypatch.setenv("PYTHONPATH", folder)
     monkeypatch.syspath_prepend(folder)
     registry._entries.cache_clear()

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,15 @@ from paibench.benchmark import provenance, stages
 from paibench.benchmark.attempt import Failed, attempt
 from paibench.benchmark.failures import MOST_ATTEMPTS, is_final
 from paibench.benchmark.headway import read_headway
+from paibench.benchmark.place import Place
 from paibench.benchmark.pulse import Left
 from paibench.benchmark.record import Record
 from paibench.benchmark.run import run
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
-from paibench.methods import registry
 from paibench.methods.mask_file import digest, from_bytes
 
-
-@pytest.fixture(autouse=True)
-def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A stranger's methods are installed."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "hostile"))
-    registry._entries.cache_clear()
-    yield
-    registry._entries.cache_clear()
+pytestmark = pytest.mark.usefixtures("hostile")
 
 
 @pytest.fixture
@@ -134,8 +128,7 @@ def test_divergence_is_a_record(store: Store) -> None:
         (
             "cannot_be_imported",
             "plugin",
-            "cannot_be_imported cannot be imported: "
-            "ModuleNotFoundError: No module named 'no_such_library'",
+            "it cannot be imported: ModuleNotFoundError: No module named 'no_such_library'",
         ),
         (
             {"name": "imp", "rewind_epoch": 9.0},
@@ -147,14 +140,18 @@ def test_divergence_is_a_record(store: Store) -> None:
     ids=str,
 )
 def test_failures(store: Store, method: Any, cause: str, reason: str) -> None:
-    """A run that gives no record fails with a cause and one line, noted in the store."""
+    """A run that gives no record fails with a cause and one line, noted in the store.
+
+    A method that is at fault is named, with its distribution.
+    """
     spec = spec_of(method)
     with pytest.raises(Failed) as caught:
         attempt(spec, store)
-    assert (caught.value.cause, str(caught.value)) == (cause, reason)
+    named = f"{method} (hostile 1.0): " if cause == "plugin" else ""
+    assert (caught.value.cause, str(caught.value)) == (cause, named + reason)
     note = store.last_failure(spec.key)
     assert note is not None
-    assert (note["status"], note["cause"], note["reason"]) == ("failed", cause, reason)
+    assert (note["status"], note["cause"], note["reason"]) == ("failed", cause, named + reason)
     assert note["spec"] == spec.canonical
     assert store.listing().failed == {spec.key}
     assert is_free(store, spec)
@@ -438,7 +435,8 @@ def test_a_helper_that_dies_of_the_same_signal(store: Store, heeded: bool) -> No
     before = signal.signal(signal.SIGTERM, lambda *_: signals.append(1))
     try:
         with pytest.raises(Left if heeded else Failed):
-            attempt(spec, store, leaving=lambda: heeded and bool(signals))
+            asked = partial(attempt, leaving=lambda: heeded and bool(signals))
+            asked(spec, store, Place(trusted=True))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert signals == [1]

@@ -144,7 +144,7 @@ def test_watching_ends_with_the_work(
         if len(pauses) == 2:
             (store.run_folder(RUNNING.key) / "claim").unlink()
 
-    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("paibench.commands.standing.sleep", sleep)
     status, out, _ = say("status", "s.toml", "--watch")
     looks = [line for line in out.splitlines() if "of 4 runs done" in line]
     assert (status, pauses) == (0, [5.0, 5.0])
@@ -158,7 +158,9 @@ def test_watching_what_is_queued(
     (store.run_folder(RUNNING.key) / "claim").unlink()
     command(tmp_path, "sbatch", "")
     command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|Priority")
-    monkeypatch.setattr("time.sleep", lambda seconds: command(tmp_path, "squeue", ""))
+    monkeypatch.setattr(
+        "paibench.commands.standing.sleep", lambda seconds: command(tmp_path, "squeue", "")
+    )
     out = say("status", "s.toml", "--watch")[1]
     assert [" 3 queued" in line for line in out.splitlines() if "runs done" in line] == [
         True,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from paibench.benchmark.run import Place, run
+from paibench.benchmark.place import Place
+from paibench.benchmark.run import run
 from paibench.benchmark.spec import Spec
 from paibench.methods.mask import layer_counts, prunable, total
 from paibench.methods.mask_file import digest

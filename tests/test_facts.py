@@ -10,8 +10,9 @@ from paibench.benchmark import facts
 from paibench.benchmark import run as runs
 from paibench.benchmark.data import load
 from paibench.benchmark.evaluate import evaluate
+from paibench.benchmark.nets import make_net
 from paibench.benchmark.provenance import digest
-from paibench.benchmark.search import Search
+from paibench.benchmark.search import Find, Search
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.train import Training
 from paibench.methods.mask import Mask, apply, full, prunable
@@ -29,11 +30,12 @@ def spec_of(**fields: Any) -> Spec:
 
 
 def net_of(spec: Spec) -> nn.Module:
-    return runs.make_net(spec, DIGITS, spec.seed)
+    return make_net(spec, DIGITS, spec.seed)
 
 
 def found_of(mask: Mask, ticket: Ticket | None = None, cost: Cost | None = None) -> Search:
-    return Search(mask, ticket or Ticket(mask), cost or Cost(), 0.5)
+    ticket = ticket or Ticket(mask)
+    return Search(mask, ticket, Find(ticket, cost or Cost(), 0.5))
 
 
 def test_counts() -> None:

@@ -15,8 +15,8 @@ def test_peaks_are_those_of_one_run() -> None:
     """What an earlier run held is forgotten, and what a later one gave back is not."""
     reset_peak(CPU)
     before = peak(CPU)
-    torch.ones(50 * 2**20 // 4)  # 50 MiB, held for a moment
+    torch.ones(500 * 2**20 // 4)  # 500 MiB, held for a moment
     after = peak(CPU)
     reset_peak(CPU)
-    assert before + 40 < after
-    assert peak(CPU) < after - 40
+    assert before + 400 < after
+    assert peak(CPU) < after - 400

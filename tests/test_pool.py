@@ -1,6 +1,7 @@
 """A pool of workers: the bits of a run done alone, and every way in which a worker can be lost."""
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +16,16 @@ from paibench.benchmark.attempt import attempt
 from paibench.benchmark.events import Broken, Event
 from paibench.benchmark.failures import is_final
 from paibench.benchmark.headway import read_headway
+from paibench.benchmark.place import Place
 from paibench.benchmark.pool import Pool, Settings
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 from paibench.methods import registry
 
-HOSTILE = Path(__file__).parent / "hostile"
-SETTINGS = Settings(jobs=2, checkpoint_seconds=0)
+HOSTILE = Path(__file__).parent / "plugins" / "hostile"
+SETTINGS = Settings(jobs=2, checkpoint_seconds=0, trusted=True)
+"""In workers: what a worker is to stand is tested here, not what its methods are kept from."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,7 +59,7 @@ def stable(store: Store, spec: Spec) -> dict[str, Any]:
 def alone(folder: Path, spec: Spec) -> dict[str, Any]:
     """What the run gives in this process, with a store of its own."""
     store = Store.open(folder / spec.key)
-    assert attempt(spec, store) == "done"
+    assert attempt(spec, store, Place(trusted=True)) == "done"
     return stable(store, spec)
 
 
@@ -170,6 +173,26 @@ def test_what_is_done_is_found(peace: Swept) -> None:
     assert len(peace.store.attempts(DONE.key)) == 1
 
 
+def test_a_run_that_its_worker_never_came_to(tmp_path: Path) -> None:
+    """A worker that dies as it is given a run costs nothing: another one does the run."""
+    frozen: list[int] = []
+
+    def give_and_kill() -> bool:
+        for worker in pool._workers:
+            if worker.ready and worker.spec is None and pool._waiting and not frozen:
+                os.kill(worker.process.pid, signal.SIGSTOP)
+                frozen.append(worker.process.pid)
+            elif worker.spec and worker.process.pid in frozen and worker.process.poll() is None:
+                worker.process.kill()
+        return False
+
+    store, spec = Store.open(tmp_path), spec_of("random")
+    pool = Pool(store, replace(SETTINGS, jobs=1), leaving=give_and_kill)
+    with closing(pool.run([spec])) as told:
+        assert [event.outcome for event in told] == ["done"]
+    assert len(frozen) == len(store.attempts(spec.key)) == 1
+
+
 # -- hostility --------------------------------------------------------------------------------
 
 TIME_LIMIT = 15.0
@@ -206,7 +229,8 @@ def test_a_lost_run(hostility: Swept, name: str) -> None:
     spec, (cause, reason) = spec_of(name), LOST[name]
     event = hostility.of(spec)
     assert (event.outcome, event.cause) == ("failed", cause)
-    assert event.reason.startswith(reason)
+    named = f"{name} (hostile 1.0): " if cause == "plugin" else ""
+    assert event.reason.startswith(named + reason)
     assert "\n" not in event.reason
     note = hostility.store.last_failure(spec.key)
     assert note is not None
@@ -236,7 +260,7 @@ def test_killed_and_resumed(hostility: Swept, spec: Spec, tmp_path: Path) -> Non
     """A run whose worker was killed in training or between levels ends with the same bits."""
     assert hostility.of(spec).cause == "killed"
     if not hostility.store.is_done(spec.key):
-        assert attempt(spec, hostility.store) == "done"
+        assert attempt(spec, hostility.store, Place(trusted=True)) == "done"
     assert stable(hostility.store, spec) == alone(tmp_path, spec)
     assert hostility.store.last_failure(spec.key) is None
     assert len(hostility.store.attempts(spec.key)) == 2
@@ -327,7 +351,7 @@ def test_left_when_told(tmp_path: Path) -> None:
         names = store.attempts(spec.key)
         return any(read_headway(store.attempt_folder(spec.key, name)).step for name in names)
 
-    pool = Pool(store, Settings(checkpoint_seconds=3600), leaving)
+    pool = Pool(store, Settings(checkpoint_seconds=3600, trusted=True), leaving)
     assert list(pool.run([spec, spec_of("snip")])) == []
     (attempt_at,) = store.attempts(spec.key)
     assert pool.left == [(spec, attempt_at)]
@@ -339,7 +363,7 @@ def test_left_when_told(tmp_path: Path) -> None:
         steps += 1
 
     headway = read_headway(store.attempt_folder(spec.key, attempt_at))
-    assert attempt(spec, store, pulse=count) == "done"
+    assert attempt(spec, store, Place(trusted=True), pulse=count) == "done"
     assert steps == headway.steps - headway.step
     assert stable(store, spec) == alone(tmp_path / "alone", spec)
 
@@ -352,7 +376,7 @@ def test_patience(tmp_path: Path) -> None:
     store, held, broken = Store.open(tmp_path), spec_of("random"), spec_of("raises")
     claim = store.claim(held.key, "somebody")
     assert claim is not None
-    pool = Pool(store, Settings(patience=0.1))
+    pool = Pool(store, Settings(patience=0.1, trusted=True))
     (event,) = pool.run([held, broken])
     assert (event.spec, event.cause) == (broken, "plugin")
     assert pool.left == []

@@ -179,7 +179,7 @@ def test_records_are_those_of_a_quiet_sweep(story: Story, tmp_path: Path) -> Non
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Store]]:
     """A sweep of a method that works and one that does not."""
-    hostile = str(Path(__file__).parent / "hostile")
+    hostile = str(Path(__file__).parent / "plugins" / "hostile")
     monkeypatch.setenv("PYTHONPATH", hostile)
     monkeypatch.syspath_prepend(hostile)
     registry._entries.cache_clear()
@@ -199,7 +199,7 @@ def test_failures(quick: tuple[Any, Store], capsys: pytest.CaptureFixture[str]) 
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["outcome"] for event in events] == ["failed", "done"]
     assert events[0]["cause"] == "plugin"
-    assert events[0]["reason"] == "RuntimeError: first second \\x1b[31m"
+    assert events[0]["reason"] == "raises (hostile 1.0): RuntimeError: first second \\x1b[31m"
     assert [event["key"] for event in events] == [spec.key for spec in sweep.specs]
 
     assert do_sweep(sweep, store, Settings()) == 1

@@ -113,21 +113,38 @@ def test_a_broken_plugin_raises_its_own_error_when_asked_for(site: Path) -> None
 
 
 def test_a_name_that_two_claim(site: Path) -> None:
-    """Two distributions that claim one name are both named, and neither wins."""
+    """Two distributions that claim one name are both named, and neither wins; others stay."""
     install(site, "first", "[paibench.methods]\nodd = first:odd\n")
     install(site, "second", "[paibench.methods]\nodd = second:odd\n")
     with pytest.raises(UserError, match="method 'odd' is claimed by two distributions") as caught:
-        names()
+        find("odd")
     for part in ("first (first:odd)", "second (second:odd)", "uninstall one of them"):
         assert part in str(caught.value)
+    assert "odd" in names()
+    assert find("snip").name == "snip"
+
+
+def test_a_name_of_ours_that_another_claims(site: Path) -> None:
+    """The suite's own names are no exception."""
+    install(site, "first", "[paibench.methods]\nsnip = first:odd\n")
+    with pytest.raises(UserError, match=r"first \(first:odd\) and paibench \("):
+        find("snip")
+
+
+def test_two_that_claim_the_same_function(site: Path) -> None:
+    """They are two all the same: which of them is recorded would be by chance."""
+    install(site, "first", "[paibench.methods]\nodd = first:odd\n")
+    install(site, "second", "[paibench.methods]\nodd = first:odd\n")
+    with pytest.raises(UserError, match="claimed by two distributions"):
+        find("odd")
 
 
 def test_one_distribution_seen_twice_is_no_conflict(site: Path) -> None:
     """The same entry point found on two paths counts once."""
     install(site, "first", "[paibench.methods]\nodd = first:odd\n")
-    install(site / "again", "first-copy", "[paibench.methods]\nodd = first:odd\n")
+    install(site / "again", "first", "[paibench.methods]\nodd = first:odd\n")
     sys.path.insert(0, str(site / "again"))
     try:
-        assert names().count("odd") == 1
+        assert find("odd").value == "first:odd"
     finally:
         sys.path.remove(str(site / "again"))

@@ -12,7 +12,9 @@ from torch import nn
 
 from paibench.benchmark import facts
 from paibench.benchmark import run as runs
-from paibench.benchmark.run import Means, Outcome, Place, make_net, open_device, run
+from paibench.benchmark.nets import make_net
+from paibench.benchmark.place import Place, open_device
+from paibench.benchmark.run import Means, Outcome, run
 from paibench.benchmark.spec import Spec
 from paibench.methods.mask import prunable, total
 from paibench.methods.mask_file import digest, from_bytes

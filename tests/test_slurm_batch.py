@@ -89,13 +89,24 @@ def test_a_lost_answer_does_not_double_an_array(
     assert calls(tmp_path, "sbatch") == 1
 
 
-def test_a_controller_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unable to contact slurm controller (connect failure)",
+        "Batch job submission failed: Transport endpoint is not connected",
+        "Batch job submission failed: Zero Bytes were transmitted or received",
+    ],
+)
+def test_a_controller_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
     """It is tried a few times, and said in one line with what to do."""
     monkeypatch.setattr(batch, "LOOK_SECONDS", 0.1)
-    away = "echo 'sbatch: error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    away = f"echo 'sbatch: error: {said}' >&2; exit 1"
     stand_in(tmp_path, monkeypatch, sbatch=away, squeue="exit 1")
-    with pytest.raises(UserError, match="3 tries.*Unable to contact.*say submit again when"):
+    with pytest.raises(UserError, match=r"3 tries.*say submit again when") as caught:
         batch.queue(campaign(tmp_path), 0)
+    assert said in str(caught.value)
     assert calls(tmp_path, "sbatch") == batch.TRIES
 
 

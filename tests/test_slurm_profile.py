@@ -27,6 +27,8 @@ python = "/opt/env/bin/python"
 data = "/data"
 warning_seconds = 120
 checkpoint_seconds = 60
+search_seconds = 7200
+trusted = true
 
 [extra]
 mail-type = "END"

@@ -138,7 +138,7 @@ def test_one_submission_at_a_time(
             other.release()
 
     stand_in(tmp_path, monkeypatch, squeue="", sbatch="echo Submitted batch job 17")
-    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("paibench.slurm.submit.sleep", sleep)
     assert submit(sweep, store, PROFILE, Limits(), None)[1] == ["17"]
     said = "paibench: another submission to this store is made; waiting\n"
     assert capsys.readouterr().err == said
@@ -155,7 +155,7 @@ def test_a_short_wait_for_another_submission_is_silent(
     other = claims.claim(store.root / "submissions", "host.1.00000000")
     assert other is not None
     stand_in(tmp_path, monkeypatch, squeue="", sbatch="echo Submitted batch job 17")
-    monkeypatch.setattr("time.sleep", lambda seconds: other.release())
+    monkeypatch.setattr("paibench.slurm.submit.sleep", lambda seconds: other.release())
     assert submit(sweep, store, PROFILE, Limits(), None)[1] == ["17"]
     assert capsys.readouterr().err == ""
 

@@ -29,6 +29,7 @@ def store(tmp_path: Path) -> Store:
 def worker(store: Store, hostile: None) -> Iterator[subprocess.Popen[str]]:
     """A worker with two threads to a run, which saves no training by itself."""
     command = [sys.executable, "-m", "paibench.benchmark.worker", "--store", str(store.root)]
+    command += ["--trusted"]
     command += ["--threads", "2", "--checkpoint-seconds", "3600"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:

@@ -21,8 +21,8 @@ from paibench.benchmark.checkpoints import Checkpoints
 from paibench.benchmark.headway import Headway, read_headway
 from paibench.benchmark.keeping import RAREST
 from paibench.benchmark.naming import job_of
+from paibench.benchmark.place import Place
 from paibench.benchmark.record import Record
-from paibench.benchmark.run import Place
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 

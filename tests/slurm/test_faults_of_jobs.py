@@ -12,7 +12,7 @@ from sweeping import HALF, LONG, MOST_LOST, SEARCHING, SHORT, Sweeping, instead_
 
 from paibench.methods import registry
 
-HOSTILE = str(Path(__file__).parent.parent / "hostile")
+HOSTILE = str(Path(__file__).parent.parent / "plugins" / "hostile")
 LEVELS = spec_of({"name": "imp", "rate": 0.5}, density=0.25, recipe={"name": "lite", "epochs": 150})
 """IMP in two stages of some two seconds each."""
 LEVEL_STEPS = 150 * 23
@@ -208,7 +208,8 @@ def test_method_that_leaves(
     sweep = Sweeping.new(quiet_cluster, tmp_path, leaves, SHORT, runs_per_job=2)
     sweep.submit()
     sweep.until_gone()
-    assert sweep.reason(leaves) == "its worker ended with exit status 0 but left no record"
+    said = "its process ended with exit status 0, and handed nothing back"
+    assert sweep.reason(leaves) == f"leaves_at_once (hostile 1.0): {said}"
     assert sweep.store.listing().failed == {leaves.key}
     facts = sweep.submit()
     assert (facts["done"], facts["failed"], facts["queued"]) == (1, 1, 0)

@@ -12,7 +12,7 @@ from sweeping import HALF, LONG, MOST_LOST, Sweeping, spec_of
 from paibench.slurm.notes import SHORT
 
 pytestmark = pytest.mark.slow  # most of it is waiting
-HOSTILE = str(Path(__file__).parent.parent / "hostile")
+HOSTILE = str(Path(__file__).parent.parent / "plugins" / "hostile")
 WORKER = "paibench.benchmark.worker"
 LONGER = spec_of(recipe={"name": "lite", "epochs": 5000})
 """Longer than a minute of training."""

@@ -22,6 +22,7 @@ def doctor(data: Data = None, out: Store = None, as_json: Json = False) -> None:
         **{package: _version(package) for package in PACKAGES},
         "cores": str(len(os.sched_getaffinity(0))),
         "devices": _devices(),
+        "walls": _walls(),
         "data folder": _data_folder(data),
         "SLURM": _slurm(),
         "profiles": _profiles(),
@@ -47,6 +48,16 @@ def _devices() -> str:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     found = [f"cuda:{n} ({torch.cuda.get_device_name(n)})" for n in range(count)]
     return ", ".join(["cpu", *found])
+
+
+def _walls() -> str:
+    """What stands between a third party's method and the harness on this machine."""
+    from paibench.benchmark.apart.search import walls_here
+
+    try:
+        return ", ".join(walls_here())
+    except (OSError, RuntimeError, ValueError) as error:
+        return f"cannot be put up: {' '.join(str(error).split())}"
 
 
 def _data_folder(data: Path | None) -> str:

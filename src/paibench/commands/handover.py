@@ -1,10 +1,10 @@
 """What becomes of a sweep that is meant for a cluster: shown, written, queued, waited for."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import typer
@@ -82,7 +82,7 @@ def refuse_problems(given: Profile) -> None:
     for pause in RESTART:
         if not any(map(may_pass, found)):
             break
-        time.sleep(pause)
+        sleep(pause)
         found = problems(given)
     if found:
         more = f" (and {len(found) - 1} more problems)" if len(found) > 1 else ""
@@ -101,6 +101,8 @@ def do_here(asked: Request) -> int:
         device=asked.profile.device,
         data=asked.data,
         checkpoint_seconds=asked.profile.checkpoint_seconds,
+        trusted=asked.profile.trusted,
+        search_seconds=asked.profile.search_seconds,
     )
     store = Store.open(asked.root)
     return do_sweep(asked.sweep, store, settings, retry=asked.retry, as_json=asked.as_json)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from paibench.methods.registry import UserError
+from paibench.methods.registry import UserError, is_file, use_file
 from paibench.methods.signature import Value
 
 Data = Annotated[
@@ -31,6 +31,12 @@ def _time_limit(seconds: float | None) -> float | None:
     return seconds
 
 
+def _search_limit(seconds: float | None) -> float | None:
+    if seconds is not None and not math.isfinite(seconds):
+        raise UserError(f"--search-limit {seconds!r} is no number of seconds; leave it out")
+    return seconds
+
+
 Device = Annotated[str, typer.Option(callback=_device, help="cpu, cuda or cuda:N.")]
 Threads = Annotated[
     int,
@@ -48,6 +54,18 @@ TimeLimit = Annotated[
         help="Seconds after which a run is killed and noted as failed.",
     ),
 ]
+Trusted = Annotated[
+    bool,
+    typer.Option("--trusted", help="Run methods of third parties without a process of their own."),
+]
+SearchLimit = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        callback=_search_limit,
+        help="Seconds that a search of a third party's method may take; by default a day.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Store = Annotated[Path | None, typer.Option("--out", help="The store: a folder for the records.")]
 
@@ -55,6 +73,11 @@ Store = Annotated[Path | None, typer.Option("--out", help="The store: a folder f
 def jobs_for(jobs: int | None, threads: int) -> int:
     """How many runs at a time: as asked, or so many that every thread has a core."""
     return jobs or max(1, len(os.sched_getaffinity(0)) // threads)
+
+
+def method_name(said: str) -> str:
+    """A registered name itself, or the name that a function in a file gets. Raises UserError."""
+    return use_file(said) if is_file(said) else said
 
 
 def store_at(out: Path | None, default: str, data: Path | None = None) -> Path:

@@ -8,7 +8,7 @@ import typer
 
 from paibench.commands import options as o
 from paibench.commands.lookup import Key, Stores, find_run
-from paibench.methods.registry import UserError
+from paibench.methods.registry import UserError, is_file
 
 Settings = list[str]
 
@@ -18,10 +18,15 @@ def quickstart(
         "quickstart"
     ),
     methods: Annotated[
-        str | None, typer.Option(help="Which methods, comma-separated; by default all.")
+        str | None,
+        typer.Option(
+            help="Which methods, comma-separated, `file.py:function` as well; by default all."
+        ),
     ] = None,
     jobs: o.Jobs = None,
     device: o.Device = "cpu",
+    trusted: o.Trusted = False,
+    search_limit: o.SearchLimit = None,
     as_json: o.Json = False,
 ) -> None:
     """The main job, small: every method on the embedded digits, with a leaderboard."""
@@ -31,17 +36,28 @@ def quickstart(
     from paibench.commands.boards import write_board
     from paibench.commands.progress import do_sweep
 
-    chosen = [name.strip() for name in methods.split(",")] if methods else None
-    sweep = quickstart_sweep(chosen)
+    said = [name.strip() for name in methods.split(",")] if methods else []
+    sweep = quickstart_sweep([o.method_name(name) for name in said])
     store = Store.open(o.store_at(out, "quickstart"))
-    settings = Settings(jobs=o.jobs_for(jobs, 1), device=device)
+    settings = Settings(
+        jobs=o.jobs_for(jobs, 1),
+        device=device,
+        trusted=trusted,
+        search_seconds=search_limit,
+        method_files=tuple(name for name in said if is_file(name)),
+    )
     status = do_sweep(sweep, store, settings, as_json=as_json)
     write_board(store.root, store.root / "leaderboard", as_json=as_json)
     raise SystemExit(status)
 
 
 def run(
-    method: Annotated[str, typer.Option(help="The mask finder, see `paibench methods`.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="The mask finder, see `paibench methods`; or `path/to/file.py:function`."
+        ),
+    ],
     dataset: Annotated[str, typer.Option(help="See `paibench datasets`.")] = "digits",
     model: Annotated[str, typer.Option(help="See `paibench models`.")] = "lenet-300-100",
     recipe: Annotated[str, typer.Option(help="See `paibench recipes`.")] = "lite",
@@ -59,6 +75,8 @@ def run(
     data: o.Data = None,
     device: o.Device = "cpu",
     threads: o.Threads = 1,
+    trusted: o.Trusted = False,
+    search_limit: o.SearchLimit = None,
     as_json: o.Json = False,
 ) -> None:
     """Find, train and measure one ticket. Say it again and the record is found."""
@@ -72,19 +90,20 @@ def run(
         dataset=o.named(dataset, data_option or [], "--data-option"),
         model=o.named(model, model_option or [], "--model-option"),
         recipe=o.named(recipe, recipe_option or [], "--recipe-option"),
-        method=o.named(method, method_option or [], "--method-option"),
+        method=o.named(o.method_name(method), method_option or [], "--method-option"),
         density=1.0 if asked is None else asked,
         seed=seed,
         init=init,
         control=control,
     )
     from paibench.benchmark.attempt import Failed, attempt
-    from paibench.benchmark.run import Place
+    from paibench.benchmark.place import Place
     from paibench.benchmark.store import Store
 
     store = Store.open(place)
+    there = Place(device, threads, data, trusted=trusted, search_seconds=search_limit)
     try:
-        result = attempt(spec, store, Place(device, threads, data))
+        result = attempt(spec, store, there)
     except Failed as failed:
         if failed.cause == "input":
             raise UserError(str(failed)) from failed

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +46,7 @@ def status(
             typer.echo("\n".join(view.lines(None if everything else SHOWN)))
         if not watch or not (view.found.running or view.queued):
             return
-        time.sleep(WATCH_SECONDS)
+        sleep(WATCH_SECONDS)
 
 
 @dataclass(frozen=True)

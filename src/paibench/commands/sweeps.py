@@ -22,6 +22,8 @@ def sweep(
     device: o.Device = "cpu",
     data: o.Data = None,
     time_limit: o.TimeLimit = None,
+    trusted: o.Trusted = False,
+    search_limit: o.SearchLimit = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Also try again what failed for good.")
     ] = False,
@@ -41,6 +43,8 @@ def sweep(
         device=device,
         data=data,
         time_limit=time_limit,
+        trusted=trusted,
+        search_seconds=search_limit,
     )
     status = do_sweep(asked, store, settings, retry=retry, as_json=as_json)
     if not as_json and status != 130:

@@ -1,7 +1,7 @@
 """Waiting for a sweep on a cluster: what becomes missing meanwhile is submitted."""
 
-import time
 from dataclasses import replace
+from time import sleep
 
 import typer
 
@@ -24,7 +24,7 @@ def wait(asked: Request) -> int:
     again, pause = replace(asked, retry=False), FIRST_LOOK
     done, barren = -1, 0
     while True:
-        time.sleep(pause)
+        sleep(pause)
         if barren >= BARREN and _would_submit(again):
             typer.echo(
                 f"paibench: {barren} submissions in a row gave no new record, and no other is "
@@ -59,5 +59,5 @@ def _look(asked: Request) -> tuple[Outlook, list[str]]:
             if turn == SILENT:
                 raise
             typer.echo(f"paibench: {error}", err=True)
-            time.sleep(LATER_LOOKS)
+            sleep(LATER_LOOKS)
     raise AssertionError
