@@ -1,0 +1,131 @@
+"""Doing a run again from its record's spec, and saying whether the same comes of it."""
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from paibench.benchmark.attempt import attempt
+from paibench.benchmark.entries import Found
+from paibench.benchmark.place import Place
+from paibench.benchmark.record import Record
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+from paibench.methods.mask import total
+from paibench.methods.mask_file import from_bytes
+from paibench.methods.registry import UserError
+
+Verdict = Literal["identical", "within the seed interval", "different"]
+
+POINTS = 0.005  # of accuracy, by which other hardware may differ whatever the seeds say
+SPREADS = 3.0  # standard deviations over seeds
+PLACE = ("device", "threads", "torch", "cuda", "paibench", "commit", "plugin_version", "isolation")
+"""What may explain a difference, of the environments of both."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of a run then and now.
+
+    `interval` is how far the accuracy may be off: `SPREADS` standard deviations over the `seeds`
+    records that differ in their seed alone, or `POINTS` where that is more. `moved` is the fraction
+    of kept weights that are others now, where the old mask is at hand.
+    """
+
+    then: Record
+    now: Record
+    seeds: int
+    interval: float
+    moved: float | None = None
+
+    @property
+    def differing(self) -> list[str]:
+        """The fields that two runs of one spec ought to have in common, and have not."""
+        before, after = self.then.stable(), self.now.stable()
+        names = before.keys() - {"schema"}  # which grows with the program
+        return sorted(name for name in names if before[name] != after[name])
+
+    @property
+    def difference(self) -> float | None:
+        """The accuracy now minus that of then; None where one of them has none."""
+        if self.then.accuracy is None or self.now.accuracy is None:
+            return None
+        return self.now.accuracy - self.then.accuracy
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it is the same, or as near as seeds are to each other.
+
+        In a place that is the same in all of `PLACE`, every bit is to be the same, and nothing
+        excuses a difference.
+        """
+        if not self.differing:
+            return "identical"
+        near = self.difference is not None and abs(self.difference) <= self.interval
+        excused = near and self._same_counts and self.elsewhere
+        return "within the seed interval" if excused else "different"
+
+    @property
+    def _same_counts(self) -> bool:
+        return (self.then.kept, self.then.prunable) == (self.now.kept, self.now.prunable)
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """How the places differ, as `name: then, now`."""
+        pairs = [
+            (name, getattr(self.then.environment, name), getattr(self.now.environment, name))
+            for name in PLACE
+        ]
+        return [f"{name}: {then}, now {now}" for name, then, now in pairs if then != now]
+
+
+def verify(then: Record, place: Place, store: Store | None = None) -> Verification:
+    """Do a recorded run again, in a store that is thrown away.
+
+    `store` is where the record is from, with its mask and the records of other seeds. Raises
+    Failed where the run gives no record now, and UserError for what cannot be run.
+    """
+    spec = Spec.of(**then.spec)
+    if then.status not in ("done", "diverged"):
+        raise UserError(f"run {then.key} is {then.status}; there is nothing to verify")
+    with tempfile.TemporaryDirectory(prefix="paibench-verify-") as folder:
+        again = Store.open(Path(folder) / "store")
+        attempt(spec, again, place)
+        now = Record.read(again.read_record(spec.key))
+        moved = _moved(then, now, store, again)
+    # what was claimed is not to make its own interval
+    known = [*_of_other_seeds(then, spec, store), *([now.accuracy] if now.accuracy else [])]
+    spread = statistics.stdev(known) if len(known) > 1 else 0.0
+    return Verification(then, now, len(known), max(POINTS, SPREADS * spread), moved)
+
+
+def _of_other_seeds(then: Record, spec: Spec, store: Store | None) -> Sequence[float]:
+    """The accuracies of the runs that differ from this one in their seed alone."""
+    alike = spec.model_copy(update={"seed": 0})
+    found = []
+    for entry in store.records() if store else ():
+        if isinstance(entry, Found) and entry.record.get("status") == "done":
+            record = Record.read(entry.record)
+            other = Spec.model_validate(record.spec)
+            if other.model_copy(update={"seed": 0}) == alike and record.key != then.key:
+                found.append(record.accuracy)
+    return [accuracy for accuracy in found if accuracy is not None]
+
+
+def _moved(then: Record, now: Record, store: Store | None, again: Store) -> float | None:
+    """The fraction of kept weights that the new mask has at other places."""
+    if then.mask_sha256 == now.mask_sha256:
+        return 0.0
+    if not (store and then.mask_file and now.mask_file and now.kept):
+        return None
+    try:
+        old = from_bytes(store.read_file(then.key, then.mask_file))
+    except (OSError, UserError, ValueError):
+        return None
+    new = from_bytes(again.read_file(now.key, now.mask_file))
+    if {n: m.shape for n, m in old.items()} != {n: m.shape for n, m in new.items()}:
+        return 1.0
+    lost = sum(int((kept & ~new[name]).sum()) for name, kept in old.items())
+    return lost / max(sum(int(kept.sum()) for kept in old.values()), 1) if total(old) else None
