@@ -18,6 +18,7 @@ from paibench.cli import app
 from paibench.leaderboard import table as board
 from paibench.leaderboard.frame import load
 from paibench.leaderboard.summary import summarize, tracks
+from paibench.methods.conformance.names import CASES, OTHER
 from paibench.methods.mask import prunable, total
 from paibench.methods.recipe import Recipe
 from paibench.methods.registry import Kind, find, get, names
@@ -213,6 +214,13 @@ def test_every_command_is_in_the_manual() -> None:
     """No command is left unsaid."""
     said = {name for path in PAGES for name, *_ in commands(path.read_text(encoding="utf-8"))}
     assert set(COMMANDS) - said == set()
+
+
+def test_conformance_cases() -> None:
+    """The table of what a method is checked for has every case, in order and in its words."""
+    rows = table(page("add-a-method.md"), "case")
+    assert {row["case"]: row["states"] for row in rows} == CASES | OTHER
+    assert [row["case"] for row in rows] == [*CASES, *OTHER]
 
 
 def test_profile() -> None:

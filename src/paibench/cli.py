@@ -8,6 +8,7 @@ import typer
 
 from paibench.benchmark.seal import Corrupt
 from paibench.commands import (
+    authors,
     boards,
     catalog,
     cluster,
@@ -17,6 +18,7 @@ from paibench.commands import (
     standing,
     sweeps,
     upkeep,
+    verification,
 )
 from paibench.methods.registry import UserError
 
@@ -39,11 +41,13 @@ PANELS: dict[str, list[Callable[..., None]]] = {
         sweeps.plan,
         standing.status,
         runs.show,
+        verification.verify,
         upkeep.logs,
         boards.leaderboard,
         boards.export,
     ],
     "Know": [catalog.methods, catalog.models, catalog.datasets, catalog.recipes],
+    "Add": [authors.new_method, authors.check_method],
     "Set up": [catalog.prepare, doctor.doctor, upkeep.gc],
 }
 for panel, commands in PANELS.items():
