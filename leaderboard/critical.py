@@ -1,7 +1,5 @@
 """One number for a whole row: how sparse it stays as good as dense, and how far above random."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 
@@ -9,19 +7,14 @@ from paibench.leaderboard.rank import incomplete
 from paibench.leaderboard.summary import TRACK
 
 POINT = 0.01
-_ROW = ["method", "method_label", "control"]
+NO_DENSE = "no dense reference with all its runs"
+NO_FLOOR = "no random floor with all its runs at two densities or more"
+NO_ROOM = "random is as good as dense"
+LOST_AT_FLOOR = "runs are missing at a density of random"
+LOST_AT_DENSEST = "runs are missing at the densest"
+BELOW = "more than one point below dense at the densest"
+_ROW = [*TRACK, "method", "method_label", "control"]
 _SAME = 1e-12  # differences of floats that should be equal
-COLUMNS = {
-    **{name: "str" for name in TRACK[:-1]},
-    "protocol": "Int64",
-    **{name: "str" for name in _ROW},
-    "n": "int64",
-    "critical_density": "float64",
-    "beyond": "bool",
-    "critical_reason": "str",
-    "area": "float64",
-    "area_reason": "str",
-}
 
 
 def critical(cells: pd.DataFrame) -> pd.DataFrame:
@@ -34,72 +27,81 @@ def critical(cells: pd.DataFrame) -> pd.DataFrame:
     count. `n` is the least number of runs behind a mean of the row, of dense or of random. Where
     there is no number, the column of the same name with `_reason` says why; else that is "".
     """
-    rows = [row for _, track in cells.groupby(TRACK) for row in _rows(track)]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    own = cells["control"] == "none"
+    dense = _means(cells[own & (cells["method"] == "dense")]).set_index(TRACK)
+    pruned = _means(cells[(cells["method"] != "dense") & (cells["density_asked"] < 1)])
+    pruned["row"] = pruned.groupby(_ROW).ngroup()
+    pruned = pruned.sort_values(["row", "density_asked"], ascending=[True, False])
+    pruned = pruned.join(dense[["mean", "n"]].add_prefix("dense_"), on=TRACK)
+    found = pruned.drop_duplicates("row").set_index("row")[[*_ROW, "dense_mean"]]
+    floor = pruned[(pruned["control"] == "none") & (pruned["method_label"] == "random")]
+    found["n"] = _least(pruned, floor)
+    found = found.join(_critical_density(pruned)).join(_area(found, pruned, floor))
+    return found.drop(columns="dense_mean").reset_index(drop=True)
 
 
-def _rows(track: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """The rows of one track."""
-    whole = ~incomplete(track) & (track["accuracy_n"] > 0)
-    track = track.assign(accuracy_mean=track["accuracy_mean"].where(whole))
-    own = track["control"] == "none"
-    dense = track[own & (track["method"] == "dense")]
-    floor = _curve(track[own & (track["method_label"] == "random")])
-    level = float(dense["accuracy_mean"].iloc[0]) if len(dense) else np.nan
-    references = [*dense["accuracy_n"], *floor["accuracy_n"]]
-    rows = track[(track["method"] != "dense") & (track["density_asked"] < 1)]
-    for names, cells in rows.groupby(_ROW):
-        curve = _curve(cells)
-        density, critical_reason = critical_density(curve["accuracy_mean"], level)
-        area, area_reason = area_between(curve["accuracy_mean"], floor["accuracy_mean"], level)
-        yield {
-            **{name: track[name].iloc[0] for name in TRACK},
-            **dict(zip(_ROW, names, strict=True)),
-            "n": min([*curve["accuracy_n"], *references]),
+def _means(cells: pd.DataFrame) -> pd.DataFrame:
+    """Rows, densities, numbers of runs, and means where the cell is whole."""
+    whole = ~incomplete(cells) & (cells["accuracy_n"] > 0)
+    found = cells[[*_ROW, "density_asked"]].assign(n=cells["accuracy_n"])
+    return found.assign(mean=cells["accuracy_mean"].where(whole))
+
+
+def _least(pruned: pd.DataFrame, floor: pd.DataFrame) -> pd.Series:
+    """The least number of runs behind a mean that a row is judged by."""
+    of_floor = floor.groupby(TRACK)["n"].min().rename("floor_n")
+    numbers = pruned.join(of_floor, on=TRACK)[["n", "dense_n", "floor_n"]]
+    return numbers.min(axis=1).groupby(pruned["row"]).min().astype("int64")
+
+
+def _critical_density(pruned: pd.DataFrame) -> pd.DataFrame:
+    """The critical density of each row, from cells of falling density."""
+    row = pruned["row"]
+    within = pruned["mean"] >= pruned["dense_mean"] - POINT - _SAME
+    held = within.astype("int64").groupby(row).cummin() == 1
+    density = pruned["density_asked"].where(held).groupby(row).min()
+    densest = pruned.drop_duplicates("row").set_index("row")
+    why = np.select(
+        [densest["dense_mean"].isna(), density.notna(), densest["mean"].isna()],
+        [NO_DENSE, "", LOST_AT_DENSEST],
+        BELOW,
+    )
+    return pd.DataFrame(
+        {
             "critical_density": density,
-            "beyond": density == curve.index[-1],
-            "critical_reason": critical_reason,
-            "area": area,
-            "area_reason": area_reason,
+            "beyond": density == pruned["density_asked"].groupby(row).min(),
+            "critical_reason": pd.Series(why, index=density.index, dtype="str"),
         }
+    )
 
 
-def critical_density(means: pd.Series, dense: float) -> tuple[float, str]:
-    """The critical density of means by density, and why there is none.
+def _area(found: pd.DataFrame, pruned: pd.DataFrame, floor: pd.DataFrame) -> pd.DataFrame:
+    """The area of each row, by the trapezoid rule over the densities of its track's floor."""
+    at = floor[[*TRACK, "density_asked", "mean"]].rename(columns={"mean": "floor"})
+    grid = found[[*TRACK, "dense_mean"]].reset_index().merge(at, on=TRACK)
+    means = pruned[["row", "density_asked", "mean"]]
+    grid = grid.merge(means, on=["row", "density_asked"], how="left")
+    grid = grid.sort_values(["row", "density_asked"], ascending=[True, False])
+    width = (-np.log10(grid["density_asked"])).groupby(grid["row"]).diff()
 
-    Means are of falling density, not a number where a cell is not whole.
-    """
-    if np.isnan(dense):
-        return np.nan, "no dense reference with all its runs"
-    within = means.to_numpy() >= dense - POINT - _SAME
-    count = len(within) if within.all() else int(np.argmin(within))
-    if count:
-        return float(means.index[count - 1]), ""
-    if np.isnan(means.iloc[0]):
-        return np.nan, "runs are missing at the densest"
-    return np.nan, "more than one point below dense at the densest"
+    def under(heights: pd.Series) -> pd.Series:
+        strips = width * (heights + heights.groupby(grid["row"]).shift()) / 2
+        area: pd.Series = strips.groupby(grid["row"]).sum(min_count=1).reindex(found.index)
+        return area
 
-
-def area_between(means: pd.Series, floor: pd.Series, dense: float) -> tuple[float, str]:
-    """The area of means by density, 0 for those of the floor and 1 for dense, and why not.
-
-    All are of falling density; only densities of the floor count. The trapezoid rule.
-    """
-    if np.isnan(dense):
-        return np.nan, "no dense reference with all its runs"
-    if len(floor) < 2 or floor.isna().any():
-        return np.nan, "no random floor with all its runs at two densities or more"
-    means = means.reindex(floor.index)
-    if means.isna().any():
-        return np.nan, "runs are missing at a density of random"
-    x = -np.log10(floor.index.to_numpy(dtype="float64"))
-    room = float(np.trapezoid(dense - floor.to_numpy(), x))
-    if room <= _SAME:
-        return np.nan, "random is as good as dense"
-    return float(np.trapezoid(means.to_numpy() - floor.to_numpy(), x)) / room, ""
-
-
-def _curve(cells: pd.DataFrame) -> pd.DataFrame:
-    """Means and counts by density, the densest first; something is pruned at each."""
-    pruned = cells[cells["density_asked"] < 1].sort_values("density_asked", ascending=False)
-    return pruned.set_index("density_asked")[["accuracy_mean", "accuracy_n"]]
+    gain, room = under(grid["mean"] - grid["floor"]), under(grid["dense_mean"] - grid["floor"])
+    points = grid.groupby("row")[["floor", "mean"]].count()
+    points["asked"] = grid.groupby("row").size()
+    points = points.reindex(found.index, fill_value=0)
+    why = np.select(
+        [
+            found["dense_mean"].isna(),
+            (points["asked"] < 2) | (points["floor"] < points["asked"]),
+            points["mean"] < points["asked"],
+            room <= _SAME,
+        ],
+        [NO_DENSE, NO_FLOOR, LOST_AT_FLOOR, NO_ROOM],
+        "",
+    )
+    reason = pd.Series(why, index=found.index, dtype="str")
+    return pd.DataFrame({"area": (gain / room).where(reason == ""), "area_reason": reason})

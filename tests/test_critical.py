@@ -6,10 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paibench.leaderboard.critical import area_between, critical, critical_density
+from paibench.leaderboard.critical import (
+    BELOW,
+    LOST_AT_DENSEST,
+    LOST_AT_FLOOR,
+    NO_DENSE,
+    NO_FLOOR,
+    NO_ROOM,
+    critical,
+)
 from paibench.leaderboard.summary import TRACK
 
 USUAL = {name: "x" for name in TRACK} | {"protocol": 1, "control": "none"}
@@ -37,58 +45,61 @@ def of(found: pd.DataFrame, label: str) -> dict[str, Any]:
     return {str(name): value for name, value in row.items()}
 
 
-def curve(means: dict[float, float]) -> pd.Series:
-    return pd.Series(means, dtype="float64")
+def judged(snip: dict[float, float], *references: pd.DataFrame) -> dict[str, Any]:
+    """The row of snip with these means beside references, by default those above."""
+    parts = references or (cells_of(DENSE), cells_of(FLOOR))
+    return of(critical(pd.concat([*parts, cells_of({"snip": snip})], ignore_index=True)), "snip")
 
 
 @pytest.mark.parametrize(
-    ("means", "expected"),
+    ("means", "expected", "why"),
     [
-        ({0.5: 0.90, 0.2: 0.895, 0.1: 0.89, 0.05: 0.88}, 0.1),
-        ({0.5: 0.95, 0.2: 0.91}, 0.2),
-        ({0.5: 0.90, 0.2: 0.85, 0.1: 0.90}, 0.5),
-        ({0.5: 0.90, 0.2: math.nan, 0.1: 0.90}, 0.5),
-        ({0.5: 0.88, 0.2: 0.90}, math.nan),
-        ({0.5: math.nan, 0.2: 0.90}, math.nan),
+        ({0.5: 0.90, 0.2: 0.895, 0.1: 0.89, 0.05: 0.88}, 0.1, ""),
+        ({0.5: 0.95, 0.2: 0.91}, 0.2, ""),
+        ({0.5: 0.90, 0.2: 0.85, 0.1: 0.90}, 0.5, ""),
+        ({0.5: 0.90, 0.2: math.nan, 0.1: 0.90}, 0.5, ""),
+        ({0.5: 0.88, 0.2: 0.90}, math.nan, BELOW),
+        ({0.5: math.nan, 0.2: 0.90}, math.nan, LOST_AT_DENSEST),
     ],
     ids=["one point is within", "above dense", "dip", "gap", "densest below", "densest missing"],
 )
-def test_critical_density(means: dict[float, float], expected: float) -> None:
+def test_critical_density(means: dict[float, float], expected: float, why: str) -> None:
     """Of a dense mean of 0.90: the last before the first that is more than one point below."""
-    found, reason = critical_density(curve(means), 0.90)
-    assert found == pytest.approx(expected, nan_ok=True)
-    assert (reason == "") == (not math.isnan(expected))
+    row = judged(means)
+    assert row["critical_density"] == pytest.approx(expected, nan_ok=True)
+    assert row["beyond"] == (row["critical_density"] == min(means))
+    assert row["critical_reason"] == why
 
 
 def test_area_by_hand() -> None:
     """Gains over random of 0.05 and 0.15, room of 0.1 and 0.3, one decade: 0.10 of 0.20."""
-    area, reason = area_between(curve({0.1: 0.85, 0.01: 0.75}), curve(FLOOR["random"]), 0.90)
-    assert area == pytest.approx(0.5, abs=1e-12)
-    assert reason == ""
+    row = judged({0.1: 0.85, 0.01: 0.75})
+    assert row["area"] == pytest.approx(0.5, abs=1e-12)
+    assert row["area_reason"] == ""
 
 
 def test_area_is_over_the_logarithm_of_density() -> None:
-    """Three densities a factor of 2 and of 5 apart: weights log 2 and log 5, by sums."""
-    floor = curve({0.1: 0.8, 0.05: 0.7, 0.01: 0.5})
-    means = curve({0.1: 0.9, 0.05: 0.85, 0.01: 0.7})
-    gains, room = np.array([0.1, 0.15, 0.2]), np.array([0.1, 0.2, 0.4])
-    widths = np.log10([2, 5])
-    expected = (widths * (gains[:-1] + gains[1:])).sum() / (widths * (room[:-1] + room[1:])).sum()
-    assert area_between(means, floor, 0.9)[0] == pytest.approx(expected, abs=1e-12)
+    """As of numpy's trapezoids over log density, of three densities not evenly apart."""
+    floor, snip = [0.8, 0.7, 0.5], [0.9, 0.85, 0.7]
+    densities = [0.1, 0.05, 0.01]
+    x = -np.log10(densities)
+    expected = np.trapezoid(np.subtract(snip, floor), x) / np.trapezoid(0.9 - np.array(floor), x)
+    random = cells_of({"random": dict(zip(densities, floor, strict=True))})
+    row = judged(dict(zip(densities, snip, strict=True)), random, cells_of(DENSE))
+    assert row["area"] == pytest.approx(expected, abs=1e-12)
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 100), st.integers(0, 89)), min_size=2, max_size=6),
+    st.lists(st.integers(0, 89), min_size=2, max_size=6),
     st.floats(0, 1),
 )
-def test_area_is_0_for_random_1_for_dense_and_linear_between(
-    drawn: list[tuple[int, int]], part: float
-) -> None:
+@settings(deadline=None)
+def test_area_is_0_for_random_1_for_dense_and_linear_between(drawn: list[int], part: float) -> None:
     """A curve part of the way from random to dense has that part as its area."""
-    densities = [0.5**k for k in range(1, len(drawn) + 1)]
-    floor = pd.Series([low / 100 for _, low in drawn], index=densities)
-    means = floor + part * (0.9 - floor)
-    assert area_between(means, floor, 0.9)[0] == pytest.approx(part, abs=1e-9)
+    floor = {0.5**k: low / 100 for k, low in enumerate(drawn, start=1)}
+    means = {density: low + part * (0.9 - low) for density, low in floor.items()}
+    row = judged(means, cells_of(DENSE), cells_of({"random": floor}))
+    assert row["area"] == pytest.approx(part, abs=1e-9)
 
 
 def test_rows_of_a_track() -> None:
@@ -117,32 +128,31 @@ def test_rows_of_a_track() -> None:
 @pytest.mark.parametrize(
     ("cells", "why"),
     [
-        ([cells_of(FLOOR)], "no dense reference with all its runs"),
-        ([cells_of(DENSE, runs=4), cells_of(FLOOR)], "no dense reference with all its runs"),
-        ([cells_of(DENSE)], "no random floor with all its runs at two densities or more"),
+        ([cells_of(FLOOR)], NO_DENSE),
+        ([cells_of(DENSE, runs=4), cells_of(FLOOR)], NO_DENSE),
+        ([cells_of(DENSE)], NO_FLOOR),
         (
             [cells_of(DENSE), cells_of(FLOOR, runs=4)],
-            "no random floor with all its runs at two densities or more",
+            NO_FLOOR,
         ),
         (
             [cells_of(DENSE), cells_of({"random": {0.1: 0.8}})],
-            "no random floor with all its runs at two densities or more",
+            NO_FLOOR,
         ),
         (
             [cells_of(DENSE), cells_of({"random": {0.1: 0.95, 0.01: 0.85}})],
-            "random is as good as dense",
+            NO_ROOM,
         ),
         (
             [cells_of(DENSE), cells_of({"random": {0.1: 0.8, 0.001: 0.5}})],
-            "runs are missing at a density of random",
+            LOST_AT_FLOOR,
         ),
     ],
     ids=["no dense", "dense lost", "no floor", "floor lost", "one density", "no room", "gap"],
 )
 def test_no_area_without_a_reason(cells: list[pd.DataFrame], why: str) -> None:
     """Not a number, and in words why."""
-    snip = cells_of({"snip": {0.1: 0.85, 0.01: 0.75}})
-    row = of(critical(pd.concat([*cells, snip], ignore_index=True)), "snip")
+    row = judged({0.1: 0.85, 0.01: 0.75}, *cells)
     assert math.isnan(row["area"])
     assert row["area_reason"] == why
 
@@ -153,14 +163,12 @@ def test_cells_that_lost_runs_do_not_count() -> None:
     lost = cells_of({"snip": {0.01: 0.9}}, accuracy_n=2)
     row = of(critical(pd.concat([*parts, lost], ignore_index=True)), "snip")
     assert (row["critical_density"], row["beyond"]) == (0.1, False)
-    assert row["area_reason"] == "runs are missing at a density of random"
+    assert row["area_reason"] == LOST_AT_FLOOR
 
 
 def test_densities_that_random_lacks_do_not_count() -> None:
     """What one method was asked for alone changes no area."""
-    parts = [cells_of(DENSE), cells_of(FLOOR)]
-    snip = cells_of({"snip": {0.1: 0.85, 0.05: 0.1, 0.01: 0.75}})
-    row = of(critical(pd.concat([*parts, snip], ignore_index=True)), "snip")
+    row = judged({0.1: 0.85, 0.05: 0.1, 0.01: 0.75})
     assert row["area"] == pytest.approx(0.5, abs=1e-12)
 
 
