@@ -1,0 +1,197 @@
+/* Tables that can be searched, sorted, narrowed and saved; the view is kept in the address. */
+(() => {
+  "use strict";
+  const tables = [...document.querySelectorAll("table[data-board]")];
+  const tools = document.getElementById("tools");
+  const KINDS = { ranked: "at initialization", elsewhere: "not at initialization",
+    controls: "controls", supermasks: "supermasks before training",
+    differences: "against random", verdicts: "what the controls say" };
+  const HIDDEN = ["best", "seconds", "memory"];
+  const view = { q: "", kind: "", hide: null, sort: "" };
+  const boards = tables.map((table) => ({
+    table, section: table.closest(".board"), body: table.tBodies[0],
+    heads: [...table.tHead.rows[0].cells], rows: [...table.tBodies[0].rows],
+    id: table.dataset.board,
+  }));
+  const make = (tag, properties = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+
+  // -- the address --------------------------------------------------------------------------------
+  const read = () => {
+    const found = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+    view.q = found.get("q") || "";
+    view.kind = found.get("class") || "";
+    view.hide = found.has("hide") ? found.get("hide").split(",").filter(Boolean) : null;
+    view.sort = found.get("sort") || "";
+  };
+  const write = () => {
+    const found = new URLSearchParams();
+    if (view.q) found.set("q", view.q);
+    if (view.kind) found.set("class", view.kind);
+    if (view.hide) found.set("hide", view.hide.join(","));
+    if (view.sort) found.set("sort", view.sort);
+    const hash = found.toString();
+    const url = hash ? `#${hash}` : `${location.pathname}${location.search}`;
+    try { history.replaceState(null, "", url); } catch { location.hash = hash; }
+  };
+  const hidden = () => new Set(view.hide || HIDDEN);
+
+  // -- what is shown ------------------------------------------------------------------------------
+  const fits = (row) => row.cells[0].textContent.toLowerCase().includes(view.q.toLowerCase());
+  const value = (row, place) => {
+    const cell = row.cells[place];
+    if (cell.tagName === "TH") return cell.textContent;
+    return cell.dataset.v === undefined ? null : Number(cell.dataset.v);
+  };
+  const order = (board) => {
+    const [id, key, way] = view.sort.split(":");
+    const place = board.heads.findIndex((head) => head.dataset.col === key);
+    const mine = id === board.id && place >= 0;
+    board.heads.forEach((head, at) => {
+      if (mine && at === place) head.setAttribute("aria-sort", way === "desc" ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+    if (!mine) return board.rows;
+    const sign = way === "desc" ? -1 : 1;
+    const text = (row) => row.cells[place].textContent;
+    return [...board.rows].sort((a, b) => {
+      const [x, y] = [value(a, place), value(b, place)];
+      if (typeof x === "string" || (x === null && y === null)) return sign * text(a).localeCompare(text(b));
+      if (x === null) return 1; // what has no number comes last, either way
+      if (y === null) return -1;
+      return sign * (x - y);
+    });
+  };
+  const apply = () => {
+    const away = hidden();
+    let shown = 0, all = 0;
+    for (const board of boards) {
+      if (tools) board.section.hidden = Boolean(view.kind) && board.section.dataset.kind !== view.kind;
+      board.body.replaceChildren(...order(board));
+      for (const row of board.rows) {
+        row.hidden = !fits(row);
+        if (!board.section.hidden) { all += 1; shown += row.hidden ? 0 : 1; }
+      }
+      if (!tools) continue;
+      const keys = board.heads.map((head) => head.dataset.col);
+      for (const row of board.table.rows) {
+        keys.forEach((key, at) => { row.cells[at].hidden = away.has(key); });
+      }
+    }
+    if (tools) {
+      tools.elements.q.value = view.q;
+      if (tools.elements.kind) tools.elements.kind.value = view.kind;
+      for (const box of tools.querySelectorAll("input[type=checkbox]")) box.checked = !away.has(box.value);
+      tools.querySelector("output").textContent = `${shown} of ${all} rows`;
+    }
+    document.dispatchEvent(new CustomEvent("paibench-view", { detail: { kind: view.kind } }));
+  };
+  const change = (changes) => { Object.assign(view, changes); write(); apply(); };
+
+  // -- saving -------------------------------------------------------------------------------------
+  const safe = (text) => {
+    const plain = text.replace(/[\u0000-\u001f\u007f]+/g, " ").trim();
+    return `"${(/^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain).replaceAll('"', '""')}"`;
+  };
+  const words = (cell) => [...cell.childNodes].map((node) => node.textContent.trim()).filter(Boolean).join("; ");
+  const fields = (cell, name, spread) => {
+    const { v, h, n } = cell.dataset;
+    const found = [[name, v !== undefined ? v : safe(words(cell))]];
+    if (spread) {
+      found.push([`${name} half width`, h ?? ""], [`${name} n`, n ?? ""]);
+      const small = cell.querySelector("small");
+      found.push([`${name} note`, safe(small ? small.textContent : words(cell))]);
+    }
+    return found;
+  };
+  const csv = () => {
+    const lines = [], names = new Map([["table", 0]]);
+    for (const board of boards) {
+      if (board.section.hidden) continue;
+      const title = board.section.querySelector("h2, h3").textContent;
+      for (const row of board.body.rows) {
+        if (row.hidden) continue;
+        const line = new Map([["table", safe(title)]]);
+        board.heads.forEach((head, at) => {
+          if (row.cells[at].hidden) return;
+          for (const [name, field] of fields(row.cells[at], head.dataset.title, head.dataset.spread)) {
+            if (!names.has(name)) names.set(name, names.size);
+            line.set(name, field);
+          }
+        });
+        lines.push(line);
+      }
+    }
+    const columns = [...names.keys()];
+    const rows = lines.map((line) => columns.map((name) => line.get(name) ?? "").join(","));
+    return [columns.map(safe).join(","), ...rows].join("\r\n") + "\r\n";
+  };
+  const save = () => {
+    const link = make("a", { download: `${tools.dataset.file}.csv` });
+    link.href = URL.createObjectURL(new Blob(["\ufeff", csv()], { type: "text/csv" }));
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+
+  // -- controls -----------------------------------------------------------------------------------
+  const columns = () => {
+    const found = new Map();
+    for (const { heads } of boards) {
+      for (const head of heads.slice(1)) found.set(head.dataset.col, head.dataset.title);
+    }
+    const list = make("fieldset", {}, make("legend", { textContent: "Columns shown" }));
+    for (const [key, title] of found) {
+      const box = make("input", { type: "checkbox", value: key });
+      box.addEventListener("change", () => {
+        const away = hidden();
+        if (box.checked) away.delete(key); else away.add(key);
+        change({ hide: [...away] });
+      });
+      list.append(make("label", {}, box, ` ${title}`));
+    }
+    return make("details", { className: "columns" }, make("summary", { textContent: "Columns" }), list);
+  };
+  const kinds = () => {
+    const found = [...new Set(boards.map(({ section }) => section.dataset.kind))];
+    if (found.length < 2) return [];
+    const select = make("select", { name: "kind" }, make("option", { value: "", textContent: "all" }));
+    for (const kind of found) select.append(make("option", { value: kind, textContent: KINDS[kind] || kind }));
+    select.addEventListener("change", () => change({ kind: select.value }));
+    return [make("label", {}, "Show ", select)];
+  };
+  const furnish = () => {
+    const search = make("input", { type: "search", name: "q", autocomplete: "off" });
+    search.addEventListener("input", () => change({ q: search.value }));
+    const reset = make("button", { type: "button", textContent: "Reset" });
+    reset.addEventListener("click", () => change({ q: "", kind: "", hide: null, sort: "" }));
+    const csvButton = make("button", { type: "button", textContent: "Save this view as CSV" });
+    csvButton.addEventListener("click", save);
+    tools.append(make("label", {}, "Search ", search), ...kinds(), columns(), reset, csvButton, make("output"));
+    tools.setAttribute("role", "search");
+    tools.addEventListener("submit", (event) => event.preventDefault());
+    tools.hidden = false;
+  };
+  for (const board of boards) {
+    board.heads.forEach((head) => {
+      head.dataset.title = head.textContent;
+      const button = make("button", { type: "button", textContent: head.textContent });
+      button.addEventListener("click", () => {
+        const number = head.dataset.col !== "name";
+        const first = number ? "desc" : "asc", then = number ? "asc" : "desc";
+        const now = view.sort.split(":");
+        const same = now[0] === board.id && now[1] === head.dataset.col;
+        const way = !same ? first : now[2] === first ? then : null;
+        change({ sort: way ? [board.id, head.dataset.col, way].join(":") : "" });
+      });
+      head.replaceChildren(button);
+    });
+  }
+  if (tools) furnish();
+  read();
+  apply();
+  window.addEventListener("hashchange", () => { read(); apply(); });
+  document.addEventListener("paibench-ask", apply);
+})();

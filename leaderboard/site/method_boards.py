@@ -1,0 +1,102 @@
+"""The tables of one method: every cell of it by track, with each of its runs."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from paibench.leaderboard.site.board import (
+    Cell,
+    Column,
+    Item,
+    accuracy,
+    clean,
+    cost,
+    difference,
+    number,
+)
+from paibench.leaderboard.summary import CELL, Track, tracks
+from paibench.leaderboard.table import row_name, sparsity_percent
+
+_RUNS = 22_000  # on a page, at about 85 bytes each
+COLUMNS = (
+    Column("sparsity", "sparsity"),
+    Column("accuracy", "accuracy, %", "", spread=True),
+    Column("differences", "minus random, points", "", spread=True),
+    Column("untrained", "untrained, %", "", spread=True),
+    Column("native", "as a supermask, %", "", spread=True),
+    Column("effective", "effective density"),
+    Column("epochs", "search, epochs"),
+    Column("seconds", "search, s"),
+    Column("runs", "runs, by seed"),
+)
+
+
+class Run(NamedTuple):
+    """A link to a run: its key, its seed, and a word where it is not done."""
+
+    key: str
+    seed: int
+    word: str
+
+
+class Line(NamedTuple):
+    """One cell of the leaderboard: what it is, its items, its runs."""
+
+    name: str
+    items: tuple[Item, ...]
+    runs: tuple[Run, ...]
+
+
+class Part(NamedTuple):
+    """All cells of a method in one track."""
+
+    track: Track
+    slug: str
+    lines: tuple[Line, ...]
+
+
+def parts(
+    cells: pd.DataFrame, runs: pd.DataFrame, slugs: dict[Track, str]
+) -> tuple[list[Part], int]:
+    """The cells of one method by track, and how many runs have no link for want of room."""
+    found = _runs(runs)
+    left, dropped, made = _RUNS, 0, []
+    for track, part in tracks(cells):
+        lines = []
+        for cell in part.to_dict("records"):
+            own = found.get(tuple(cell[name] for name in CELL), [])
+            shown = own[: max(left, 0)]
+            left -= len(own)
+            dropped += len(own) - len(shown)
+            name = row_name(cell["method_label"], cell["control"])
+            lines.append(Line(clean(name), tuple(_items(cell)), tuple(shown)))
+        made.append(Part(track, slugs[track], tuple(lines)))
+    return made, dropped
+
+
+def _runs(runs: pd.DataFrame) -> dict[tuple[object, ...], list[Run]]:
+    found: dict[tuple[object, ...], list[Run]] = {}
+    columns = [runs[name].tolist() for name in (*CELL, "key", "seed", "status")]
+    for *cell, key, seed, status in zip(*columns, strict=True):
+        word = "" if status == "done" else str(status)
+        found.setdefault(tuple(cell), []).append(Run(str(key), int(seed), word))
+    return {cell: sorted(own, key=lambda run: (run.seed, run.key)) for cell, own in found.items()}
+
+
+def _items(cell: Cell) -> list[Item]:
+    density = float(cell["density_asked"])
+    effective = number(cell["density_effective"])
+    return [
+        Item(sparsity_percent(density), "", round(100 * (1 - density), 9)),
+        accuracy(cell),
+        difference(cell),
+        _optional(cell, "accuracy_untrained"),
+        _optional(cell, "native_accuracy"),
+        Item("–") if effective is None else Item(f"{effective:.4g}", "", effective),
+        cost(cell, "search_epochs"),
+        cost(cell, "search_seconds"),
+    ]
+
+
+def _optional(cell: Cell, measure: str) -> Item:
+    return accuracy(cell, measure) if cell[f"{measure}_n"] else Item("–")
