@@ -1,20 +1,23 @@
 """Accuracy against sparsity as a figure: methods with intervals, the reference and the floor."""
 
-import io
 import math
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from paibench.leaderboard import hollow
+from paibench.leaderboard.canvas import heading, legend, sheet, small
+from paibench.leaderboard.canvas import pdf as pdf
+from paibench.leaderboard.canvas import png as png
+from paibench.leaderboard.canvas import svg as svg
 from paibench.leaderboard.escape import ascii_only
-from paibench.leaderboard.looks import GREY, STYLE, Look
+from paibench.leaderboard.looks import GREY, Look
 from paibench.leaderboard.rank import elsewhere, ranked
 from paibench.leaderboard.scales import places, shifts, zoom
 from paibench.leaderboard.summary import Track
@@ -30,14 +33,19 @@ MEANINGS: dict[Measure, str] = {
 
 
 def curve(
-    track: Track, cells: pd.DataFrame, styles: dict[str, Look], measure: Measure = "accuracy"
+    track: Track,
+    cells: pd.DataFrame,
+    styles: dict[str, Look],
+    measure: Measure = "accuracy",
+    published: pd.DataFrame | None = None,
 ) -> Figure:
     """A measure against sparsity for one track, from its cells of the summary.
 
     The x axis is the logarithm of density, densest at the left, named by sparsity. Bars are 95 %
     t intervals. A line stops where a cell has no result, and a cross at the foot says so; a
     hollow marker has lost some of its runs. Where most means crowd at the top of the range, a
-    panel above enlarges them. Controls are left to the table.
+    panel above enlarges them. Controls are left to the table. Rows of `published.published_for`
+    stand beside as large hollow marks on dotted lines, within the densities of ours.
     """
     own = cells[cells["control"] == "none"].assign(row=lambda cells: cells["method_label"])
     drawn = own[own["method"] != "dense"]
@@ -46,11 +54,15 @@ def curve(
     names = [name for name in ranked(own) if name in set(drawn["row"])]
     dense = own[own["method"] == "dense"]
     near = zoom(*(100 * part[f"{measure}_mean"] for part in (drawn, dense)))
-    with rc_context(STYLE):
-        figure, panels = _panels(near is not None)
+    theirs = _theirs(published, measure)
+    with sheet() as figure:
+        panels = _panels(figure, near is not None)
         at = places(drawn["density_asked"])
+        beside = False
         for axes in panels:
             _dense(axes, dense, measure)
+            if theirs is not None and at:
+                beside = hollow.marks(axes, theirs, {n: styles[n] for n in names}, list(at))
             for name, shift in zip(names, shifts(at, len(names)), strict=True):
                 line = drawn[drawn["row"] == name]
                 floor = near[0] if near and axes is panels[0] else 0.0
@@ -61,40 +73,23 @@ def curve(
         if near:
             panels[0].set_ylim(near)
             panels[0].set_xlabel("")
-            _small(panels[1], "the whole range")
+            small(panels[1], "the whole range")
         _words(panels[0], track, own, measure)
-        _legend(figure, panels[0], lost=bool(_gaps(drawn, measure).any()))
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # or each drawing would shift it by a hair
+        _legend(figure, panels[0], bool(_gaps(drawn, measure).any()), beside)
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as PNG at 200 dots per inch; equal figures give equal bytes."""
-    return _saved(figure, "png", dpi=200)
+def _theirs(published: pd.DataFrame | None, measure: Measure) -> pd.DataFrame | None:
+    return None if published is None else published[published["measure"] == measure]
 
 
-def svg(figure: Figure) -> bytes:
-    """A figure as SVG, without a date; equal figures give equal bytes."""
-    return _saved(figure, "svg", metadata={"Date": None})
-
-
-def _panels(two: bool) -> tuple[Figure, list[Axes]]:
-    """A figure of one panel, or of two that share the x axis, the upper one the larger."""
-    figure = Figure(figsize=(5.0, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
+def _panels(figure: Figure, two: bool) -> list[Axes]:
+    """One panel, or two that share the x axis, the upper one the larger."""
     if not two:
-        return figure, [figure.add_subplot()]
+        return [figure.add_subplot()]
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(5, 3))
     figure.set_figheight(4.6)
-    return figure, [upper, lower]
-
-
-def _saved(figure: Figure, form: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    with rc_context(STYLE):
-        figure.savefig(buffer, format=form, **options)
-    return buffer.getvalue()
+    return [upper, lower]
 
 
 def _gaps(cells: pd.DataFrame, measure: Measure) -> pd.Series:
@@ -139,13 +134,13 @@ def _line(
     axes.errorbar(x, y, yerr=half, fmt="none", ecolor=look.color, elinewidth=0.9, zorder=2.5)
     lost = _gaps(cells, measure).to_numpy()
     fewer = (cells[f"{measure}_n"] < cells["runs"]).to_numpy() & ~lost
-    hollow: dict[str, Any] = {
+    emptied: dict[str, Any] = {
         "color": look.color,
         "markerfacecolor": "white",
         "markersize": 4,
         "zorder": 4,
     }
-    axes.plot(x[fewer], y[fewer], look.marker, **hollow)
+    axes.plot(x[fewer], y[fewer], look.marker, **emptied)
 
 
 def _crosses(axes: Axes, cells: pd.DataFrame, look: Look, shift: float) -> None:
@@ -175,35 +170,23 @@ def _frame(axes: Axes, at: dict[float, float], measure: Measure) -> None:
 def _words(axes: Axes, track: Track, cells: pd.DataFrame, measure: Measure) -> None:
     n = common_n(cells[f"{measure}_n"])
     said = f"mean and 95 % t interval, n = {n}" if n > 1 else f"n = {n}, so no interval"
-    fewer = (cells[f"{measure}_n"] < cells["runs"]) & ~_gaps(cells, measure)
-    hollow = "; hollow: some runs lost" if fewer.any() else ""
+    lost = (cells[f"{measure}_n"] < cells["runs"]) & ~_gaps(cells, measure)
+    fewer = "; hollow: some runs lost" if lost.any() else ""
     late = f"; {ELSEWHERE} not at initialization" if elsewhere(cells) else ""
-    title = ascii_only(f"{track.model} on {track.dataset} ({track.split})", 56)
-    axes.set_title(title, loc="left", pad=16, fontweight="bold")
-    _small(axes, f"{said}{hollow}{late}")
-
-
-def _small(axes: Axes, text: str) -> None:
-    """Words in small grey letters above the left end of a panel."""
-    axes.annotate(
-        text, (0, 1), (0, 5), "axes fraction", "offset points", color="#555555", fontsize=8
+    heading(
+        axes,
+        f"{track.model} on {track.dataset} ({track.split})",
+        f"{said}{fewer}{late}",
     )
 
 
-def _legend(figure: Figure, axes: Axes, lost: bool) -> None:
-    handles, labels = axes.get_legend_handles_labels()
+def _legend(figure: Figure, axes: Axes, lost: bool, published: bool) -> None:
+    found, labels = axes.get_legend_handles_labels()
+    handles: list[Artist] = list(found)
     if lost:
         handles.append(Line2D([], [], linestyle="", marker="x", color="#555555"))
         labels.append("no result")
-    widest = max(map(len, labels), default=0)
-    columns = 4 if widest <= 8 else 3 if widest <= 20 else 2 if widest <= 32 else 1
-    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        handlelength=2.4,
-        columnspacing=1.4,
-    )
+    if published:
+        handles.append(hollow.sign())
+        labels.append(hollow.WORDS)
+    legend(figure, handles, labels)
