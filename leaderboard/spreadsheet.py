@@ -1,5 +1,7 @@
 """Any view as CSV: a table of numbers and words that no spreadsheet takes for formulas."""
 
+from functools import lru_cache
+
 import pandas as pd
 
 from paibench.leaderboard import escape
@@ -16,5 +18,8 @@ def csv(view: pd.DataFrame) -> str:
 
 def _cell(value: object) -> object:
     if isinstance(value, list | tuple):
-        return escape.spreadsheet("; ".join(map(str, value)))
-    return escape.spreadsheet(value) if isinstance(value, str) else value
+        return _text("; ".join(map(str, value)))
+    return _text(value) if isinstance(value, str) else value
+
+
+_text = lru_cache(maxsize=65_536)(escape.spreadsheet)  # most texts of a store occur in many runs

@@ -17,6 +17,10 @@ from paibench.leaderboard.rank import elsewhere, incomplete, middle, ranked
 from paibench.leaderboard.summary import Track
 from paibench.leaderboard.table import ELSEWHERE, common_n, sparsity_percent
 
+_LEAST = 1e-9  # of an epoch: less than one example of any data set, so nothing
+_MOST = 1e9  # epochs: nobody waits for them
+_TICKS = 8
+
 
 def pareto(cells: pd.DataFrame) -> pd.Series:
     """The cells that no other beats: none is at least as good in all three and better in one.
@@ -54,12 +58,12 @@ def cost(
     own = cells[(cells["control"] == "none")].assign(row=lambda cells: cells["method_label"])
     at = middle(own) if density is None else density
     here = own[(own["density_asked"] == at) & (own["method"] != "dense")]
-    here = here[(here["accuracy_n"] > 0) & here["search_epochs"].notna()]
+    here = here[(here["accuracy_n"] > 0) & (here["search_epochs"] < _MOST)]
     if here.empty:
         return Drawn(None, f"no run at {sparsity_percent(at)} sparsity has accuracy and cost")
-    paid = here.loc[here["search_epochs"] > 0, "search_epochs"]
+    paid = here.loc[here["search_epochs"] > _LEAST, "search_epochs"]
     free = 10.0 ** (math.floor(math.log10(paid.min())) - 1) if len(paid) else 0.1
-    here = here.assign(x=here["search_epochs"].where(here["search_epochs"] > 0, free))
+    here = here.assign(x=here["search_epochs"].where(here["search_epochs"] > _LEAST, free))
     late = elsewhere(here)
     front = here[~here["row"].isin(late)]
     front = front[pareto(front)].sort_values("x")
@@ -110,7 +114,8 @@ def _frame(axes: Axes, free: float, most: float) -> None:
     """The x axis with a tick at each power of ten, and 0 where a search saw no data."""
     first = round(math.log10(free)) + 1
     last = max(math.floor(math.log10(most)), first)
-    powers = [10.0**power for power in range(first, last + 1)]
+    step = -(-(last + 1 - first) // _TICKS)
+    powers = [10.0**power for power in range(first, last + 1, step)]
     axes.set_xlim(free / 2, max(most, powers[-1]) * 2)
     axes.set_xticks([free, *powers], ["0", *(f"{power:g}" for power in powers)])
     axes.minorticks_off()

@@ -31,7 +31,8 @@ def family(summary: pd.DataFrame, track: Track) -> pd.DataFrame:
     found = summary[same & summary["model"].isin(kin)]
     width = found["model"].map(lambda model: labels.number(model, "width", 1.0))
     kept = (found["density_asked"] * found["prunable"].astype("float64")).round()
-    return found.assign(width=width, kept=kept)[width.notna()]
+    drawable = width.between(0, 1e6, inclusive="neither")  # what no network has is no width
+    return found.assign(width=width, kept=kept)[drawable]
 
 
 def at_sparsity(cells: pd.DataFrame, density: float) -> pd.DataFrame:

@@ -93,6 +93,15 @@ def test_only_free_searches_are_a_figure(record_factory: RecordFactory) -> None:
     assert drawn(record_factory(method="random", search_epochs=0.0)).figure is not None
 
 
+@pytest.mark.parametrize("epochs", [5e-324, 1e-300, 1e-9, 9e8, 1e300])
+def test_costs_that_no_search_has_are_drawn(record_factory: RecordFactory, epochs: float) -> None:
+    """A false record spoils no figure: few ticks, a finite axis."""
+    figure = drawn(record_factory(search_epochs=epochs), record_factory(method="random")).figure
+    assert figure is not None
+    assert len(figure.axes[0].get_xticks()) <= 10
+    assert np.isfinite(figure.axes[0].get_xlim()).all()
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"search_epochs": None}, {"control": "shuffle"}, {"method": "dense", "density": 1.0}],

@@ -65,6 +65,16 @@ def test_kept_weights_are_counted(summary: pd.DataFrame) -> None:
     assert len(at_kept(family(summary, TRACK), 835)) == 3
 
 
+@pytest.mark.parametrize("width", [-1.0, 0.0, 1e300, "wide"])
+def test_a_width_that_no_network_has_is_left_out(
+    record_factory: RecordFactory, summary: pd.DataFrame, width: object
+) -> None:
+    """A record may say anything; a logarithm takes only numbers above 0."""
+    false = record_factory(model={"name": "conv-4", "width": width})
+    with_false = pd.concat([summary, summarize(tabulate([row_of(false)]))], ignore_index=True)
+    assert len(family(with_false, TRACK)) == len(family(summary, TRACK))
+
+
 def test_both_panels(summary: pd.DataFrame) -> None:
     """At the left the density, at the right the number of weights; widths on both axes."""
     figure = drawn(summary).figure
