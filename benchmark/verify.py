@@ -95,23 +95,29 @@ def verify(then: Record, place: Place, store: Store | None = None) -> Verificati
         attempt(spec, again, place)
         now = Record.read(again.read_record(spec.key))
         moved = _moved(then, now, store, again)
+    return compare(then, now, store, moved)
+
+
+def compare(then: Record, now: Record, store: Store | None, moved: float | None) -> Verification:
+    """Two records of one run, held to the spread over the seeds that a store has of it."""
     # what was claimed is not to make its own interval
-    known = [*_of_other_seeds(then, spec, store), *([now.accuracy] if now.accuracy else [])]
+    others = [each for each in of_seeds(then, store) if each.key != then.key]
+    known = [each.accuracy for each in (*others, now) if each.accuracy]
     spread = statistics.stdev(known) if len(known) > 1 else 0.0
     return Verification(then, now, len(known), max(POINTS, SPREADS * spread), moved)
 
 
-def _of_other_seeds(then: Record, spec: Spec, store: Store | None) -> Sequence[float]:
-    """The accuracies of the runs that differ from this one in their seed alone."""
-    alike = spec.model_copy(update={"seed": 0})
+def of_seeds(then: Record, store: Store | None) -> Sequence[Record]:
+    """The runs of a store that are done and differ from this one in their seed alone, and it."""
+    alike = Spec.model_validate(then.spec).model_copy(update={"seed": 0})
     found = []
     for entry in store.records() if store else ():
         if isinstance(entry, Found) and entry.record.get("status") == "done":
             record = Record.read(entry.record)
             other = Spec.model_validate(record.spec)
-            if other.model_copy(update={"seed": 0}) == alike and record.key != then.key:
-                found.append(record.accuracy)
-    return [accuracy for accuracy in found if accuracy is not None]
+            if other.model_copy(update={"seed": 0}) == alike:
+                found.append(record)
+    return found
 
 
 def _moved(then: Record, now: Record, store: Store | None, again: Store) -> float | None:

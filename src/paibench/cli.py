@@ -14,6 +14,7 @@ from paibench.commands import (
     cluster,
     doctor,
     profiles,
+    results,
     runs,
     standing,
     sweeps,
@@ -53,6 +54,7 @@ PANELS: dict[str, list[Callable[..., None]]] = {
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(results.results, rich_help_panel="Look")
 app.add_typer(profiles.profile, rich_help_panel="Set up")
 
 # The library's exception for wrong usage, under a name that it exports.

@@ -53,8 +53,11 @@ def write_board(store: Path, out: Path, *, as_json: bool = False) -> int:
 def export(
     store: Root,
     out: Annotated[Path, typer.Option(help="A new folder for the copy.")],
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Copy masks too, so that others can check the records.")
+    ] = False,
 ) -> None:
-    """Copy records and curves, without masks, checkpoints and stages: small enough to publish."""
+    """Copy records and curves, without checkpoints and stages: small enough to publish."""
     from paibench.benchmark.commit import publish
     from paibench.benchmark.entries import Problem
     from paibench.benchmark.seal import Corrupt
@@ -69,7 +72,7 @@ def export(
         try:
             if isinstance(entry, Problem):
                 raise Corrupt(entry.reason)
-            _copy(entry, source, target)
+            _copy(entry, source, target, masks)
             copied += 1
         except (FileNotFoundError, Corrupt) as error:
             broken.append(f"left out: {entry.path}: {error}")
@@ -82,8 +85,10 @@ def export(
     raise SystemExit(3 if broken else 0)
 
 
-def _copy(entry: "Found", source: "Store", target: "Store") -> None:
+def _copy(entry: "Found", source: "Store", target: "Store", masks: bool) -> None:
     key, record = entry.record["key"], entry.record
+    if masks and record.get("mask_file"):
+        target.publish_file(key, "mask.safetensors", source.read_file(key, record["mask_file"]))
     if record.get("curve_file"):
         target.publish_file(key, "curve.json", source.read_file(key, record["curve_file"]))
     target.publish_record(key, record, "export")

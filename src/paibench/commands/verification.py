@@ -1,6 +1,7 @@
 """Holding a record to its word: its run done again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,21 +12,23 @@ from paibench.commands.lookup import Stores, find_run
 from paibench.methods.registry import UserError
 
 if TYPE_CHECKING:
+    from paibench.benchmark.place import Place
     from paibench.benchmark.record import Record
     from paibench.benchmark.store import Store
     from paibench.benchmark.verify import Verification
 
 
+Run = Annotated[str, typer.Argument(help="A run's key, or the file of a record.")]
+Device = Annotated[str | None, typer.Option(help="By default the record's kind: cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="By default the record's.")]
+
+
 def verify(
-    run: Annotated[str, typer.Argument(help="A run's key, or the file of a record.")],
+    run: Run,
     out: Stores = None,
     data: o.Data = None,
-    device: Annotated[
-        str | None, typer.Option(help="By default the record's kind: cpu or cuda.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="By default the record's.")
-    ] = None,
+    device: Device = None,
+    threads: Threads = None,
     method: Annotated[
         str | None, typer.Option(help="`file.py:function` of a method that is not installed.")
     ] = None,
@@ -38,29 +41,31 @@ def verify(
     Exit status 0 where it is identical or within the seed interval, 1 where it is different.
     """
     from paibench.benchmark.attempt import Failed
-    from paibench.benchmark.place import Place
     from paibench.benchmark.verify import verify as again
 
     if method:
         o.method_name(method)
-    then, store = _record(run, out)
-    kind = "cpu" if then.environment.cuda is None else "cuda"
-    place = Place(
-        device=device or kind,
-        threads=threads or then.environment.threads,
-        data=data,
-        trusted=trusted,
-        search_seconds=search_limit,
+    then, store = find_record(run, out)
+    place = replace(
+        place_of(then, device, threads, data), trusted=trusted, search_seconds=search_limit
     )
     try:
         found = again(then, place, store)
     except Failed as failed:
         raise SystemExit(f"paibench: the run failed now ({failed.cause}): {failed}") from failed
-    _tell_verdict(found, as_json)
+    tell(found, as_json)
     raise SystemExit(1 if found.verdict == "different" else 0)
 
 
-def _record(run: str, out: list[Path] | None) -> "tuple[Record, Store | None]":
+def place_of(then: "Record", device: str | None, threads: int | None, data: Path | None) -> "Place":
+    """Where a recorded run is done again: as asked, or else as it was."""
+    from paibench.benchmark.place import Place
+
+    kind = "cpu" if then.environment.cuda is None else "cuda"
+    return Place(device=device or kind, threads=threads or then.environment.threads, data=data)
+
+
+def find_record(run: str, out: list[Path] | None) -> "tuple[Record, Store | None]":
     """The record of a key in a store, or in a file. Raises UserError, Corrupt."""
     from paibench.benchmark.commit import read
     from paibench.benchmark.record import Record
@@ -85,20 +90,9 @@ def _record(run: str, out: list[Path] | None) -> "tuple[Record, Store | None]":
         raise Corrupt(f"{run[:200]}: {error}; it is no record that can be trusted") from error
 
 
-def _tell_verdict(found: "Verification", as_json: bool) -> None:
-    facts: dict[str, Any] = {
-        "key": found.then.key,
-        "verdict": found.verdict,
-        "mask_is_equal": found.then.mask_sha256 == found.now.mask_sha256,
-        "mask_moved": found.moved,
-        "accuracy_then": found.then.accuracy,
-        "accuracy_now": found.now.accuracy,
-        "difference": found.difference,
-        "interval": found.interval,
-        "seeds": found.seeds,
-        "differing": found.differing,
-        "elsewhere": found.elsewhere,
-    }
+def tell(found: "Verification", as_json: bool) -> None:
+    """Say what came of a run then and now, in words or as JSON."""
+    facts = facts_of(found)
     if as_json:
         typer.echo(json.dumps(facts))
         return
@@ -115,3 +109,20 @@ def _tell_verdict(found: "Verification", as_json: bool) -> None:
         )
     for line in found.elsewhere:
         typer.echo(f"  {line}")
+
+
+def facts_of(found: "Verification") -> dict[str, Any]:
+    """The same as JSON values."""
+    return {
+        "key": found.then.key,
+        "verdict": found.verdict,
+        "mask_is_equal": found.then.mask_sha256 == found.now.mask_sha256,
+        "mask_moved": found.moved,
+        "accuracy_then": found.then.accuracy,
+        "accuracy_now": found.now.accuracy,
+        "difference": found.difference,
+        "interval": found.interval,
+        "seeds": found.seeds,
+        "differing": found.differing,
+        "elsewhere": found.elsewhere,
+    }
