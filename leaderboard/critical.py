@@ -82,10 +82,10 @@ def _area(found: pd.DataFrame, pruned: pd.DataFrame, floor: pd.DataFrame) -> pd.
     means = pruned[["row", "density_asked", "mean"]]
     grid = grid.merge(means, on=["row", "density_asked"], how="left")
     grid = grid.sort_values(["row", "density_asked"], ascending=[True, False])
-    width = (-np.log10(grid["density_asked"])).groupby(grid["row"]).diff()
+    width = (-np.log10(grid["density_asked"])).groupby(grid["row"]).diff()  # none at the densest
 
     def under(heights: pd.Series) -> pd.Series:
-        strips = width * (heights + heights.groupby(grid["row"]).shift()) / 2
+        strips = width * (heights + heights.shift()) / 2
         area: pd.Series = strips.groupby(grid["row"]).sum(min_count=1).reindex(found.index)
         return area
 

@@ -62,6 +62,13 @@ def test_ranks_by_hand() -> None:
     assert (found.n, len(found.blocks), found.left_out, found.reason) == (3, 3, (), "")
 
 
+def test_means_that_only_rounding_tells_apart_tie() -> None:
+    """0.1 + 0.2 is no better than 0.3."""
+    found = across(cells_of({"a": [0.1 + 0.2], "b": [0.3]}))
+    assert list(found.mean_rank) == [1.5, 1.5]
+    assert list(found.ties["a"]) == [1, 1] and not found.wins.to_numpy().any()
+
+
 def test_critical_difference_by_hand() -> None:
     """The example of Demsar 2006: four classifiers on 14 data sets, 2.569 sqrt(4 * 5 / 84)."""
     assert critical_difference(4, 14) == pytest.approx(2.569 * math.sqrt(20 / 84), abs=5e-4)
@@ -181,6 +188,13 @@ def test_a_method_that_is_in_few_blocks_is_left_out() -> None:
     found = across(cells_of({"a": full, "b": full[::-1], "c": full, "d": [0.9]}))
     assert sorted(found.blocks.columns) == ["a", "b", "c"]
     assert found.left_out == ("d: has all its runs in 1 of 6 blocks",)
+
+
+def test_three_methods_in_two_blocks_are_better_than_two_in_many() -> None:
+    """a and b alone have twenty cells, but there is no test of two."""
+    found = across(cells_of({"a": [0.9] * 10, "b": [0.8] * 10, "c": [0.7] * 2}))
+    assert found.blocks.shape == (2, 3)
+    assert len(found.left_out) == 8
 
 
 def test_blocks_are_tracks_by_densities() -> None:

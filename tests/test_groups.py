@@ -53,10 +53,12 @@ def test_groups_by_hand() -> None:
 
 
 def test_intervals_that_touch_overlap() -> None:
-    """Closed intervals: 0.92 ± 0.01 and 0.90 ± 0.01 share a point, whatever floats say."""
+    """Closed intervals: 0.50 and 0.42 ± 0.04 share a point, though the sum of floats is below."""
     cells = cells_of(
-        {"method_label": "a", "accuracy_mean": 0.92}, {"method_label": "b", "accuracy_mean": 0.90}
+        {"method_label": "a", "accuracy_mean": 0.50}, {"method_label": "b", "accuracy_mean": 0.42}
     )
+    cells["accuracy_half"] = 0.04
+    assert 0.42 + 0.04 < 0.50 - 0.04
     assert places(cells) == {"a": 1, "b": 1}
 
 
