@@ -11,6 +11,7 @@ from paibench.leaderboard.groups import classes
 from paibench.leaderboard.paired import ALPHA
 from paibench.leaderboard.rank import incomplete
 from paibench.leaderboard.summary import TRACK
+from paibench.leaderboard.table import sparsity_percent
 
 BLOCK = [*TRACK, "density_asked"]
 _DIGITS = 12  # means closer than this are ties: floats that should be equal
@@ -165,8 +166,9 @@ def _complete(cells: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
     for block in lost[:_SHOWN]:
         gaps = [name for name in methods if pd.isna(table.loc[block, name])]
         where = dict(zip(BLOCK, block, strict=True))
+        at = sparsity_percent(where["density_asked"])
         left_out.append(
-            f"{where['model']} on {where['dataset']} at density {where['density_asked']:g}: "
+            f"{where['model']} on {where['dataset']} at a sparsity of {at}: "
             f"no whole cell of {', '.join(gaps)}"
         )
     if len(lost) > _SHOWN:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot
 from scikit_posthocs import critical_difference_diagram, posthoc_nemenyi_friedman
@@ -155,6 +155,7 @@ def test_cliques_by_hand(ranks: list[float], expected: list[str]) -> None:
     assert ["".join(run) for run in found] == expected
 
 
+@settings(derandomize=True, max_examples=60, deadline=None)
 @given(
     st.integers(2, 6).flatmap(
         lambda k: st.lists(st.lists(st.integers(0, 9), min_size=k, max_size=k), min_size=1)
@@ -179,7 +180,7 @@ def test_nothing_is_imputed() -> None:
     found = across(cells)
     assert list(found.blocks.columns) == ["a", "b", "c"]
     assert [block[-1] for block in found.blocks.index] == [0.5 / 3, 0.5]
-    assert found.left_out == ("x on x at density 0.25: no whole cell of c",)
+    assert found.left_out == ("x on x at a sparsity of 75 %: no whole cell of c",)
 
 
 def test_a_method_that_is_in_few_blocks_is_left_out() -> None:
@@ -248,6 +249,7 @@ def test_no_test_without_a_reason(rows: dict[str, list[float]], reason: str) -> 
     assert len(found.mean_rank) == len(found.wins) == len(rows)
 
 
+@settings(derandomize=True, max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=8))
 def test_what_is_chosen_is_complete(drawn: list[list[bool]]) -> None:
     """Every chosen cell is there, and no block with all chosen methods is left out."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scikit_posthocs import posthoc_ttest
 from scipy import stats
@@ -228,6 +228,7 @@ def test_holm_is_that_of_scikit_posthocs() -> None:
     assert not np.allclose(raw[above], theirs[above])
 
 
+@settings(derandomize=True, max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_is_by_definition(p: list[float]) -> None:
     """At least the raw p, at most 1, in the same order, and equal to the formula."""
@@ -237,6 +238,7 @@ def test_holm_is_by_definition(p: list[float]) -> None:
     assert (np.diff(found[np.argsort(p, kind="stable")]) >= 0).all()
 
 
+@settings(derandomize=True, max_examples=60, deadline=None)
 @given(st.lists(st.integers(-500, 500), min_size=2, max_size=8))
 def test_p_is_a_probability_whatever_the_differences(steps: list[int]) -> None:
     """Never not a number for two or more, and the sign of the differences does not matter."""
