@@ -69,6 +69,9 @@ def build_site(frame: Frame, out: Path, root: Path | None = None) -> SiteBuilt:
     counts = Counter(frame.runs["status"])
     if not counts["done"] + counts["diverged"] + counts["skipped"]:
         raise UserError("there are no records to show; run a sweep first")
+    # In the order of keys, as sums of floats depend on it.
+    ordered = frame.runs.sort_values("key", kind="stable", ignore_index=True)
+    frame = Frame(ordered, tuple(sorted(frame.problems)))
     made = numbers(frame.runs)
     slugs = track_slugs(track for track, _ in tracks(made.cells))
     site = _Site(frame, made, environment(), slugs, method_slugs(frame.runs["method"].astype(str)))

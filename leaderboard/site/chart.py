@@ -56,7 +56,8 @@ def chart(cells: pd.DataFrame) -> dict[str, Any] | None:
     kind = alt.param(name="kind", value="all")
     x = alt.X("density:Q", title="sparsity", scale=alt.Scale(type="log", reverse=True, nice=False),
               axis=_axis(cells))  # fmt: skip
-    base = alt.Chart(alt.InlineData(values)).transform_filter("kind == 'all' || datum.kind == kind")
+    everything = alt.Chart(alt.InlineData(values))
+    base = everything.transform_filter("kind == 'all' || datum.kind == kind")
     legend = alt.Legend(title=None, symbolLimit=_LINES, labelLimit=260)
     palette = alt.Scale(domain=shown, range=colors)
     color = alt.Color("method:N", scale=palette, sort=shown, legend=legend)
@@ -72,7 +73,7 @@ def chart(cells: pd.DataFrame) -> dict[str, Any] | None:
     bars = base.mark_rule(strokeWidth=1.2).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"), color,
                                                   opacity=faint)  # fmt: skip
     points = base.mark_circle(size=70).encode(x, y, color, opacity=faint, tooltip=tooltip)
-    dense = base.transform_filter("datum.method == 'dense'")
+    dense = everything.transform_filter("datum.method == 'dense'")
     rule = dense.mark_rule(strokeDash=[6, 4]).encode(y, color, opacity=faint)
     layered = alt.layer(line.add_params(kind), bars, points.add_params(picked), rule)
     sized = layered.properties(width="container", height=360, background="transparent")

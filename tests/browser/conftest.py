@@ -1,0 +1,159 @@
+"""A real Chromium without a network, and sites to open in it from their folders."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paibench.benchmark.record import Record
+from paibench.leaderboard.frame import Frame, load, row_of, tabulate
+from paibench.leaderboard.site.build import build_site
+
+if TYPE_CHECKING:  # whoever runs the other tests needs no playwright
+    from playwright.sync_api import Browser, BrowserContext, Page, Route
+
+HERE = Path(__file__).parent
+RESULTS = Path(__file__).parents[2] / "results" / "mnist-lenet"
+SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
+SHOTS = os.environ.get("PAIBENCH_SHOTS")  # a folder that keeps what the tests saw
+
+
+_rich: list[Path] = []  # built once
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test below this folder as one that needs a real browser."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+class Visit:
+    """One reader: a page, and everything that went wrong on it."""
+
+    def __init__(self, context: "BrowserContext", site: Path) -> None:
+        self.site = site
+        self.wrong: list[str] = []
+        self.context = context
+        context.set_offline(True)
+        context.route("**/*", self._only_files)
+        self.page = context.new_page()
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        self.page.on("requestfailed", lambda request: self.wrong.append(f"failed: {request.url}"))
+
+    def _only_files(self, route: "Route") -> None:
+        if route.request.url.startswith(("file:", "data:", "blob:")):
+            route.continue_()
+        else:
+            self.wrong.append(f"asked: {route.request.url}")
+            route.abort()
+
+    def _heard(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.wrong.append(f"console: {message.text}")
+
+    def open(self, name: str) -> "Page":
+        """Open a page of the site from its folder; with its chart drawn, where it has one."""
+        self.page.goto("about:blank")
+        self.page.goto(f"file://{self.site}/{name}")
+        if self.page.locator("#chart").count():
+            self.page.wait_for_selector("#chart[data-drawn=yes]")
+        return self.page
+
+    def saw(self, name: str) -> None:
+        """Keep a picture of the page, where a folder for pictures is given."""
+        if SHOTS:
+            self.page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Debian's Chromium, headless."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("there is no chromium; run tests/browser/packages")
+    root = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=root)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def results_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of the published records."""
+    out = tmp_path_factory.mktemp("results") / "site"
+    build_site(load(RESULTS), out, RESULTS)
+    return out
+
+
+@pytest.fixture
+def rich_site(
+    tmp_path_factory: pytest.TempPathFactory, record_factory: Callable[..., Record]
+) -> Path:
+    """A site of two tracks with controls, supermasks, losses, late tickets and hostile names."""
+    if not _rich:
+        out = tmp_path_factory.mktemp("rich") / "site"
+        runs = tabulate(map(row_of, rich(record_factory)))
+        hostile = "<img src=x onerror=document.title='caught'>"
+        runs["reason"] = runs["reason"].mask(runs["reason"].notna(), hostile)
+        runs["host"] = hostile
+        runs["method_label"] = runs["method_label"].mask(runs["method"] == "grasp", hostile)
+        build_site(Frame(runs), out)
+        _rich.append(out)
+    return _rich[0]
+
+
+def rich(factory: Callable[..., Record]) -> Iterator[Record]:
+    """Five methods with three controls on two tracks, three seeds each."""
+    tops = {"random": 0.5, "snip": 0.6, "synflow": 0.65, "imp": 0.8, "grasp": 0.55}
+    lost: dict[str, Any] = {"accuracy": None, "accuracy_untrained": None, "reason": "lost"}
+    for dataset in ("digits", "mnist"):
+        for seed in range(3):
+            yield factory(dataset=dataset, method="dense", density=1.0, seed=seed)
+            for place, (method, top) in enumerate(tops.items()):
+                for density in (0.5, 0.1, 0.02):
+                    asked = {"dataset": dataset, "method": method, "density": density}
+                    accuracy = top + 0.2 * density + 0.01 * ((7 * seed + place) % 5)
+                    if method == "grasp" and density == 0.02:
+                        yield factory(**asked, seed=seed, status="diverged", **lost)
+                        continue
+                    yield factory(
+                        **asked,
+                        seed=seed,
+                        accuracy=accuracy,
+                        at_initialization=method != "imp",
+                        native_accuracy=accuracy - 0.1 if method == "synflow" else None,
+                        native_density=0.5 if method == "synflow" else None,
+                        search_seconds=2.5,
+                    )
+                    for control in ("shuffle", "reinit", "invert") if method == "snip" else ():
+                        worse = accuracy - 0.02 - 0.001 * seed
+                        yield factory(**asked, seed=seed, control=control, accuracy=worse)
+
+
+@pytest.fixture
+def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
+    """Opens a site as a new reader; afterwards nothing has gone wrong on any page."""
+    visits: list[Visit] = []
+
+    def start(site: Path, size: str = "desktop", theme: Any = "light") -> Visit:
+        context = browser.new_context(
+            viewport=SIZES[size],  # type: ignore[arg-type]
+            color_scheme=theme,
+            accept_downloads=True,
+        )
+        visits.append(Visit(context, site))
+        return visits[-1]
+
+    yield start
+    wrong = [line for visit in visits for line in visit.wrong]
+    for each in visits:
+        each.context.close()
+    assert wrong == []

@@ -1,0 +1,239 @@
+"""A reader opens the site from its folder, without a network, on a desktop and a phone."""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+Visits = Callable[..., Any]
+SIZES = ["desktop", "phone"]
+THEMES = ["light", "dark"]
+
+
+def of_track(site: Path) -> str:
+    return sorted((site / "track").glob("*.html"))[0].relative_to(site).as_posix()
+
+
+def of_run(site: Path) -> str:
+    shard = sorted((site / "data" / "runs").glob("*.js"))[0].read_text()
+    return f"run.html#{re.findall('[0-9a-f]{40}', shard)[0]}"
+
+
+def kinds_of_page(site: Path) -> dict[str, str]:
+    """One page of each kind by its name."""
+    pages = {"index": "index.html", "track": of_track(site), "method": "method/snip.html"}
+    return pages | {"run": of_run(site)}
+
+
+def names(page: "Page", board: str) -> list[str]:
+    """The names of the rows that a table shows, from above."""
+    rows = page.locator(f"#{board} tbody tr:visible th")
+    return [name.strip() for name in rows.all_inner_texts()]
+
+
+def column(page: "Page", board: str, key: str) -> list[float]:
+    """The values of a column, from above, as far as they are numbers."""
+    return page.evaluate(  # type: ignore[no-any-return]
+        """([board, key]) => {
+            const table = document.querySelector(`#${board} table`);
+            const at = [...table.tHead.rows[0].cells].findIndex((c) => c.dataset.col === key);
+            return [...table.tBodies[0].rows].map((row) => row.cells[at].dataset.v)
+                .filter((v) => v !== undefined).map(Number);
+        }""",
+        [board, key],
+    )
+
+
+def until(page: "Page", fact: str) -> None:
+    """Wait until an expression is true; `wait_for_function` would evaluate it within the page."""
+    for _ in range(100):
+        if page.evaluate(fact):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"it never became true: {fact}")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("size", SIZES)
+def test_no_page_is_wider_than_the_window(
+    rich_site: Path, visit: Visits, size: str, theme: str
+) -> None:
+    """Wide tables scroll within their own region; nothing complains in the console."""
+    reader = visit(rich_site, size, theme)
+    for name, address in kinds_of_page(rich_site).items():
+        page = reader.open(address)
+        page.wait_for_selector("h1")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+        reader.saw(f"{name}-{size}-{theme}")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_way_through_the_published_records(results_site: Path, visit: Visits, size: str) -> None:
+    """From the ranking to a track, to a method, to a run, by links alone."""
+    page = visit(results_site, size).open("index.html")
+    page.click("text=All of lenet-300-100 on mnist")
+    page.wait_for_selector("#chart[data-drawn=yes]")
+    page.click("#ranked >> text=synflow")
+    assert page.inner_text("h1") == "synflow"
+    page.click("a[href*='run.html#'] >> nth=0")
+    page.wait_for_selector("svg.curve")
+    assert re.match("synflow at .* sparsity, seed 0", page.inner_text("h1"))
+    said = page.inner_text("pre")
+    assert said.startswith("paibench run --method synflow --dataset mnist")
+    assert "fc1.weight" in page.inner_text("#run")
+    assert re.search("mask-[0-9a-f]{16}.safetensors", page.inner_text("#run"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sorting_by_a_click_and_by_a_key(results_site: Path, visit: Visits, size: str) -> None:
+    """A head sorts its column, tells screen readers so, turns round, and lets go."""
+    page = visit(results_site, size).open(of_track(results_site))
+    before = names(page, "ranked")
+    head = page.locator("#ranked th[data-col=s3]")
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    falling = column(page, "ranked", "s3")
+    assert falling == sorted(falling, reverse=True) and len(falling) > 5
+    head.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert column(page, "ranked", "s3") == falling[::-1]
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") is None
+    assert names(page, "ranked") == before
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_view_is_in_the_address(rich_site: Path, visit: Visits, size: str) -> None:
+    """Search, class, columns and order come back from a link, for another reader."""
+    reader = visit(rich_site, size)
+    page = reader.open(of_track(rich_site))
+    page.fill("#tools input[type=search]", "sn")
+    page.select_option("#tools select", "controls")
+    page.click("#tools summary")
+    page.uncheck("#tools input[value=area]")
+    page.click("#tools summary")
+    page.click("#controls th[data-col=s1] button")
+    shown = names(page, "controls")
+    assert sorted(shown) == ["snip, invert", "snip, reinit", "snip, shuffle"]
+    address = page.url
+    assert all(part in address for part in ("q=sn", "class=controls", "hide=", "sort=controls"))
+    other = visit(rich_site, size).open(address.removeprefix(f"file://{rich_site}/"))
+    assert names(other, "controls") == shown
+    assert other.input_value("#tools input[type=search]") == "sn"
+    assert not other.is_visible("#ranked")
+    assert not other.is_visible("#controls th[data-col=area]")
+    other.click("#tools >> text=Reset")
+    assert other.is_visible("#ranked th[data-col=area]")
+    assert "#" not in other.url
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_saving_the_view(rich_site: Path, visit: Visits, size: str) -> None:
+    """The CSV has the rows and columns that are shown, numbers bare, and no formula."""
+    page = visit(rich_site, size).open(of_track(rich_site))
+    page.fill("#tools input[type=search]", "snip")
+    page.select_option("#tools select", "ranked")
+    with page.expect_download() as waited:
+        page.click("text=Save this view as CSV")
+    name = waited.value.suggested_filename
+    assert name.endswith(".csv") and name.startswith("digits-lenet-300-100")
+    text = Path(waited.value.path()).read_text(encoding="utf-8-sig")
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert row["method"] == "snip"
+    assert float(row["50 %"]) == pytest.approx(71.0, abs=2)
+    assert row["50 % n"] == "3" and float(row["50 % half width"]) > 0
+    assert "search, s" not in row
+    assert not [cell for cell in re.findall(r'"([^"]*)"', text) if re.match(r"[=+\-@\t\r]", cell)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_theme_is_kept(rich_site: Path, visit: Visits, size: str) -> None:
+    """As the system says until the reader says otherwise, then on every page."""
+    reader = visit(rich_site, size)
+    page = reader.open(of_track(rich_site))
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.click("#theme")
+    dark = page.evaluate(paper)
+    assert dark != light and page.inner_text("#theme") == "Light theme"
+    assert reader.open("index.html").evaluate(paper) == dark
+    assert visit(rich_site, size, "dark").open("index.html").evaluate(paper) == dark
+
+
+def test_the_chart_answers(rich_site: Path, visit: Visits) -> None:
+    """Hovering tells mean, interval and n; the legend toggles; the class filters."""
+    page = visit(rich_site).open(of_track(rich_site))
+    points = page.locator("#chart .mark-symbol.role-mark path")
+    everything = points.count()
+    assert everything > 20
+    points.nth(3).hover(force=True)
+    tip = page.locator("#vg-tooltip-element")
+    tip.wait_for(state="visible")
+    assert re.search(r"accuracy\W+\d+\.\d+ % ± ", tip.inner_text())
+    assert re.search(r"n\W+3", tip.inner_text())
+    marks = "[...document.querySelectorAll('#chart .mark-symbol.role-mark path')]"
+    faint = f"{marks}.filter((mark) => Number(mark.getAttribute('opacity')) < 0.2).length"
+    page.locator("#chart .role-legend-symbol path").nth(2).click(force=True)
+    until(page, f"{faint} > 10")
+    page.locator("#chart .role-legend-symbol path").nth(2).click(force=True)
+    until(page, f"{faint} === 0")
+    page.select_option("#tools select", "controls")
+    until(page, f"{marks}.length === 9")
+
+
+def test_the_crowd_is_enlarged(results_site: Path, visit: Visits) -> None:
+    """Where most means crowd near the top, a switch shows them alone."""
+    page = visit(results_site).open(of_track(results_site))
+    axis = "[...document.querySelectorAll('#chart .role-axis-label text')].map(t => t.textContent)"
+    assert "20" in page.evaluate(axis)
+    page.check("#enlarge input")
+    until(page, f"!({axis}).includes('20') && ({axis}).length > 4")
+
+
+def test_hostile_text_runs_nothing(rich_site: Path, visit: Visits) -> None:
+    """A name that is markup shows as text on each kind of page, the chart and a run included."""
+    reader = visit(rich_site)
+    for address in (*kinds_of_page(rich_site).values(), "method/grasp.html"):
+        page = reader.open(address)
+        page.wait_for_timeout(200)
+        assert page.title() != "caught"
+        assert page.locator("img").count() == 0
+    assert "<img src=x" in page.inner_text("main")
+
+
+@pytest.mark.parametrize(
+    "key", ["", "0" * 40, "xyz", "../../secret", "0" * 39 + "<"], ids=["none", *"abcd"]
+)
+def test_a_run_that_is_not_there(rich_site: Path, visit: Visits, key: str) -> None:
+    """The page says so in words; nothing is asked for that is not a key."""
+    page = visit(rich_site).open(f"run.html#{key}")
+    words = page.inner_text("#run")
+    assert "No run of this site" in words or "Say which run by its key" in words
+
+
+def test_tables_work_without_scripts(rich_site: Path, browser: Any) -> None:
+    """A reader without JavaScript has every table."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"file://{rich_site}/{of_track(rich_site)}")
+    assert page.locator("#ranked tbody tr").count() >= 4
+    assert page.is_visible("#controls") and page.is_visible("#differences")
+    assert not page.is_visible("#tools")
+    context.close()
+
+
+def test_the_skip_link_is_first(rich_site: Path, visit: Visits) -> None:
+    """One press of Tab and Enter leads past the navigation."""
+    page = visit(rich_site).open("index.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
