@@ -63,7 +63,7 @@ def chart(cells: pd.DataFrame) -> dict[str, Any] | None:
     color = alt.Color("method:N", scale=palette, sort=shown, legend=legend)
     dash = alt.StrokeDash("kind:N", legend=None, scale=alt.Scale(
         domain=["ranked", "elsewhere", "controls"], range=[[1, 0], [6, 3], [2, 3]]))  # fmt: skip
-    faint = alt.condition("picked", alt.value(1.0), alt.value(0.08))
+    faint = alt.condition(picked, alt.value(1.0), alt.value(0.08))
     tooltip = [
         alt.Tooltip(f"{name}:N", title=name)
         for name in ("method", "sparsity", "accuracy", "n", "lost")

@@ -63,7 +63,10 @@ def parts(
     left, dropped, made = _RUNS, 0, []
     for track, part in tracks(cells):
         lines = []
-        for cell in part.to_dict("records"):
+        known = part.assign(is_control=part["control"] != "none")
+        order = ["method_label", "is_control", "control", "density_asked"]
+        rising = [True, True, True, False]
+        for cell in known.sort_values(order, ascending=rising).to_dict("records"):
             own = found.get(tuple(cell[name] for name in CELL), [])
             shown = own[: max(left, 0)]
             left -= len(own)

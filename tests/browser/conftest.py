@@ -1,6 +1,7 @@
 """A real Chromium without a network, and sites to open in it from their folders."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,6 +57,15 @@ class Visit:
         if message.type in ("error", "warning"):
             self.wrong.append(f"console: {message.text}")
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """A page of each kind, by its kind."""
+        track = min((self.site / "track").glob("*.html")).name
+        shard = min((self.site / "data" / "runs").glob("*.js")).read_text()
+        key = re.findall('"keys":."([0-9a-f]{40})', shard)[0]
+        pages = {"index": "index.html", "track": f"track/{track}", "method": "method/snip.html"}
+        return pages | {"run": f"run.html#{key}"}
+
     def open(self, name: str) -> "Page":
         """Open a page of the site from its folder; with its chart drawn, where it has one."""
         self.page.goto("about:blank")
@@ -63,6 +73,10 @@ class Visit:
         if self.page.locator("#chart").count():
             self.page.wait_for_selector("#chart[data-drawn=yes]")
         return self.page
+
+    def open_track(self) -> "Page":
+        """Open the page of the first track."""
+        return self.open(self.addresses["track"])
 
     def saw(self, name: str) -> None:
         """Keep a picture of the page, where a folder for pictures is given."""
