@@ -1,7 +1,8 @@
 """Marks lie apart from records, and count as long as the record is the one that they speak of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -78,7 +79,7 @@ def test_a_mark_of_other_bytes(sound: Path, edit: Edit) -> None:
     ],
     ids=str,
 )
-def test_a_mark_that_cannot_be_trusted(sound: Path, change: Mapping[str, object]) -> None:
+def test_a_mark_that_cannot_be_trusted(sound: Path, change: dict[str, Any]) -> None:
     """It does not count, though its seal fits."""
     store, key = first(sound)
     path = mark(store, key, "verified")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -23,6 +23,7 @@ def drawn(shapes: dict[str, list[int]], seed: int) -> dict[str, torch.Tensor]:
     return {n: torch.rand(shape, generator=draw) < 0.3 for n, shape in shapes.items()}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8), SHAPES, min_size=1, max_size=4), st.integers(0, 99))
 def test_the_same_as_torch(shapes: dict[str, list[int]], seed: int) -> None:
     """Digest, shapes and counts of any mask are those that torch gives."""
@@ -45,6 +46,7 @@ def test_masks_of_real_runs(made: Path) -> None:
         assert parse(data).sha256 == digest(from_bytes(data))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(1, 255), st.booleans())
 def test_a_damaged_file(place: int, change: int, cut: bool) -> None:
     """Any changed or missing byte gives Corrupt, unless torch's reader gives the same mask."""
