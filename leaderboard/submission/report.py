@@ -26,13 +26,13 @@ def headline(report: Report) -> str:
 
 
 def terminal(report: Report) -> Table:
-    """The findings as a table, the first fifty."""
+    """The findings as a table, the first fifty; equal ones of several files are one row."""
     table = Table(title=escape.plain(str(report.root)), title_justify="left", show_lines=True)
     for name in _COLUMNS:
         table.add_column(name, overflow="fold")
-    for each in report.findings[:_SHOWN]:
+    for row in _rows(report)[:_SHOWN]:
         # as Text, in which brackets are no markup
-        table.add_row(*(Text(escape.plain(cell, 200)) for cell in _cells(each)))
+        table.add_row(*(Text(escape.plain(cell, 200)) for cell in row))
     return table
 
 
@@ -44,7 +44,7 @@ def mends(report: Report) -> list[str]:
 
 def more(report: Report) -> str | None:
     """How many findings the table leaves out, in words."""
-    rest = len(report.findings) - _SHOWN
+    rest = len(_rows(report)) - _SHOWN
     return f"and {rest} more; --json has all" if rest > 0 else None
 
 
@@ -64,8 +64,8 @@ def markdown(report: Report) -> str:
     lines = ["# Results", "", f"{headline(report).capitalize()}.", ""]
     if report.findings:
         lines += [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
-    for each in report.findings[:_SHOWN]:
-        lines.append(f"| {' | '.join(escape.markdown(cell, 200) for cell in _cells(each))} |")
+    for row in _rows(report)[:_SHOWN]:
+        lines.append(f"| {' | '.join(escape.markdown(cell, 200) for cell in row)} |")
     if rest := more(report):
         lines += ["", f"{rest.capitalize()}."]
     if report.findings:
@@ -73,5 +73,13 @@ def markdown(report: Report) -> str:
     return "\n".join([*lines, ""])
 
 
-def _cells(each: Finding) -> tuple[str, ...]:
-    return f"{each.check} ({each.severity})", each.file, each.expected, each.came
+def _rows(report: Report) -> list[tuple[str, ...]]:
+    """The cells of each row, in the order of the findings."""
+    alike: dict[tuple[str, ...], list[Finding]] = {}
+    for each in report.findings:
+        what = f"{each.check} ({each.severity})", each.expected, each.came
+        alike.setdefault(what, []).append(each)
+    return [
+        (check, f"{first.file}{f' and {len(others)} more' if others else ''}", expected, came)
+        for (check, expected, came), (first, *others) in alike.items()
+    ]

@@ -49,7 +49,10 @@ def together(runs: Sequence[Run], complete: bool = True) -> Iterator[Named]:
 
 
 def _network(run: Run) -> Hashable:
-    return run.spec.dataset.name, str(run.spec.model)
+    """What the network depends on: the model, and the images whatever their number."""
+    options = run.spec.dataset.options.items()
+    images = tuple(option for option in options if option[0] not in ("examples", "validation"))
+    return run.spec.dataset.name, images, str(run.spec.model)
 
 
 def _place(run: Run) -> Hashable:
@@ -91,8 +94,8 @@ def _data(runs: Sequence[Run]) -> Iterator[Named]:
 
 
 def _copied(runs: Sequence[Run]) -> Iterator[Named]:
-    """Two seeds with the same end. Runs without a path to the output may well end alike."""
-    done = [run for run in runs if run.record.status == "done" and not run.record.collapsed]
+    """Two seeds with the same end."""
+    done = [run for run in runs if _is_alive(run.record)]
     ends: tuple[tuple[str, Callable[[Run], Hashable]], ...] = (
         ("trained_sha256", lambda run: run.record.trained_sha256),
         (
@@ -116,6 +119,12 @@ def _copied(runs: Sequence[Run]) -> Iterator[Named]:
                     told.add(run.file)
                     came = f"those of seed {other.spec.seed}, {other.file}"
                     yield run, Fault("copied", f"{what} of its own", shown(came))
+
+
+def _is_alive(record: Record) -> bool:
+    """Whether a run has an end of its own: without a path to the output, many may end alike."""
+    ended = record.status == "done" and record.trained_sha256 is not None
+    return ended and not record.collapsed and record.density_effective != 0
 
 
 def _same_mask(runs: Sequence[Run]) -> Iterator[Named]:

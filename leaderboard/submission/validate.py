@@ -75,6 +75,8 @@ def validate(root: Path, against: Path | None = None, now: datetime | None = Non
 
 def _trees(root: Path) -> tuple[bool, list[Tree]]:
     """Whether this is a folder of stores, and what lies in them."""
+    if root.is_symlink():  # which in a pull request could lead to what is published
+        raise UserError(f"{str(root)!r:.200}: is a link; name the folder itself")
     try:
         found = list(stores(root))
         if not found:

@@ -59,6 +59,18 @@ def test_a_falsified_store(sound: Path, say: Say, edit: Edit, tmp_path: Path) ->
     assert f"| range (error) | runs/{KEY[:2]}/{KEY}.json |" in text
 
 
+def test_equal_findings_are_one_row(sound: Path, say: Say, edit: Edit) -> None:
+    """The table says how many more files there are; JSON has each."""
+    keys = sorted(Store.read(sound).listing().done)
+    for key in keys:
+        edit(sound, key, environment__dirty=True, environment__commit="0" * 40)
+    _, out, _ = say("results", "validate", str(sound))
+    assert out.count("code (warning)") == 1
+    assert "and 13 more" in " ".join(out.replace("│", " ").split())
+    facts = json.loads(say("results", "validate", str(sound), "--json")[1])
+    assert [each["key"] for each in facts["findings"]] == keys
+
+
 def test_against_what_is_published(sound: Path, made: Path, say: Say) -> None:
     """Nothing new is nothing to find."""
     status, out, _ = say("results", "validate", str(sound), "--against", str(made))

@@ -552,7 +552,18 @@ def test_a_method_of_a_third_party(sound: Path, edit: Edit) -> None:
     assert notes == ["their-plugin 1 from an index"] * 2
 
 
-def unusable(tmp_path: Path) -> Iterator[Path]:
+def test_runs_without_a_path_to_the_output_may_end_alike(sound: Path, edit: Edit) -> None:
+    """Two seeds of a network that is cut through give the loss of chance, and are no copies."""
+    ends = {name: plain_of(sound)[name] for name in ("loss", "train_loss", "accuracy")}
+    other = spec_of(seed=1).key
+    edit(sound, other, **ends, accuracy_best=ends["accuracy"])
+    assert "copied" in errors(validate(sound, now=NOW))
+    for key in (KEY, other):
+        edit(sound, key, density_effective=0.0)
+    assert "copied" not in errors(validate(sound, now=NOW))
+
+
+def unusable(tmp_path: Path, made: Path) -> Iterator[Path]:
     yield tmp_path / "nowhere"
     (tmp_path / "empty").mkdir()
     yield tmp_path / "empty"
@@ -564,11 +575,13 @@ def unusable(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "linked").mkdir()
     os.symlink("/dev/zero", tmp_path / "linked" / "bench.json")
     yield tmp_path / "linked"
+    os.symlink(made, tmp_path / "link")
+    yield tmp_path / "link"
 
 
 def test_unusable_input(tmp_path: Path, made: Path) -> None:
     """What is no store is said in one line, on either side."""
-    for path in unusable(tmp_path):
+    for path in unusable(tmp_path, made):
         for arguments in ((path,), (made, path)):
             with pytest.raises(UserError) as caught:
                 validate(*arguments)
