@@ -57,7 +57,7 @@ def _ranks(found: Across, names: list[str], slugs: dict[str, str]) -> Board:
                 Item(
                     f"{found.mean_rank[name]:.2f}",
                     f"{blocks} blocks",
-                    round(found.mean_rank[name], 6),
+                    round(found.mean_rank[name], 4),
                 ),
             ),
         )

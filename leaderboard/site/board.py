@@ -56,6 +56,8 @@ class Board(NamedTuple):
 
 def clean(text: str) -> str:
     """Text of a record, fit for a page: one line, nothing invisible, at most 400 characters."""
+    if len(text) <= 400 and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()  # nearly always, and a report has millions
     return escape.plain(text, 400)
 
 
@@ -98,8 +100,8 @@ def accuracy(cell: Cell | None, measure: str = "accuracy") -> Item:
         [f"collapsed {int(cell['collapsed'])}/{int(cell['runs'])}"] if cell["collapsed"] else []
     )
     text = percent(mean, half) + marks(cell)
-    shown_half = None if half is None else round(100 * half, 6)
-    return Item(text, ", ".join(small), round(100 * mean, 6), shown_half, n, group)
+    shown_half = None if half is None else round(100 * half, 4)
+    return Item(text, ", ".join(small), round(100 * mean, 4), shown_half, n, group)
 
 
 def marks(cell: Cell) -> str:
@@ -126,8 +128,8 @@ def difference(cell: Cell | None) -> Item:
         return Item("no pairs", "", None, None, 0)
     p = number(cell["pair_p_holm"])
     small = [str(verdict), *([f"p = {p:.2g}"] if p is not None else []), f"n = {int(n)}"]
-    shown_half = None if half is None else round(100 * half, 6)
-    return Item(signed(mean, half), ", ".join(small), round(100 * mean, 6), shown_half, int(n))
+    shown_half = None if half is None else round(100 * half, 4)
+    return Item(signed(mean, half), ", ".join(small), round(100 * mean, 4), shown_half, int(n))
 
 
 def cost(cell: Cell | None, name: str, scale: float = 1, digits: int = 3) -> Item:
@@ -136,7 +138,7 @@ def cost(cell: Cell | None, name: str, scale: float = 1, digits: int = 3) -> Ite
     if cell is None or mean is None:
         return Item(GAP)
     n = int(cell[f"{name}_n"])
-    return Item(amount(mean * scale, digits), f"n = {n}", round(mean * scale, 6), None, n)
+    return Item(amount(mean * scale, digits), f"n = {n}", round(mean * scale, 4), None, n)
 
 
 def amount(value: float, digits: int = 3) -> str:

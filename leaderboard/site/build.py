@@ -199,7 +199,10 @@ def _method(site: _Site, known: About, runs: pd.DataFrame) -> bytes:
     cells = site.made.cells[site.made.cells["method"] == known.name]
     found, dropped = parts(cells, runs, site.tracks)
     if dropped:
-        site.left_out.append(f"from the page of {known.name}: links to {dropped} of its runs")
+        site.left_out.append(
+            f"from the page of {known.name}: {dropped} cells, for want of room; "
+            "data/cells.csv has all"
+        )
     return page(
         site.templates,
         "method.html",

@@ -17,7 +17,9 @@ from paibench.leaderboard.site.board import (
 from paibench.leaderboard.summary import CELL, Track, tracks
 from paibench.leaderboard.table import row_name, sparsity_percent
 
-_RUNS = 22_000  # on a page, at about 85 bytes each
+_BYTES = 2_600_000  # of the tables of a page, so that it stays below 3 MB
+_LINE, _LINK = 500, 46  # about what a cell and the link to a run take
+_SHORT = 12  # digits of a key that say which run, among some hundred thousand
 COLUMNS = (
     Column("sparsity", "sparsity"),
     Column("accuracy", "accuracy, %", "", spread=True),
@@ -32,7 +34,7 @@ COLUMNS = (
 
 
 class Run(NamedTuple):
-    """A link to a run: its key, its seed, and a word where it is not done."""
+    """A link to a run: the beginning of its key, its seed, and a word where it is not done."""
 
     key: str
     seed: int
@@ -58,9 +60,9 @@ class Part(NamedTuple):
 def parts(
     cells: pd.DataFrame, runs: pd.DataFrame, slugs: dict[Track, str]
 ) -> tuple[list[Part], int]:
-    """The cells of one method by track, and how many runs have no link for want of room."""
+    """The cells of one method by track, and how many of them have no line for want of room."""
     found = _runs(runs)
-    left, dropped, made = _RUNS, 0, []
+    left, dropped, made = _BYTES, 0, []
     for track, part in tracks(cells):
         lines = []
         known = part.assign(is_control=part["control"] != "none")
@@ -68,11 +70,12 @@ def parts(
         rising = [True, True, True, False]
         for cell in known.sort_values(order, ascending=rising).to_dict("records"):
             own = found.get(tuple(cell[name] for name in CELL), [])
-            shown = own[: max(left, 0)]
-            left -= len(own)
-            dropped += len(own) - len(shown)
+            left -= _LINE + _LINK * len(own)
+            if left < 0:
+                dropped += 1
+                continue
             name = row_name(cell["method_label"], cell["control"])
-            lines.append(Line(clean(name), tuple(_items(cell)), tuple(shown)))
+            lines.append(Line(clean(name), tuple(_items(cell)), tuple(own)))
         made.append(Part(track, slugs[track], tuple(lines)))
     return made, dropped
 
@@ -82,7 +85,7 @@ def _runs(runs: pd.DataFrame) -> dict[tuple[object, ...], list[Run]]:
     columns = [runs[name].tolist() for name in (*CELL, "key", "seed", "status")]
     for *cell, key, seed, status in zip(*columns, strict=True):
         word = "" if status == "done" else str(status)
-        found.setdefault(tuple(cell), []).append(Run(str(key), int(seed), word))
+        found.setdefault(tuple(cell), []).append(Run(str(key)[:_SHORT], int(seed), word))
     return {cell: sorted(own, key=lambda run: (run.seed, run.key)) for cell, own in found.items()}
 
 

@@ -89,7 +89,8 @@ def boards(shown: Frames) -> list[Board]:
 def differences(shown: Frames) -> Board | None:
     """What each row gains over random pruning at each sparsity, with tests."""
     own = shown.cells[~shown.cells["row"].isin(["random", "dense"])]
-    names = [name for name in rank.ranked(shown.cells) if name in set(own["row"])]
+    rows = set(own["row"])
+    names = [name for name in rank.ranked(shown.cells) if name in rows]
     if not names or not own["random_n"].sum():
         return None
     return _board(shown, "differences", "Against random", names, difference)

@@ -54,8 +54,8 @@ def _row(shown: Frames, pair: dict[Any, Any]) -> Row:
         Item(
             signed(float(pair["difference"]), half),
             f"n = {n}",
-            round(100 * float(pair["difference"]), 6),
-            None if half is None else round(100 * half, 6),
+            round(100 * float(pair["difference"]), 4),
+            None if half is None else round(100 * half, 4),
             n,
         ),
         Item("–") if p is None else Item(f"{p:.2g}", "", float(f"{p:.6g}")),

@@ -142,9 +142,10 @@
   };
   const fail = (text) => { title.textContent = "A run"; place.replaceChildren(make("p", text)); };
   const find = (shard) => {
-    const at = shard ? shard.keys.indexOf(wanted) : -1;
-    if (at < 0) { fail(`No run of this site has the key ${wanted}.`); return; }
-    const run = { key: wanted };
+    const at = shard ? shard.keys.findIndex((key) => key.startsWith(wanted)) : -1;
+    if (at < 0 || shard.keys.filter((key) => key.startsWith(wanted)).length > 1) { fail(`No run of this site has the key ${wanted}, or several begin so.`); return; }
+    const run = { key: shard.keys[at] };
+    try { history.replaceState(null, "", `#${run.key}`); } catch { /* the short one does as well */ }
     for (const [name, column] of Object.entries(shard.columns)) run[name] = value(column, at);
     show(run);
   };
@@ -152,7 +153,7 @@
   const load = () => {
     if (location.hash === "#content") return;
     const asked = location.hash.slice(1);
-    if (!/^[0-9a-f]{40}$/.test(asked)) { fail("Say which run by its key: run.html#KEY, as the pages of methods link to it."); return; }
+    if (!/^[0-9a-f]{8,40}$/.test(asked)) { fail("Say which run by its key: run.html#KEY, as the pages of methods link to it."); return; }
     wanted = asked;
     const prefix = wanted.slice(0, digits);
     if (shards.has(prefix)) { find(shards.get(prefix)); return; }
