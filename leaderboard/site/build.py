@@ -22,14 +22,9 @@ from paibench.leaderboard.site.method_boards import parts
 from paibench.leaderboard.site.names import method_slugs, track_slugs
 from paibench.leaderboard.site.numbers import Numbers, numbers
 from paibench.leaderboard.site.pages import ASSETS, asset, environment, page
-from paibench.leaderboard.site.track_boards import (
-    Frames,
-    boards,
-    differences,
-    frames,
-    narrow,
-    supermasks,
-)
+from paibench.leaderboard.site.start_board import narrow
+from paibench.leaderboard.site.supermask_board import supermasks
+from paibench.leaderboard.site.track_boards import Frames, boards, differences, frames
 from paibench.leaderboard.site.verdict_boards import verdicts
 from paibench.leaderboard.summary import OUTCOMES, TRACK, Track, tracks
 from paibench.methods.registry import UserError
