@@ -126,8 +126,7 @@ def _board(
 
 def heads(columns: list[float]) -> tuple[Column, ...]:
     return tuple(
-        Column(f"s{place}", sparsity_percent(density), "", spread=True)
-        for place, density in enumerate(columns)
+        Column(f"d{density:g}", sparsity_percent(density), "", spread=True) for density in columns
     )
 
 

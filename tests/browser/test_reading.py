@@ -81,15 +81,15 @@ def test_sorting_by_a_click_and_by_a_key(results_site: Path, visit: Visits, size
     """A head sorts its column, tells screen readers so, turns round, and lets go."""
     page = visit(results_site, size).open_track()
     before = names(page, "ranked")
-    head = page.locator("#ranked th[data-col=s3]")
+    head = page.locator("#ranked th[data-col='d0.1']")
     head.locator("button").click()
     assert head.get_attribute("aria-sort") == "descending"
-    falling = column(page, "ranked", "s3")
+    falling = column(page, "ranked", "d0.1")
     assert falling == sorted(falling, reverse=True) and len(falling) > 5
     head.locator("button").focus()
     page.keyboard.press("Enter")
     assert head.get_attribute("aria-sort") == "ascending"
-    assert column(page, "ranked", "s3") == falling[::-1]
+    assert column(page, "ranked", "d0.1") == falling[::-1]
     page.keyboard.press("Enter")
     assert head.get_attribute("aria-sort") is None
     assert names(page, "ranked") == before
@@ -105,7 +105,7 @@ def test_a_view_is_in_the_address(rich_site: Path, visit: Visits, size: str) -> 
     page.click("#tools summary")
     page.uncheck("#tools input[value=area]")
     page.click("#tools summary")
-    page.click("#controls th[data-col=s1] button")
+    page.click("#controls th[data-col='d0.5'] button")
     shown = names(page, "controls")
     assert sorted(shown) == ["snip, invert", "snip, reinit", "snip, shuffle"]
     address = page.url
@@ -118,6 +118,15 @@ def test_a_view_is_in_the_address(rich_site: Path, visit: Visits, size: str) -> 
     other.click("#tools >> text=Reset")
     assert other.is_visible("#ranked th[data-col=area]")
     assert "#" not in other.url
+
+
+def test_the_start_page_is_searched(rich_site: Path, visit: Visits) -> None:
+    """One word narrows the tables of all tracks; the view is in the address there too."""
+    page = visit(rich_site).open("index.html")
+    page.fill("#tools input[type=search]", "synflow")
+    shown = page.locator("#tracks tbody tr:visible th").all_inner_texts()
+    assert shown == ["synflow", "synflow"]
+    assert page.url.endswith("index.html#q=synflow")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -202,6 +211,15 @@ def test_a_run_that_is_not_there(rich_site: Path, visit: Visits, key: str) -> No
     page = visit(rich_site).open(f"run.html#{key}")
     words = page.inner_text("#run")
     assert "No run of this site" in words or "Say which run by its key" in words
+
+
+def test_a_run_is_found_by_the_beginning_of_its_key(rich_site: Path, visit: Visits) -> None:
+    """As `paibench show` finds it; the address then has the whole key."""
+    reader = visit(rich_site)
+    whole = reader.addresses["run"]
+    page = reader.open(whole[:-28])
+    page.wait_for_selector("main table")
+    assert page.url.endswith(whole)
 
 
 def test_tables_work_without_scripts(rich_site: Path, browser: Any) -> None:

@@ -140,7 +140,9 @@
   const columns = () => {
     const found = new Map();
     for (const { heads } of boards) {
-      for (const head of heads.slice(1)) found.set(head.dataset.col, head.dataset.title);
+      for (const head of heads.slice(1)) {
+        if (!/^w\d/.test(head.dataset.col)) found.set(head.dataset.col, head.dataset.title); // no matrix
+      }
     }
     const list = make("fieldset", {}, make("legend", { textContent: "Columns shown" }));
     for (const [key, title] of found) {
@@ -158,7 +160,11 @@
     const found = [...new Set(boards.map(({ section }) => section.dataset.kind))];
     if (found.length < 2) return [];
     const select = make("select", { name: "kind" }, make("option", { value: "", textContent: "all" }));
-    for (const kind of found) select.append(make("option", { value: kind, textContent: KINDS[kind] || kind }));
+    for (const kind of found) {
+      const { section } = boards.find((board) => board.section.dataset.kind === kind);
+      const name = KINDS[kind] || section.querySelector("h2, h3").textContent;
+      select.append(make("option", { value: kind, textContent: name }));
+    }
     select.addEventListener("change", () => change({ kind: select.value }));
     return [make("label", {}, "Show ", select)];
   };
