@@ -90,6 +90,11 @@ def of(store: Store) -> dict[str, Kind]:
     return found
 
 
+def with_marks(runs: pd.DataFrame, marks: Mapping[str, str]) -> pd.DataFrame:
+    """A frame of runs with the column `mark`; a run that `marks` does not know is self-reported."""
+    return runs.assign(mark=runs["key"].map(marks).fillna(KINDS[0]).astype("str"))
+
+
 def of_cells(runs: pd.DataFrame, marks: Mapping[str, str]) -> pd.Series:
     """The mark of each cell of a frame of runs, by the columns of `CELL`.
 
@@ -97,7 +102,7 @@ def of_cells(runs: pd.DataFrame, marks: Mapping[str, str]) -> pd.Series:
     run that `marks` does not know, is self-reported.
     """
     places = {kind: place for place, kind in enumerate(KINDS)}
-    place = runs["key"].map(marks).map(places).fillna(0).astype("int64")
+    place = with_marks(runs, marks)["mark"].map(places)
     counted = runs.assign(place=place).dropna(subset=["accuracy"]).groupby(CELL)["place"].min()
     cells = runs.groupby(CELL).size().index
     least = counted.reindex(cells, fill_value=0)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 
 from paibench.benchmark.record import Record
@@ -22,7 +23,7 @@ def code(record: Record) -> Iterator[Fault]:
         yield Fault("code", "the sha of a commit", shown(where.commit))
     if where.dirty:
         yield Fault("code", "code without changes", "changes that were not committed", "warning")
-    ours = version("paibench")
+    ours = _ours()
     if not _VERSION.fullmatch(where.paibench):
         yield Fault("code", "a version of paibench", shown(where.paibench), "warning")
     elif _numbers(where.paibench) > _numbers(ours):
@@ -48,6 +49,11 @@ def plugin(record: Record, spec: Spec) -> Iterator[Fault]:
             yield Fault("plugin", "a search behind walls", came, "warning")
         said = f"{where.plugin} {where.plugin_version} from {where.plugin_origin}"
         yield Fault("plugin", "a reader's knowledge", shown(said), "note")
+
+
+@cache
+def _ours() -> str:
+    return version("paibench")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,14 @@ def judge(data: bytes, key: str) -> Record | tuple[Fault, ...]:
 
 def owns(spec: Spec, field: str) -> bool:
     """Whether the suite brings what a spec names there: data set, model, recipe or method."""
-    name = getattr(spec, field).name
-    if field == "model" and name.startswith("timm:"):
-        return True
+    name: str = getattr(spec, field).name
+    return (field == "model" and name.startswith("timm:")) or _is_own(name, dict(_NAMES)[field])
+
+
+@cache  # asked for every record, and answered from a file
+def _is_own(name: str, kind: Kind) -> bool:
     try:
-        return is_own(name, dict(_NAMES)[field])
+        return is_own(name, kind)
     except UserError:
         return False
 

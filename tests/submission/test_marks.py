@@ -96,6 +96,18 @@ def test_damaged_and_stray_marks(sound: Path) -> None:
     assert set(marks.of(store).values()) == {"self-reported"}
 
 
+def test_a_column_of_marks(sound: Path) -> None:
+    """Each run of a frame has its mark, and one that is not known is self-reported."""
+    store, key = first(sound)
+    mark(store, key, "checked")
+    runs = load(sound).runs
+    found = marks.with_marks(runs, marks.of(store))
+    assert found.loc[found["key"] == key, "mark"].tolist() == ["checked"]
+    assert found["mark"].value_counts().to_dict() == {"self-reported": 13, "checked": 1}
+    assert set(marks.with_marks(runs, {})["mark"]) == {"self-reported"}
+    assert "mark" not in runs
+
+
 def cells(found: pd.Series) -> dict[tuple[str, float], object]:
     named = found.reset_index().set_index(["method", "density_asked"])[found.name]
     return dict(named.items())  # type: ignore[arg-type]
