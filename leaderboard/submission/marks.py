@@ -92,7 +92,7 @@ def of(store: Store) -> dict[str, Kind]:
 
 def with_marks(runs: pd.DataFrame, marks: Mapping[str, str]) -> pd.DataFrame:
     """A frame of runs with the column `mark`; a run that `marks` does not know is self-reported."""
-    return runs.assign(mark=runs["key"].map(marks).fillna(KINDS[0]).astype("str"))
+    return runs.assign(mark=[marks.get(key, KINDS[0]) for key in runs["key"]])
 
 
 def of_cells(runs: pd.DataFrame, marks: Mapping[str, str]) -> pd.Series:
