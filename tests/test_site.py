@@ -115,7 +115,11 @@ def pages(built: SiteBuilt) -> dict[Path, str]:
 
 def strange_cells(built: SiteBuilt) -> list[str]:
     """The cells of tables that show or sort by what is no number."""
-    cells = [cell for page in pages(built).values() for cell in re.findall(r"<td(?: data-.*?)?>.*?</td>", page)]
+    cells = [
+        cell
+        for page in pages(built).values()
+        for cell in re.findall(r"<td(?: data-.*?)?>.*?</td>", page)
+    ]
     assert cells
     return [cell for cell in cells if re.search(r"\b(nan|None|NaN|NaT|inf|undefined)\b", cell)]
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from paibench.leaderboard import escape
 from paibench.leaderboard.site.board import clean
 
-_WIDTH, _LEFT, _RIGHT = 760, 190, 570
+_WIDTH, _LEFT, _RIGHT = 960, 300, 660
+_NAME = 40  # characters of a name that fit beside the axis
 _TOP, _STEP, _BAR = 56, 20, 9
 
 
@@ -21,9 +23,12 @@ class Method(NamedTuple):
 
 
 class Diagram(NamedTuple):
-    """A drawing of 760 units' width; bars join methods that are not told apart."""
+    """Where everything is drawn; bars join methods that are not told apart."""
 
+    width: int
     height: float
+    axis: tuple[int, int, int]
+    """Where it begins and ends, and how far down it is."""
     ticks: tuple[tuple[float, str], ...]
     methods: tuple[Method, ...]
     bars: tuple[tuple[float, float, float], ...]
@@ -56,9 +61,13 @@ def diagram(
         left = place < half
         y = below + _STEP * (place if left else len(order) - 1 - place)
         end, anchor = (_LEFT - 16, "end") if left else (_RIGHT + 16, "start")
-        methods.append(Method(clean(name), f"{ranks[name]:.2f}", x(ranks[name]), y, end, anchor))
+        methods.append(
+            Method(escape.plain(name, _NAME), f"{ranks[name]:.2f}", x(ranks[name]), y, end, anchor)
+        )
     return Diagram(
+        width=_WIDTH,
         height=below + _STEP * half + 4,
+        axis=(_LEFT, _RIGHT, _TOP),
         ticks=tuple((x(rank), str(rank)) for rank in range(1, most + 1, -(-most // 16))),
         methods=tuple(methods),
         bars=tuple(bars),

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from paibench.leaderboard.site.board import clean
 
@@ -35,4 +34,5 @@ def asset(name: str) -> bytes:
 
 
 def _cleaned(value: Any) -> Any:
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    # What has `__html__` is markup of our own templates, escaped already.
+    return clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
