@@ -19,14 +19,18 @@ VERDICTS = {
 _EQUAL = 1e-12  # below any step of an accuracy: differences of floats that should be equal
 
 
-def against_random(runs: pd.DataFrame, family: Sequence[str] = TRACK) -> pd.DataFrame:
+FAMILY = (*TRACK, "density_asked")
+"""What the cells that are corrected together have in common: a reader asks at one sparsity."""
+
+
+def against_random(runs: pd.DataFrame, family: Sequence[str] = FAMILY) -> pd.DataFrame:
     """Accuracy minus that of `random` at equal track, density and seed: a row per cell with a pair.
 
     Of the methods' own cells: no control, not dense, not the floor itself, something pruned.
     Columns: those of `CELL`; `n` pairs; `lost`, runs asked for without a pair; `difference`,
     their mean, and `half`, half the width of its 95 % t interval, as fractions; `p` of the
     two-sided paired t test; `p_holm`, corrected over all cells that are equal in `family`, those
-    of a track; `verdict`, one of the words of `VERDICTS`.
+    of a track at one density; `verdict`, one of the words of `VERDICTS`.
     """
     own = own_cells(runs)
     floor = own & (runs["method_label"] == "random")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from paibench.leaderboard.paired import compare, holm, outcomes, own_cells
+from paibench.leaderboard.paired import FAMILY, compare, holm, outcomes, own_cells
 from paibench.leaderboard.summary import TRACK
 
 POINT = 0.01
@@ -35,7 +35,7 @@ def controls(runs: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of a method minus that of its control at equal density and seed.
 
     A row per cell of a control that has a pair; `control` says which. Columns as of
-    `paired.against_random`, with `p_holm` over all cells of one control in the track, and
+    `paired.against_random`, with `p_holm` over all methods of one control at one density, and
     `outcome`, a key of `VERDICTS`. "alike" is said where the two were not told apart and the
     whole 95 % interval of the difference is within one point: not seeing a difference is no
     proof that there is none.
@@ -44,7 +44,7 @@ def controls(runs: pd.DataFrame) -> pd.DataFrame:
     known = runs["control"].isin(list(VERDICTS)) & (runs["method"] != "dense")
     pair = [*TRACK, "method_label", "density_asked", "seed"]
     found = compare(runs[known & (runs["density_asked"] < 1)], runs[own], pair, sign=-1)
-    found["p_holm"] = holm(found["p"], found.groupby([*TRACK, "control"]).ngroup())
+    found["p_holm"] = holm(found["p"], found.groupby([*FAMILY, "control"]).ngroup())
     within = found["difference"].abs() + found["half"] <= POINT
     outcome = outcomes(found)
     found["outcome"] = outcome.mask(within & (outcome == "not told apart"), "alike")

@@ -63,7 +63,8 @@ THIRD_PARTY = {
     "models": {"torch"},
     "plain": {"pydantic"},
     "benchmark": TORCH | {"PIL", "pydantic", "scipy", "sklearn", "torchvision"},
-    "leaderboard": {"matplotlib", "numpy", "pandas", "rich", "scipy", "seaborn"},
+    "leaderboard": {"altair", "jinja2", "matplotlib", "numpy", "pandas", "pyarrow", "rich"}
+    | {"scipy", "seaborn", "vl_convert"},
     "slurm": {"pydantic", "submitit"},
     "paibench": {"rich", "torch", "typer"},
 }

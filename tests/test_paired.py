@@ -188,7 +188,7 @@ def test_verdicts(ours: list[float | None], verdict: str) -> None:
     assert verdict in VERDICTS.values()
 
 
-def test_each_track_is_a_family_of_its_own() -> None:
+def test_each_density_of_a_track_is_a_family_of_its_own() -> None:
     """Two methods in one track and one in another: p is doubled at most where there are two."""
     ours: list[float | None] = [0.9, 0.91, 0.92]
     floor: list[float | None] = [0.5, 0.5, 0.5]
@@ -207,6 +207,9 @@ def test_each_track_is_a_family_of_its_own() -> None:
     assert ratio.loc[("other", "snip")] == pytest.approx(1)
     narrow = against_random(runs, family=[*TRACK, "method"])
     assert list(narrow["p_holm"]) == list(narrow["p"])
+    sparser = pd.concat([runs, runs.assign(density_asked=0.01)], ignore_index=True)
+    both = against_random(sparser)
+    assert sorted(both["p_holm"] / both["p"]) == pytest.approx(sorted(2 * list(ratio)))
 
 
 def test_holm_by_hand() -> None:

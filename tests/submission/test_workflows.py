@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from paibench.cli import app
-
-yaml = pytest.importorskip("yaml")
 
 FOLDER = Path(__file__).resolve().parents[2] / ".github" / "workflows"
 NAMES = ["results.yml", "site.yml"]
