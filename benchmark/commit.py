@@ -80,8 +80,10 @@ def read(path: Path, limit: int = LIMIT) -> bytes:
             raise Corrupt("not a plain file")
         if info.st_size > limit:
             raise Corrupt(f"{info.st_size} bytes; at most {limit} are read")
-        with open(fd, "rb", closefd=False) as file:
-            return file.read(info.st_size)
+        data = os.read(fd, info.st_size)
+        while len(data) < info.st_size and (more := os.read(fd, info.st_size - len(data))):
+            data += more  # a signal, or more than one call gives
+        return data
     finally:
         os.close(fd)
 

@@ -32,10 +32,11 @@ class Problem(NamedTuple):
 
 def entry(path: Path) -> Found | Problem:
     """What stands under the name of a record. Raises FileNotFoundError where nothing does."""
+    key = path.stem
     try:
-        if not is_key(path.stem) or not path.stem.startswith(path.parent.name):
+        if not is_key(key) or not key.startswith(path.parent.name):
             raise Corrupt("its name is not the key of a run of this folder")
-        return Found(path, parse(path.stem, read(path)))
+        return Found(path, parse(key, read(path)))
     except FileNotFoundError:
         raise
     except Corrupt as error:

@@ -146,17 +146,22 @@ class Record(BaseModel):
 
         Raises ValueError in one line that names the field.
         """
+        return cls.with_spec(plain)[0]
+
+    @classmethod
+    def with_spec(cls, plain: dict[str, Any]) -> "tuple[Record, Spec]":
+        """A record as `read` gives it, and its spec."""
         try:
             record = cls.model_validate(plain)
         except ValueError as error:
             raise ValueError(_first_complaint(error)) from error
         try:
-            spec = Spec.model_validate(record.spec)
+            spec = Spec.read(record.spec)
         except ValueError as error:
             raise ValueError(f"spec.{_first_complaint(error)}") from error
         if record.key != spec.key:
             raise ValueError(f"key: {record.key} is not the key of its spec")
-        return record
+        return record, spec
 
     def plain(self) -> dict[str, Any]:
         """The record as JSON values."""

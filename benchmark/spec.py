@@ -27,6 +27,8 @@ Control = Literal["none", "shuffle", "reinit", "invert"]
 Init = Literal["kaiming_normal", "kaiming_uniform", "signed_constant", "xavier_normal", "native"]
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]{0,63}")
+_MANY = 4096
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 DEFAULTS = {"density": 1.0, "seed": 0, "init": "kaiming_normal", "control": "none"}
 
 
@@ -109,16 +111,28 @@ class Spec(BaseModel):
             raise UserError(f"method dense keeps every weight: density {spec.density!r} must be 1")
         return spec.model_copy(update=named)
 
+    @classmethod
+    def read(cls, plain: Any) -> "Spec":
+        """The spec of a record: `model_validate`, with names that were met before known again."""
+        try:
+            met = {field: _met(plain[field]) for field in _KINDS}
+        except (LookupError, TypeError, ValueError, RecursionError):
+            return cls.model_validate(plain)
+        return cls.model_validate({**plain, **met})
+
     @property
     def canonical(self) -> dict[str, Any]:
         """The spec as plain values with defaults left out: what the key is made of."""
-        plain = self.model_dump(mode="json")
-        return {key: value for key, value in plain.items() if value != DEFAULTS.get(key)}
+        return {
+            name: value._to_plain() if isinstance(value, Named) else value
+            for name, value in vars(self).items()
+            if value != DEFAULTS.get(name)
+        }
 
     @property
     def key(self) -> str:
         """40 hexadecimal digits that name this run wherever it is done."""
-        text = json.dumps(self.canonical, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = _ENCODER.encode(self.canonical)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:40]
 
     def __str__(self) -> str:
@@ -153,6 +167,20 @@ def shown(value: object) -> str:
         return repr(value)[:80]
     except (ValueError, RecursionError):  # thousands of digits, nesting without end
         return f"<{type(value).__name__}, too long to print>"
+
+
+_MET: dict[str, Named] = {}
+
+
+def _met(plain: Any) -> Named:
+    """A name from plain values, the same object each time. Raises ValueError where it is none."""
+    text = repr(plain)  # tells 1 from 1.0 and True
+    named = _MET.get(text)
+    if named is None:
+        named = Named.model_validate(plain)
+        if len(_MET) < _MANY and len(text) < 1000:
+            _MET[text] = named
+    return named
 
 
 def _plain(key: str, value: Any) -> Value:
@@ -201,7 +229,7 @@ def _known(kind: Kind, named: Named) -> Named:
     return _checked(kind, find(named.name, kind), named.model_dump_json())
 
 
-@lru_cache(maxsize=4096)  # a sweep says the same names thousands of times
+@lru_cache(maxsize=_MANY)  # a sweep says the same names thousands of times
 def _checked(kind: Kind, entry: Entry, text: str) -> Named:
     named = Named.model_validate_json(text)
     what = f"{'data set' if kind == 'datasets' else kind.removesuffix('s')} {named.name}"

@@ -138,11 +138,11 @@ class Store:
     def records(self) -> Iterator[Found | Problem]:
         """Every record in the order of the keys, broken ones as problems; nothing is changed."""
         for shard, names in self._shards():
+            folder = self.root / "runs" / shard
             for name in sorted(names):
-                path = self.root / "runs" / shard / name
-                if path.suffix == ".json" and not name.startswith("."):
+                if name.endswith(".json") and not name.startswith("."):
                     with suppress(FileNotFoundError):  # its owner moved it away just now
-                        yield entry(path)
+                        yield entry(folder / name)
 
     def quarantine(self, key: str) -> bool:
         """Move a record that cannot be trusted aside, so that the run is to be done again.

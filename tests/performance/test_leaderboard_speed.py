@@ -1,0 +1,110 @@
+"""What reading a hundred thousand records of a store costs."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibench.benchmark.commit import publish
+from paibench.benchmark.seal import seal, unseal
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import Store
+
+REAL = Path(__file__).parents[2] / "results" / "mnist-lenet"
+MODELS = ["lenet-300-100", "conv-2", "conv-4", "resnet-20", "vgg-16"]
+METHODS = ["random", "snip", "grasp", "synflow", "edge_popup"]
+CONTROLS = ["none", "shuffle", "reinit", "invert"]
+DENSITIES = [0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005]
+FULL = 100_000
+PER_SWEEP = 10_000
+
+_LOAD = """
+import json, resource, sys, time
+from pathlib import Path
+from paibench.leaderboard.frame import load
+start, began = time.perf_counter(), time.process_time()
+frame = load(Path(sys.argv[1]))
+took = time.perf_counter() - start
+usage = resource.getrusage(resource.RUSAGE_SELF)
+used, peak = time.process_time() - began, usage.ru_maxrss / 1024
+print(json.dumps([took, used, peak, len(frame.runs), len(frame.problems)]))
+"""
+
+
+def asked() -> Iterator[dict[str, Any]]:
+    """Specs of 100 methods and controls at 10 densities, 20 seeds, on 5 models."""
+    for seed, variant, density, control, method, model in product(
+        range(20), range(5), DENSITIES, CONTROLS, METHODS, MODELS
+    ):
+        options = {"variant": variant} if variant else {}
+        yield {
+            "dataset": "mnist",
+            "model": model,
+            "recipe": {"name": "lenet-mnist", "epochs": 10, "schedule": "cosine"},
+            "method": {"name": method, **options},
+            "density": density,
+            "seed": seed,
+            "control": control,
+        }
+
+
+def store_of(root: Path, count: int) -> None:
+    """A store of so many records, each a real one but for its spec, results and times.
+
+    Each has the folder of its one attempt, and all stand in sweeps of 10,000 runs.
+    """
+    store = Store.open(root)
+    folder = min((REAL / "runs").glob("*/*.json"))
+    real = unseal(folder.read_bytes())
+    noise = random.Random(0)
+    sweep: dict[str, Any] = {}
+    for number, plain in enumerate(islice(asked(), count)):
+        spec = Spec.model_validate(plain)
+        kept = round(spec.density * real["prunable"])
+        layers = [kept - kept // 10, kept // 10, 0]
+        data = seal(
+            real
+            | {"key": spec.key, "spec": spec.canonical, "kept": kept, "layer_kept": layers}
+            | {"density": kept / real["prunable"], "density_effective": kept / real["prunable"]}
+            | {"mask_sha256": spec.key + "0" * 24, "accuracy": 0.9 + noise.random() / 20}
+            | {"accuracy_untrained": 0.1 + noise.random() / 20, "loss": noise.random()}
+            | {"search_seconds": noise.random(), "train_seconds": 100 * noise.random()}
+        )
+        store.record_path(spec.key).write_bytes(data)
+        attempts = store.run_folder(spec.key) / "attempts"
+        attempts.joinpath(f"host.1.{number:08x}").mkdir(parents=True)
+        sweep[spec.key] = spec.canonical
+        if len(sweep) == PER_SWEEP:
+            publish(root / "sweeps" / f"{number:040x}.json", seal({"name": "s", "runs": sweep}))
+            sweep = {}
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Read within 10 s and 2 GiB, each record at the same cost whatever their number."""
+    each = {}
+    for count in (FULL // 4, FULL // 2, FULL):
+        store_of(tmp_path / str(count), count)
+        command = [sys.executable, "-c", _LOAD, str(tmp_path / str(count))]
+        tries = [
+            json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            for _ in range(3)
+        ]
+        (took, used, *_), peak = min(tries), max(peak for _, _, peak, *_ in tries)
+        spread = max(tries)[0] - took
+        each[count] = used / count
+        with capsys.disabled():
+            print(
+                f"\n{count:,} records: read in {took:.1f} s (n = 3, spread {spread:.1f} s), "
+                f"{used:.1f} s of processor, peak {peak:.0f} MiB of the whole process"
+            )
+        assert all(found[3:] == [count, 0] for found in tries)
+    assert each[FULL] < 1.5 * each[FULL // 4]
+    assert took < 10
+    assert peak < 2048
