@@ -135,9 +135,12 @@ class Store:
         """
         return parse(key, read(self.record_path(key)))
 
-    def records(self) -> Iterator[Found | Problem]:
-        """Every record in the order of the keys, broken ones as problems; nothing is changed."""
-        for shard, names in self._shards():
+    def records(self, shards: Collection[str] = SHARDS) -> Iterator[Found | Problem]:
+        """Every record in the order of the keys, broken ones as problems; nothing is changed.
+
+        Of some shards alone, where they are named.
+        """
+        for shard, names in self._shards(shards):
             folder = self.root / "runs" / shard
             for name in sorted(names):
                 if name.endswith(".json") and not name.startswith("."):
@@ -268,8 +271,8 @@ class Store:
 
     # -- in common -------------------------------------------------------------------------------
 
-    def _shards(self) -> Iterator[tuple[str, list[str]]]:
-        for shard in SHARDS:
+    def _shards(self, shards: Collection[str] = SHARDS) -> Iterator[tuple[str, list[str]]]:
+        for shard in shards:
             yield shard, _names(self.root / "runs" / shard)
 
     @property

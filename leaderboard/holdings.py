@@ -1,23 +1,20 @@
 """What a store holds of each run: its record, why it failed, or that a sweep asks for it."""
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from paibench.benchmark.commit import read
 from paibench.benchmark.entries import Problem
-from paibench.benchmark.record import VOLATILE, Record
+from paibench.benchmark.record import VOLATILE
 from paibench.benchmark.seal import Corrupt, unseal
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 from paibench.leaderboard.columns import GIVEN
+from paibench.leaderboard.recorded import Kind, Run, recorded
 from paibench.leaderboard.rows import STORED, Rows, one_line, values
 
 _LARGEST_SWEEP = 2**26
-_RESULTS = ("done", "diverged")
 _CONFLICT = STORED.index("conflict")
 # What two records of one run have to agree in; the schema is their form, not what they say.
 COMPARED = [
@@ -25,22 +22,6 @@ COMPARED = [
     for place, name in enumerate(STORED)
     if name in GIVEN and name not in {*VOLATILE, "schema"}
 ]
-
-
-class Kind(IntEnum):
-    """What is known of a run, the best first."""
-
-    RESULT = 0
-    NO_RESULT = 1  # a record that says why
-    FAILED = 2
-    MISSING = 3
-
-
-class Run(NamedTuple):
-    """What is known of a run, and its row as `rows.values`."""
-
-    kind: Kind
-    values: tuple[Any, ...]
 
 
 class Holdings(NamedTuple):
@@ -54,7 +35,7 @@ def holdings(root: Path) -> Holdings:
     """Every run that a store knows of. Raises UserError where there is no store."""
     store = Store.read(root)
     rows = Rows()
-    runs, problems = _recorded(store, rows)
+    runs, problems = recorded(store, rows)
     asked, broken_sweeps = _asked(store)
     unreadable = {problem.path.stem: problem.reason for problem in problems}
     known = set(runs)
@@ -98,35 +79,6 @@ def _better(first: Run, second: Run) -> Run:
         fields.update(said.split(", ") if said else ())
     conflict = ", ".join(sorted(fields)) or None
     return Run(first.kind, (*ours[:_CONFLICT], conflict, *ours[_CONFLICT + 1 :]))
-
-
-def _recorded(store: Store, rows: Rows) -> tuple[dict[str, Run], list[Problem]]:
-    runs, problems = {}, []
-    for entry in store.records():
-        if isinstance(entry, Problem):
-            problems.append(entry)
-            continue
-        try:
-            row = rows.of(*Record.with_spec(entry.record))
-        except (ValueError, ArithmeticError) as error:  # a huge whole number overflows
-            problems.append(Problem(entry.path, f"is no record: {one_line(error)}"))
-            continue
-        row["conflict"] = _conflict(f"{str(entry.path).removesuffix('.json')}/attempts")
-        kind = Kind.RESULT if row["status"] in _RESULTS else Kind.NO_RESULT
-        runs[row["key"]] = Run(kind, values(row))
-    return runs, problems
-
-
-def _conflict(attempts: str) -> str | None:
-    """The fields in which a later attempt at this run came out different, if any did."""
-    fields: set[str] = set()
-    with suppress(FileNotFoundError, NotADirectoryError):
-        names = os.listdir(attempts)
-        for name in names if len(names) > 1 else ():
-            with suppress(OSError, Corrupt):
-                note = unseal(read(Path(attempts, name, "divergence.json")))
-                fields.update(map(str, note.get("fields", ())))
-    return ", ".join(sorted(fields)) or None
 
 
 def _asked(store: Store) -> tuple[dict[str, Any], list[Problem]]:
