@@ -69,7 +69,8 @@ def _elsewhere(store: Store) -> tuple[dict[str, Run], list[Problem]] | None:
 
 def _large(store: Store) -> bool:
     """Whether a second process pays; keys are digests, so that all shards are alike."""
-    if not sys.executable or len(os.sched_getaffinity(0)) < 2:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not sys.executable or (cores or 1) < 2:
         return False
     with suppress(OSError):
         return all(

@@ -31,8 +31,9 @@ from paibench.leaderboard.frame import load
 start, began = time.perf_counter(), time.process_time()
 frame = load(Path(sys.argv[1]))
 took = time.perf_counter() - start
-usage = resource.getrusage(resource.RUSAGE_SELF)
-used, peak = time.process_time() - began, usage.ru_maxrss / 1024
+both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+used = time.process_time() - began + both[1].ru_utime + both[1].ru_stime
+peak = sum(usage.ru_maxrss for usage in both) / 1024
 print(json.dumps([took, used, peak, len(frame.runs), len(frame.problems)]))
 """
 
@@ -102,9 +103,9 @@ def test_a_hundred_thousand_records(tmp_path: Path, capsys: pytest.CaptureFixtur
         with capsys.disabled():
             print(
                 f"\n{count:,} records: read in {took:.1f} s (n = 3, spread {spread:.1f} s), "
-                f"{used:.1f} s of processor, peak {peak:.0f} MiB of the whole process"
+                f"{used:.1f} s of processor, peak {peak:.0f} MiB of both processes"
             )
         assert all(found[3:] == [count, 0] for found in tries)
     assert each[FULL] < 1.5 * each[FULL // 4]
-    assert took < 10
+    assert took < 10, "of two cores that nothing else runs on"
     assert peak < 2048
