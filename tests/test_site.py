@@ -279,7 +279,7 @@ def test_a_run_has_its_record_and_curve(
     name = store.publish_file(record.key, "curve.json", curve)
     whole = Record.read(record.plain() | {"curve_file": name})
     store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
-    run = shard_of(build_site(load(root), tmp_path / "site", root), record.key)
+    run = shard_of(build_site(load(root), tmp_path / "site", [root]), record.key)
     assert (run["accuracy"], run["host"], run["seed"]) == (0.75, "here", 0)
     assert run["curve"]["accuracy"] == [0.5, 0.75]
     assert run["layer_kept"] == record.layer_kept
@@ -299,7 +299,7 @@ def test_a_broken_curve_is_no_curve(
     name = store.publish_file(record.key, "curve.json", curve)
     whole = Record.read(record.plain() | {"curve_file": name})
     store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
-    built = build_site(load(store.root), tmp_path / "site", store.root)
+    built = build_site(load(store.root), tmp_path / "site", [store.root])
     assert shard_of(built, record.key)["curve"] is None
 
 
@@ -350,19 +350,48 @@ def test_numbers_that_are_none_are_words(tmp_path: Path, record_factory: RecordF
     assert not any("NaN" in shard or "Infinity" in shard for shard in shards)
 
 
-def test_marks_decide_who_leads(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """Where runs say how far they were checked, only verified ones hold places 1 to 3."""
-    runs = frame_of(some(record_factory)).runs
-    runs["mark"] = ["verified" if name == "snip" else "checked" for name in runs["method"]]
-    (page,) = [
-        page
-        for path, page in pages(build_site(Frame(runs), tmp_path)).items()
-        if path.parent.name == "track"
-    ]
-    row = re.search(r">snip</a></th>(.*?)</tr>", page, re.S)[1]  # type: ignore[index]
-    other = re.search(r">zhou</a></th>(.*?)</tr>", page, re.S)[1]  # type: ignore[index]
-    assert "verified" in row and 'data-g="1"' in row
-    assert "checked" in other and not re.search(r'data-g="[123]"', other)
+def ranks_of(page: str, name: str) -> set[str]:
+    """The rank groups in the row of a method on the page of a track."""
+    ranked = re.search(r'id="ranked"(.*?)</section>', page, re.S)[1]  # type: ignore[index]
+    row = re.search(rf">{name}</a></th>(.*?)</tr>", ranked, re.S)[1]  # type: ignore[index]
+    return set(re.findall(r'data-g="(\d+)"', row))
+
+
+@pytest.mark.parametrize("public", [False, True], ids=["one's own", "public"])
+def test_marks_decide_who_leads(
+    tmp_path: Path, record_factory: RecordFactory, public: bool
+) -> None:
+    """Marks are always shown; on a public site only verified cells hold places 1 to 3."""
+    frame = frame_of(some(record_factory))
+    given = {"snip": "verified", "zhou": "checked"}
+    methods = zip(frame.runs["key"], frame.runs["method"], strict=True)
+    marks = {key: given[method] for key, method in methods if method in given}
+    built = build_site(frame, tmp_path, marks=marks, public=public)
+    (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+    assert re.search(r">zhou</a></th>.*?<td>checked</td>", page, re.S)
+    assert ranks_of(page, "zhou") == ({"4"} if public else {"1"})
+    assert ("1" in ranks_of(page, "snip")) == public
+    assert ranks_of(page, "random") == ({"4"} if public else {"3"})
+    index = Seen(text(built, "/index.html")).text
+    assert "9 checked" in index and "12 verified" in index and "none with an accuracy" in index
+    assert ("Only verified cells hold places 1 to 3" in index) == public
+    assert shard_of(built, min(marks))["mark"] in ("checked", "verified")
+
+
+def test_a_run_without_an_accuracy_has_no_say_in_a_mark(
+    tmp_path: Path, record_factory: RecordFactory
+) -> None:
+    """A cell whose other runs are verified stays verified; a row is as good as its least cell."""
+    records = [*some(record_factory)]
+    lost = record_factory(method="snip", density=0.1, seed=9, status="diverged", **LOST)
+    verified = {record.key: "verified" for record in records}
+    for more, mark in ((lost, "verified"), (record_factory(density=0.1, seed=9), "self-reported")):
+        built = build_site(frame_of([*records, more]), tmp_path / mark, marks=verified)
+        (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+        ranked = re.search(r'id="ranked"(.*?)</section>', page, re.S)[1]  # type: ignore[index]
+        row = re.search(r">snip</a></th>(.*?)</tr>", ranked, re.S)[1]  # type: ignore[index]
+        assert re.search(rf"<td>{mark}(<small[^>]*>verified at 2, self-reported at 1)?", row)
+        assert ("self-reported at 1" in row) == (mark == "self-reported")
 
 
 def test_large_tables_are_cut_and_say_so(

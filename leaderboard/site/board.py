@@ -13,13 +13,15 @@ BEST = "◆"
 
 
 class Column(NamedTuple):
-    """A column: its key in addresses, its head, what its values mean, and whether it has spread."""
+    """A column: its key in addresses, its head, what its values mean, and how they are shown."""
 
     key: str
     title: str
     hint: str = ""
     spread: bool = False
     """Whether the values come with half widths and n, which the CSV gives columns of their own."""
+    words: bool = False
+    """Whether it has sentences, which wrap."""
 
 
 class Item(NamedTuple):
@@ -39,7 +41,6 @@ class Row(NamedTuple):
     name: str
     href: str
     items: tuple[Item, ...]
-    mark: str = ""
 
 
 class Board(NamedTuple):

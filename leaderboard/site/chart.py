@@ -15,6 +15,7 @@ import vl_convert
 from paibench.leaderboard import rank
 from paibench.leaderboard.looks import Look, looks
 from paibench.leaderboard.scales import zoom
+from paibench.leaderboard.site import published_chart
 from paibench.leaderboard.site.board import clean, number
 from paibench.leaderboard.site.track_boards import densities
 from paibench.leaderboard.table import sparsity_percent
@@ -38,16 +39,17 @@ def drawn(cells: pd.DataFrame) -> tuple[list[str], int]:
     return names[:_LINES], len(names)
 
 
-def chart(cells: pd.DataFrame) -> dict[str, Any] | None:
+def chart(cells: pd.DataFrame, figures: pd.DataFrame | None = None) -> dict[str, Any] | None:
     """Accuracy against sparsity as Vega-Lite, from cells with the column `row`; None without any.
 
     Hovering tells mean, interval and n; clicking the legend toggles a line; the signal `kind`
-    shows a class alone.
+    shows a class alone. `figures`, rows of `published.published_for`, are hollow marks.
     """
     names, _ = drawn(cells)
     values = list(_values(cells, names))
     if not values:
         return None
+    hollow = [] if figures is None else _hollow(values, figures)
     styles = looks(cells["method_label"])
     label_of = dict(zip(cells["row"], cells["method_label"], strict=True))
     shown = [clean(name) for name in names]
@@ -56,7 +58,7 @@ def chart(cells: pd.DataFrame) -> dict[str, Any] | None:
     kind = alt.param(name="kind", value="all")
     x = alt.X("density:Q", title="sparsity", scale=alt.Scale(type="log", reverse=True, nice=False),
               axis=_axis(cells))  # fmt: skip
-    everything = alt.Chart(alt.InlineData(values))
+    everything = alt.Chart()
     base = everything.transform_filter("kind == 'all' || datum.kind == kind")
     legend = alt.Legend(title=None, symbolLimit=_LINES, labelLimit=260)
     palette = alt.Scale(domain=shown, range=colors)
@@ -75,7 +77,9 @@ def chart(cells: pd.DataFrame) -> dict[str, Any] | None:
     points = base.mark_circle(size=70).encode(x, y, color, opacity=faint, tooltip=tooltip)
     dense = everything.transform_filter("datum.method == 'dense'")
     rule = dense.mark_rule(strokeDash=[6, 4]).encode(y, color, opacity=faint)
-    layered = alt.layer(line.add_params(kind), bars, points.add_params(picked), rule)
+    theirs = published_chart.layers(hollow, x, color, faint) if hollow else []
+    layered = alt.layer(line.add_params(kind), bars, points.add_params(picked), rule, *theirs,
+                        data=alt.InlineData(values))  # fmt: skip
     sized = layered.properties(width="container", height=360, background="transparent")
     spec: dict[str, Any] = sized.to_dict()
     for place, layer in enumerate(spec["layer"]):  # altair numbers them across a process
@@ -84,6 +88,11 @@ def chart(cells: pd.DataFrame) -> dict[str, Any] | None:
         if "views" in param:
             param["views"] = ["layer_2"]
     return spec
+
+
+def has_hollow(spec: dict[str, Any]) -> bool:
+    """Whether a chart has published figures in it."""
+    return any("shape" in layer["encoding"] for layer in spec["layer"])
 
 
 def enlarged(cells: pd.DataFrame) -> list[float] | None:
@@ -114,6 +123,13 @@ def _values(cells: pd.DataFrame, names: list[str]) -> Any:
             "n": int(cell["accuracy_n"]),
             "lost": f"{lost} of {int(cell['runs'])} runs" if lost else "none",
         }
+
+
+def _hollow(values: list[dict[str, Any]], figures: pd.DataFrame) -> list[dict[str, Any]]:
+    """The published figures beside what is drawn, at no other densities than are drawn."""
+    kinds = {value["method"]: value["kind"] for value in values}
+    densities = [value["density"] for value in values]
+    return list(published_chart.values(figures, kinds, (min(densities), max(densities))))
 
 
 def _kind(name: str, control: str, late: set[str]) -> str:

@@ -1,5 +1,6 @@
 """The statistics that the site shows, each asked for here and nowhere else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,11 @@ from paibench.leaderboard.across import Across, across
 from paibench.leaderboard.critical import critical
 from paibench.leaderboard.groups import classes, rank_groups, supermasks
 from paibench.leaderboard.paired import against_random
+from paibench.leaderboard.submission import marks as given
 from paibench.leaderboard.summary import CELL, TRACK, summarize
 from paibench.leaderboard.tradeoffs import pareto
 from paibench.leaderboard.verdicts import controls
 
-MARKS = ("self-reported", "checked", "verified")
 _COSTS = (
     *("search_epochs", "search_seconds", "peak_memory_mb", "accuracy_best"),
     *("multiply_adds_dense", "multiply_adds_sparse"),
@@ -33,12 +34,13 @@ class Numbers:
     controls: pd.DataFrame
     supermasks: pd.DataFrame
     across: Across
-    marked: bool
-    """Whether the runs say how far they were checked, so that places 1 to 3 are for verified."""
 
 
-def numbers(runs: pd.DataFrame) -> Numbers:
-    """The numbers of a frame of runs, each computed once for all pages."""
+def numbers(runs: pd.DataFrame, marks: Mapping[str, str], public: bool = False) -> Numbers:
+    """The numbers of a frame of runs, each computed once for all pages.
+
+    With `public` only cells of verified runs hold places 1 to 3.
+    """
     cells = summarize(runs)
     over_all = across(cells)
     summed = critical(cells)
@@ -47,11 +49,12 @@ def numbers(runs: pd.DataFrame) -> Numbers:
     pairs = against_random(runs)[[*CELL, *_PAIR]]
     pairs = pairs.rename(columns={name: f"pair_{name}" for name in _PAIR})
     wide = cells.merge(_costs(runs), on=CELL, how="left").merge(pairs, on=CELL, how="left")
-    marked = "mark" in runs
-    wide["mark"] = _marks(runs, wide) if marked else MARKS[0]
-    wide["group"] = rank_groups(wide, wide["mark"] == MARKS[-1] if marked else None)
+    wide = wide.merge(given.of_cells(runs, marks).reset_index(), on=CELL, how="left")
+    leads = given.may_lead(runs, marks).reset_index()
+    may_lead = wide[CELL].merge(leads, on=CELL, how="left")["may_lead"]
+    wide["group"] = rank_groups(wide, may_lead if public else None)
     wide["best"] = _best(wide)
-    return Numbers(wide, rows, controls(runs), supermasks(runs), over_all, marked)
+    return Numbers(wide, rows, controls(runs), supermasks(runs), over_all)
 
 
 def _best(cells: pd.DataFrame) -> pd.Series:
@@ -61,14 +64,6 @@ def _best(cells: pd.DataFrame) -> pd.Series:
     found = [pareto(part) for _, part in own.groupby(TRACK)]
     best = pd.concat(found) if found else pd.Series(dtype="bool")
     return best.reindex(cells.index, fill_value=False).astype("bool")
-
-
-def _marks(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.Series:
-    """How far the runs of each cell were checked: as little as the least checked of them."""
-    level = runs["mark"].map({name: place for place, name in enumerate(MARKS)}).fillna(0)
-    least = level.groupby([runs[name] for name in CELL]).min().rename("mark").reset_index()
-    found = cells[CELL].merge(least, on=CELL, how="left")["mark"].fillna(0)
-    return found.map(dict(enumerate(MARKS))).set_axis(cells.index)
 
 
 def _costs(runs: pd.DataFrame) -> pd.DataFrame:

@@ -7,9 +7,9 @@ few values as a pool and places in it.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,6 +19,7 @@ from paibench.benchmark.store import Store
 from paibench.leaderboard.columns import COLUMNS
 from paibench.leaderboard.site.board import clean
 from paibench.leaderboard.site.command import command
+from paibench.methods.registry import UserError
 
 _RUNS = 500  # in a shard, about; more digits where there would be more
 _POINTS = 200
@@ -32,22 +33,27 @@ def digits(count: int) -> int:
     return 2 if count <= _RUNS * 256 else 3
 
 
-def shards(runs: pd.DataFrame, root: Path | None) -> Iterator[tuple[str, bytes]]:
-    """The name and the bytes of each shard; curves are read from the store at `root`, if given."""
-    store = Store.read(root) if root else None
+def shards(
+    runs: pd.DataFrame, stores: Sequence[Store], masks: Mapping[str, str]
+) -> Iterator[tuple[str, bytes]]:
+    """The name and the bytes of each shard; curves are read from the stores.
+
+    `masks` has the sha256 of each mask file that the site offers, by key.
+    """
     runs = runs.sort_values("key", kind="stable").drop_duplicates("key")
     names = [name for name in runs.columns if name not in ("key", *_DERIVED)]
     values = {name: _plain(runs[name]) for name in names}
     keys = runs["key"].tolist()
     asked = zip(*(runs[name].tolist() for name in _ASKED), strict=True)
     values["command"] = [command(dict(zip(_ASKED, run, strict=True))) for run in asked]
+    values["mask_offered"] = [masks.get(key) for key in keys]
     length = digits(len(keys))
     end = 0
     for prefix, group in groupby(keys, lambda key: str(key)[:length]):
         start, end = end, end + len(list(group))
         columns = {name: _packed(column[start:end]) for name, column in values.items()}
         files = zip(keys[start:end], values["curve_file"][start:end], strict=True)
-        columns["curve"] = _packed([_curve(store, key, name) for key, name in files])
+        columns["curve"] = _packed([_curve(stores, key, name) for key, name in files])
         shard = {"keys": keys[start:end], "columns": columns}
         text = json.dumps(shard, sort_keys=True, separators=(",", ":"), allow_nan=False)
         yield f"{prefix}.js", f"paibenchRuns({text});\n".encode("ascii")
@@ -86,14 +92,13 @@ def _hashable(value: Any) -> Any:
     return (type(value).__name__, json.dumps(value) if isinstance(value, list | dict) else value)
 
 
-def _curve(store: Store | None, key: str, name: Any) -> dict[str, list[Any]] | None:
+def _curve(stores: Sequence[Store], key: str, name: Any) -> dict[str, list[Any]] | None:
     """The accuracies and losses of a run by epoch, thinned out; None where they cannot be read."""
-    if store is None or not isinstance(name, str):
-        return None
-    try:
-        points = json.loads(store.read_file(key, name))
-    except (OSError, Corrupt, ValueError, RecursionError):
-        return None
+    points = None
+    for store in stores if isinstance(name, str) else ():
+        with suppress(OSError, Corrupt, ValueError, RecursionError, UserError):
+            points = json.loads(store.read_file(key, name))
+            break
     if not isinstance(points, list) or not all(isinstance(point, Mapping) for point in points):
         return None
     step = max(1, math.ceil(len(points) / _POINTS))

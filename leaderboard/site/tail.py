@@ -1,9 +1,11 @@
 """The columns behind the sparsities: what sums a row up, and what it costs at one density."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from paibench.leaderboard.site.board import GAP, Cell, Column, Item, cost, number
+from paibench.leaderboard.submission.marks import KINDS
 from paibench.leaderboard.table import sparsity_percent
 
 COLUMNS = (
@@ -23,7 +25,6 @@ def items(
     summed: dict[Any, Any], by_density: dict[float, Cell], where: Cell | None
 ) -> Iterable[Item]:
     """The items of a row in `COLUMNS`, from its `critical`, its cells, and the one of its costs."""
-    first = next(iter(by_density.values()))
     yield _critical(summed)
     yield _area(summed)
     yield _beats(by_density.values())
@@ -32,7 +33,7 @@ def items(
     yield cost(where, "search_seconds")
     yield cost(where, "peak_memory_mb")
     yield _multiply_adds(where)
-    yield Item(str(first["mark"]))
+    yield _mark(by_density.values())
 
 
 def _critical(summed: dict[Any, Any]) -> Item:
@@ -64,6 +65,16 @@ def _beats(cells: Iterable[Cell]) -> Item:
     small = f"worse at {worse}" if worse else ""
     word = "beats random" if beats == tested else "in part" if beats else "not shown"
     return Item(f"{word}", ", ".join(filter(None, [f"at {beats} of {tested}", small])), beats)
+
+
+def _mark(cells: Iterable[Cell]) -> Item:
+    """The mark of a row: that of the least of its cells that have an accuracy."""
+    counts = Counter(str(cell["mark"]) for cell in cells if cell["accuracy_n"])
+    found = [kind for kind in KINDS if counts[kind]]
+    if len(found) < 2:
+        return Item(*found or KINDS[:1])
+    said = ", ".join(f"{kind} at {counts[kind]}" for kind in reversed(found))
+    return Item(found[0], f"{said} sparsities")
 
 
 def _multiply_adds(cell: Cell | None) -> Item:

@@ -111,7 +111,7 @@ def _board(
             row = (*shown.track, any_cell["method_label"], any_cell["control"])
             items += tail_columns.items(shown.rows.get(row, {}), by_density, where)
         href = f"method/{shown.slugs[any_cell['method']]}.html#{shown.slug}"
-        rows.append(Row(clean(name), href, tuple(items), str(any_cell["mark"])))
+        rows.append(Row(clean(name), href, tuple(items)))
     cut = len(names) if len(names) > len(wanted) else 0
     return Board(
         key,

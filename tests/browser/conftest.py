@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paibench.benchmark.record import Record
+from paibench.benchmark.store import Store
+from paibench.leaderboard.canvas import pdf, png, svg
 from paibench.leaderboard.frame import Frame, load, row_of, tabulate
+from paibench.leaderboard.looks import looks
+from paibench.leaderboard.plot import curve
 from paibench.leaderboard.site.build import build_site
+from paibench.leaderboard.summary import Track, summarize, tracks
 
 if TYPE_CHECKING:  # whoever runs the other tests needs no playwright
     from playwright.sync_api import Browser, BrowserContext, Page, Route
@@ -59,12 +64,13 @@ class Visit:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """A page of each kind, by its kind."""
+        """A page of each kind, by its kind; "beside" is a track with published figures."""
         track = min((self.site / "track").glob("*.html")).name
         shard = min((self.site / "data" / "runs").glob("*.js")).read_text()
         key = re.findall('"keys":."([0-9a-f]{40})', shard)[0]
         pages = {"index": "index.html", "track": f"track/{track}", "method": "method/snip.html"}
-        return pages | {"run": f"run.html#{key}"}
+        beside = max((self.site / "track").glob("*.html")).name
+        return pages | {"beside": f"track/{beside}", "run": f"run.html#{key}"}
 
     def open(self, name: str) -> "Page":
         """Open a page of the site from its folder; with its chart drawn, where it has one."""
@@ -103,8 +109,33 @@ def browser() -> Iterator["Browser"]:
 def results_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of the published records."""
     out = tmp_path_factory.mktemp("results") / "site"
-    build_site(load(RESULTS), out, RESULTS)
+    frame = load(RESULTS)
+    build_site(frame, out, [RESULTS], figures=figures(frame))
     return out
+
+
+def figures(frame: Frame) -> dict[Track, dict[str, bytes]]:
+    """The figure of accuracy of each track, in all its forms."""
+    summary = summarize(frame.runs)
+    styles = looks(summary["method_label"])
+    found: dict[Track, dict[str, bytes]] = {}
+    for track, cells in tracks(summary):
+        figure = curve(track, cells, styles)
+        forms = {"svg": svg(figure), "png": png(figure), "pdf": pdf(figure)}
+        found[track] = {f"accuracy-{track.slug}.{form}": data for form, data in forms.items()}
+    return found
+
+
+@pytest.fixture
+def mask_site(tmp_path: Path, record_factory: Callable[..., Record]) -> tuple[Path, bytes]:
+    """A site of one run, which offers its mask; and the bytes of the mask."""
+    store, data = Store.open(tmp_path / "store"), bytes(range(256)) * 40
+    record = record_factory(method="snip")
+    name = store.publish_file(record.key, "mask.safetensors", data)
+    whole = Record.read(record.plain() | {"mask_file": name})
+    store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
+    build_site(load(store.root), tmp_path / "site", [store.root])
+    return tmp_path / "site", data
 
 
 @pytest.fixture
@@ -119,7 +150,9 @@ def rich_site(
         runs["reason"] = runs["reason"].mask(runs["reason"].notna(), hostile)
         runs["host"] = hostile
         runs["method_label"] = runs["method_label"].mask(runs["method"] == "grasp", hostile)
-        build_site(Frame(runs), out)
+        frame = Frame(runs)
+        snip = runs.loc[runs["method"] == "snip", "key"]
+        build_site(frame, out, figures=figures(frame), marks=dict.fromkeys(snip, "verified"))
         _rich.append(out)
     return _rich[0]
 

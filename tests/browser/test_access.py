@@ -11,7 +11,7 @@ Visits = Callable[..., Any]
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", ["desktop", "phone"])
-@pytest.mark.parametrize("kind", ["index", "track", "method", "run"])
+@pytest.mark.parametrize("kind", ["index", "track", "beside", "method", "run"])
 def test_no_serious_fault(rich_site: Path, visit: Visits, kind: str, size: str, theme: str) -> None:
     """Neither critical nor serious, with everything that can be folded out folded out."""
     from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +200,7 @@ def test_hostile_text_runs_nothing(rich_site: Path, visit: Visits) -> None:
         page = reader.open(address)
         page.wait_for_timeout(200)
         assert page.title() != "caught"
-        assert page.locator("img").count() == 0
+        assert page.locator("img[src=x]").count() == 0
     assert "<img src=x" in page.inner_text("main")
 
 
@@ -240,3 +241,72 @@ def test_the_skip_link_is_first(rich_site: Path, visit: Visits) -> None:
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "content"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("theme", THEMES)
+def test_published_figures_stand_beside(
+    results_site: Path, visit: Visits, size: str, theme: str
+) -> None:
+    """A table with source and protocol, and hollow marks that say both when hovered."""
+    reader = visit(results_site, size, theme)
+    page = reader.open_track()
+    page.locator("#published").scroll_into_view_if_needed()
+    rows = page.locator("#published tbody tr")
+    assert rows.count() == 3
+    assert "Lee 2019 Table 1" in rows.nth(1).inner_text()
+    assert page.locator("#published [data-g]").count() == 0
+    hollow = page.locator("#chart .layer_5_marks path")
+    assert hollow.count() == 3
+    assert {hollow.nth(at).get_attribute("fill") for at in range(3)} == {"transparent"}
+    hollow.nth(1).hover(force=True)
+    tip = page.locator("#vg-tooltip-element")
+    tip.wait_for(state="visible")
+    assert "Lee 2019 Table 1 (paper)" in tip.inner_text()
+    assert "which epoch counts is not said" in tip.inner_text()
+    box = tip.bounding_box()
+    assert box and box["x"] >= 0 and box["x"] + box["width"] <= page.evaluate("window.innerWidth")
+    reader.saw(f"published-{size}-{theme}")
+    page.select_option("#tools select", "published")
+    assert page.is_visible("#published") and not page.is_visible("#ranked")
+    assert hollow.count() == 3 and page.locator("#chart .layer_2_marks path").count() > 20
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_figures_for_papers_are_shown(results_site: Path, visit: Visits, size: str) -> None:
+    """The SVG is loaded when it comes into view, has words, and each form is linked."""
+    page = visit(results_site, size).open_track()
+    image = page.locator("#figures img")
+    assert "Accuracy against sparsity" in (image.get_attribute("alt") or "")
+    image.scroll_into_view_if_needed()
+    until(page, "document.querySelector('#figures img').naturalWidth > 100")
+    for form, start in (("SVG", b"<?xml"), ("PNG", b"\x89PNG"), ("PDF", b"%PDF")):
+        link = page.locator(f"#figures figcaption >> text={form}").get_attribute("href") or ""
+        assert (results_site / "track" / link).read_bytes().startswith(start)
+
+
+def test_a_mask_is_downloaded(mask_site: tuple[Path, bytes], visit: Visits) -> None:
+    """Its bytes come under the key of the run, beside their sha256."""
+    site, data = mask_site
+    reader = visit(site)
+    page = reader.open(reader.addresses["run"])
+    page.wait_for_selector("a[href*=masks]")
+    assert sha256(data).hexdigest() in page.inner_text("#run")
+    with page.expect_download() as waited:
+        page.click("a[href*=masks]")
+    assert re.fullmatch(r"[0-9a-f]{40}\.safetensors", waited.value.suggested_filename)
+    assert Path(waited.value.path()).read_bytes() == data
+    # A page's request ends where a download begins.
+    reader.wrong = [line for line in reader.wrong if not line.endswith(".safetensors")]
+
+
+def test_marks_are_shown(rich_site: Path, visit: Visits) -> None:
+    """In the ranking, beside the method on the start page, and on the page of a run."""
+    reader = visit(rich_site)
+    page = reader.open("index.html")
+    row = page.locator("#tracks tr", has=page.locator("th >> text=snip")).first
+    assert row.locator("td").last.inner_text() == "verified"
+    assert "verified" in page.locator("#methods li", has_text="snip").inner_text()
+    page = reader.open(reader.addresses["run"])
+    page.wait_for_selector("main table")
+    assert re.search(r"Mark: (self-reported|verified)\.", page.inner_text(".lead"))

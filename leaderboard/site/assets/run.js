@@ -37,23 +37,23 @@
     found.setAttribute("aria-label", label);
     return found;
   };
-  const row = (cells, tag = "td") => {
+  const row = (cells, tag, words) => {
     const found = document.createElement("tr");
     cells.forEach((text, at) => {
       const cell = make(at ? tag : "th", text);
       if (!at || tag === "th") cell.scope = tag === "th" ? "col" : "row";
-      else if (!/^[\d.,\s%–-]*$/.test(text)) cell.className = "words";
+      if (at && words) cell.className = "words";
       found.append(cell);
     });
     return found;
   };
-  const table = (caption, head, rows) => {
+  const table = (caption, head, rows, words = false) => {
     const found = make("table", null, make("caption", caption));
-    found.append(make("thead", null, row(head, "th")), make("tbody", null, ...rows.map((cells) => row(cells))));
+    found.append(make("thead", null, row(head, "th", words)), make("tbody", null, ...rows.map((cells) => row(cells, "td", words))));
     return region(caption, found);
   };
   const facts = (run, names, caption) => table(caption, ["field", "value", "meaning"],
-    names.map((name) => [name, said(run[name]), meanings[name] || ""]));
+    names.map((name) => [name, said(run[name]), meanings[name] || ""]), true);
   const layers = (run) => {
     const rows = (run.layer_names || []).map((name, at) => {
       const [size, kept] = [run.layer_sizes[at], run.layer_kept[at]];
@@ -119,6 +119,15 @@
     const list = make("dl");
     list.className = "facts";
     for (const name of ["mask_file", "mask_sha256"]) list.append(make("div", null, make("dt", name), make("dd", said(run[name]))));
+    if (!run.mask_offered) {
+      const why = run.mask_file ? "This site does not have the file; its name has the first digits of its sha256." : "";
+      return make("div", null, list, ...(why ? [make("p", why)] : []));
+    }
+    const link = make("a", `${run.key}.safetensors`);
+    link.href = `masks/${run.key}.safetensors`;
+    link.download = "";
+    list.append(make("div", null, make("dt", "file"), make("dd", null, link)));
+    list.append(make("div", null, make("dt", "sha256 of the file"), make("dd", run.mask_offered)));
     return list;
   };
   const show = (run) => {
@@ -127,11 +136,11 @@
     title.textContent = name;
     document.title = `${name} · paibench`;
     const accuracy = run.accuracy === null ? "no accuracy" : `accuracy ${(100 * run.accuracy).toFixed(2)} %`;
-    const lead = make("p", `${run.status}, ${accuracy}, ${run.model} on ${run.dataset}${run.reason ? `: ${run.reason}` : ""}`);
+    const lead = make("p", `${run.status}, ${accuracy}, ${run.model} on ${run.dataset}${run.reason ? `: ${run.reason}` : ""}. Mark: ${run.mark}.`);
     lead.className = "lead";
     const key = make("p", "Key ", make("code", run.key));
     const asked = ["dataset", "model", "recipe", "init", "method_label", "control", "density_asked", "seed"];
-    const rest = Object.keys(run).filter((each) => !asked.includes(each) && !/^layer_|^(key|command|curve|mask_file|mask_sha256)$/.test(each)).sort();
+    const rest = Object.keys(run).filter((each) => !asked.includes(each) && !/^layer_|^(key|command|curve|mask_file|mask_sha256|mask_offered)$/.test(each)).sort();
     place.replaceChildren(lead, key,
       make("h2", "Accuracy by epoch"), curve(run.curve),
       make("h2", "Do it again"), again(run),
