@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def load(store: "str | PathLike[str]") -> "pd.DataFrame":
-    """The runs of a store as a pandas frame, a row each; docs/frame.md has its columns.
+def load(store: "str | PathLike[str]", *more: "str | PathLike[str]") -> "pd.DataFrame":
+    """The runs of a store, or of several, as a pandas frame; docs/frame.md has its columns.
 
     Warns where files of the store could not be read: what they say is not in the frame. Raises
     UserError where there is no store.
@@ -18,7 +18,7 @@ def load(store: "str | PathLike[str]") -> "pd.DataFrame":
 
     from paibench.leaderboard import frame
 
-    found = frame.load(Path(store))
+    found = frame.load(Path(store), *map(Path, more))
     if found.problems:
         first = found.problems[0]
         said = f"{first.path.name}: {first.reason}"

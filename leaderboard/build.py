@@ -1,27 +1,26 @@
-"""The leaderboard as files: a page, a table for programs, and figures, made from a store alone."""
+"""The leaderboard as files: tables, figures and a site, made from stores alone."""
 
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from paibench.benchmark.commit import StoreError, replace
-from paibench.leaderboard import escape
+from paibench.benchmark.store import Store
+from paibench.leaderboard import escape, published
+from paibench.leaderboard.citations import cite_runs
+from paibench.leaderboard.figures import figures
 from paibench.leaderboard.frame import Frame, load
-from paibench.leaderboard.looks import Look, looks
-from paibench.leaderboard.plot import MEANINGS, Measure, curve, png, svg
-from paibench.leaderboard.summary import CELL, OUTCOMES, Track, summarize, tracks
-from paibench.leaderboard.table import csv, markdown, table
+from paibench.leaderboard.latex import latex
+from paibench.leaderboard.reproduction import as_table, reproduction
+from paibench.leaderboard.site.build import build_site
+from paibench.leaderboard.submission import marks
+from paibench.leaderboard.summary import OUTCOMES, Track, summarize, tracks
+from paibench.leaderboard.table import Table, csv, markdown, table
 from paibench.methods.registry import UserError
 
-_PREFIX: dict[Measure, str] = {
-    "accuracy": "accuracy",
-    "accuracy_untrained": "untrained",
-    "native_accuracy": "native",
-}
 _SHOWN = 20
 
 
@@ -33,36 +32,49 @@ class Built:
     left_out: tuple[str, ...]
     counts: dict[str, int]
     """How many runs are done, diverged, failed, skipped, missing, and files unreadable."""
+    tables: tuple[Table, ...]
+    """The table of each track."""
 
 
-def build(root: Path, out: Path) -> Built:
-    """Write leaderboard.md, leaderboard.csv and the figures of each track from a store into `out`.
+def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
+    """Write leaderboard.md, .csv and .tex, methods.bib, and the site with its figures into `out`.
 
-    The same records give the same bytes; each file is replaced whole. Raises UserError where
-    there is no store, no record in it, or where `out` cannot be written.
+    From all stores at `roots` together. The same records give the same bytes; each file is
+    replaced whole. Where it is `public`, places 1 to 3 are for what maintainers have verified.
+    Raises UserError where there is no store, no record in any, or where `out` cannot be written.
     """
-    frame = load(root)
+    frame = load(*roots)
     counts = count(frame)
     if not counts["done"] + counts["diverged"] + counts["skipped"]:
-        raise UserError(f"{str(root)!r} has no records to show ({said(counts)}); run a sweep first")
+        where = ", ".join(repr(str(root)) for root in roots)
+        have = "has" if len(roots) == 1 else "have"
+        raise UserError(f"{where} {have} no records to show ({said(counts)}); run a sweep first")
     _make_folder(out)
-    summary = summarize(frame.runs)
-    files: dict[str, bytes] = {}
-    left_out = list(_left_out(frame))
+    summary, known = summarize(frame.runs), published.load()
     page = ["# Leaderboard", "", f"{said(counts).capitalize()}.", ""]
-    styles = looks(summary["method_label"])
+    drawn: dict[Track, dict[str, bytes]] = {}
+    left_out, tables = [], []
     for name, track, cells in _named(summary):
-        figures, missing = _figures(name, track, cells, styles)
-        files |= figures
+        drawn[track], missing = figures(name, track, summary, frame.runs, known)
         left_out += missing
-        pictures = [file for file in figures if file.endswith(".png")]
+        tables.append(table(track, cells))
+        theirs = reproduction(track, cells, known)
         page += [f"## {escape.markdown(f'{track.model} on {track.dataset}')}", ""]
-        page += [markdown(table(track, cells))]
-        page += [f"![{file.partition('-')[0]} against sparsity]({file})\n" for file in pictures]
+        page += [markdown(tables[-1])]
+        page += [f"{_picture(file)}\n" for file in drawn[track] if file.endswith(".png")]
+        page += [markdown(as_table(track, theirs))] if len(theirs) else []
+    found = {key: mark for root in roots for key, mark in marks.of(Store.read(root)).items()}
+    site = build_site(frame, out, roots, figures=drawn, marks=found, public=public)
+    left_out = [*site.left_out, *left_out]
     page += _section("Left out", left_out)
-    files["leaderboard.csv"] = csv(summary).encode()
-    files["leaderboard.md"] = "\n".join(page).encode()
-    return Built(tuple(_write(out, files)), tuple(left_out), counts)
+    files = {
+        "leaderboard.csv": csv(summary).encode(),
+        "leaderboard.md": "\n".join(page).encode(),
+        "leaderboard.tex": "\n".join(map(latex, tables)).encode(),
+        "methods.bib": cite_runs(frame.runs).encode(),
+    }
+    paths = (*_write(out, files), *site.paths)
+    return Built(paths, tuple(left_out), counts, tuple(tables))
 
 
 def count(frame: Frame) -> dict[str, int]:
@@ -86,41 +98,8 @@ def _named(summary: pd.DataFrame) -> Iterable[tuple[str, Track, pd.DataFrame]]:
         yield (f"{slug}-{track.digest}" if often[slug] > 1 else slug), track, cells
 
 
-def _figures(
-    name: str, track: Track, cells: pd.DataFrame, styles: dict[str, Look]
-) -> tuple[dict[str, bytes], list[str]]:
-    """The figures of a track by file name, and why one that is due is not there."""
-    files: dict[str, bytes] = {}
-    missing = []
-    own = cells[cells["control"] == "none"]
-    for measure, prefix in _PREFIX.items():
-        if own[f"{measure}_n"].sum():
-            figure = curve(track, cells, styles, measure)
-            files |= {f"{prefix}-{name}.png": png(figure), f"{prefix}-{name}.svg": svg(figure)}
-        elif measure != "native_accuracy":  # which only supermasks have
-            what = MEANINGS[measure].removesuffix(" (%)").lower()
-            missing.append(f"a figure of the {what} of {name}: no run gave one")
-    return files, missing
-
-
-def _left_out(frame: Frame) -> Iterable[str]:
-    """The runs without a result and the files that cannot be read, in one line each."""
-    lost = frame.runs[frame.runs["accuracy"].isna() & (frame.runs["status"] != "missing")]
-    for run in lost.sort_values(["status", *CELL, "seed"]).to_dict("records"):
-        where = f"{run['method_label']} at density {run['density_asked']:g}, seed {run['seed']}"
-        reason = run["reason"] if isinstance(run["reason"], str) else "no reason given"
-        yield f"{run['status']}: {where}, {run['model']} on {run['dataset']}: {reason}"
-    if missing := int((frame.runs["status"] == "missing").sum()):
-        yield f"missing: {missing} runs that a sweep asks for have no record"
-    if controls := int((frame.runs["control"] != "none").sum()):
-        yield f"from the figures: {controls} runs of controls; the tables have them"
-    later = Counter(found[0] for problem in frame.problems
-                    if (found := re.match(r"schema \d+", problem.reason)))  # fmt: skip
-    for schema, number in sorted(later.items()):
-        yield f"unreadable: {number} records of {schema}, later than this program; update paibench"
-    for path, reason in frame.problems:
-        if not re.match(r"schema \d+", reason):
-            yield f"unreadable: {path.parent.name}/{path.name}: {reason}"
+def _picture(file: str) -> str:
+    return f"![{file.partition('-')[0]}](figures/{file})"
 
 
 def _section(title: str, lines: list[str]) -> list[str]:

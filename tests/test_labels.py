@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paibench.benchmark.spec import Named
-from paibench.leaderboard.frame import _shown, label
 from paibench.leaderboard.labels import number, split
+from paibench.leaderboard.rows import _shown, label
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True)
 KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)

@@ -20,25 +20,23 @@ StoreFactory = Callable[[Iterable[Record]], Path]
 def test_files_of_a_small_leaderboard(
     record_factory: RecordFactory, store_factory: StoreFactory, tmp_path: Path
 ) -> None:
-    """A page, a table and two figures in two forms; the page shows them and what went wrong."""
+    """A page, tables, figures in three forms and a site; all say what went wrong."""
     store = Store.open(store_factory([record_factory(seed=seed) for seed in range(2)]))
     lost, broken = record_factory(seed=7), record_factory(seed=8)
     note = {"spec": lost.spec, "reason": "out of | memory"}
     store.note_failure(lost.key, store.new_attempt(lost.key), note)
     store.record_path(broken.key).write_text("{")
-    built = build(store.root, tmp_path / "out" / "board")
+    built = build([store.root], tmp_path / "out" / "board")
     name = "digits-lenet-300-100-lite-kaiming_normal"
-    assert sorted(path.name for path in built.paths) == [
-        f"accuracy-{name}.png",
-        f"accuracy-{name}.svg",
-        "leaderboard.csv",
-        "leaderboard.md",
-        f"untrained-{name}.png",
-        f"untrained-{name}.svg",
-    ]
-    assert sorted(path.name for path in (tmp_path / "out" / "board").iterdir()) == sorted(
-        path.name for path in built.paths
-    )
+    board = tmp_path / "out" / "board"
+    files = {path.relative_to(board).as_posix() for path in built.paths}
+    forms = ("png", "svg", "pdf")
+    kinds = ("accuracy", "cost", "profiles", "untrained")
+    assert {f"figures/{kind}-{name}.{form}" for kind in kinds for form in forms} <= files
+    assert {"leaderboard.csv", "leaderboard.md", "leaderboard.tex", "methods.bib"} <= files
+    assert {"index.html", f"track/{name}.html", "data/runs.parquet"} <= files
+    written = {path.relative_to(board).as_posix() for path in board.rglob("*") if path.is_file()}
+    assert written == files
     assert built.counts == {
         "done": 2,
         "diverged": 0,
@@ -50,7 +48,7 @@ def test_files_of_a_small_leaderboard(
     assert [line.partition(":")[0] for line in built.left_out] == ["failed", "unreadable"]
     page = (tmp_path / "out" / "board" / "leaderboard.md").read_text()
     assert "2 done, 1 failed, 1 unreadable." in page
-    assert f"](accuracy-{name}.png)" in page
+    assert f"](figures/accuracy-{name}.png)" in page
     assert "failed 1/3" in page
     assert r"out of \| memory" in page
 
@@ -60,8 +58,8 @@ def test_the_same_store_gives_the_same_bytes(
 ) -> None:
     """Built twice into the same folder, every file is as it was."""
     root = store_factory([record_factory(seed=seed) for seed in range(2)])
-    first = {path: path.read_bytes() for path in build(root, tmp_path / "out").paths}
-    assert {path: path.read_bytes() for path in build(root, tmp_path / "out").paths} == first
+    first = {path: path.read_bytes() for path in build([root], tmp_path / "out").paths}
+    assert {path: path.read_bytes() for path in build([root], tmp_path / "out").paths} == first
 
 
 def test_tracks_have_files_of_their_own(
@@ -70,9 +68,9 @@ def test_tracks_have_files_of_their_own(
     """Names that read alike when joined do not overwrite each other's figures."""
     pairs = [{"dataset": "a-b", "model": "c"}, {"dataset": "a", "model": "b-c"}]
     records = [record_factory(**pair, accuracy_untrained=None) for pair in pairs]
-    built = build(store_factory(records), tmp_path / "out")
-    assert sum(path.suffix == ".png" for path in built.paths) == 2
-    assert sum("accuracy before training" in line for line in built.left_out) == 2
+    built = build([store_factory(records)], tmp_path / "out")
+    assert sum(path.name.startswith("accuracy") for path in built.paths) == 6
+    assert sum("no run gave an accuracy before" in line for line in built.left_out) == 2
 
 
 def test_later_schemas_are_counted_not_listed(
@@ -84,7 +82,7 @@ def test_later_schemas_are_counted_not_listed(
         record = record_factory(seed=seed)
         path = Store.read(root).record_path(record.key)
         path.write_bytes(seal(record.plain() | {"schema": 4}))
-    built = build(root, tmp_path / "out")
+    built = build([root], tmp_path / "out")
     expected = "unreadable: 3 records of schema 4, later than this program; update paibench"
     assert built.left_out == (expected,)
 
@@ -94,7 +92,7 @@ def test_a_store_without_records_is_refused_in_one_line(
 ) -> None:
     """And nothing is written."""
     with pytest.raises(UserError, match=r"^'.*' has no records to show \(nothing\); .*$"):
-        build(store_factory([]), tmp_path / "out")
+        build([store_factory([])], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -104,7 +102,7 @@ def test_a_place_that_cannot_be_written_is_refused_in_one_line(
     """A file stands where the folder should."""
     (tmp_path / "out").write_text("")
     with pytest.raises(UserError, match="^[^\n]*cannot be written to[^\n]*$"):
-        build(store_factory([record_factory()]), tmp_path / "out")
+        build([store_factory([record_factory()])], tmp_path / "out")
 
 
 def test_the_room_does_not_import_torch() -> None:

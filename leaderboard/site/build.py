@@ -10,10 +10,10 @@ from paibench.benchmark.store import Store
 from paibench.leaderboard import published
 from paibench.leaderboard.columns import COLUMNS
 from paibench.leaderboard.frame import Frame
+from paibench.leaderboard.gaps import gaps
 from paibench.leaderboard.site import chart, downloads, masks, pictures, shards, views
 from paibench.leaderboard.site.board import clean
 from paibench.leaderboard.site.catalog import About, about
-from paibench.leaderboard.site.gaps import gaps
 from paibench.leaderboard.site.names import method_slugs, track_slugs
 from paibench.leaderboard.site.numbers import numbers
 from paibench.leaderboard.site.pages import ASSETS, asset, environment, page

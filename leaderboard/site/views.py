@@ -9,12 +9,12 @@ import jinja2
 import pandas as pd
 
 from paibench.leaderboard.frame import Frame
+from paibench.leaderboard.gaps import gaps
 from paibench.leaderboard.published import published_for
 from paibench.leaderboard.site import chart
 from paibench.leaderboard.site.across_boards import across_part
 from paibench.leaderboard.site.board import Board, clean
 from paibench.leaderboard.site.catalog import About
-from paibench.leaderboard.site.gaps import gaps
 from paibench.leaderboard.site.method_boards import COLUMNS as METHOD_COLUMNS
 from paibench.leaderboard.site.method_boards import parts
 from paibench.leaderboard.site.numbers import Numbers

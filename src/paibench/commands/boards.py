@@ -13,40 +13,50 @@ if TYPE_CHECKING:
     from paibench.benchmark.entries import Found
     from paibench.benchmark.store import Store
 
+LINES = 20  # of what was left out that a terminal shows
+
 Root = Annotated[Path, typer.Argument(help="A store.")]
 
 
 def leaderboard(
-    store: Root,
+    stores: Annotated[list[Path], typer.Argument(help="One store, or several to be read as one.")],
     out: Annotated[
         Path | None, typer.Option(help="Where the files go; by default STORE/leaderboard.")
     ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Places 1 to 3 are for what maintainers verified.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make the tables and plots of a store: terminal, Markdown, CSV, PNG and SVG."""
-    raise SystemExit(write_board(store, out or store / "leaderboard", as_json=as_json))
+    """Make a site, tables and figures of what stores hold, and show the tables."""
+    if out is None and len(stores) > 1:
+        raise UserError("several stores have no place of their own; say --out FOLDER")
+    folder = out or stores[0] / "leaderboard"
+    raise SystemExit(write_board(stores, folder, public=public, as_json=as_json))
 
 
-def write_board(store: Path, out: Path, *, as_json: bool = False) -> int:
+def write_board(
+    stores: list[Path], out: Path, *, public: bool = False, as_json: bool = False
+) -> int:
     """Build a leaderboard, show it, and say what was left out; 3 when records were unreadable."""
     from rich.console import Console
 
     from paibench.leaderboard.build import build
-    from paibench.leaderboard.frame import load
-    from paibench.leaderboard.summary import summarize, tracks
-    from paibench.leaderboard.table import table, terminal
+    from paibench.leaderboard.table import terminal
 
-    built = build(store, out)
+    built = build(stores, out, public=public)
     if as_json:
         files = [str(path) for path in built.paths]
         typer.echo(json.dumps({"files": files, "left_out": built.left_out, **built.counts}))
     else:
         console = Console()
-        for track, cells in tracks(summarize(load(store).runs)):
-            console.print(terminal(table(track, cells)))
-        for line in built.left_out:
+        for shown in built.tables:
+            console.print(terminal(shown))
+        for line in built.left_out[:LINES]:
             typer.echo(f"left out: {line}")
-        typer.echo(f"written: {', '.join(path.name for path in built.paths)} in {out}")
+        if len(built.left_out) > LINES:
+            typer.echo(f"left out: and {len(built.left_out) - LINES} more, see index.html")
+        typer.echo(f"written: {len(built.paths)} files in {out}; open {out / 'index.html'}")
     return 3 if built.counts["unreadable"] else 0
 
 

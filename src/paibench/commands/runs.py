@@ -47,7 +47,7 @@ def quickstart(
         method_files=tuple(name for name in said if is_file(name)),
     )
     status = do_sweep(sweep, store, settings, as_json=as_json)
-    write_board(store.root, store.root / "leaderboard", as_json=as_json)
+    write_board([store.root], store.root / "leaderboard", as_json=as_json)
     raise SystemExit(status)
 
 

@@ -1,5 +1,7 @@
-"""What the site does not show as a number, and why: one line for runs that share a reason."""
+"""What a leaderboard does not show as a number, and why: one line for what shares a reason."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
@@ -8,6 +10,8 @@ from paibench.leaderboard.frame import Frame
 from paibench.leaderboard.table import sparsity_percent
 
 _BY = ["status", "dataset", "model", "method_label", "control", "density_asked", "reason"]
+
+_LATER = re.compile(r"schema \d+")
 
 
 def gaps(frame: Frame) -> Iterable[str]:
@@ -26,8 +30,12 @@ def gaps(frame: Frame) -> Iterable[str]:
     for key, group in lost[lost["status"] == "missing"].groupby(["dataset", "model"]):
         dataset, model = map(str, key)
         yield f"missing: {len(group)} runs of {model} on {dataset} that a sweep asks for"
+    later = Counter(match[0] for _, reason in frame.problems if (match := _LATER.match(reason)))
+    for schema, number in sorted(later.items()):
+        yield f"unreadable: {number} records of {schema}, later than this program; update paibench"
     for path, reason in frame.problems:
-        yield f"unreadable: {path.parent.name}/{path.name}: {reason}"
+        if not _LATER.match(reason):
+            yield f"unreadable: {path.parent.name}/{path.name}: {reason}"
 
 
 def _seeds(seeds: pd.Series) -> str:

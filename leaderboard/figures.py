@@ -1,0 +1,77 @@
+"""All figures of one track as files, and why one that is due is not there."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pandas as pd
+
+from paibench.leaderboard.canvas import Drawn, pdf, png, svg
+from paibench.leaderboard.looks import looks
+from paibench.leaderboard.plot import MEANINGS, Measure, curve
+from paibench.leaderboard.profiles import profiles
+from paibench.leaderboard.published import published_for
+from paibench.leaderboard.rank import middle
+from paibench.leaderboard.summary import Track
+from paibench.leaderboard.tradeoffs import cost
+from paibench.leaderboard.trained import trained
+from paibench.leaderboard.widths import widths
+
+CURVES: dict[Measure, str] = {
+    "accuracy": "accuracy",
+    "accuracy_untrained": "untrained",
+    "native_accuracy": "native",
+}
+FORMS = {"png": png, "svg": svg, "pdf": pdf}
+
+
+class Figures(NamedTuple):
+    """Figures by file name, each in every form, in the order in which they are shown."""
+
+    files: dict[str, bytes]
+    missing: list[str]
+    """A line for each that is due and has nothing to show."""
+
+
+def figures(
+    name: str,
+    track: Track,
+    summary: pd.DataFrame,
+    runs: pd.DataFrame,
+    published: pd.DataFrame,
+) -> Figures:
+    """The figures of a track from the summary of all tracks and the frame of all runs.
+
+    `name` is that of the track in file names; `published` is from `published.load`.
+    """
+    files: dict[str, bytes] = {}
+    missing = []
+    for prefix, drawn in _drawn(track, summary, runs, published):
+        if drawn.figure is not None:
+            files |= {f"{prefix}-{name}.{form}": save(drawn.figure) for form, save in FORMS.items()}
+        elif drawn.reason:
+            missing.append(f"a figure of {name}: {drawn.reason}")
+    return Figures(files, missing)
+
+
+def _drawn(
+    track: Track, summary: pd.DataFrame, runs: pd.DataFrame, published: pd.DataFrame
+) -> Iterator[tuple[str, Drawn]]:
+    """Each figure of a track with the first part of its file's name."""
+    styles = looks(summary["method_label"])
+    cells = summary[(summary[list(Track._fields)] == list(track)).all(axis=1)]
+    own = cells[cells["control"] == "none"]
+    theirs = published_for(track, cells, published)
+    for measure, prefix in CURVES.items():
+        if own[f"{measure}_n"].sum():
+            yield prefix, Drawn(curve(track, cells, styles, measure, theirs))
+        elif measure != "native_accuracy":  # which only supermasks have
+            what = MEANINGS[measure].removesuffix(" (%)").lower()
+            yield prefix, Drawn(None, f"no run gave an {what}")
+    at = middle(own)
+    if at < 1:  # else nothing is pruned
+        yield "profiles", profiles(track, runs, styles, at)
+        yield "cost", cost(track, cells, styles)
+        drawn = widths(summary, track, styles, at)
+        yield "widths", drawn._replace(reason="")  # most tracks have one width
+        if own["native_accuracy_n"].sum() or (own["method"] == "edge_popup").any():
+            yield "trained", trained(track, cells, styles)
