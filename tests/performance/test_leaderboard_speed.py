@@ -1,9 +1,11 @@
-"""What reading a hundred thousand records of a store costs."""
+"""What a hundred thousand records cost: to read them, and to make a leaderboard of them."""
 
 import json
+import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import islice, product
 from pathlib import Path
@@ -86,6 +88,19 @@ def store_of(root: Path, count: int) -> None:
             sweep = {}
 
 
+def _command(store: Path, out: Path) -> tuple[float, float, dict[str, Any]]:
+    """The seconds and the MiB that `paibench leaderboard` takes, and what it says."""
+    command = [sys.executable, "-m", "paibench", "leaderboard", str(store), "--out", str(out)]
+    start = time.perf_counter()
+    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.read())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return time.perf_counter() - start, usage.ru_maxrss / 1024, said
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Read within 10 s and 2 GiB, each record at the same cost whatever their number."""
@@ -106,6 +121,17 @@ def test_a_hundred_thousand_records(tmp_path: Path, capsys: pytest.CaptureFixtur
                 f"{used:.1f} s of processor, peak {peak:.0f} MiB of both processes"
             )
         assert all(found[3:] == [count, 0] for found in tries)
+    whole, highest, built = _command(tmp_path / str(FULL), tmp_path / "out")
+    largest = max(path.stat().st_size for path in (tmp_path / "out").rglob("*.html"))
+    with capsys.disabled():
+        print(
+            f"paibench leaderboard of {FULL:,} records: {whole:.1f} s, peak {highest:.0f} MiB, "
+            f"{len(built['files'])} files, the largest page {largest / 1e6:.2f} MB"
+        )
+    assert (built["done"], built["unreadable"]) == (FULL, 0)
+    assert largest < 3_000_000
+    assert whole < 60
+    assert highest < 2048
     assert each[FULL] < 1.5 * each[FULL // 4]
     assert took < 10, "of two cores that nothing else runs on"
     assert peak < 2048
