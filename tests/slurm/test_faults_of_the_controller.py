@@ -13,6 +13,7 @@ from sweeping import LONG, SHORT, Sweeping, instead_of, said, spec_of
 
 from paibench.slurm import batch
 
+pytestmark = pytest.mark.slow  # most of it is waiting
 Say = Callable[..., tuple[int, str, str]]
 OTHER = spec_of("random")
 TRIAL = 'case "$*" in *--test-only*) exec $real "$@";; esac; '
