@@ -22,6 +22,7 @@ from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import Store
 from paibench.methods import registry
 
+pytestmark = pytest.mark.slow  # two sweeps, one of all that is hostile
 HOSTILE = Path(__file__).parent / "plugins" / "hostile"
 SECONDS = 8.0
 LIMIT_MB = 2_500
