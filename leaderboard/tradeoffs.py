@@ -70,6 +70,7 @@ def cost(
     with sheet() as figure:
         axes = figure.add_subplot()
         axes.set_xscale("log")
+        axes.set_autoscalex_on(False)  # warns where all stand at one place, which is no fault
         for name in ranked(here):
             _point(axes, here[here["row"] == name], styles[name], ELSEWHERE * (name in late))
         axes.step(front["x"], 100 * front["accuracy_mean"], where="post", color="#555555",

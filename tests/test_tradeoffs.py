@@ -93,6 +93,20 @@ def test_only_free_searches_are_a_figure(record_factory: RecordFactory) -> None:
     assert drawn(record_factory(method="random", search_epochs=0.0)).figure is not None
 
 
+@pytest.mark.parametrize("epochs", [0.0, 10.0])
+def test_searches_that_all_cost_the_same(record_factory: RecordFactory, epochs: float) -> None:
+    """They stand above each other, without a warning."""
+    ours = [
+        record_factory(method=method, seed=seed, search_epochs=epochs)
+        for method in ("random", "snip", "grasp")
+        for seed in (0, 1)
+    ]
+    figure = drawn(*ours).figure
+    assert figure is not None
+    points = [line for line in figure.axes[0].lines if line.get_label() in ("random", "snip")]
+    assert len({float(np.asarray(line.get_xdata())[0]) for line in points}) == 1
+
+
 @pytest.mark.parametrize("epochs", [5e-324, 1e-300, 1e-9, 9e8, 1e300])
 def test_costs_that_no_search_has_are_drawn(record_factory: RecordFactory, epochs: float) -> None:
     """A false record spoils no figure: few ticks, a finite axis."""
