@@ -69,9 +69,10 @@ def begins_alike(net: nn.Module, task: Task, density: float) -> Any:
 
 
 def draws_by_the_clock(net: nn.Module, task: Task, density: float) -> Scores:
-    """Random that no seed decides."""
+    """Magnitude with a noise that no seed decides."""
     draw = torch.Generator().manual_seed(time.time_ns())
-    return Scores({n: torch.rand(w.shape, generator=draw) for n, w in prunable(net).items()})
+    noise = {n: 0.5 + torch.rand(w.shape, generator=draw) for n, w in prunable(net).items()}
+    return Scores({name: weight.abs() * noise[name] for name, weight in prunable(net).items()})
 
 
 def draws_globally(net: nn.Module, task: Task, density: float) -> Scores:
