@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib.metadata import Distribution
 from pathlib import Path
 
+from paibench.benchmark.spec import Spec
 from paibench.methods.registry import Kind, LocalFile, find, is_own
 from paibench.methods.signature import source
 
@@ -47,6 +48,18 @@ def distribution(name: str, kind: Kind = "methods") -> tuple[str, str]:
         return "local file", entry.path.name
     dist = entry.dist
     return (dist.name, dist.version) if dist else ("unknown", "unknown")
+
+
+def strangers(spec: Spec) -> Iterator[tuple[Kind, str]]:
+    """Which of data set, model and recipe of a spec the suite does not bring, by kind and name."""
+    named: dict[Kind, str] = {
+        "datasets": spec.dataset.name,
+        "models": spec.model.name,
+        "recipes": spec.recipe.name,
+    }
+    for kind, name in named.items():
+        if not name.startswith("timm:") and not is_own(name, kind):
+            yield kind, name
 
 
 def called(method: str) -> str:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from paibench.benchmark.checkout import code_at_start, commit, output
-from paibench.benchmark.origin import came_from, code_sha256, distribution
+from paibench.benchmark.origin import came_from, code_sha256, distribution, strangers
 from paibench.benchmark.record import Environment
 from paibench.benchmark.spec import Spec
-from paibench.methods.registry import Kind, is_own
+from paibench.methods.registry import is_own
 
 
 def now() -> str:
@@ -58,14 +58,8 @@ def environment(
 
 def _other_plugins(spec: Spec) -> Iterator[str]:
     """Who brings data set, model and recipe, where that is not the suite."""
-    named: dict[Kind, str] = {
-        "datasets": spec.dataset.name,
-        "models": spec.model.name,
-        "recipes": spec.recipe.name,
-    }
-    for kind, name in named.items():
-        if not name.startswith("timm:") and not is_own(name, kind):
-            yield f"{name}: {' '.join(distribution(name, kind))}"
+    for kind, name in strangers(spec):
+        yield f"{name}: {' '.join(distribution(name, kind))}"
 
 
 def code_of(method: str) -> str:

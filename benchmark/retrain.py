@@ -8,6 +8,7 @@ from paibench.benchmark import facts, memory
 from paibench.benchmark.controls import reinit_seed
 from paibench.benchmark.data import DataSet, load
 from paibench.benchmark.nets import make_net
+from paibench.benchmark.origin import strangers
 from paibench.benchmark.place import Place, open_device
 from paibench.benchmark.provenance import digest, environment, now
 from paibench.benchmark.record import PROTOCOL, Environment, Record
@@ -16,7 +17,7 @@ from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.train import train
 from paibench.methods.loop import Diverged, steps_per_epoch
 from paibench.methods.mask import Mask, apply, check_covers, prunable
-from paibench.methods.registry import Kind, UserError, is_own
+from paibench.methods.registry import UserError
 from paibench.methods.task import Cost
 from paibench.methods.ticket import Ticket
 
@@ -72,14 +73,8 @@ def retrain(then: Record, mask: Mask, place: Place = Place()) -> Record:  # noqa
 def _spec(then: Record) -> Spec:
     """The record's spec with a method of ours in the place of its own. Raises UserError."""
     asked = Spec.of(**then.spec | {"method": "random"})
-    named: dict[Kind, str] = {
-        "datasets": asked.dataset.name,
-        "models": asked.model.name,
-        "recipes": asked.recipe.name,
-    }
-    for kind, name in named.items():
-        if not name.startswith("timm:") and not is_own(name, kind):
-            raise UserError(f"{name}: is of a third party, whose code this does not run; verify it")
+    for _, name in strangers(asked):
+        raise UserError(f"{name}: is of a third party, whose code this does not run; verify it")
     if then.at_initialization is not True:
         raise UserError(
             f"run {then.key} does not say that its ticket starts from the initial weights, so its "

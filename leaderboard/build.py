@@ -1,11 +1,8 @@
 """The leaderboard as files: tables, figures and a site, made from stores alone."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from paibench.benchmark.commit import StoreError, replace
 from paibench.benchmark.store import Store
@@ -16,9 +13,11 @@ from paibench.leaderboard.frame import Frame, load
 from paibench.leaderboard.latex import latex
 from paibench.leaderboard.reproduction import as_table, reproduction
 from paibench.leaderboard.site.build import build_site
+from paibench.leaderboard.site.names import track_slugs
+from paibench.leaderboard.spreadsheet import csv
 from paibench.leaderboard.submission import marks
 from paibench.leaderboard.summary import OUTCOMES, Track, summarize, tracks
-from paibench.leaderboard.table import Table, csv, markdown, table
+from paibench.leaderboard.table import Table, markdown, table
 from paibench.methods.registry import UserError
 
 _SHOWN = 20
@@ -54,8 +53,10 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
     page = ["# Leaderboard", "", f"{said(counts).capitalize()}.", ""]
     drawn: dict[Track, dict[str, bytes]] = {}
     left_out, tables = [], []
-    for name, track, cells in _named(summary):
-        drawn[track], missing = figures(name, track, summary, frame.runs, known)
+    found = dict(tracks(summary))
+    slugs = track_slugs(found)
+    for track, cells in found.items():
+        drawn[track], missing = figures(slugs[track], track, summary, frame.runs, known)
         left_out += missing
         tables.append(table(track, cells))
         theirs = reproduction(track, cells, known)
@@ -63,8 +64,8 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
         page += [markdown(tables[-1])]
         page += [f"{_picture(file)}\n" for file in drawn[track] if file.endswith(".png")]
         page += [markdown(as_table(track, theirs))] if len(theirs) else []
-    found = {key: mark for root in roots for key, mark in marks.of(Store.read(root)).items()}
-    site = build_site(frame, out, roots, figures=drawn, marks=found, public=public)
+    marked = {key: mark for root in roots for key, mark in marks.of(Store.read(root)).items()}
+    site = build_site(frame, out, roots, figures=drawn, marks=marked, public=public)
     left_out = [*site.left_out, *left_out]
     page += _section("Left out", left_out)
     files = {
@@ -87,15 +88,6 @@ def count(frame: Frame) -> dict[str, int]:
 def said(counts: dict[str, int]) -> str:
     """Counts of runs as words: "12 done, 1 failed"; what is zero is not said."""
     return ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "nothing"
-
-
-def _named(summary: pd.DataFrame) -> Iterable[tuple[str, Track, pd.DataFrame]]:
-    """The tracks, each with a name for its files that no other has."""
-    found = list(tracks(summary))
-    often = Counter(track.slug for track, _ in found)
-    for track, cells in found:
-        slug = track.slug
-        yield (f"{slug}-{track.digest}" if often[slug] > 1 else slug), track, cells
 
 
 def _picture(file: str) -> str:

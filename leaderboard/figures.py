@@ -11,7 +11,7 @@ from paibench.leaderboard.plot import MEANINGS, Measure, curve
 from paibench.leaderboard.profiles import profiles
 from paibench.leaderboard.published import published_for
 from paibench.leaderboard.rank import middle
-from paibench.leaderboard.summary import Track
+from paibench.leaderboard.summary import Track, of_track
 from paibench.leaderboard.tradeoffs import cost
 from paibench.leaderboard.trained import trained
 from paibench.leaderboard.widths import widths
@@ -58,7 +58,7 @@ def _drawn(
 ) -> Iterator[tuple[str, Drawn]]:
     """Each figure of a track with the first part of its file's name."""
     styles = looks(summary["method_label"])
-    cells = summary[(summary[list(Track._fields)] == list(track)).all(axis=1)]
+    cells = of_track(summary, track)
     own = cells[cells["control"] == "none"]
     theirs = published_for(track, cells, published)
     for measure, prefix in CURVES.items():

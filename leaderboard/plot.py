@@ -13,9 +13,6 @@ from matplotlib.lines import Line2D
 
 from paibench.leaderboard import hollow
 from paibench.leaderboard.canvas import heading, legend, sheet, small
-from paibench.leaderboard.canvas import pdf as pdf
-from paibench.leaderboard.canvas import png as png
-from paibench.leaderboard.canvas import svg as svg
 from paibench.leaderboard.escape import ascii_only
 from paibench.leaderboard.looks import GREY, Look
 from paibench.leaderboard.rank import elsewhere, ranked

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter
 from paibench.leaderboard.canvas import Drawn, heading, legend, sheet
 from paibench.leaderboard.escape import ascii_only
 from paibench.leaderboard.looks import Look
-from paibench.leaderboard.summary import TRACK, Track
+from paibench.leaderboard.summary import Track, of_track
 from paibench.leaderboard.table import sparsity_percent
 
 _MOST = 24  # names of layers below the axis, and no more
@@ -50,7 +50,7 @@ def profiles(track: Track, runs: pd.DataFrame, styles: dict[str, Look], density:
     foot; the dashed line is the density of the whole network. Points are means over seeds, bars
     reach from the lowest to the highest run.
     """
-    ours = runs[(runs[TRACK] == list(track)).all(axis=1)]
+    ours = of_track(runs, track)
     ours = ours[(ours["control"] == "none") & (ours["method"] != "dense")]
     ours = ours[ours["density_asked"] == density]
     found = layer_densities(ours)

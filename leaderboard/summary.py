@@ -97,6 +97,14 @@ def tracks(summary: pd.DataFrame) -> Iterator[tuple[Track, pd.DataFrame]]:
         yield Track(dataset, model, recipe, init, split, int(protocol)), cells
 
 
+def of_track(frame: pd.DataFrame, track: Track) -> pd.DataFrame:
+    """The rows of one track, of a frame that has the columns of `TRACK`."""
+    own = pd.Series(True, frame.index)
+    for name, value in zip(TRACK, track, strict=True):
+        own &= frame[name] == value
+    return frame[own]
+
+
 def half_width(std: pd.Series, n: pd.Series) -> pd.Series:
     """Half the width of the 95 % t interval of a mean, from the deviation (of n - 1) and n.
 

@@ -73,15 +73,6 @@ def markdown(table: Table) -> str:
     return "\n".join([f"**{escape.markdown(table.title, 400)}**", "", *lines, "", *notes, ""])
 
 
-def csv(summary: pd.DataFrame) -> str:
-    """The summary of all tracks, one cell a line, at full precision, accuracies as fractions."""
-    safe = summary.copy()
-    texts: pd.DataFrame = summary.select_dtypes("str")
-    for name in texts:
-        safe[name] = summary[name].map(escape.spreadsheet)
-    return safe.to_csv(index=False, lineterminator="\n")
-
-
 def row_name(method_label: str, control: str) -> str:
     """What a method is called in a table: its label, and its control where it has one."""
     return method_label if control == "none" else f"{method_label}, {control}"

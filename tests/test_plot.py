@@ -8,9 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from paibench.benchmark.record import Record
+from paibench.leaderboard.canvas import png, svg
 from paibench.leaderboard.frame import row_of, tabulate
 from paibench.leaderboard.looks import looks
-from paibench.leaderboard.plot import Measure, curve, png, svg
+from paibench.leaderboard.plot import Measure, curve
 from paibench.leaderboard.summary import summarize, tracks
 
 RecordFactory = Callable[..., Record]

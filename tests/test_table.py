@@ -13,8 +13,9 @@ from rich.console import Console
 
 from paibench.benchmark.record import Record
 from paibench.leaderboard.frame import load, row_of, tabulate
+from paibench.leaderboard.spreadsheet import csv
 from paibench.leaderboard.summary import summarize, tracks
-from paibench.leaderboard.table import Table, csv, markdown, sparsity_percent, table, terminal
+from paibench.leaderboard.table import Table, markdown, sparsity_percent, table, terminal
 
 RecordFactory = Callable[..., Record]
 LOST: dict[str, Any] = {"accuracy": None, "accuracy_untrained": None, "reason": "it was lost"}

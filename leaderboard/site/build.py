@@ -11,7 +11,8 @@ from paibench.leaderboard import published
 from paibench.leaderboard.columns import COLUMNS
 from paibench.leaderboard.frame import Frame
 from paibench.leaderboard.gaps import gaps
-from paibench.leaderboard.site import chart, downloads, masks, pictures, shards, views
+from paibench.leaderboard.parquet import parquet
+from paibench.leaderboard.site import chart, masks, pictures, shards, views
 from paibench.leaderboard.site.board import clean
 from paibench.leaderboard.site.catalog import About, about
 from paibench.leaderboard.site.names import method_slugs, track_slugs
@@ -19,6 +20,7 @@ from paibench.leaderboard.site.numbers import numbers
 from paibench.leaderboard.site.pages import ASSETS, asset, environment, page
 from paibench.leaderboard.site.track_boards import boards, frames
 from paibench.leaderboard.site.writing import write
+from paibench.leaderboard.spreadsheet import csv
 from paibench.leaderboard.submission.marks import with_marks
 from paibench.leaderboard.summary import Track, tracks
 from paibench.methods.registry import UserError
@@ -79,7 +81,7 @@ def _files(
     yield "assets/vega.js", chart.runtime()
     prefixes: list[str] = []
     yield from _runs(site, stores, prefixes)
-    yield "data/cells.csv", downloads.cells(site.made.cells)
+    yield "data/cells.csv", csv(site.made.cells).encode()
     ranked = []
     for track, cells in tracks(site.made.cells):
         shown = frames(track, cells, site.methods, site.tracks[track], site.made.rows)
@@ -108,4 +110,4 @@ def _runs(
     for name, data in shards.shards(runs, stores, offered):
         prefixes.append(name.removesuffix(".js"))
         yield f"data/runs/{name}", data
-    yield "data/runs.parquet", downloads.parquet(runs)
+    yield "data/runs.parquet", parquet(runs)

@@ -16,7 +16,8 @@ from paibench.leaderboard import rank
 from paibench.leaderboard.looks import Look, looks
 from paibench.leaderboard.scales import zoom
 from paibench.leaderboard.site import published_chart
-from paibench.leaderboard.site.board import clean, number
+from paibench.leaderboard.site.board import clean
+from paibench.leaderboard.site.points import point
 from paibench.leaderboard.site.track_boards import densities
 from paibench.leaderboard.table import sparsity_percent
 
@@ -108,18 +109,11 @@ def _values(cells: pd.DataFrame, names: list[str]) -> Any:
     wanted = cells[cells["row"].isin(names) & (cells["accuracy_n"] > 0)]
     late = rank.elsewhere(cells)
     for cell in wanted.to_dict("records"):
-        mean, half = 100 * cell["accuracy_mean"], number(cell["accuracy_half"])
-        spread = 0.0 if half is None else 100 * half
         lost = int(cell["runs"]) - int(cell["accuracy_n"])
         yield {
             "method": clean(cell["row"]),
             "kind": _kind(cell["row"], cell["control"], late),
-            "density": cell["density_asked"],
-            "sparsity": sparsity_percent(cell["density_asked"]),
-            "mean": round(mean, 4),
-            "low": round(mean - spread, 4),
-            "high": round(mean + spread, 4),
-            "accuracy": f"{mean:.2f} %" + (f" ± {spread:.2f}" if half is not None else ""),
+            **point(cell["density_asked"], cell["accuracy_mean"], cell["accuracy_half"]),
             "n": int(cell["accuracy_n"]),
             "lost": f"{lost} of {int(cell['runs'])} runs" if lost else "none",
         }

@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from paibench.leaderboard.site.board import clean, number
-from paibench.leaderboard.table import sparsity_percent
+from paibench.leaderboard.site.board import clean
+from paibench.leaderboard.site.points import point
 
 _WORDS = "published"
 _TELL = {
@@ -29,17 +29,10 @@ def values(
     """
     near = figures[(figures["measure"] == "accuracy") & figures["density"].between(*span)]
     for each in near[near["method_label"].isin(list(kinds))].to_dict("records"):
-        mean, half = 100 * each["accuracy"], number(each["half"])
-        spread = 0.0 if half is None else 100 * half
         yield {
             "method": clean(each["method_label"]),
             "kind": kinds[each["method_label"]],
-            "density": each["density"],
-            "sparsity": sparsity_percent(each["density"]),
-            "mean": round(mean, 4),
-            "low": round(mean - spread, 4),
-            "high": round(mean + spread, 4),
-            "accuracy": f"{mean:.2f} %" + (f" ± {spread:.2f}" if half is not None else ""),
+            **point(each["density"], each["accuracy"], each["half"]),
             "n": "not said" if pd.isna(each["n"]) else str(int(each["n"])),
             "source": f"{clean(each['source'])} ({clean(each['kind'])})",
             "differs": clean(each["differs"]) or "nothing that the source says",

@@ -4,7 +4,7 @@ import pandas as pd
 
 from paibench.leaderboard.site.board import GAP, Board, Cell, Item, Row, clean, number, percent
 from paibench.leaderboard.site.track_boards import Frames, densities, heads
-from paibench.leaderboard.summary import TRACK
+from paibench.leaderboard.summary import of_track
 from paibench.leaderboard.table import sparsity_percent
 
 _CAPTION = (
@@ -16,10 +16,8 @@ _CAPTION = (
 
 def supermasks(shown: Frames, found: pd.DataFrame) -> Board | None:
     """Accuracy of supermasks before any training of the weights, a class of its own."""
-    own = pd.Series(True, found.index)
-    for name, value in zip(TRACK, shown.track, strict=True):
-        own &= found[name] == value
-    cells = {(c["method_label"], c["density_asked"]): c for c in found[own].to_dict("records")}
+    own = of_track(found, shown.track).to_dict("records")
+    cells = {(cell["method_label"], cell["density_asked"]): cell for cell in own}
     if not cells:
         return None
     columns = densities(shown.cells)

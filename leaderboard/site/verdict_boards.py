@@ -7,7 +7,7 @@ import pandas as pd
 from paibench.leaderboard import rank
 from paibench.leaderboard.site.board import Board, Column, Item, Row, clean, number, signed
 from paibench.leaderboard.site.track_boards import Frames
-from paibench.leaderboard.summary import TRACK
+from paibench.leaderboard.summary import of_track
 from paibench.leaderboard.table import sparsity_percent
 
 _COLUMNS = (
@@ -27,10 +27,7 @@ _CAPTION = (
 
 def verdicts(shown: Frames, controls: pd.DataFrame) -> Board | None:
     """A row for each control of each method at each sparsity; None where there are no pairs."""
-    own = pd.Series(True, controls.index)
-    for name, value in zip(TRACK, shown.track, strict=True):
-        own &= controls[name] == value
-    found = controls[own]
+    found = of_track(controls, shown.track)
     if found.empty:
         return None
     order = {name: place for place, name in enumerate(rank.ranked(shown.cells))}

@@ -26,7 +26,7 @@ from paibench.leaderboard.site.supermask_board import supermasks
 from paibench.leaderboard.site.track_boards import Frames, differences
 from paibench.leaderboard.site.verdict_boards import verdicts
 from paibench.leaderboard.submission.marks import KINDS
-from paibench.leaderboard.summary import OUTCOMES, TRACK, Track
+from paibench.leaderboard.summary import OUTCOMES, TRACK, Track, of_track
 
 _GAPS = 200
 
@@ -100,7 +100,7 @@ def track(site: Site, shown: Frames, found: list[Board]) -> bytes:
             f"from the page of {title}: {', '.join(cut)}, for want of room; data/cells.csv has all"
         )
     spec = chart.chart(shown.cells, published_for(track, shown.cells, site.published))
-    lost = list(map(clean, gaps(_part(site.frame, track))))
+    lost = list(map(clean, gaps(Frame(of_track(site.frame.runs, track)))))
     values = (f"{int(n):,}" for n in sorted(shown.cells["prunable"].dropna().unique()))
     facts = [(name, getattr(track, name)) for name in TRACK[2:]]
     facts += [("prunable weights", " or ".join(values) or "unknown")]
@@ -148,14 +148,6 @@ def _marks(runs: pd.DataFrame) -> dict[str, str]:
         method: f"runs: {', '.join(said) or 'none with an accuracy'}"
         for method, said in words.items()
     }
-
-
-def _part(frame: Frame, track: Track) -> Frame:
-    runs = frame.runs
-    own = pd.Series(True, runs.index)
-    for name, value in zip(TRACK, track, strict=True):
-        own &= runs[name] == value
-    return Frame(runs[own])
 
 
 def method(site: Site, known: About, runs: pd.DataFrame) -> bytes:
