@@ -3,7 +3,7 @@
 Sources are the configurations of the authors' published code; docs/protocol.md lists them.
 """
 
-from paibench.methods.recipe import Recipe
+from paibench.methods.training.recipe import Recipe
 
 # A few seconds on a laptop: enough to see that everything works, not to rank anything.
 smoke = Recipe(epochs=2, batch=64, lr=0.05)

@@ -10,24 +10,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from paibench.benchmark import facts, memory
-from paibench.benchmark.apart.search import Aids, search_apart
-from paibench.benchmark.checkout import code_at_start
-from paibench.benchmark.controls import reinit_seed
-from paibench.benchmark.data import DataSet, load
-from paibench.benchmark.keeping import Keeper, keep_with
-from paibench.benchmark.nets import make_net
-from paibench.benchmark.place import Place, open_device
-from paibench.benchmark.provenance import code_of, digest, environment, kind_of_place, now
+from paibench.benchmark.data.dataset import DataSet, load
+from paibench.benchmark.execution import memory
+from paibench.benchmark.execution.checkpoint import Checkpointer, keep_with
+from paibench.benchmark.provenance import code_digest_at_start
 from paibench.benchmark.record import PROTOCOL, Record
-from paibench.benchmark.search import MethodError, Search, find, load_weights, settle
+from paibench.benchmark.sandbox.parent import Aids, search_in_sandbox
 from paibench.benchmark.spec import Named, Spec, recipe_of
-from paibench.benchmark.train import Training, train
-from paibench.methods.loop import Diverged, steps_per_epoch
-from paibench.methods.mask import apply
-from paibench.methods.mask_file import to_bytes
-from paibench.methods.registry import is_own
-from paibench.methods.task import Memo, Task
+from paibench.benchmark.steps import metrics
+from paibench.benchmark.steps.device import RunSettings, setup_device
+from paibench.benchmark.steps.environment import code_of, digest, environment, kind_of_place, now
+from paibench.benchmark.steps.network import make_network
+from paibench.benchmark.steps.search import (
+    MethodError,
+    Search,
+    find,
+    load_weights,
+    reinit_seed,
+    to_mask,
+)
+from paibench.benchmark.steps.train import Training, train
+from paibench.methods.core.mask import apply
+from paibench.methods.core.mask_file import to_bytes
+from paibench.methods.core.registry import is_own
+from paibench.methods.core.task import Memo, Task
+from paibench.methods.training.loop import Diverged, steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,10 @@ class Means:
 
     memo: Callable[[str, str], Memo] | None = None
     """Given the kind of place and the fingerprint of the data."""
-    keeper: Keeper | None = None
+    keeper: Checkpointer | None = None
     pulse: Callable[[], object] = lambda: None
     """Called whenever the work gets on."""
-    search_keeper: Keeper | None = None
+    search_keeper: Checkpointer | None = None
     """For the trainings of a search."""
     searching: Callable[[], object] | None = None
     """Called in the place of `pulse` where a search would keep nothing; it may raise."""
@@ -59,23 +66,23 @@ class Means:
     """Folders that no third party's method is to see, besides the data."""
 
 
-def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome:  # noqa: B008
+def run(spec: Spec, place: RunSettings = RunSettings(), means: Means = Means()) -> Outcome:  # noqa: B008
     """Do what the spec says.
 
     A loss that is not finite gives a record with the status `diverged`. Raises UserError for
     what cannot be run, ValueError when a method breaks its contract.
     """
     started = now()
-    code_at_start()  # which may be another by the end
-    device = open_device(place)
+    code_digest_at_start()  # which may be another by the end
+    device = setup_device(place)
     memory.reset_peak(device)
     data = _data(spec.dataset, place.data, device, spec.seed)
-    net = make_net(spec, data, spec.seed).to(device)
+    net = make_network(spec, data, spec.seed).to(device)
     known: dict[str, Any] = {
         "protocol": PROTOCOL,
         "key": spec.key,
         "spec": spec.canonical,
-        **facts.of_data(data),
+        **metrics.data_metrics(data),
         "initial_sha256": digest(net.state_dict()),
     }
     files: dict[str, bytes] = {}
@@ -84,15 +91,15 @@ def run(spec: Spec, place: Place = Place(), means: Means = Means()) -> Outcome: 
         found = _find(spec, net, data, place, means)
         _check_untouched(known["initial_sha256"], net)
         files["mask.safetensors"] = to_bytes({n: m.cpu() for n, m in found.mask.items()})
-        known |= facts.of_search(found, net, data)
+        known |= metrics.mask_metrics(found, net, data)
         if spec.control == "reinit":
-            net = make_net(spec, data, reinit_seed(spec.seed)).to(device)
+            net = make_network(spec, data, reinit_seed(spec.seed)).to(device)
         load_weights(net, found.ticket.weights)
-        known |= facts.before_training(spec, net, found, data)
+        known |= metrics.untrained_metrics(spec, net, found, data)
         apply(net, found.mask)
         training = _train(spec, net, found, data, means)
         files["curve.json"] = json.dumps(training.curve).encode()
-        known |= {"status": "done", **facts.of_training(training, net, data)}
+        known |= {"status": "done", **metrics.training_metrics(training, net, data)}
     except Diverged as error:
         known |= {"status": "diverged", "reason": str(error)}
     known["peak_memory_mb"] = max(memory.peak(device), found.find.peak_mb if found else 0.0)
@@ -113,7 +120,7 @@ def _data(dataset: Named, root: Path | None, device: torch.device, seed: int) ->
     )
 
 
-def _find(spec: Spec, net: nn.Module, data: DataSet, place: Place, means: Means) -> Search:
+def _find(spec: Spec, net: nn.Module, data: DataSet, place: RunSettings, means: Means) -> Search:
     """What the method finds: the suite's own in this process, a third party's in one of its own."""
     device = next(net.parameters()).device
     memo = means.memo(kind_of_place(device), data.fingerprint) if means.memo else None
@@ -145,10 +152,10 @@ def _find(spec: Spec, net: nn.Module, data: DataSet, place: Place, means: Means)
             leaving=means.leaving,
             hidden=means.hidden,
         )
-        found = search_apart(spec, net, data, place, aids)
+        found = search_in_sandbox(spec, net, data, place, aids)
     recipe = recipe_of(spec.recipe)
     steps = recipe.epochs * steps_per_epoch(len(data.train), recipe.batch)
-    return settle(spec, net, found, steps, device)
+    return to_mask(spec, net, found, steps, device)
 
 
 def _check_untouched(initial: str, net: nn.Module) -> None:

@@ -19,9 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from paibench.methods.recipe import Recipe
-from paibench.methods.registry import Entry, Kind, UserError, did_you_mean, find
-from paibench.methods.signature import Option, Value, checked, describe
+from paibench.methods.core.registry import Entry, Kind, UserError, did_you_mean, find
+from paibench.methods.core.signature import Option, Value, checked, describe
+from paibench.methods.training.recipe import Recipe
 
 Control = Literal["none", "shuffle", "reinit", "invert"]
 Init = Literal["kaiming_normal", "kaiming_uniform", "signed_constant", "xavier_normal", "native"]

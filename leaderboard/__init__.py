@@ -16,9 +16,9 @@ def load(store: "str | PathLike[str]", *more: "str | PathLike[str]") -> "pd.Data
     import warnings
     from pathlib import Path
 
-    from paibench.leaderboard import frame
+    from paibench.leaderboard.frame import load
 
-    found = frame.load(Path(store), *map(Path, more))
+    found = load.load(Path(store), *map(Path, more))
     if found.problems:
         first = found.problems[0]
         said = f"{first.path.name}: {first.reason}"

@@ -4,21 +4,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paibench.benchmark.commit import StoreError, replace
-from paibench.benchmark.store import Store
-from paibench.leaderboard import escape, published
-from paibench.leaderboard.citations import cite_runs
-from paibench.leaderboard.figures import figures
-from paibench.leaderboard.frame import Frame, load
-from paibench.leaderboard.latex import latex
-from paibench.leaderboard.reproduction import as_table, reproduction
+from paibench.benchmark.store.atomic import StoreError, replace_atomic
+from paibench.benchmark.store.store import Store
+from paibench.leaderboard import format
+from paibench.leaderboard.figures.build import figures
+from paibench.leaderboard.frame.export import cite_runs, csv, latex
+from paibench.leaderboard.frame.load import Frame, load
+from paibench.leaderboard.published import load as published
+from paibench.leaderboard.published.compare import as_table, reproduction
 from paibench.leaderboard.site.build import build_site
-from paibench.leaderboard.site.names import track_slugs
-from paibench.leaderboard.spreadsheet import csv
-from paibench.leaderboard.submission import marks
-from paibench.leaderboard.summary import OUTCOMES, Track, summarize, tracks
-from paibench.leaderboard.table import Table, markdown, table
-from paibench.methods.registry import UserError
+from paibench.leaderboard.site.slugs import track_slugs
+from paibench.leaderboard.stats.summary import OUTCOMES, Track, summarize, tracks
+from paibench.leaderboard.submission import verification_level
+from paibench.leaderboard.tables import Table, markdown, table
+from paibench.methods.core.registry import UserError
 
 _SHOWN = 20
 
@@ -60,11 +59,13 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
         left_out += missing
         tables.append(table(track, cells))
         theirs = reproduction(track, cells, known)
-        page += [f"## {escape.markdown(f'{track.model} on {track.dataset}')}", ""]
+        page += [f"## {format.markdown(f'{track.model} on {track.dataset}')}", ""]
         page += [markdown(tables[-1])]
         page += [f"{_picture(file)}\n" for file in drawn[track] if file.endswith(".png")]
         page += [markdown(as_table(track, theirs))] if len(theirs) else []
-    marked = {key: mark for root in roots for key, mark in marks.of(Store.read(root)).items()}
+    marked = {
+        key: mark for root in roots for key, mark in verification_level.of(Store.read(root)).items()
+    }
     site = build_site(frame, out, roots, figures=drawn, marks=marked, public=public)
     left_out = [*site.left_out, *left_out]
     page += _section("Left out", left_out)
@@ -95,7 +96,7 @@ def _picture(file: str) -> str:
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
-    shown = [f"- {escape.markdown(line, 300)}" for line in lines[:_SHOWN]]
+    shown = [f"- {format.markdown(line, 300)}" for line in lines[:_SHOWN]]
     more = [f"- and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return [f"## {title}", "", *shown, *more, ""] if lines else []
 
@@ -114,7 +115,7 @@ def _make_folder(out: Path) -> None:
 def _write(out: Path, files: dict[str, bytes]) -> Iterable[Path]:
     for name, data in files.items():
         try:
-            replace(out / name, data)
+            replace_atomic(out / name, data)
         except StoreError as error:
             raise UserError(f"{error}; name another folder") from error
         yield out / name

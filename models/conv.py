@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from paibench.models.layers import Shape, require, scaled, zero_biases
+from paibench.models.core.layers import Shape, require, scaled, zero_biases
 
 _FILTERS = (64, 128, 256, 512)
 

@@ -5,7 +5,7 @@ from math import prod
 
 from torch import nn
 
-from paibench.models.layers import Shape, require, scaled, zero_biases
+from paibench.models.core.layers import Shape, require, scaled, zero_biases
 
 
 def lenet_300_100(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paibench.models.layers import Shape, conv, norm, require, scaled
+from paibench.models.core.layers import Shape, conv, norm, require, scaled
 
 Stem = Literal["cifar", "imagenet"]
 

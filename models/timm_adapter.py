@@ -12,7 +12,7 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from torch import nn
 
-from paibench.models.layers import Shape
+from paibench.models.core.layers import Shape
 
 # What the adapter itself sets, or what no spec can say.
 _RESERVED = frozenset({"cfg", "num_classes", "in_chans", "img_size", "device", "dtype"})

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from paibench.models.layers import Shape, conv, norm, require, scaled
+from paibench.models.core.layers import Shape, conv, norm, require, scaled
 
 _FILTERS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = {

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paibench.models.layers import Shape, conv, norm, require, scaled
+from paibench.models.core.layers import Shape, conv, norm, require, scaled
 
 
 class _Block(nn.Module):

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,12 +17,58 @@ from pydantic import (
     model_validator,
 )
 
-from paibench.benchmark import paths, toml_file
-from paibench.benchmark.naming import check_name
+from paibench.benchmark.data import files
 from paibench.benchmark.spec import shown
-from paibench.methods.registry import UserError, did_you_mean
-from paibench.slurm.extra import Option, check_extra
+from paibench.benchmark.store.names import check_name
+from paibench.benchmark.sweeps import toml_file
+from paibench.methods.core.registry import UserError, did_you_mean
 from paibench.slurm.units import megabytes, minutes
+
+Option = str | int | bool
+
+_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
+_BY_KEY = {
+    **{name: name for name in ("partition", "account", "qos", "constraint")},
+    **dict.fromkeys(["gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"], "gpus"),
+    **dict.fromkeys(["cpus-per-task", "cpus-per-gpu", "cores-per-socket"], "cpus"),
+    **dict.fromkeys(["mem", "mem-per-cpu", "mem-per-gpu"], "memory"),
+    **dict.fromkeys(["time", "time-min"], "time"),
+    "array": "array_parallelism",
+    "signal": "warning_seconds",
+}
+_ALWAYS_OURS = {
+    *("job-name", "output", "error", "input", "open-mode", "requeue", "no-requeue", "clusters"),
+    *("nodes", "ntasks", "ntasks-per-node", "ntasks-per-gpu", "ntasks-per-socket", "wrap", "wait"),
+    *("parsable", "quiet", "test-only", "help", "usage", "version", "chdir"),
+}
+
+
+def check_extra(extra: Mapping[str, object]) -> Mapping[str, object]:
+    """The parameters themselves, by their long names; true is a parameter without a value.
+
+    Raises ValueError where one cannot be added, with the key of the profile that takes its place.
+    """
+    for name, value in extra.items():
+        if not _NAME.fullmatch(name):
+            hint = name.strip("-").replace("_", "-").lower()
+            mend = f"write {hint}" if _NAME.fullmatch(hint) and hint[1:] else "write its long name"
+            raise ValueError(f"{shown(name)} is no parameter of sbatch; {mend}")
+        # sbatch takes the beginning of a name for the whole of it
+        if ours := [own for own in sorted({*_BY_KEY, *_ALWAYS_OURS}) if own.startswith(name)]:
+            if key := _BY_KEY.get(ours[0]):
+                raise ValueError(f"{name} is set by the profile's key {key}; write that key")
+            raise ValueError(f"{name} is set by the suite; remove it")
+        if value is False:
+            raise ValueError(f"{name} = false says nothing; remove it")
+        if not isinstance(value, str | int):
+            raise ValueError(f"{name} = {shown(value)} is neither text, number nor true")
+        if isinstance(value, str) and not value.isprintable():
+            raise ValueError(f"{name} = {shown(value)} holds a control character; write one line")
+    return extra
+
+
+# profile: A profile says what a job may ask of a cluster: a short TOML file for each place to
+# run at.
 
 STARTING_SECONDS = 120  # that a job has at least between its start and its warning
 
@@ -164,12 +210,12 @@ def read(name_or_path: str) -> Profile:
     Raises UserError in one line with the file, the key and the value that is wrong.
     """
     path = _located(name_or_path)
-    name = check_name(path.stem, f"{paths.shown(path)}: the name")
+    name = check_name(path.stem, f"{files.printable(path)}: the name")
     plain = toml_file.read(path, "a profile")
     known = Profile.model_fields.keys() - {"name"}
     for key in plain:
         if key not in known:
-            place = f"{path}: {paths.shown(key)[:80]}"
+            place = f"{path}: {files.printable(key)[:80]}"
             raise UserError(f"{place}: unknown key; {did_you_mean(key, known)}")
     try:
         return Profile.model_validate({"name": name, **plain})
@@ -214,3 +260,25 @@ def _explain(error: ValidationError) -> str:
     mend = first["msg"].replace("Input should be", "it should be")
     what = _WHAT.get(first["type"], f"is out of range; {mend}")
     return f"{place}: {shown(first['input'])} {what}"
+
+
+# options: What a profile is to sbatch.
+
+
+def sbatch_options(profile: Profile) -> dict[str, Option]:
+    """The parameters of sbatch that a profile stands for, by their long names; true has no value.
+
+    Of one job with one task; arrays, names, files and signals are for whoever submits.
+    """
+    named = {key: getattr(profile, key) for key in ("partition", "account", "qos", "constraint")}
+    kind = f":{profile.gpu_type}" if profile.gpu_type else ""
+    return {
+        **{key: value for key, value in named.items() if value is not None},
+        "time": profile.minutes,
+        "mem": f"{profile.memory_mb}M",
+        "nodes": 1,
+        "ntasks": 1,
+        "cpus-per-task": profile.cpus,
+        **({"gres": f"gpu{kind}:{profile.gpus}"} if profile.gpus else {}),
+        **profile.extra,
+    }

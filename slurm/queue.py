@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store import Store
-from paibench.methods.registry import UserError
-from paibench.slurm.ask import ask, complaint
-from paibench.slurm.campaign import Campaign, find_campaign, is_ours
+from paibench.benchmark.store.store import Store
+from paibench.methods.core.registry import UserError
+from paibench.slurm.commands import error_of, run
+from paibench.slurm.submission import Submission, find_submission, is_ours
 
 _FIELDS = "%A|%i|%K|%T|%j|%r"
 _GIVEN_UP = re.compile("requeued.(in.)?held|HoldMaxRequeue", re.IGNORECASE)
@@ -52,9 +52,11 @@ class Queue:
         return frozenset(job.number for job in self.jobs) | self.others
 
     @cached_property
-    def campaigns(self) -> dict[str, tuple[Campaign, int]]:
+    def campaigns(self) -> dict[str, tuple[Submission, int]]:
         """The campaigns and chunks of these jobs, by the jobs' names."""
-        found = {name: find_campaign(self.store, name) for name in {job.name for job in self.jobs}}
+        found = {
+            name: find_submission(self.store, name) for name in {job.name for job in self.jobs}
+        }
         return {name: place for name, place in found.items() if place}
 
     def runs(self) -> Iterator[tuple[QueuedJob, tuple[Spec, ...]]]:
@@ -69,7 +71,7 @@ def look(store: Store, everybody: bool = False) -> Queue | None:
     """What the controller says of our jobs, or everybody's; None where it does not answer."""
     whose = [] if everybody else ["-u", str(os.getuid())]  # its name may be an alias, or unknown
     # -a: jobs in partitions that are hidden from their owner are there all the same
-    said = ask("squeue", "-h", "-a", "-r", *whose, "-o", _FIELDS)
+    said = run("squeue", "-h", "-a", "-r", *whose, "-o", _FIELDS)
     if said is None:
         return None
     ours, others = [], set()
@@ -92,6 +94,6 @@ def cancel(there: Queue, keys: Collection[str]) -> list[QueuedJob]:
     jobs = [job for job, specs in there.runs() if not {spec.key for spec in specs}.isdisjoint(keys)]
     for start in range(0, len(jobs), _AT_ONCE):
         names = [job.shown for job in jobs[start : start + _AT_ONCE]]
-        if words := complaint("scancel", *names, seconds=60):
+        if words := error_of("scancel", *names, seconds=60):
             raise UserError(f"scancel: {words}; say it again to cancel what is left")
     return jobs

@@ -10,8 +10,8 @@ import pytest
 from paibench import cli
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store import Store
-from paibench.methods import registry
+from paibench.benchmark.store.store import Store
+from paibench.methods.core import registry
 
 RecordFactory = Callable[..., Record]
 StoreFactory = Callable[[Iterable[Record]], Path]

@@ -6,24 +6,23 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from paibench.benchmark.store import Store
-from paibench.leaderboard import published
-from paibench.leaderboard.columns import COLUMNS
-from paibench.leaderboard.frame import Frame
-from paibench.leaderboard.gaps import gaps
-from paibench.leaderboard.parquet import parquet
-from paibench.leaderboard.site import chart, masks, pictures, shards, views
-from paibench.leaderboard.site.board import clean
-from paibench.leaderboard.site.catalog import About, about
-from paibench.leaderboard.site.names import method_slugs, track_slugs
+from paibench.benchmark.store.store import Store
+from paibench.leaderboard.frame.columns import COLUMNS
+from paibench.leaderboard.frame.export import csv, parquet
+from paibench.leaderboard.frame.load import Frame
+from paibench.leaderboard.missing import missing_results
+from paibench.leaderboard.published import load as published
+from paibench.leaderboard.site import chart, pages
+from paibench.leaderboard.site import runs as run_files
+from paibench.leaderboard.site.method_info import About, about
 from paibench.leaderboard.site.numbers import numbers
+from paibench.leaderboard.site.output import write
 from paibench.leaderboard.site.pages import ASSETS, asset, environment, page
-from paibench.leaderboard.site.track_boards import boards, frames
-from paibench.leaderboard.site.writing import write
-from paibench.leaderboard.spreadsheet import csv
-from paibench.leaderboard.submission.marks import with_marks
-from paibench.leaderboard.summary import Track, tracks
-from paibench.methods.registry import UserError
+from paibench.leaderboard.site.slugs import method_slugs, track_slugs
+from paibench.leaderboard.site.tables import boards, clean, frames
+from paibench.leaderboard.stats.summary import Track, tracks
+from paibench.leaderboard.submission.verification_level import with_marks
+from paibench.methods.core.registry import UserError
 
 Figures = Mapping[Track, Mapping[str, bytes]]
 _MARK = "self-reported, checked or verified: whether maintainers ran it again, and how"
@@ -67,15 +66,15 @@ def build_site(
     slugs = track_slugs(track for track, _ in tracks(made.cells))
     methods = method_slugs(known["method"].astype(str))
     theirs = published.load()
-    site = views.Site(frame, made, environment(), slugs, methods, theirs, figures or {}, public)
-    site.left_out += map(clean, gaps(frame))
+    site = pages.Site(frame, made, environment(), slugs, methods, theirs, figures or {}, public)
+    site.left_out += map(clean, missing_results(frame))
     stores = [Store.read(root) for root in roots]
     sizes = write(out, _files(site, stores, counts))
     return SiteBuilt(tuple(out / name for name in sizes), sizes, tuple(site.left_out))
 
 
 def _files(
-    site: views.Site, stores: Sequence[Store], counts: Counter[str]
+    site: pages.Site, stores: Sequence[Store], counts: Counter[str]
 ) -> Iterator[tuple[str, bytes]]:
     yield from ((f"assets/{name}", asset(name)) for name in ASSETS)
     yield "assets/vega.js", chart.runtime()
@@ -86,28 +85,28 @@ def _files(
     for track, cells in tracks(site.made.cells):
         shown = frames(track, cells, site.methods, site.tracks[track], site.made.rows)
         found = boards(shown)
-        ranked.append(views.on_index(shown, found))
-        yield from pictures.written(site.figures.get(track, {}))
-        yield f"track/{shown.slug}.html", views.track(site, shown, found)
+        ranked.append(pages.on_index(shown, found))
+        yield from pages.written(site.figures.get(track, {}))
+        yield f"track/{shown.slug}.html", pages.track(site, shown, found)
     known: list[About] = []
     for method, own in site.frame.runs.groupby("method"):
         known.append(about(str(method), own))
-        yield f"method/{site.methods[known[-1].name]}.html", views.method(site, known[-1], own)
+        yield f"method/{site.methods[known[-1].name]}.html", pages.method(site, known[-1], own)
     meanings = {name: column.meaning for name, column in COLUMNS.items()} | {"mark": _MARK}
     run = page(site.templates, "run.html", root="", prefixes=prefixes, meanings=meanings)
     yield "run.html", run
-    yield "index.html", views.index(site, ranked, known, counts)
+    yield "index.html", pages.index(site, ranked, known, counts)
 
 
 def _runs(
-    site: views.Site, stores: Sequence[Store], prefixes: list[str]
+    site: pages.Site, stores: Sequence[Store], prefixes: list[str]
 ) -> Iterator[tuple[str, bytes]]:
     """Every run: masks, what the page of a run reads, and all of them as one file."""
     runs, offered = site.frame.runs, {}
-    for key, data in masks.masks(runs, stores, site.left_out):
+    for key, data in run_files.masks(runs, stores, site.left_out):
         offered[key] = sha256(data).hexdigest()
         yield f"masks/{key}.safetensors", data
-    for name, data in shards.shards(runs, stores, offered):
+    for name, data in run_files.shards(runs, stores, offered):
         prefixes.append(name.removesuffix(".js"))
         yield f"data/runs/{name}", data
     yield "data/runs.parquet", parquet(runs)

@@ -5,6 +5,7 @@ Vega's interpreter, which walks the parsed expression instead (`ast` in assets/c
 """
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -12,14 +13,80 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from paibench.leaderboard import rank
-from paibench.leaderboard.looks import Look, looks
-from paibench.leaderboard.scales import zoom
-from paibench.leaderboard.site import published_chart
-from paibench.leaderboard.site.board import clean
-from paibench.leaderboard.site.points import point
-from paibench.leaderboard.site.track_boards import densities
-from paibench.leaderboard.table import sparsity_percent
+from paibench.leaderboard.figures.style import LineStyle, line_styles, zoom
+from paibench.leaderboard.site.tables import clean, densities, number
+from paibench.leaderboard.stats import ranking
+from paibench.leaderboard.tables import sparsity_percent
+
+
+def point(density: float, mean: float, half: Any) -> dict[str, Any]:
+    """Where a mean stands, and its interval, in percent; both are fractions, `half` may be none."""
+    known = number(half)
+    centre, spread = 100 * mean, 0.0 if known is None else 100 * known
+    return {
+        "density": density,
+        "sparsity": sparsity_percent(density),
+        "mean": round(centre, 4),
+        "low": round(centre - spread, 4),
+        "high": round(centre + spread, 4),
+        "accuracy": f"{centre:.2f} %" + (f" ± {spread:.2f}" if known is not None else ""),
+    }
+
+
+# published_chart: Published figures in the chart of a track: hollow marks beside ours, never
+# ranked.
+
+_WORDS = "published"
+_TELL = {
+    "method": "method",
+    "sparsity": "sparsity",
+    "accuracy": "published",
+    "n": "n",
+    "source": "source",
+    "differs": "their protocol",
+}
+
+
+def values(
+    figures: pd.DataFrame, kinds: dict[str, str], span: tuple[float, float]
+) -> Iterator[dict[str, Any]]:
+    """The rows of `published.published_for` within a span of densities, of drawn rows alone.
+
+    `kinds` has the class of each drawn row by its label, which its published figures share.
+    """
+    near = figures[(figures["measure"] == "accuracy") & figures["density"].between(*span)]
+    for each in near[near["method_label"].isin(list(kinds))].to_dict("records"):
+        yield {
+            "method": clean(each["method_label"]),
+            "kind": kinds[each["method_label"]],
+            **point(each["density"], each["accuracy"], each["half"]),
+            "n": "not said" if pd.isna(each["n"]) else str(int(each["n"])),
+            "source": f"{clean(each['source'])} ({clean(each['kind'])})",
+            "differs": clean(each["differs"]) or "nothing that the source says",
+            "whose": _WORDS,
+        }
+
+
+def layers(
+    found: list[dict[str, Any]], x: alt.X, color: alt.Color, opacity: Any
+) -> list[alt.Chart]:
+    """Hollow diamonds, their intervals, a legend entry; hovering tells source and protocol."""
+    base = alt.Chart(alt.InlineData(found)).transform_filter("kind == 'all' || datum.kind == kind")
+    sign = alt.Legend(title=None, symbolFillColor="transparent", symbolStrokeColor="#808080",
+                      labelLimit=260)  # fmt: skip
+    scale = alt.Scale(domain=[_WORDS], range=["diamond"])
+    shape = alt.Shape("whose:N", scale=scale, legend=sign)
+    tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TELL.items()]
+    bars = base.mark_rule(strokeWidth=1, strokeDash=[1, 2]).encode(
+        x, alt.Y("low:Q"), alt.Y2("high:Q"), color, opacity=opacity
+    )
+    marks = base.mark_point(size=90, filled=False, strokeWidth=1.6).encode(
+        x, alt.Y("mean:Q"), color, shape, opacity=opacity, tooltip=tooltip
+    )
+    return [bars, marks]
+
+
+# chart: The interactive chart of a track, and the one script that draws it without any other host.
 
 _LINES = 40
 _LABELS = 12
@@ -36,7 +103,7 @@ def runtime() -> bytes:
 def drawn(cells: pd.DataFrame) -> tuple[list[str], int]:
     """The rows of a track that the chart draws, and how many it would have without a limit."""
     has = set(cells.loc[cells["accuracy_n"] > 0, "row"])
-    names = [name for name in rank.ranked(cells) if name in has]
+    names = [name for name in ranking.ranked(cells) if name in has]
     return names[:_LINES], len(names)
 
 
@@ -51,7 +118,7 @@ def chart(cells: pd.DataFrame, figures: pd.DataFrame | None = None) -> dict[str,
     if not values:
         return None
     hollow = [] if figures is None else _hollow(values, figures)
-    styles = looks(cells["method_label"])
+    styles = line_styles(cells["method_label"])
     label_of = dict(zip(cells["row"], cells["method_label"], strict=True))
     shown = [clean(name) for name in names]
     colors = [_hex(styles[label_of[name]]) for name in names]
@@ -78,7 +145,7 @@ def chart(cells: pd.DataFrame, figures: pd.DataFrame | None = None) -> dict[str,
     points = base.mark_circle(size=70).encode(x, y, color, opacity=faint, tooltip=tooltip)
     dense = everything.transform_filter("datum.method == 'dense'")
     rule = dense.mark_rule(strokeDash=[6, 4]).encode(y, color, opacity=faint)
-    theirs = published_chart.layers(hollow, x, color, faint) if hollow else []
+    theirs = layers(hollow, x, color, faint) if hollow else []
     layered = alt.layer(line.add_params(kind), bars, points.add_params(picked), rule, *theirs,
                         data=alt.InlineData(values))  # fmt: skip
     sized = layered.properties(width="container", height=360, background="transparent")
@@ -107,7 +174,7 @@ def enlarged(cells: pd.DataFrame) -> list[float] | None:
 
 def _values(cells: pd.DataFrame, names: list[str]) -> Any:
     wanted = cells[cells["row"].isin(names) & (cells["accuracy_n"] > 0)]
-    late = rank.elsewhere(cells)
+    late = ranking.rewound_rows(cells)
     for cell in wanted.to_dict("records"):
         lost = int(cell["runs"]) - int(cell["accuracy_n"])
         yield {
@@ -119,11 +186,11 @@ def _values(cells: pd.DataFrame, names: list[str]) -> Any:
         }
 
 
-def _hollow(values: list[dict[str, Any]], figures: pd.DataFrame) -> list[dict[str, Any]]:
+def _hollow(drawn: list[dict[str, Any]], figures: pd.DataFrame) -> list[dict[str, Any]]:
     """The published figures beside what is drawn, at no other densities than are drawn."""
-    kinds = {value["method"]: value["kind"] for value in values}
-    densities = [value["density"] for value in values]
-    return list(published_chart.values(figures, kinds, (min(densities), max(densities))))
+    kinds = {value["method"]: value["kind"] for value in drawn}
+    densities = [value["density"] for value in drawn]
+    return list(values(figures, kinds, (min(densities), max(densities))))
 
 
 def _kind(name: str, control: str, late: set[str]) -> str:
@@ -144,7 +211,7 @@ def _axis(cells: pd.DataFrame) -> alt.Axis:
     return alt.Axis(values=ticks, labelExpr=f"{names} : ''", grid=False, labelOverlap="greedy")
 
 
-def _hex(look: Look) -> str:
+def _hex(look: LineStyle) -> str:
     if isinstance(look.color, str):
         # Black, that of dense, cannot be seen in the dark.
         return look.color if re.fullmatch(r"#[0-9a-f]{6}", look.color) else "#8d5fd3"

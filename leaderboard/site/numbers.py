@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from paibench.leaderboard.across import Across, across
-from paibench.leaderboard.critical import critical
-from paibench.leaderboard.groups import classes, rank_groups, supermasks
-from paibench.leaderboard.paired import against_random
-from paibench.leaderboard.submission import marks as given
-from paibench.leaderboard.summary import CELL, TRACK, summarize
-from paibench.leaderboard.tradeoffs import pareto
-from paibench.leaderboard.verdicts import controls
+from paibench.leaderboard.figures.cost import pareto
+from paibench.leaderboard.stats.controls import control_verdicts
+from paibench.leaderboard.stats.critical_sparsity import critical_sparsity
+from paibench.leaderboard.stats.cross_track import CrossTrackComparison, cross_track
+from paibench.leaderboard.stats.paired import against_random
+from paibench.leaderboard.stats.ranking import rank_groups, row_class, supermasks
+from paibench.leaderboard.stats.summary import CELL, TRACK, summarize
+from paibench.leaderboard.submission import verification_level as given
 
 _COSTS = (
     *("search_epochs", "search_seconds", "peak_memory_mb", "accuracy_best"),
@@ -31,9 +31,9 @@ class Numbers:
     in accuracy, sparsity and cost, `pair_` differences from random, `mark`."""
     rows: dict[tuple[Any, ...], dict[Any, Any]]
     """Per track, method label and control: critical density and area, see `critical`."""
-    controls: pd.DataFrame
+    control_verdicts: pd.DataFrame
     supermasks: pd.DataFrame
-    across: Across
+    cross_track: CrossTrackComparison
 
 
 def numbers(runs: pd.DataFrame, marks: Mapping[str, str], public: bool = False) -> Numbers:
@@ -42,8 +42,8 @@ def numbers(runs: pd.DataFrame, marks: Mapping[str, str], public: bool = False) 
     With `public` only cells of verified runs hold places 1 to 3.
     """
     cells = summarize(runs)
-    over_all = across(cells)
-    summed = critical(cells)
+    over_all = cross_track(cells)
+    summed = critical_sparsity(cells)
     row = [*TRACK, "method_label", "control"]
     rows = {tuple(each[name] for name in row): each for each in summed.to_dict("records")}
     pairs = against_random(runs)[[*CELL, *_PAIR]]
@@ -54,13 +54,13 @@ def numbers(runs: pd.DataFrame, marks: Mapping[str, str], public: bool = False) 
     may_lead = wide[CELL].merge(leads, on=CELL, how="left")["may_lead"]
     wide["group"] = rank_groups(wide, may_lead if public else None)
     wide["best"] = _best(wide)
-    return Numbers(wide, rows, controls(runs), supermasks(runs), over_all)
+    return Numbers(wide, rows, control_verdicts(runs), supermasks(runs), over_all)
 
 
 def _best(cells: pd.DataFrame) -> pd.Series:
     """The cells at initialization that none of their track beats; see `pareto`."""
     floor = (cells["method_label"] == "random") & (cells["control"] == "none")
-    own = cells[((classes(cells) == "at initialization") | floor) & (cells["density_asked"] < 1)]
+    own = cells[((row_class(cells) == "at initialization") | floor) & (cells["density_asked"] < 1)]
     found = [pareto(part) for _, part in own.groupby(TRACK)]
     best = pd.concat(found) if found else pd.Series(dtype="bool")
     return best.reindex(cells.index, fill_value=False).astype("bool")

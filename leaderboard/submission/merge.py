@@ -4,11 +4,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from paibench.benchmark.commit import publish, read
-from paibench.benchmark.store import Store
+from paibench.benchmark.store.atomic import create_once, read
+from paibench.benchmark.store.store import Store
 from paibench.leaderboard.submission.scan import MASK_LIMIT, SWEEP_LIMIT, scan
 from paibench.leaderboard.submission.validate import Report, validate
-from paibench.methods.registry import UserError
+from paibench.methods.core.registry import UserError
 
 
 @dataclass(frozen=True)
@@ -60,4 +60,4 @@ def _copy(file: Path, place: Path, limit: int, dry_run: bool) -> bool:
     if dry_run:
         return not place.exists()
     place.parent.mkdir(parents=True, exist_ok=True)
-    return publish(place, read(file, limit)) == "new"
+    return create_once(place, read(file, limit)) == "new"

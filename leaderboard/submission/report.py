@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from paibench.leaderboard import escape
+from paibench.leaderboard import format
 from paibench.leaderboard.submission.findings import SEVERITIES, Finding
 from paibench.leaderboard.submission.validate import Report
 
@@ -27,12 +27,12 @@ def headline(report: Report) -> str:
 
 def terminal(report: Report) -> Table:
     """The findings as a table, the first fifty; equal ones of several files are one row."""
-    table = Table(title=escape.plain(str(report.root)), title_justify="left", show_lines=True)
+    table = Table(title=format.plain(str(report.root)), title_justify="left", show_lines=True)
     for name in _COLUMNS:
         table.add_column(name, overflow="fold")
     for row in _rows(report)[:_SHOWN]:
         # as Text, in which brackets are no markup
-        table.add_row(*(Text(escape.plain(cell, 200)) for cell in row))
+        table.add_row(*(Text(format.plain(cell, 200)) for cell in row))
     return table
 
 
@@ -65,11 +65,11 @@ def markdown(report: Report) -> str:
     if report.findings:
         lines += [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
     for row in _rows(report)[:_SHOWN]:
-        lines.append(f"| {' | '.join(escape.markdown(cell, 200) for cell in row)} |")
+        lines.append(f"| {' | '.join(format.markdown(cell, 200) for cell in row)} |")
     if rest := more(report):
         lines += ["", f"{rest.capitalize()}."]
     if report.findings:
-        lines += ["", *(f"- {escape.markdown(line, 200)}" for line in mends(report))]
+        lines += ["", *(f"- {format.markdown(line, 200)}" for line in mends(report))]
     return "\n".join([*lines, ""])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paibench.benchmark.commit import LIMIT
+from paibench.benchmark.store.atomic import LIMIT
 from paibench.leaderboard.submission.findings import Fault, Finding, finding
 
 MASK_LIMIT = 2**27  # bytes; a thousand million weights

@@ -9,11 +9,15 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from paibench.benchmark.commit import read
-from paibench.benchmark.layout import check
-from paibench.benchmark.seal import Corrupt, unseal
 from paibench.benchmark.spec import Spec
-from paibench.leaderboard.submission import beside, numbers, origins
+from paibench.benchmark.store.atomic import read
+from paibench.benchmark.store.checksummed_json import Corrupt, decode
+from paibench.benchmark.store.layout import check
+from paibench.leaderboard.submission.baseline import NOTHING, Reference
+from paibench.leaderboard.submission.checks import files as file_checks
+from paibench.leaderboard.submission.checks import provenance as provenance_checks
+from paibench.leaderboard.submission.checks import record as record_checks
+from paibench.leaderboard.submission.checks.cross import Run, together
 from paibench.leaderboard.submission.findings import (
     SEVERITIES,
     Fault,
@@ -21,11 +25,9 @@ from paibench.leaderboard.submission.findings import (
     finding,
     shown,
 )
-from paibench.leaderboard.submission.records import Submitted, open_record
-from paibench.leaderboard.submission.reference import NOTHING, Reference
+from paibench.leaderboard.submission.open import Submitted, open_record
 from paibench.leaderboard.submission.scan import SWEEP_LIMIT, Tree, scan, stores
-from paibench.leaderboard.submission.together import Run, together
-from paibench.methods.registry import UserError
+from paibench.methods.core.registry import UserError
 
 
 @dataclass(frozen=True)
@@ -132,24 +134,24 @@ def _of_added(
     """Of a mask or a curve that comes to a published record."""
     added = files.keys() - published
     if found and found.record.mask_file in added:
-        yield from beside.mask(found.record, files)
+        yield from file_checks.mask(found.record, files)
     if found and found.record.curve_file in added:
-        yield from beside.curve(found.record, found.spec, files)
+        yield from file_checks.curve(found.record, found.spec, files)
 
 
 def _of_record(found: Submitted, files: Mapping[str, Path], now: datetime) -> Iterator[Fault]:
     record, spec = found.record, found.spec
-    yield from numbers.protocol(record)
-    yield from numbers.outcome(record)
-    yield from numbers.dates(record, now)
-    yield from numbers.ranges(record)
-    yield from numbers.counts(record, spec)
-    yield from numbers.best(record)
-    yield from numbers.texts(record)
-    yield from origins.code(record)
-    yield from origins.plugin(record, spec)
-    yield from beside.mask(record, files)
-    yield from beside.curve(record, spec, files)
+    yield from record_checks.protocol(record)
+    yield from record_checks.outcome(record)
+    yield from record_checks.dates(record, now)
+    yield from record_checks.ranges(record)
+    yield from record_checks.counts(record, spec)
+    yield from record_checks.best(record)
+    yield from record_checks.texts(record)
+    yield from provenance_checks.code(record)
+    yield from provenance_checks.plugin(record, spec)
+    yield from file_checks.mask(record, files)
+    yield from file_checks.curve(record, spec, files)
 
 
 def _sweeps(tree: Tree, reference: Reference) -> Iterator[Finding]:
@@ -157,7 +159,7 @@ def _sweeps(tree: Tree, reference: Reference) -> Iterator[Finding]:
     for path in tree.sweeps:
         file = tree.shown(path)
         try:
-            plain = unseal(read(path, SWEEP_LIMIT))
+            plain = decode(read(path, SWEEP_LIMIT))
             name, runs = plain["name"], plain["runs"]
             keys = sorted(Spec.model_validate(spec).key for spec in runs.values())
             again = sha256(json.dumps([name, keys]).encode()).hexdigest()[:40]

@@ -18,6 +18,6 @@ def check(method: str, case: str) -> None:
     Raises AssertionError that says what was expected and what came. Skips the test, in pytest,
     where the case needs what is not here.
     """
-    from paibench.methods.conformance.running import check  # it takes a second to import torch
+    from paibench.methods.conformance.running import check
 
     check(method, case)

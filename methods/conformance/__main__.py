@@ -11,7 +11,7 @@ def main() -> int:
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the finder prints is no result
     from paibench.methods.conformance.running import results
-    from paibench.methods.registry import UserError
+    from paibench.methods.core.registry import UserError
 
     try:
         for result in results(method, cases):

@@ -16,15 +16,22 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from paibench.methods.batches import Images
 from paibench.methods.conformance.networks import half_dead, network, separable, task
-from paibench.methods.conformance.probe import Drawn, watched
-from paibench.methods.mask import Mask, keep_top, keep_top_per_layer, prunable, shares, total
-from paibench.methods.mask_file import digest
-from paibench.methods.seeds import derive, generator
-from paibench.methods.signature import Option
-from paibench.methods.task import State, Task
-from paibench.methods.ticket import Scores, Ticket, as_ticket
+from paibench.methods.conformance.probes import RecordGenerators, count_examples
+from paibench.methods.core.mask import (
+    Mask,
+    apportion,
+    keep_top,
+    keep_top_per_layer,
+    prunable,
+    total,
+)
+from paibench.methods.core.mask_file import digest
+from paibench.methods.core.random_streams import derive, generator
+from paibench.methods.core.signature import Option
+from paibench.methods.core.task import State, Task
+from paibench.methods.core.ticket import Scores, Ticket, as_ticket
+from paibench.methods.training.data import Images
 
 DENSITIES = (1.0, 0.7, 0.5, 0.1, 0.03)
 """And one more, that of a single weight."""
@@ -202,7 +209,7 @@ def _seed(subject: Subject) -> None:
     masks, drawn = [], []
     for seed in SEEDS:
         net, given = network("plain", seed=seed), task(seed)
-        with Drawn() as seen:
+        with RecordGenerators() as seen:
             masks.append(digest(subject.mask(net, given, USUAL)))
         drawn.append(seen.seeds)
     if len(set(masks)) == 1:
@@ -333,7 +340,7 @@ def _float64(subject: Subject) -> None:
 
 def _cost(subject: Subject) -> None:
     net, given = network("plain"), task()
-    with watched(net) as passed:
+    with count_examples(net) as passed:
         subject.ticket(net, given, subject.usual)
     for way, seen, mend in (
         ("forward", passed.forward, "ask task.batches again for each pass"),
@@ -404,7 +411,7 @@ def _random(net: nn.Module, density: float, seed: int) -> Mask:
     """A random mask with this density in every layer."""
     weights, draw = prunable(net), generator(seed, "conformance")
     sizes = {name: weight.numel() for name, weight in weights.items()}
-    kept = shares(sizes, dict.fromkeys(sizes, density), round(density * total(weights)))
+    kept = apportion(sizes, dict.fromkeys(sizes, density), round(density * total(weights)))
     scores = {name: torch.rand(weight.shape, generator=draw) for name, weight in weights.items()}
     return keep_top_per_layer(scores, kept)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from paibench.methods.recipe import Recipe
-from paibench.methods.task import Memo, Task
+from paibench.methods.core.task import Memo, Task
+from paibench.methods.training.recipe import Recipe
 
 CLASSES = 3
 SHAPE = (2, 6, 6)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from paibench.methods.conformance.names import CASES
-from paibench.methods.registry import UserError, find, is_file, use_file
+from paibench.methods.core.registry import UserError, find, is_file, use_file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from paibench.methods.registry import UserError, did_you_mean, names
+from paibench.methods.core.registry import UserError, did_you_mean, names
 
 SHAPES = {
     "oneshot": "scores from a few batches, once",

@@ -6,22 +6,18 @@ from io import TextIOWrapper
 
 import typer
 
-from paibench.benchmark.seal import Corrupt
+from paibench.benchmark.store.checksummed_json import Corrupt
 from paibench.commands import (
-    authors,
-    boards,
-    catalog,
     cluster,
-    doctor,
-    profiles,
+    leaderboard,
+    listing,
+    maintenance,
+    methods,
     results,
-    runs,
-    standing,
-    sweeps,
-    upkeep,
-    verification,
+    run,
+    sweep,
 )
-from paibench.methods.registry import UserError
+from paibench.methods.core.registry import UserError
 
 app = typer.Typer(
     name="paibench",
@@ -36,26 +32,26 @@ app = typer.Typer(
 )
 
 PANELS: dict[str, list[Callable[..., None]]] = {
-    "Run": [runs.quickstart, runs.run, sweeps.sweep],
+    "Run": [run.quickstart, run.run, sweep.sweep],
     "Cluster": [cluster.submit, cluster.retry, cluster.cancel],
     "Look": [
-        sweeps.plan,
-        standing.status,
-        runs.show,
-        verification.verify,
-        upkeep.logs,
-        boards.leaderboard,
-        boards.export,
+        sweep.plan,
+        sweep.status,
+        run.show,
+        run.verify,
+        maintenance.logs,
+        leaderboard.leaderboard,
+        leaderboard.export,
     ],
-    "Know": [catalog.methods, catalog.models, catalog.datasets, catalog.recipes],
-    "Add": [authors.new_method, authors.check_method],
-    "Set up": [catalog.prepare, doctor.doctor, upkeep.gc],
+    "Know": [listing.methods, listing.models, listing.datasets, listing.recipes],
+    "Add": [methods.new_method, methods.check_method],
+    "Set up": [listing.prepare, maintenance.doctor, maintenance.gc],
 }
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(results.results, rich_help_panel="Look")
-app.add_typer(profiles.profile, rich_help_panel="Set up")
+app.add_typer(cluster.profile_app, rich_help_panel="Set up")
 
 # The library's exception for wrong usage, under a name that it exports.
 WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]

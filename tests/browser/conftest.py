@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paibench.benchmark.record import Record
-from paibench.benchmark.store import Store
-from paibench.leaderboard.canvas import pdf, png, svg
-from paibench.leaderboard.frame import Frame, load, row_of, tabulate
-from paibench.leaderboard.looks import looks
-from paibench.leaderboard.plot import curve
+from paibench.benchmark.store.store import Store
+from paibench.leaderboard.figures.accuracy import curve
+from paibench.leaderboard.figures.style import line_styles, pdf, png, svg
+from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
 from paibench.leaderboard.site.build import build_site
-from paibench.leaderboard.summary import Track, summarize, tracks
+from paibench.leaderboard.stats.summary import Track, summarize, tracks
 
 if TYPE_CHECKING:  # whoever runs the other tests needs no playwright
     from playwright.sync_api import Browser, BrowserContext, Page, Route
@@ -117,7 +116,7 @@ def results_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def figures(frame: Frame) -> dict[Track, dict[str, bytes]]:
     """The figure of accuracy of each track, in all its forms."""
     summary = summarize(frame.runs)
-    styles = looks(summary["method_label"])
+    styles = line_styles(summary["method_label"])
     found: dict[Track, dict[str, bytes]] = {}
     for track, cells in tracks(summary):
         figure = curve(track, cells, styles)

@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from paibench.benchmark.entries import Problem
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store import Store
+from paibench.benchmark.store.records import Problem
+from paibench.benchmark.store.store import Store
 from paibench.leaderboard.build import build
 
 HERE = Path(__file__).parent

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from paibench.benchmark.commit import publish
-from paibench.benchmark.seal import seal, unseal
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store import Store
+from paibench.benchmark.store.atomic import create_once
+from paibench.benchmark.store.checksummed_json import decode, encode
+from paibench.benchmark.store.store import Store
 
 REAL = Path(__file__).parents[2] / "results" / "mnist-lenet"
 MODELS = ["lenet-300-100", "conv-2", "conv-4", "resnet-20", "vgg-16"]
@@ -29,7 +29,7 @@ PER_SWEEP = 10_000
 _LOAD = """
 import json, resource, sys, time
 from pathlib import Path
-from paibench.leaderboard.frame import load
+from paibench.leaderboard.frame.load import load
 start, began = time.perf_counter(), time.process_time()
 frame = load(Path(sys.argv[1]))
 took = time.perf_counter() - start
@@ -64,14 +64,14 @@ def store_of(root: Path, count: int) -> None:
     """
     store = Store.open(root)
     folder = min((REAL / "runs").glob("*/*.json"))
-    real = unseal(folder.read_bytes())
+    real = decode(folder.read_bytes())
     noise = random.Random(0)
     sweep: dict[str, Any] = {}
     for number, plain in enumerate(islice(asked(), count)):
         spec = Spec.model_validate(plain)
         kept = round(spec.density * real["prunable"])
         layers = [kept - kept // 10, kept // 10, 0]
-        data = seal(
+        data = encode(
             real
             | {"key": spec.key, "spec": spec.canonical, "kept": kept, "layer_kept": layers}
             | {"density": kept / real["prunable"], "density_effective": kept / real["prunable"]}
@@ -84,7 +84,9 @@ def store_of(root: Path, count: int) -> None:
         attempts.joinpath(f"host.1.{number:08x}").mkdir(parents=True)
         sweep[spec.key] = spec.canonical
         if len(sweep) == PER_SWEEP:
-            publish(root / "sweeps" / f"{number:040x}.json", seal({"name": "s", "runs": sweep}))
+            create_once(
+                root / "sweeps" / f"{number:040x}.json", encode({"name": "s", "runs": sweep})
+            )
             sweep = {}
 
 

@@ -11,7 +11,7 @@ from statistics import median
 
 import pytest
 
-from paibench.benchmark.store import Store
+from paibench.benchmark.store.store import Store
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from paibench.benchmark.seal import seal
-from paibench.benchmark.store import Store
+from paibench.benchmark.store.checksummed_json import encode
+from paibench.benchmark.store.store import Store
 
 
 @pytest.mark.slow
@@ -17,7 +17,7 @@ def test_ten_thousand_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         key = f"{number * 16**36 + number:040x}"[-40:]
         text = "x" * 3000
         path = store.record_path(key)
-        path.write_bytes(seal({"schema": 1, "key": key, "accuracy": 0.5, "text": text}))
+        path.write_bytes(encode({"schema": 1, "key": key, "accuracy": 0.5, "text": text}))
     start = time.perf_counter()
     done = store.listing().done
     listed = time.perf_counter() - start

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paibench.benchmark.recipes import cifar_resnet, cifar_vgg, lenet_mnist
-from paibench.methods.batches import Images
-from paibench.methods.edge_popup import edge_popup
-from paibench.methods.loop import Hooks, Trainer
-from paibench.methods.recipe import Recipe
-from paibench.methods.registry import get
-from paibench.methods.synflow import Standing, synflow
-from paibench.methods.task import Task
-from paibench.models.build import build
+from paibench.methods.core.registry import get
+from paibench.methods.core.task import Task
+from paibench.methods.saliency.synflow import RemainingWeights, synflow
+from paibench.methods.supermasks.edge_popup import edge_popup
+from paibench.methods.training.data import Images
+from paibench.methods.training.loop import Hooks, Trainer
+from paibench.methods.training.recipe import Recipe
+from paibench.models.core.build import build
 
 pytestmark = pytest.mark.slow
 
@@ -136,16 +136,16 @@ def test_synflow_spends_its_time_on_scores_and_not_on_choosing_weights(
     All is choosing but the forward and backward pass and the products of weights and slopes.
     """
     scoring = 0.0
-    scores = Standing.scores
+    scores = RemainingWeights.scores
 
-    def timed(standing: Standing, slopes: Callable[[], Sequence[Tensor]]) -> Tensor:
+    def timed(standing: RemainingWeights, slopes: Callable[[], Sequence[Tensor]]) -> Tensor:
         nonlocal scoring
         clock = time.perf_counter()
         found = scores(standing, slopes)
         scoring += time.perf_counter() - clock
         return found
 
-    monkeypatch.setattr(Standing, "scores", timed)
+    monkeypatch.setattr(RemainingWeights, "scores", timed)
     net, task = network("vgg-16", SHAPE), Task(images(SHAPE, 1), seed=0, recipe=Recipe(epochs=1))
     clock = time.perf_counter()
     synflow(net, task, 0.05)

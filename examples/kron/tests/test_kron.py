@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from paibench.methods import get
 from paibench.methods.conformance import CASES, check
 from paibench.methods.conformance.networks import network, task
-from paibench.methods.mask import prunable
-from paibench.methods.task import Task
+from paibench.methods.core.mask import prunable
+from paibench.methods.core.task import Task
 
 
 @pytest.mark.parametrize("case", CASES)

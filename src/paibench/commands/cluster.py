@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from paibench.commands import options as o
-from paibench.commands.sweeps import File
-from paibench.methods.registry import UserError
+from paibench.commands.sweep import File
+from paibench.methods.core.registry import UserError
 
 Name = Annotated[
     str | None, typer.Option("--profile", help="A profile's name or path, see docs/cluster.md.")
@@ -17,7 +17,7 @@ Name = Annotated[
 def submit(
     file: File,
     profile: Name = None,
-    out: o.Store = None,
+    out: o.StoreFolder = None,
     data: o.Data = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Also try again what failed for good.")
@@ -38,23 +38,23 @@ def submit(
     Say it again at any time: what is done or queued is left out. Without SLURM on this machine the
     runs are done here.
     """
-    from paibench.commands import handover
-    from paibench.commands.waiting import wait as wait_for
-    from paibench.slurm.ask import here
+    from paibench.commands import submit
+    from paibench.commands.submit import wait as wait_for
+    from paibench.slurm.commands import is_available
 
     if dry_run + script_only + wait > 1:
         raise UserError("--dry-run, --script-only and --wait exclude each other; give one of them")
-    asked = handover.request(file, profile, out, data, retry=retry, as_json=as_json)
-    if here():
-        handover.refuse_problems(asked.profile)
+    asked = submit.request(file, profile, out, data, retry=retry, as_json=as_json)
+    if is_available():
+        submit.refuse_problems(asked.profile)
     if dry_run:
-        handover.show_plan(asked)
+        submit.show_plan(asked)
     elif script_only:
-        handover.write_scripts(asked)
-    elif not here():
-        raise SystemExit(handover.do_here(asked))
+        submit.write_scripts(asked)
+    elif not is_available():
+        raise SystemExit(submit.do_here(asked))
     else:
-        handover.queue(asked)
+        submit.queue(asked)
         if wait:
             raise SystemExit(wait_for(asked))
         if not as_json:
@@ -67,7 +67,7 @@ def submit(
 def retry(
     file: File,
     profile: Name = None,
-    out: o.Store = None,
+    out: o.StoreFolder = None,
     data: o.Data = None,
     as_json: o.Json = False,
 ) -> None:
@@ -75,16 +75,16 @@ def retry(
     submit(file, profile, out, data, retry=True, as_json=as_json)
 
 
-def cancel(file: File, out: o.Store = None, as_json: o.Json = False) -> None:
+def cancel(file: File, out: o.StoreFolder = None, as_json: o.Json = False) -> None:
     """Take the jobs of a sweep off the cluster. Runs at work are kept to go on from."""
-    from paibench.benchmark import sweep as sweeps
-    from paibench.benchmark.store import Store
+    from paibench.benchmark.store.store import Store
+    from paibench.benchmark.sweeps import sweep as sweeps
     from paibench.slurm import queue
-    from paibench.slurm.ask import here
+    from paibench.slurm.commands import is_available
 
     asked = sweeps.read(file)
     root = o.store_at(out, asked.name)
-    if not here():
+    if not is_available():
         raise UserError("there is no SLURM on this machine, so that nothing is queued on it")
     there = queue.look(Store.read(root))
     if there is None:
@@ -94,3 +94,44 @@ def cancel(file: File, out: o.Store = None, as_json: o.Json = False) -> None:
         typer.echo(json.dumps({"cancelled": [job.shown for job in jobs]}))
     else:
         typer.echo(f"{len(jobs)} jobs cancelled; `paibench submit {file}` goes on")
+
+
+# profiles: Profiles of clusters: whether what they ask for is to be had.
+
+profile_app = typer.Typer(
+    name="profile", help="What jobs ask of a cluster, see docs/cluster.md.", no_args_is_help=True
+)
+
+
+@profile_app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A profile's name or path.")],
+    as_json: o.Json = False,
+) -> None:
+    """Ask the cluster whether it can give what a profile asks for. Nothing is queued."""
+    from paibench.slurm import profile as profiles
+    from paibench.slurm.cluster import problems
+    from paibench.slurm.commands import is_available
+
+    found = profiles.read(name)
+    if not is_available():
+        raise UserError(
+            f"profile {found.name} is well-formed; there is no SLURM on this machine to ask"
+        )
+    said = problems(found)
+    if as_json:
+        typer.echo(json.dumps({"profile": found.name, "problems": said}))
+    elif not said:
+        typer.echo(f"profile {found.name}: the cluster has all that it asks for")
+    else:
+        typer.echo(f"paibench: profile {found.name}: {' | '.join(said)}", err=True)
+    raise SystemExit(2 if said else 0)
+
+
+@profile_app.command()
+def show(name: Annotated[str, typer.Argument(help="A profile's name or path.")]) -> None:
+    """Show every key of a profile, defaults too."""
+    from paibench.slurm import profile as profiles
+
+    for key, value in profiles.read(name).model_dump(mode="json", exclude={"name"}).items():
+        typer.echo(f"{key:<18} {'' if value is None else json.dumps(value)}")

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from paibench.methods.registry import UserError, is_file, use_file
-from paibench.methods.signature import Value
+from paibench.methods.core.registry import UserError, is_file, use_file
+from paibench.methods.core.signature import Value
 
 Data = Annotated[
     Path | None,
@@ -67,7 +67,9 @@ SearchLimit = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-Store = Annotated[Path | None, typer.Option("--out", help="The store: a folder for the records.")]
+StoreFolder = Annotated[
+    Path | None, typer.Option("--out", help="The store: a folder for the records.")
+]
 
 
 def jobs_for(jobs: int | None, threads: int) -> int:

@@ -7,11 +7,11 @@ from contextlib import closing, contextmanager
 
 import typer
 
-from paibench.benchmark.events import Broken, Event
-from paibench.benchmark.plan import Plan, plan
-from paibench.benchmark.pool import Pool, Settings
-from paibench.benchmark.store import Store
-from paibench.benchmark.sweep import Sweep
+from paibench.benchmark.execution.events import CircuitBroken, Event
+from paibench.benchmark.execution.pool import Pool, Settings
+from paibench.benchmark.store.store import Store
+from paibench.benchmark.sweeps.plan import Plan, plan
+from paibench.benchmark.sweeps.sweep import Sweep
 
 Say = Callable[[Event], None]
 
@@ -32,7 +32,7 @@ def do_sweep(
                 for event in events:
                     failed += event.outcome == "failed"
                     say(event)
-        except Broken as broken:
+        except CircuitBroken as broken:
             print(f"paibench: stopped: {broken}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:

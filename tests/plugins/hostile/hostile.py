@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from paibench.methods.imp import imp
-from paibench.methods.mask import Mask, keep_top, kept_at, prunable, total
-from paibench.methods.random import random
-from paibench.methods.task import Task
-from paibench.methods.ticket import Scores, Ticket
+from paibench.methods.baselines.imp import imp
+from paibench.methods.baselines.random import random
+from paibench.methods.core.mask import Mask, keep_top, num_kept, prunable, total
+from paibench.methods.core.task import Task
+from paibench.methods.core.ticket import Scores, Ticket
 
 HELD: list[object] = []  # what `holds` was given
 
@@ -28,7 +28,7 @@ HELD: list[object] = []  # what `holds` was given
 def _exact(net: nn.Module, task: Task, density: float) -> Mask:
     weights = prunable(net)
     draws = {n: torch.rand(w.shape, generator=task.generator) for n, w in weights.items()}
-    return keep_top(draws, kept_at(density, total(weights)))
+    return keep_top(draws, num_kept(density, total(weights)))
 
 
 def crashes(net: nn.Module, task: Task, density: float) -> Mask:

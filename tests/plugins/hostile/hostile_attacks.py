@@ -21,12 +21,14 @@ import torch
 from hostile import _exact
 from torch import Tensor, nn
 
-from paibench.benchmark import evaluate, record, seal
-from paibench.methods import mask as masks
-from paibench.methods import ticket as tickets
-from paibench.methods.mask import Mask, prunable
-from paibench.methods.task import Cost, Task
-from paibench.methods.ticket import Scores, Ticket
+from paibench.benchmark import record
+from paibench.benchmark.steps import evaluate
+from paibench.benchmark.store import checksummed_json
+from paibench.methods.core import mask as masks
+from paibench.methods.core import ticket as tickets
+from paibench.methods.core.mask import Mask, prunable
+from paibench.methods.core.task import Cost, Task
+from paibench.methods.core.ticket import Scores, Ticket
 
 HERE = Path(__file__).parent
 TEST_EXAMPLES, TRAINING_EXAMPLES = 360, 1437
@@ -228,9 +230,9 @@ def patches_the_harness(net: nn.Module, task: Task, density: float) -> Mask:
     perfect = evaluate.Score(1.0, 0.0)
     evaluate.evaluate = lambda *_, **__: perfect
     record.Record.plain = lambda self: {"accuracy": 1.0}  # type: ignore[method-assign]
-    seal.seal = lambda record: b"{}"
+    checksummed_json.encode = lambda record: b"{}"
     json.dumps = lambda *_, **__: '{"accuracy": 1.0}'
-    masks.kept_at = lambda *_: 1
+    masks.num_kept = lambda *_: 1
     tickets.select = lambda *_, **__: found
     np.count_nonzero = lambda *_, **__: 1  # type: ignore[assignment]
     torch.nn.functional.cross_entropy = lambda *_, **__: torch.zeros(())

@@ -12,8 +12,8 @@ from pathlib import Path
 from hostile import _exact
 from torch import nn
 
-from paibench.methods.mask import Mask
-from paibench.methods.task import Task
+from paibench.methods.core.mask import Mask
+from paibench.methods.core.task import Task
 
 MIB = 1 << 20
 

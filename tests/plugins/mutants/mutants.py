@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paibench.methods.edge_popup import edge_popup
-from paibench.methods.magnitude import magnitude
-from paibench.methods.mask import Mask, keep_top, keep_top_per_layer, kept_at, prunable, total
-from paibench.methods.random import random
-from paibench.methods.scoring import scoring_copy
-from paibench.methods.snip import snip
-from paibench.methods.synflow import synflow
-from paibench.methods.task import State, Task
-from paibench.methods.ticket import Scores
+from paibench.methods.baselines.magnitude import magnitude
+from paibench.methods.baselines.random import random
+from paibench.methods.core.mask import Mask, keep_top, keep_top_per_layer, num_kept, prunable, total
+from paibench.methods.core.scoring import scoring_copy
+from paibench.methods.core.task import State, Task
+from paibench.methods.core.ticket import Scores
+from paibench.methods.saliency.snip import snip
+from paibench.methods.saliency.synflow import synflow
+from paibench.methods.supermasks.edge_popup import edge_popup
 
 _SEEN: list[dict[str, Tensor]] = []  # what `keeps_in_mind` keeps
 
@@ -39,7 +39,7 @@ def wrong_sign_of_weights(net: nn.Module, task: Task, density: float) -> Scores:
 def off_by_one(net: nn.Module, task: Task, density: float) -> Mask:
     """Magnitude that keeps one weight too few, as by a strict comparison with the threshold."""
     scores = magnitude(net, task, density).values
-    return keep_top(scores, max(kept_at(density, total(scores)) - 1, 0))
+    return keep_top(scores, max(num_kept(density, total(scores)) - 1, 0))
 
 
 def rounds_by_layer(net: nn.Module, task: Task, density: float) -> Mask:
@@ -129,7 +129,7 @@ def prunes_biases(net: nn.Module, task: Task, density: float) -> Scores:
 def not_a_mask(net: nn.Module, task: Task, density: float) -> dict[str, Tensor]:
     """Magnitude whose mask is of numbers."""
     scores = magnitude(net, task, density).values
-    mask = keep_top(scores, kept_at(density, total(scores)))
+    mask = keep_top(scores, num_kept(density, total(scores)))
     return {name: kept.float() for name, kept in mask.items()}
 
 

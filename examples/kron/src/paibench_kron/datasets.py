@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from paibench.benchmark.data import DataSet, fingerprint, moments
-from paibench.methods.batches import Images
+from paibench.benchmark.data.dataset import DataSet, fingerprint, moments
+from paibench.methods.training.data import Images
 
 CLASSES, SIDE = 4, 12
 

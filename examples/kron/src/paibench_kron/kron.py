@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paibench.methods.mask import prunable
-from paibench.methods.scoring import scoring_copy
-from paibench.methods.task import Task
-from paibench.methods.ticket import Scores
+from paibench.methods.core.mask import prunable
+from paibench.methods.core.scoring import scoring_copy
+from paibench.methods.core.task import Task
+from paibench.methods.core.ticket import Scores
 
 Layer = nn.Linear | nn.modules.conv._ConvNd
 

@@ -1,0 +1,250 @@
+"""The named data sets: each a function from the data folder to a `DataSet`.
+
+All take two options beside their own. `examples` trains on a fixed class-balanced subset of so
+many images. `validation` holds out that fraction of the training images by the run's seed and
+evaluates on it in place of the test set: for choosing hyper-parameters.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from paibench.benchmark.data import formats, image_folder
+from paibench.benchmark.data.constants import COUNTS, MNIST_SHA256, MOMENTS, Moments
+from paibench.benchmark.data.dataset import DataSet, balanced, fingerprint, moments
+from paibench.benchmark.data.files import locate, printable
+from paibench.benchmark.data.formats import Pair, check_count
+from paibench.benchmark.data.image_cache import cache_folders, decoded
+from paibench.benchmark.store.names import check_name
+from paibench.methods.core.random_streams import generator
+from paibench.methods.core.registry import UserError, names
+from paibench.methods.training.data import Images
+
+
+def digits(
+    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+) -> DataSet:
+    """Scikit-learn's 8x8 grey digits, 1,437 + 360; embedded, it needs no data folder.
+
+    The split is a fixed class-balanced one. The values 0 to 16 are multiplied by 15, which loses
+    nothing, and normalised like other pixels.
+    """
+    with gzip.open(embedded(), "rt") as file:
+        rows = torch.from_numpy(np.loadtxt(file, delimiter=","))
+    pixels = (rows[:, :-1] * 15).to(torch.uint8).reshape(-1, 1, 8, 8)
+    labels = rows[:, -1].long()
+    order = balanced(labels, generator(0, "digits"))
+    parts = order[360:].sort().values, order[:360].sort().values
+    splits = [(pixels[part], labels[part]) for part in parts]
+    whole = _whole("digits", splits, 10, moments(splits[0][0]))
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def embedded() -> Path:
+    """The file with the digits, train and test, that comes with scikit-learn."""
+    # found where it lies: to import scikit-learn takes a second of every worker
+    found = find_spec("sklearn")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent / "datasets/data/digits.csv.gz"
+
+
+def mnist(
+    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+) -> DataSet:
+    """MNIST: 28x28 grey handwritten digits, 60,000 + 10,000, in MNIST/raw."""
+    whole = _like_mnist("mnist", "MNIST", root, MNIST_SHA256)
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def fashion_mnist(
+    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+) -> DataSet:
+    """Fashion-MNIST: 28x28 grey clothes, 60,000 + 10,000, in FashionMNIST/raw."""
+    whole = _like_mnist("fashion_mnist", "FashionMNIST", root, {})
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def kmnist(
+    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+) -> DataSet:
+    """Kuzushiji-MNIST: 28x28 grey cursive characters, 60,000 + 10,000, in KMNIST/raw."""
+    whole = _like_mnist("kmnist", "KMNIST", root, {})
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def cifar10(
+    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+) -> DataSet:
+    """CIFAR-10: 32x32 colour photographs, 50,000 + 10,000, in cifar-10-batches-py."""
+    from torchvision.datasets import CIFAR10
+
+    whole = _like_cifar("cifar10", CIFAR10, "labels", 10, root)
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def cifar100(
+    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+) -> DataSet:
+    """CIFAR-100 with its 100 fine labels: 50,000 + 10,000, in cifar-100-python."""
+    from torchvision.datasets import CIFAR100
+
+    whole = _like_cifar("cifar100", CIFAR100, "fine_labels", 100, root)
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def svhn(
+    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+) -> DataSet:
+    """SVHN: 32x32 colour house numbers, 73,257 + 26,032, in train_32x32.mat, test_32x32.mat."""
+    from torchvision.datasets import SVHN
+
+    mend = fetch("svhn", root)
+    splits = []
+    for split, count in zip(("train", "test"), COUNTS["svhn"], strict=True):
+        _, file, digest = SVHN.split_list[split]
+        path = locate("svhn", root, file, mend)
+        splits.append(formats.svhn("svhn", path, digest, mend))
+        check_count("svhn", path, len(splits[-1][1]), count, mend)
+    whole = _whole("svhn", splits, 10, MOMENTS["svhn"])
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def tiny_imagenet(
+    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+) -> DataSet:
+    """Tiny ImageNet: 64x64 colour photographs of 200 classes, 100,000 + 10,000 (its val)."""
+    name, mend = "tiny_imagenet", fetch("tiny_imagenet", root)
+    folder = locate(name, root, "tiny-imagenet-200", mend)
+    parts = image_folder.tiny_imagenet(name, folder, mend)
+    for part, split, count in zip(parts, ("train", "val"), COUNTS[name], strict=True):
+        check_count(name, folder / split, len(part.files), count, mend)
+    whole = _of_folder(name, parts, None, root, MOMENTS[name])
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def imagenet(
+    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+) -> DataSet:
+    """ImageNet (ILSVRC 2012): 1,281,167 + 50,000, streamed from imagenet/{train,val}/CLASS.
+
+    Its fingerprint is that of its file names and labels: to read all pixels would take hours.
+    """
+    whole = _streamed("imagenet", root, COUNTS["imagenet"], MOMENTS["imagenet"])
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def imagefolder(
+    root: Path | None,
+    seed: int,
+    *,
+    path: str = ".",
+    size: int | None = None,
+    examples: int | None = None,
+    validation: float = 0.0,
+) -> DataSet:
+    """Any folder of images laid out as train/CLASS/* and test/CLASS/* (or val/CLASS/*).
+
+    The data set has the folder's name. All images are decoded once and kept as bytes; they are
+    normalised by the mean and standard deviation of the training images.
+
+    Options:
+        path: the folder, relative to the data folder or absolute.
+        size: cut each image to a square at its centre and scale it to this many pixels; without
+            it, all images must have one shape.
+    """
+    folder = _chosen(path, root)
+    name = check_name(folder.resolve().name, "imagefolder: the folder's name")
+    if name in names("datasets"):
+        raise UserError(f"imagefolder: a folder {name!r} would pass for that data set; rename it")
+    if size is not None and not 1 <= size <= 4096:
+        raise UserError(f"imagefolder: size = {size} is out of range; it is 1 to 4096 pixels")
+    layout = f"lay {printable(folder)} out as train/CLASS/*.jpg and test/CLASS/*.jpg"
+    evaluated = "val" if (folder / "val").is_dir() and not (folder / "test").is_dir() else "test"
+    for split in ("train", evaluated):
+        locate(name, folder, split, layout)
+    parts = [image_folder.listed(name, folder, split) for split in ("train", evaluated)]
+    image_folder.same_classes(name, *parts)
+    whole = _of_folder(name if size is None else f"{name}-{size}px", parts, size, root, None)
+    return whole.cut(examples=examples, validation=validation, seed=seed)
+
+
+def fetch(name: str, root: Path | None) -> str:
+    """The half of an error message that says how a set is downloaded."""
+    return f"fetch it with: paibench prepare {name} --data {printable(root or 'DIR')}"
+
+
+def _like_mnist(name: str, folder: str, root: Path | None, digests: Mapping[str, str]) -> DataSet:
+    mend = fetch(name, root)
+    splits = []
+    for prefix, count in zip(("train", "t10k"), COUNTS[name], strict=True):
+        for kind in ("images-idx3", "labels-idx1"):
+            path = locate(name, root, f"{folder}/raw/{prefix}-{kind}-ubyte", mend)
+        splits.append(formats.idx(name, path.parent, prefix, digests, mend, count))
+    return _whole(name, splits, 10, MOMENTS[name])
+
+
+def _like_cifar(name: str, known: Any, key: str, classes: int, root: Path | None) -> DataSet:
+    mend = fetch(name, root)
+    folder = locate(name, root, known.base_folder, mend)
+    splits = []
+    for batches, count in zip((known.train_list, known.test_list), COUNTS[name], strict=True):
+        for file, _ in batches:
+            locate(name, root, f"{known.base_folder}/{file}", mend)
+        splits.append(formats.cifar(name, folder, batches, key, mend))
+        check_count(name, folder, len(splits[-1][1]), count, mend)
+    return _whole(name, splits, classes, MOMENTS[name])
+
+
+def _whole(name: str, splits: Sequence[Pair], classes: int, known: Moments) -> DataSet:
+    for split, (_, labels) in zip(("train", "test"), splits, strict=True):
+        formats.check_labels(name, split, labels, classes)
+    train, test = (Images(pixels, labels, classes, *known) for pixels, labels in splits)
+    return DataSet(name, train, test, fingerprint(*(t for pair in splits for t in pair)))
+
+
+def _of_folder(
+    name: str,
+    parts: Sequence[image_folder.Listing],
+    size: int | None,
+    root: Path | None,
+    known: Moments | None,
+) -> DataSet:
+    found = decoded(name, parts, size, cache_folders(root, os.environ))
+    known = known or moments(found.splits[0][0])
+    classes = len(parts[0].classes)
+    train, test = (Images(pixels, labels, classes, *known) for pixels, labels in found.splits)
+    return DataSet(name, train, test, found.fingerprint)
+
+
+def _streamed(name: str, root: Path | None, counts: tuple[int, int], known: Moments) -> DataSet:
+    from paibench.benchmark.data.streaming import Stream
+
+    mend = f"lay it out by hand as {name}/train/CLASS/*.JPEG and {name}/val/CLASS/*.JPEG"
+    folder = locate(name, root, name, mend)
+    parts = []
+    digest = hashlib.sha256()
+    for split, count in zip(("train", "val"), counts, strict=True):
+        locate(name, folder, split, mend)
+        parts.append(image_folder.listed(name, folder, split))
+        check_count(name, folder / split, len(parts[-1].files), count, mend)
+        digest.update(json.dumps([parts[-1].files, parts[-1].labels]).encode())
+    image_folder.same_classes(name, *parts)
+    train, test = (Stream.of(name, part, known) for part in parts)
+    return DataSet(name, train, test, digest.hexdigest())
+
+
+def _chosen(path: str, root: Path | None) -> Path:
+    folder = Path(path)
+    if "\0" in path or ".." in folder.parts:
+        raise UserError(f"imagefolder: path {path[:80]!r} leads out of the data folder")
+    if folder.is_absolute():
+        return locate("imagefolder", folder, "", "give the option path a folder that does")
+    return locate("imagefolder", root, path, "give the option path a folder that is there")

@@ -1,0 +1,170 @@
+"""Download a data set once, however many processes ask for it at the same time.
+
+It is fetched into a private folder beside its place, checked by reading it as a run would, and
+only then moved into place. A claim lets one process do it while the others wait; what keeps the
+data right is the move, which never replaces anything.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from paibench.benchmark.data.constants import TINY_IMAGENET
+from paibench.benchmark.data.files import printable
+from paibench.benchmark.store.lease import acquire
+from paibench.benchmark.store.names import attempt_name
+from paibench.methods.core.registry import UserError, did_you_mean, get, names
+
+LEASE = 3600.0  # seconds after which a download on a machine that died is taken over by another
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set that can be downloaded.
+
+    `entries` are the files or folders it consists of, `fetch(folder)` downloads them there, and
+    `check(folder)` raises UserError unless they are there, whole and right.
+    """
+
+    entries: tuple[str, ...]
+    fetch: Callable[[Path], object]
+    check: Callable[[Path], object]
+
+
+def prepare(name: str, root: Path) -> str:
+    """Download a data set into the data folder; one line that says what was done.
+
+    Raises UserError where the name is not one of a set that can be downloaded, the network or
+    the disk fails, or what came is not the set.
+    """
+    if name in SOURCES:
+        return install(name, SOURCES[name], Path(root))
+    if name in names("datasets"):
+        why = _BY_HAND.get(name, "it is a plugin's; its documentation says where it comes from")
+        raise UserError(f"{name} is not for download: {why}")
+    raise UserError(f"unknown data set {name[:80]!r}; {did_you_mean(name, SOURCES)}")
+
+
+def install(
+    name: str, source: Source, root: Path, *, lease: float = LEASE, pause: float = 1.0
+) -> str:
+    """Have a source's entries in `root`; one line that says what was done.
+
+    Whoever finds another at work looks again every `pause` seconds.
+    """
+    place = root / ".paibench" / f"prepare-{name}"
+    try:
+        while not is_complete(source, root):
+            place.mkdir(parents=True, exist_ok=True)
+            held = acquire(place, attempt_name(), lease)
+            if held is None:
+                time.sleep(pause)
+                continue
+            try:
+                return _install(name, source, root, place)
+            finally:
+                held.release()
+    except OSError as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{name}: cannot be put into {printable(root)}: {why}") from error
+    return f"{name} is already in {printable(root)}"
+
+
+def is_complete(source: Source, root: Path) -> bool:
+    """Whether the set is there and right."""
+    if not root.exists() or not set(source.entries) <= set(os.listdir(root)):
+        return False
+    try:
+        source.check(root)
+    except UserError:
+        return False
+    return True
+
+
+def _install(name: str, source: Source, root: Path, place: Path) -> str:
+    if is_complete(source, root):  # the last holder of the claim finished just before
+        return f"{name} is already in {printable(root)}"
+    for left in place.glob("download-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    private = Path(tempfile.mkdtemp(prefix="download-", dir=place))
+    try:
+        try:
+            source.fetch(private)
+        except (OSError, RuntimeError) as error:
+            why = " ".join(str(error).split())[:300]
+            raise UserError(f"{name}: the download failed: {why}; try again") from error
+        source.check(private)
+        aside = _move(source.entries, private, root, place)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+    replaced = f"; the damaged one that was there is now in {printable(aside)}" if aside else ""
+    return f"{name} is downloaded to {printable(root)}{replaced}"
+
+
+def _move(entries: Sequence[str], private: Path, root: Path, place: Path) -> Path | None:
+    """Move the entries into the data folder; where damaged ones went that were there before."""
+    damaged = sorted(set(entries) & set(os.listdir(root)))
+    aside = place / f"damaged-{uuid4().hex[:8]}" if damaged else None
+    if aside:
+        aside.mkdir()
+        for entry in damaged:
+            os.rename(root / entry, aside / entry)
+    for entry in entries:
+        if (private / entry).is_dir():
+            os.rename(private / entry, root / entry)  # refused where a folder with files is there
+        else:
+            os.link(private / entry, root / entry)
+    return aside
+
+
+def _from_torchvision(
+    name: str, kind: str, *entries: str, splits: Sequence[dict[str, str]] = ({},)
+) -> Source:
+    """A set that torchvision downloads split by split, checking the md5 of what comes."""
+
+    def fetch(folder: Path) -> None:
+        from torchvision import datasets
+
+        for split in splits:
+            getattr(datasets, kind)(folder, download=True, **split)
+
+    return Source(entries, fetch, _reader(name))
+
+
+def _reader(name: str) -> Callable[[Path], object]:
+    return lambda folder: get(name, "datasets")(folder, 0)
+
+
+def _fetch_tiny_imagenet(folder: Path) -> None:
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    url, md5 = TINY_IMAGENET
+    download_and_extract_archive(url, str(folder), md5=md5)
+
+
+SOURCES = {
+    "mnist": _from_torchvision("mnist", "MNIST", "MNIST"),
+    "fashion_mnist": _from_torchvision("fashion_mnist", "FashionMNIST", "FashionMNIST"),
+    "kmnist": _from_torchvision("kmnist", "KMNIST", "KMNIST"),
+    "cifar10": _from_torchvision("cifar10", "CIFAR10", "cifar-10-batches-py"),
+    "cifar100": _from_torchvision("cifar100", "CIFAR100", "cifar-100-python"),
+    "svhn": _from_torchvision(
+        "svhn",
+        "SVHN",
+        "train_32x32.mat",
+        "test_32x32.mat",
+        splits=[{"split": "train"}, {"split": "test"}],
+    ),
+    "tiny_imagenet": Source(("tiny-imagenet-200",), _fetch_tiny_imagenet, _reader("tiny_imagenet")),
+}
+
+_BY_HAND = {
+    "digits": "it is embedded and needs no preparation",
+    "imagefolder": "it reads folders that you have",
+    "imagenet": "get it from image-net.org, lay it out as imagenet/{train,val}/CLASS/*.JPEG",
+}

@@ -1,0 +1,121 @@
+"""Which image files a folder holds, and of which class: listed strictly, nothing opened."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from paibench.benchmark.data.files import printable, unreadable
+from paibench.methods.core.registry import UserError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of one split by their paths within `folder`, sorted, with their classes."""
+
+    folder: Path
+    files: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+def listed(name: str, folder: Path, split: str, inner: str = "") -> Listing:
+    """The images in `folder`/`split`/CLASS/`inner`, classes in the order of their names.
+
+    Hidden files are passed over. Raises UserError for anything else that is no image, for an
+    empty class, and for a link that leads out of the folder.
+    """
+    home = os.path.realpath(folder)
+    classes = sorted(e.name for e in entries(name, folder / split, home) if _is_folder(name, e))
+    if not classes:
+        raise UserError(
+            f"{name}: {printable(folder / split)} has no class folders with images in them"
+        )
+    files: list[str] = []
+    labels: list[int] = []
+    for label, wanted in enumerate(classes):
+        place = os.path.join(split, wanted, inner) if inner else os.path.join(split, wanted)
+        found = sorted(e.name for e in entries(name, folder / place, home) if _is_image(name, e))
+        if not found:
+            raise UserError(f"{name}: {printable(folder / place)} has no images; fill or remove it")
+        files += [os.path.join(place, file) for file in found]
+        labels += [label] * len(found)
+    return Listing(folder, tuple(files), tuple(labels), tuple(classes))
+
+
+def entries(name: str, place: Path, home: str) -> list[os.DirEntry[str]]:
+    """What a folder holds, but for hidden entries; links must stay within `home`."""
+    try:
+        with os.scandir(place) as found:
+            kept = [entry for entry in found if not entry.name.startswith(".")]
+    except OSError as error:
+        raise unreadable(name, place, error) from error
+    for entry in kept:
+        if entry.is_symlink():
+            target = os.path.realpath(entry.path)
+            if os.path.commonpath([home, target]) != home:
+                raise UserError(
+                    f"{name}: {printable(entry.path)} is a link that leads out of the folder, "
+                    f"to {printable(target)}; put the file itself there"
+                )
+    return kept
+
+
+def _is_folder(name: str, entry: os.DirEntry[str]) -> bool:
+    if not entry.is_dir():
+        raise UserError(f"{name}: {printable(entry.path)} is in no class folder; move or remove it")
+    return True
+
+
+def _is_image(name: str, entry: os.DirEntry[str]) -> bool:
+    if not (entry.is_file() and entry.name.lower().endswith(ENDINGS)):
+        kinds = ", ".join(ENDINGS)
+        raise UserError(f"{name}: {printable(entry.path)} is no image file ({kinds}); remove it")
+    return True
+
+
+def same_classes(name: str, *listings: Listing) -> None:
+    """Raise UserError where a class is in one split and not in another."""
+    for one in listings:
+        for other in listings:
+            for lacking in sorted(set(one.classes) - set(other.classes)):
+                here, there = (each.files[0].split(os.sep)[0] for each in (one, other))
+                raise UserError(
+                    f"{name}: class {lacking!r:.80} is in {here}/ and not in {there}/ of "
+                    f"{printable(one.folder)}; every split needs every class"
+                )
+
+
+def tiny_imagenet(name: str, folder: Path, mend: str) -> tuple[Listing, Listing]:
+    """The listings of Tiny ImageNet: train/CLASS/images/* and val/images/* with its annotations.
+
+    `val/val_annotations.txt` says a file and its class on each line. Raises UserError where the
+    two do not fit together.
+    """
+    train = listed(name, folder, "train", inner="images")
+    notes = folder / "val" / "val_annotations.txt"
+    try:
+        lines = notes.read_text(encoding="ascii").splitlines()
+    except OSError as error:
+        raise unreadable(name, notes, error) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: {printable(notes)} is no plain text; {mend}") from error
+    said = dict(line.split("\t")[:2] for line in lines if line.count("\t") > 0)
+    home = os.path.realpath(folder)
+    images = folder / "val" / "images"
+    found = sorted(e.name for e in entries(name, images, home) if _is_image(name, e))
+    if found != sorted(said):
+        odd = min(set(found) ^ set(said))
+        raise UserError(
+            f"{name}: {printable(images / odd)} and {printable(notes)} do not agree; {mend}"
+        )
+    numbers = {wanted: label for label, wanted in enumerate(train.classes)}
+    odd_classes = sorted(set(said.values()) ^ set(numbers))
+    if odd_classes:
+        raise UserError(
+            f"{name}: class {odd_classes[0]!r:.80} is in one of train/ and {printable(notes)}; {mend}"
+        )
+    files = tuple(os.path.join("val", "images", file) for file in found)
+    labels = tuple(numbers[said[file]] for file in found)
+    return train, Listing(folder, files, labels, train.classes)

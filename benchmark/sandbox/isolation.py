@@ -1,0 +1,116 @@
+"""What a search is walled in by: an own folder, limits, and what the kernel has besides."""
+
+import os
+import resource
+import sys
+import sysconfig
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from paibench.benchmark.execution.memory_limit import limit_memory
+from paibench.benchmark.sandbox import landlock, namespaces
+
+_SHARED = 1 << 30  # bytes of its own shared memory, for the helpers that read images
+_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/sys", "/opt")
+_SETTINGS = (
+    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone", "os-release"),
+    *("nsswitch.conf", "alternatives", "mime.types", "OpenCL", "vulkan"),
+)
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_PROCESS = ("cpuinfo", "meminfo", "stat", "filesystems", "devices", "modules", "sys", "driver")
+
+
+@dataclass(frozen=True)
+class ResourceLimits:
+    """What one search may use at the most; `seconds` also without any sign of life."""
+
+    seconds: float = 86_400.0
+    silence: float = 1_800.0
+    memory_mb: int = 8_192
+    disk_mb: int = 1_024
+    processes: int = 1_024
+
+
+def isolate(
+    folder: Path,
+    readable: Collection[Path],
+    hidden: Collection[Path],
+    limits: ResourceLimits,
+    device: str,
+) -> list[str]:
+    """Wall in what runs from here on, in a fork of this process; what the walls are, in words.
+
+    It may write to `folder`, which becomes the present one, and read `readable`, the system's
+    libraries and Python's, but nothing that lies in `hidden`. One thread only may run.
+    """
+    there = ["process", "folder", "limits"]
+    spaces = namespaces.enter()
+    namespaces.fork_and_reap()
+    own_mounts, own_processes = namespaces.MOUNT in spaces, namespaces.PID in spaces
+    if own_mounts:
+        covered = [place for place in hidden if not _needed(place, folder, readable)]
+        own_processes &= namespaces.remount(covered, _SHARED, limits.processes)
+    if namespaces.PID in spaces:
+        namespaces.fork_and_reap()  # as the first of its namespace it would hear no signals
+    os.chdir(folder)
+    _limit(limits, device, own_user=namespaces.USER in spaces)
+    allowed = landlock.rules_except([*readable, *_libraries()], hidden)
+    allowed |= dict(_of_the_system(own_processes, own_mounts, device))
+    version = landlock.restrict(allowed | {folder: landlock.ALL})
+    return [*there, *spaces, *([f"landlock {version}"] if version else [])]
+
+
+def _needed(place: Path, folder: Path, readable: Collection[Path]) -> bool:
+    """Whether something that is needed lies below a place, which then cannot be covered."""
+    return any(path.is_relative_to(place) for path in (folder, *readable, *_libraries()))
+
+
+def _limit(limits: ResourceLimits, device: str, *, own_user: bool) -> None:
+    if device == "cpu":
+        limit_memory(limits.memory_mb)
+    _lower(resource.RLIMIT_FSIZE, limits.disk_mb << 20)
+    _lower(resource.RLIMIT_CORE, 0)
+    if own_user:  # elsewhere all that this user does on the machine would count
+        _lower(resource.RLIMIT_NPROC, limits.processes)
+
+
+def _lower(kind: int, to: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    to = to if hard == resource.RLIM_INFINITY else min(to, hard)
+    resource.setrlimit(kind, (to, to))
+
+
+def _libraries() -> Iterator[Path]:
+    """Where Python and what it imports lie."""
+    yield from {Path(path) for path in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    yield from (Path(path) for path in sysconfig.get_paths().values())
+    yield from (Path(path).absolute() for path in sys.path if path)
+    yield from (Path(path) for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path)
+    package = find_spec("paibench")
+    for place in package.submodule_search_locations or () if package else ():
+        yield Path(place)
+        yield from (room.resolve() for room in Path(place).iterdir() if room.is_symlink())
+
+
+def _of_the_system(
+    own_processes: bool, own_mounts: bool, device: str
+) -> Iterator[tuple[Path, int]]:
+    for folder in _SYSTEM:
+        yield Path(folder).resolve(), landlock.READ
+    for name in _SETTINGS:
+        yield Path("/etc", name), landlock.READ
+    for name in _DEVICES:
+        yield Path("/dev", name), landlock.USE
+    if device != "cpu":
+        for path in (*Path("/dev").glob("nvidia*"), Path("/dev/dri"), Path("/dev/kfd")):
+            yield path, landlock.USE | landlock.LIST
+    if own_mounts:
+        yield Path("/dev/shm"), landlock.ALL
+    if own_processes:
+        yield Path("/proc"), landlock.READ
+        return
+    yield Path("/proc/self").resolve(), landlock.READ
+    for name in _PROCESS:
+        yield Path("/proc", name), landlock.READ

@@ -1,0 +1,123 @@
+"""Namespaces: a process of Linux that sees no other processes, no network and no foreign mounts.
+
+They are for whoever asks where the kernel lets users make their own; a superuser needs no leave.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from paibench.benchmark.execution.process_tree import become_subreaper, kill_descendants
+
+_USER, _PIDS, _NETWORK, _MOUNTS, _IPC = 0x10000000, 0x20000000, 0x40000000, 0x00020000, 0x08000000
+USER, PID, NETWORK, MOUNT = (f"{kind} namespace" for kind in ("user", "pid", "network", "mount"))
+_NAMES = {_PIDS: PID, _NETWORK: NETWORK, _MOUNTS: MOUNT}
+_PRIVATE, _RECURSIVE, _READ_ONLY = 1 << 18, 1 << 14, 1 << 0
+_NO_SETUID, _NO_DEVICES = 1 << 1, 1 << 2
+_DEATH_SIGNAL, _DUMPABLE = 1, 4
+
+
+def enter() -> list[str]:
+    """Put this process, and what it starts from now on, into namespaces of its own; which.
+
+    Processes that it starts next see no others; it sees all as before. One thread only may run.
+    """
+    if sys.platform != "linux":
+        return []
+    if _works(_become_own_user):  # where it half works, nothing could be read any more
+        _become_own_user()
+        return [USER, *_NAMES.values()]
+    _unshare(_IPC)
+    return [name for kind, name in _NAMES.items() if _unshare(kind)]
+
+
+def _become_own_user() -> None:
+    """Enter all of them as a user of one's own, with the same number. Raises OSError."""
+    user, group = os.getuid(), os.getgid()
+    if not _unshare(_USER | _PIDS | _NETWORK | _MOUNTS | _IPC):
+        raise PermissionError
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+
+
+def _works(trial: Callable[[], None]) -> bool:
+    """Whether something can be done, tried in a fork."""
+    child = os.fork()
+    if not child:
+        try:
+            trial()
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def remount(hidden: Sequence[Path], shared_bytes: int, processes: int) -> bool:
+    """In a mount namespace of one's own: a `/proc` of the own processes alone, an own `/dev/shm` of
+    so many bytes, and nothing where the hidden folders are. Whether the `/proc` is such a one.
+
+    Where the kernel can (from Linux 6.14 on), no more processes and threads than these may be.
+    """
+    if not _mount("none", "/", "", _RECURSIVE | _PRIVATE):
+        return False
+    _mount("tmpfs", "/dev/shm", "tmpfs", _NO_SETUID | _NO_DEVICES, f"size={shared_bytes}")
+    for folder in hidden:
+        if folder.is_dir():
+            _mount("tmpfs", str(folder), "tmpfs", _READ_ONLY, "size=4k")
+    if not _mount("proc", "/proc", "proc", _NO_SETUID | _NO_DEVICES):
+        return False
+    with suppress(OSError):
+        Path("/proc/sys/kernel/pid_max").write_text(str(processes))
+    return True
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when this parent ends (on Linux)."""
+    if sys.platform == "linux":
+        _libc().prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() not in (parent, 0):  # it was quicker; 0 is one outside of our namespace
+            os._exit(1)
+
+
+def set_dumpable(shut: bool) -> None:
+    """Whether others of the same user may look into this process (on Linux); a superuser may."""
+    if sys.platform == "linux":
+        _libc().prctl(_DUMPABLE, int(not shut), 0, 0, 0)
+
+
+def fork_and_reap() -> None:
+    """Fork, and return in the child alone; what it leaves behind ends with it.
+
+    The parent ends as the child does: with its status, or with 128 and the number of its signal.
+    """
+    become_subreaper()
+    parent = os.getpid()
+    child = os.fork()
+    if not child:
+        die_with_parent(parent)
+        return
+    os.closerange(3, 1 << 16)  # whoever listens is to hear when the child closes its ends
+    ended, status = 0, 0
+    while ended != child:
+        ended, status = os.wait()
+    kill_descendants()
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(128 - code if code < 0 else code)
+
+
+def _unshare(kinds: int) -> bool:
+    return bool(_libc().unshare(kinds) == 0)
+
+
+def _mount(what: str, where: str, kind: str, flags: int, options: str = "") -> bool:
+    given = (text.encode() or None for text in (what, where, kind))
+    return bool(_libc().mount(*given, ctypes.c_ulong(flags), options.encode() or None) == 0)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

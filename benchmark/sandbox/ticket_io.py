@@ -1,0 +1,130 @@
+"""A ticket as safetensors: what a search in another process hands back, opened as data.
+
+Nothing that is read here can run. Names, shapes, values and counts are checked by whoever asked,
+since the other side may have written anything.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, deserialize
+from safetensors.torch import load, save
+from torch import Tensor
+
+from paibench.benchmark.execution.events import one_line
+from paibench.benchmark.store.checksummed_json import Corrupt, without_duplicates
+from paibench.methods.core.ticket import Scores, Ticket
+
+_NUMBERS = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8"}
+_MOST_NATIVE = 64
+
+
+class BadTicketFile(ValueError):
+    """What came back is no ticket; the text says what was expected and what came."""
+
+
+def pack(ticket: Ticket) -> bytes:
+    """A ticket as bytes: its tensors by role and name, and the rest as JSON in the header."""
+    scores = ticket.mask.values if isinstance(ticket.mask, Scores) else None
+    mask = {} if isinstance(ticket.mask, Scores) else ticket.mask
+    roles: dict[str, Mapping[str, Tensor]] = {
+        "mask": mask,
+        "score": scores or {},
+        "weight": ticket.weights or {},
+        **{f"native{number}": native for number, native in enumerate(ticket.native)},
+    }
+    about = {
+        "scores": scores is not None,
+        "kept": dict(ticket.mask.kept) if scores is not None and ticket.mask.kept else None,  # type: ignore[union-attr]
+        "weights": ticket.weights is not None,
+        "start": ticket.start,
+        "finetune": ticket.finetune,
+        "native": len(ticket.native),
+    }
+    tensors = {
+        f"{role}/{name}": _plain(tensor)
+        for role, named in roles.items()
+        for name, tensor in named.items()
+    }
+    return save(tensors, metadata={"ticket": json.dumps(about)})
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A copy that can be saved beside others: of memory of its own, its booleans 0 and 1."""
+    copy = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return copy.view(torch.uint8) != 0 if copy.dtype == torch.bool else copy
+
+
+def unpack(data: bytes) -> Ticket:
+    """The ticket that `pack` wrote. Raises BadParcel."""
+    about = _about(data)
+    roles: dict[str, dict[str, Tensor]] = {}
+    for full, tensor in _tensors(data).items():
+        role, _, name = full.partition("/")
+        roles.setdefault(role, {})[name] = tensor
+    natives = [f"native{number}" for number in range(about["native"])]
+    if odd := sorted(roles.keys() - {"mask", "score", "weight", *natives}):
+        raise BadTicketFile(f"it holds {one_line(odd[0])[:80]!r}, which is no part of a ticket")
+    mask, scores = roles.get("mask", {}), roles.get("score", {})
+    if about["scores"] and mask or not about["scores"] and scores:
+        raise BadTicketFile("it holds a mask and scores; give one of them")
+    return Ticket(
+        Scores(scores, about["kept"]) if about["scores"] else mask,
+        weights=roles.get("weight", {}) if about["weights"] else None,
+        start=about["start"],
+        finetune=about["finetune"],
+        native=tuple(roles.get(role, {}) for role in natives),
+    )
+
+
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    """All tensors by their names, each of numbers, masks of nothing but 0 and 1."""
+    try:
+        entries = deserialize(data)  # type: ignore[no-untyped-call]
+        tensors = load(data)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise BadTicketFile(f"it is not safetensors: {one_line(str(error))[:120]}") from error
+    return dict(_checked(entries, tensors))
+
+
+def _checked(
+    entries: list[tuple[str, dict[str, Any]]], tensors: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    for name, entry in sorted(entries, key=lambda each: each[0]):  # they come in any order
+        kind, tensor = entry["dtype"], tensors[name]
+        if name.startswith("mask/"):
+            if kind not in ("BOOL", "U8"):
+                raise BadTicketFile(f"mask of {name[5:85]!r} has dtype {kind}, needed BOOL")
+            # a byte of 7 is true as well, and true in another way
+            if len(entry["data"]) and np.frombuffer(entry["data"], np.uint8).max() > 1:
+                raise BadTicketFile(f"mask of {name[5:85]!r} holds values other than 0 and 1")
+            tensor = tensor.to(torch.bool)
+        elif kind not in _NUMBERS:
+            raise BadTicketFile(f"{name[:80]!r} has dtype {kind}, needed numbers")
+        yield name, tensor
+
+
+def _about(data: bytes) -> dict[str, Any]:
+    """What the header says besides the tensors, each entry of its type."""
+    try:
+        end = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:end], object_pairs_hook=without_duplicates)
+        about = json.loads(header["__metadata__"]["ticket"])
+        kept = about["kept"]
+        sound = (
+            all(type(about[name]) is bool for name in ("scores", "weights", "finetune"))
+            and type(about["start"]) is int
+            and type(about["native"]) is int
+            and 0 <= about["native"] <= _MOST_NATIVE
+            and (kept is None or all(type(count) is int for count in kept.values()))
+        )
+    except Corrupt as error:
+        raise BadTicketFile(f"its header: {one_line(str(error))[:120]}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise BadTicketFile("its header does not say what it is") from error
+    if not sound:
+        raise BadTicketFile("its header does not say what it is")
+    return dict(about)

@@ -1,0 +1,123 @@
+"""Where and with what a record was made."""
+
+import hashlib
+import os
+import platform
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from paibench.benchmark.provenance import (
+    code_digest_at_start,
+    code_sha256,
+    commit,
+    distribution,
+    install_source,
+    output,
+    third_party,
+)
+from paibench.benchmark.record import Environment
+from paibench.benchmark.spec import Spec
+from paibench.methods.core.registry import is_own
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def environment(
+    spec: Spec, device: torch.device, started: str, isolation: str | None = None
+) -> Environment:
+    """Everything about this process that a reader of its record may want to know."""
+    head, dirty = commit()
+    plugin, plugin_version = distribution(spec.method.name)
+    return Environment(
+        started=started,
+        finished=now(),
+        host=socket.gethostname(),
+        device=_device_name(device),
+        threads=torch.get_num_threads(),
+        paibench=version("paibench"),
+        commit=head,
+        dirty=dirty,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        timm=_version("timm"),
+        cuda=torch.version.cuda if device.type == "cuda" else None,
+        driver=_driver() if device.type == "cuda" else None,
+        plugin=plugin,
+        plugin_version=plugin_version,
+        plugin_origin=None if is_own(spec.method.name) else install_source(spec.method.name),
+        plugin_sha256=None if is_own(spec.method.name) else code_sha256(spec.method.name),
+        other_plugins="; ".join(_other_plugins(spec)) or None,
+        isolation=isolation,
+        slurm_job=os.environ.get("SLURM_JOB_ID"),
+    )
+
+
+def _other_plugins(spec: Spec) -> Iterator[str]:
+    """Who brings data set, model and recipe, where that is not the suite."""
+    for kind, name in third_party(spec):
+        yield f"{name}: {' '.join(distribution(name, kind))}"
+
+
+def code_of(method: str) -> str:
+    """The code that finds a method's masks: versions, and the digest of the whole package, with
+    that of a third party's beside it. Nothing of it is imported.
+    """
+    ours = f"paibench {version('paibench')} {code_digest_at_start()}"
+    if is_own(method):
+        return ours
+    return f"{ours}, {' '.join(distribution(method))} {code_sha256(method)}"
+
+
+def kind_of_place(device: torch.device) -> str:
+    """What the last bits of a training depend on besides its arguments, as one line."""
+    cuda = f" cuda {torch.version.cuda}" if device.type == "cuda" else ""
+    return f"{_device_name(device)} {torch.get_num_threads()} torch {torch.__version__}{cuda}"
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of named tensors: names, types, shapes and bytes, in the order of the names."""
+    seen = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        seen.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return seen.hexdigest()
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def _driver() -> str | None:
+    query = ("--query-gpu=driver_version", "--format=csv,noheader")
+    return (output("nvidia-smi", *query) or "").split("\n")[0] or None
+
+
+@cache
+def _cpu_name() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()} ({platform.machine()})"
+    return platform.processor() or platform.machine()
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return _cpu_name()

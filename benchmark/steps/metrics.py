@@ -1,0 +1,99 @@
+"""What a record says of a run: measured by the harness, never by the method."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from paibench.benchmark.data.dataset import DataSet
+from paibench.benchmark.spec import Spec, recipe_of
+from paibench.benchmark.steps.environment import digest
+from paibench.benchmark.steps.evaluate import evaluate, reestimate_norms
+from paibench.benchmark.steps.search import Search, load_weights
+from paibench.benchmark.steps.train import Training
+from paibench.methods.core.effective_density import effective
+from paibench.methods.core.mask import apply, collapsed, layer_counts, prunable, total
+from paibench.methods.core.mask_file import digest as mask_digest
+from paibench.models.core.macs import multiply_adds
+
+
+def data_metrics(data: DataSet) -> dict[str, Any]:
+    return {
+        "data_fingerprint": data.fingerprint,
+        "data_name": data.name,
+        "evaluated_on": data.evaluation,
+        "train_examples": len(data.train),
+        "test_examples": len(data.test),
+    }
+
+
+def mask_metrics(found: Search, net: nn.Module, data: DataSet) -> dict[str, Any]:
+    """What is known of a mask without training: its counts, its cost, what it saves."""
+    counts = layer_counts(found.mask)
+    sizes = {name: weight.numel() for name, weight in prunable(net).items()}
+    operations = multiply_adds(net, data.shape)
+    reached = effective(net, found.mask, data.shape)
+    return {
+        "prunable": sum(sizes.values()),
+        "kept": sum(counts.values()),
+        "density": sum(counts.values()) / sum(sizes.values()),
+        "density_effective": None
+        if reached is None
+        else sum(layer_counts(reached).values()) / total(reached),
+        "layer_names": list(counts),
+        "layer_sizes": [sizes[name] for name in counts],
+        "layer_kept": list(counts.values()),
+        "collapsed": collapsed(found.mask),
+        "multiply_adds_dense": sum(operations.values()),
+        "multiply_adds_sparse": sum(
+            operations.get(name, 0) * counts[name] / sizes[name] for name in counts
+        ),
+        "at_initialization": found.ticket.weights is None,
+        "mask_sha256": mask_digest(found.mask),
+        "search_forward": found.find.cost.forward,
+        "search_backward": found.find.cost.backward,
+        "search_epochs": found.find.cost.forward / len(data.train),
+        "search_seconds": found.find.seconds,
+    }
+
+
+def untrained_metrics(spec: Spec, net: nn.Module, found: Search, data: DataSet) -> dict[str, Any]:
+    """How accurate the ticket is before its weights are trained, and the search's own supermasks.
+
+    Everything is measured on copies, so that training starts from the ticket's own statistics.
+    """
+    recipe = recipe_of(spec.recipe)
+
+    def untrained(change: Callable[[nn.Module], None]) -> float:
+        trial = copy.deepcopy(net)
+        change(trial)
+        reestimate_norms(trial, data.train, spec.seed, recipe.precision)
+        return evaluate(trial, data.test, recipe.precision).accuracy
+
+    facts: dict[str, Any] = {
+        "accuracy_untrained": untrained(lambda trial: apply(trial, found.mask))
+    }
+    if found.ticket.native and spec.control == "none":
+        natives = found.ticket.native
+        accuracies = [untrained(lambda trial, w=w: load_weights(trial, w)) for w in natives]  # type: ignore[misc]
+        names = set(prunable(net))
+        nonzero = sum(int((t != 0).sum()) for w in natives for n, t in w.items() if n in names)
+        facts["native_accuracy"] = sum(accuracies) / len(natives)
+        facts["native_density"] = nonzero / len(natives) / total(prunable(net))
+    return facts
+
+
+def training_metrics(training: Training, net: nn.Module, data: DataSet) -> dict[str, Any]:
+    last, best = training.curve[-1], training.best
+    return {
+        "accuracy": last["accuracy"],
+        "loss": last["loss"],
+        "train_loss": last["train_loss"],
+        "accuracy_best": best["accuracy"],
+        "best_epoch": best["epoch"],
+        "epochs_trained": training.epochs,
+        "trained_sha256": digest(net.state_dict()),
+        "train_seconds": training.seconds - training.evaluation_seconds,
+        "evaluation_seconds": training.evaluation_seconds,
+    }

@@ -1,0 +1,86 @@
+"""How runs stand, by what lies in their store: done, at work, failed or missing."""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paibench.benchmark.execution.progress import Progress, read_progress
+from paibench.benchmark.store import lease
+from paibench.benchmark.store.atomic import StoreError, server_time
+from paibench.benchmark.store.failures import is_final
+from paibench.benchmark.store.store import Store
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run that somebody is at: which attempt, since when (seconds since 1970), how far."""
+
+    attempt: str
+    since: float
+    headway: Progress
+
+    @property
+    def host(self) -> str:
+        """The machine that it is on."""
+        return self.attempt.split(".")[-3] if self.attempt.count(".") > 1 else "?"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why a run failed the last time, whether it is left alone now, and where its log is."""
+
+    cause: str
+    reason: str
+    final: bool
+    log: Path
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """Runs by key; each is in one of the four."""
+
+    done: frozenset[str]
+    running: dict[str, Running]
+    failed: dict[str, Failed]
+    missing: frozenset[str]
+
+
+def sweep_status(store: Store, keys: Iterable[str]) -> SweepStatus:
+    """How these runs stand. Nothing is changed, and nobody but the file system is asked."""
+    wanted, listing, now = frozenset(keys), store.listing(), _now(store)
+    done = wanted & listing.done
+    running = {key: at for key in wanted - done if (at := _running(store, key, now)) is not None}
+    failed = {key: _failed(store, key) for key in (wanted & listing.failed) - running.keys()}
+    return SweepStatus(done, running, failed, wanted - done - running.keys() - failed.keys())
+
+
+def _running(store: Store, key: str, now: float) -> Running | None:
+    held = lease.inspect(store.run_folder(key), now)
+    if held is None or held.over:
+        return None
+    try:
+        headway = read_progress(store.attempt_folder(key, held.owner))
+    except ValueError:  # a damaged claim names no attempt
+        headway = Progress()
+    return Running(held.owner, held.since, headway)
+
+
+def _failed(store: Store, key: str) -> Failed:
+    last: dict[str, Any] = store.last_failure(key) or {}
+    attempt = str(last.get("attempt", ""))
+    log = store.run_folder(key) / "attempts" / attempt / "log.txt"
+    cause, reason = str(last.get("cause", "?")), str(last.get("reason", "?"))
+    return Failed(cause, reason, is_final(store, key), log)
+
+
+def _now(store: Store) -> float:
+    """The file server's time, or ours where we may not write to it."""
+    if os.access(store.root, os.W_OK):
+        try:
+            return server_time(store.root)
+        except StoreError:
+            pass
+    return time.time()

@@ -1,0 +1,183 @@
+"""A sweep is many specs, written as a TOML file: a product of lists, zips, includes, excludes."""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paibench.benchmark.spec import DEFAULTS, Spec, shown
+from paibench.benchmark.store.names import check_name
+from paibench.benchmark.sweeps import toml_file
+from paibench.methods.core.registry import UserError, did_you_mean
+
+MAX_RUNS = 20_000
+
+_SECTIONS = {"name", "max_runs", "product", "zip", "include", "exclude"}
+_FIELDS = set(Spec.model_fields)
+
+Cell = dict[str, Any]
+Axes = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A named list of specs without duplicates, in the order in which they are best run."""
+
+    name: str
+    specs: tuple[Spec, ...]
+
+    @property
+    def id(self) -> str:
+        """40 hexadecimal digits that name this list of runs."""
+        text = json.dumps([self.name, sorted(spec.key for spec in self.specs)])
+        return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+    def plain(self) -> dict[str, Any]:
+        """The sweep as JSON values, every run by key."""
+        return {"name": self.name, "runs": {spec.key: spec.canonical for spec in self.specs}}
+
+
+def read(path: Path) -> Sweep:
+    """The sweep that a file describes.
+
+    Raises UserError in one line with the file, the key and the value that is wrong.
+    """
+    plain = toml_file.read(path, "a sweep")
+    try:
+        return expand(plain, default_name=path.stem)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def expand(plain: Mapping[str, Any], default_name: str = "sweep") -> Sweep:
+    """The sweep that the parsed file describes; duplicates are refused.
+
+    Raises UserError with the key and the value that is wrong.
+    """
+    for section in plain:
+        if section not in _SECTIONS:
+            raise UserError(f"{section[:80]}: unknown key; {did_you_mean(section, _SECTIONS)}")
+    name = plain.get("name", default_name)
+    if not isinstance(name, str):
+        raise UserError(f"name: {shown(name)} is no text")
+    check_name(name, "name:")
+    blocks, excluded = _blocks(plain), _excluded(plain)
+    limit = plain.get("max_runs", MAX_RUNS)
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise UserError(f"max_runs: {shown(limit)} is no positive whole number")
+    if (count := sum(block.count() for block in blocks)) > limit:
+        raise UserError(f"max_runs: the sweep has {count} runs, the limit is {limit}")
+    return Sweep(name, tuple(sorted(_specs(blocks, excluded), key=_running_order)))
+
+
+def _specs(blocks: Iterable["_Block"], excluded: Sequence[Axes]) -> Collection[Spec]:
+    specs: dict[str, Spec] = {}
+    unused = set(range(len(excluded)))
+    for block in blocks:
+        for cell in block.cells():
+            if hits := {n for n, pattern in enumerate(excluded) if _matches(cell, pattern)}:
+                unused -= hits
+                continue
+            spec = _spec(block.place, cell)
+            if spec is not specs.setdefault(spec.key, spec):
+                raise UserError(f"{block.place}: the run '{spec}' is asked for twice; remove one")
+    if unused:
+        raise UserError(f"exclude[{min(unused)}]: matches no run; correct it or remove it")
+    if not specs:
+        raise UserError("exclude: leaves no runs; exclude less")
+    return specs.values()
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A product of axes, and beside it lists that go along together."""
+
+    place: str
+    axes: Axes
+    zipped: Axes
+
+    def count(self) -> int:
+        return math.prod(map(len, self.axes.values())) * len(next(iter(self.zipped.values()), [0]))
+
+    def cells(self) -> Iterator[Cell]:
+        rows = zip(*self.zipped.values(), strict=True)
+        together = [dict(zip(self.zipped, row, strict=True)) for row in rows]
+        for row in together or [{}]:
+            for values in itertools.product(*self.axes.values()):
+                yield dict(zip(self.axes, values, strict=True)) | row
+
+
+def _blocks(plain: Mapping[str, Any]) -> list[_Block]:
+    base = _section("product", plain.get("product", {}))
+    zipped = _section("zip", plain.get("zip", {}))
+    if both := sorted(base.keys() & zipped.keys()):
+        raise UserError(f"zip.{both[0]}: stands in product as well; remove one")
+    lengths = {key: len(values) for key, values in zipped.items()}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"zip: its lists differ in length: {lengths}; make them equal")
+    includes = [
+        _Block(place, {**base, **_section(place, table)}, {})
+        for place, table in _tables("include", plain.get("include", []))
+    ]
+    if not (base or zipped or includes):
+        raise UserError("product: has no keys; write a [product] table with the runs")
+    return [_Block("product", base, zipped), *includes] if base or zipped else includes
+
+
+def _excluded(plain: Mapping[str, Any]) -> list[Axes]:
+    tables = _tables("exclude", plain.get("exclude", []))
+    patterns = [_section(place, table) for place, table in tables]
+    if {} in patterns:
+        raise UserError(f"exclude[{patterns.index({})}]: is empty; say what to leave out")
+    return patterns
+
+
+def _section(place: str, table: Any) -> Axes:
+    """A table of axes: each field of a spec with the list of its values."""
+    if not isinstance(table, Mapping):
+        raise UserError(f"{place}: {shown(table)} is no table; write [{place}] and keys below it")
+    axes = {}
+    for key, values in table.items():
+        if key not in _FIELDS:
+            raise UserError(f"{place}.{key[:80]}: unknown key; {did_you_mean(key, _FIELDS)}")
+        axes[key] = values if isinstance(values, list) else [values]
+        if not axes[key]:
+            raise UserError(f"{place}.{key}: [] is empty, so there are no runs; give a value")
+    return axes
+
+
+def _tables(section: str, tables: Any) -> list[tuple[str, Any]]:
+    if not isinstance(tables, list):
+        raise UserError(
+            f"{section}: {shown(tables)} is no list; write [[{section}]] above each table"
+        )
+    return [(f"{section}[{number}]", table) for number, table in enumerate(tables)]
+
+
+def _matches(cell: Cell, pattern: Axes) -> bool:
+    """Whether each field has one of the values; a bare name stands for all its options."""
+    return all(
+        any(have == value or _name(have) == value for value in values)
+        for have, values in ((cell.get(key, DEFAULTS.get(key)), pattern[key]) for key in pattern)
+    )
+
+
+def _name(value: Any) -> Any:
+    return value.get("name") if isinstance(value, Mapping) else value
+
+
+def _spec(place: str, cell: Cell) -> Spec:
+    try:
+        return Spec.of(**cell)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
+
+
+def _running_order(spec: Spec) -> tuple[int, str, float]:
+    """Runs that share stages come one after the other, the densest first."""
+    plain = {key: value for key, value in spec.canonical.items() if key != "density"}
+    return spec.seed, json.dumps(plain, sort_keys=True), -spec.density

@@ -1,0 +1,124 @@
+"""What accuracy costs: accuracy against the epochs that a search took, and who is not beaten."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet
+from paibench.leaderboard.format import ascii_only
+from paibench.leaderboard.stats.ranking import incomplete, median_density, ranked, rewound_rows
+from paibench.leaderboard.stats.summary import Track
+from paibench.leaderboard.tables import ELSEWHERE, common_n, sparsity_percent
+
+_LEAST = 1e-9  # of an epoch: less than one example of any data set, so nothing
+_MOST = 1e9  # epochs: nobody waits for them
+_TICKS = 8
+
+
+def pareto(cells: pd.DataFrame) -> pd.Series:
+    """The cells that no other beats: none is at least as good in all three and better in one.
+
+    Accuracy (`accuracy_mean`, more is better), sparsity (`density_asked`, less is better), and
+    the cost of the search (`search_epochs`, less is better). A cell that lacks one of them, or a
+    run that was asked for, neither is one nor beats any. Hand in cells of one track and class.
+    """
+    costs = pd.DataFrame(
+        {
+            "accuracy": -cells["accuracy_mean"].astype("float64"),
+            "density": cells["density_asked"].astype("float64"),
+            "search": cells["search_epochs"].astype("float64"),
+        }
+    )
+    fit = costs.notna().all(axis=1) & ~incomplete(cells)
+    points = costs[fit].to_numpy()
+    best = np.ones(len(points), dtype=bool)
+    for place, point in enumerate(points):  # a row at a time, so that memory grows with the cells
+        best[place] = not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
+    front = pd.Series(False, index=cells.index)
+    front[fit] = best
+    return front
+
+
+def cost(
+    track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle], density: float | None = None
+) -> Drawn:
+    """Accuracy against the cost of the search at one density, the middle one if none is said.
+
+    The x axis is the logarithm of the epochs that the search passed forward; searches that see no
+    data stand at its left end, marked 0. Bars are 95 % t intervals. Rings and the stepped line
+    mark who is not beaten, among complete cells of tickets at initialization.
+    """
+    own = cells[(cells["control"] == "none")].assign(row=lambda cells: cells["method_label"])
+    at = median_density(own) if density is None else density
+    here = own[(own["density_asked"] == at) & (own["method"] != "dense")]
+    here = here[(here["accuracy_n"] > 0) & (here["search_epochs"] < _MOST)]
+    if here.empty:
+        return Drawn(None, f"no run at {sparsity_percent(at)} sparsity has accuracy and cost")
+    paid = here.loc[here["search_epochs"] > _LEAST, "search_epochs"]
+    free = 10.0 ** (math.floor(math.log10(paid.min())) - 1) if len(paid) else 0.1
+    here = here.assign(x=here["search_epochs"].where(here["search_epochs"] > _LEAST, free))
+    late = rewound_rows(here)
+    front = here[~here["row"].isin(late)]
+    front = front[pareto(front)].sort_values("x")
+    with sheet() as figure:
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        axes.set_autoscalex_on(False)  # warns where all stand at one place, which is no fault
+        for name in ranked(here):
+            _point(axes, here[here["row"] == name], styles[name], ELSEWHERE * (name in late))
+        axes.step(front["x"], 100 * front["accuracy_mean"], where="post", color="#555555",
+                  linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)  # fmt: skip
+        axes.plot(front["x"], 100 * front["accuracy_mean"], **_RING)
+        _frame(axes, free, float(here["x"].max()))
+        n = common_n(here["accuracy_n"])
+        words = f"{sparsity_percent(at)} sparsity, mean and 95 % t interval, n = {n}"
+        heading(axes, f"{track.model} on {track.dataset} ({track.split})", words)
+        handles, labels = axes.get_legend_handles_labels()
+        ring: Artist = Line2D([], [], **_RING)
+        legend(figure, [*handles, ring], [*labels, "not beaten"])
+    return Drawn(figure)
+
+
+_RING: dict[str, Any] = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 10,
+    "markerfacecolor": "none",
+    "markeredgecolor": "#333333",
+    "markeredgewidth": 0.9,
+}
+
+
+def _point(axes: Axes, cell: pd.DataFrame, look: LineStyle, sign: str) -> None:
+    y, half = 100 * cell["accuracy_mean"].to_numpy(), 100 * cell["accuracy_half"].to_numpy()
+    axes.plot(
+        cell["x"].to_numpy(),
+        y,
+        linestyle="",
+        color=look.color,
+        marker=look.marker or "o",
+        markersize=6,
+        label=ascii_only(str(cell["row"].iloc[0]), 60) + sign,
+        zorder=3,
+    )
+    axes.errorbar(cell["x"], y, yerr=half, fmt="none", ecolor=look.color, elinewidth=0.9)
+
+
+def _frame(axes: Axes, free: float, most: float) -> None:
+    """The x axis with a tick at each power of ten, and 0 where a search saw no data."""
+    first = round(math.log10(free)) + 1
+    last = max(math.floor(math.log10(most)), first)
+    step = -(-(last + 1 - first) // _TICKS)
+    powers = [10.0**power for power in range(first, last + 1, step)]
+    axes.set_xlim(free / 2, max(most, powers[-1]) * 2)
+    axes.set_xticks([free, *powers], ["0", *(f"{power:g}" for power in powers)])
+    axes.minorticks_off()
+    axes.set_xlabel("Cost of the search (epochs, log)")
+    axes.set_ylabel("Accuracy (%)")
+    sns.despine(ax=axes)

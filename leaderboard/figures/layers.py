@@ -1,0 +1,118 @@
+"""How densely each layer is kept: one figure per density, a line per method."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet
+from paibench.leaderboard.format import ascii_only
+from paibench.leaderboard.stats.summary import Track, of_track
+from paibench.leaderboard.tables import sparsity_percent
+
+_MOST = 24  # names of layers below the axis, and no more
+_COLUMNS = ["method_label", "place", "layer", "n", "mean", "low", "high"]
+
+
+def layer_densities(runs: pd.DataFrame) -> pd.DataFrame:
+    """The mean density of each layer by method, with its lowest and highest run and n.
+
+    `place` is the number of the layer, from the input on. Runs must be of one track, control and
+    density; those that do not say what each layer keeps are left out, as are those whose layers
+    are not the commonest ones.
+    """
+    known = runs[runs["layer_names"].map(lambda names: isinstance(names, list) and len(names) > 0)]
+    if known.empty:
+        return pd.DataFrame(columns=_COLUMNS)
+    shape = pd.Series(
+        list(zip(known["layer_names"].map(tuple), known["layer_sizes"].map(tuple), strict=True)),
+        index=known.index,
+    )
+    known = known[shape == shape.value_counts().index[0]]
+    long = known[["method_label", "layer_names", "layer_sizes", "layer_kept"]].copy()
+    long["place"] = [list(range(len(names))) for names in long["layer_names"]]
+    long = long.explode(["place", "layer_names", "layer_sizes", "layer_kept"])
+    long["layer"] = long["layer_names"].astype("str")
+    long["place"] = long["place"].astype("int64")
+    sizes = long["layer_sizes"].astype("float64")
+    long["density"] = long["layer_kept"].astype("float64") / sizes.where(sizes > 0)
+    groups = long.groupby(["method_label", "place", "layer"])["density"]
+    found: pd.DataFrame = groups.agg(n="count", mean="mean", low="min", high="max").reset_index()
+    return found[_COLUMNS]
+
+
+def profiles(
+    track: Track, runs: pd.DataFrame, styles: dict[str, LineStyle], density: float
+) -> Drawn:
+    """The density of each layer at one density of the network, from the frame of runs.
+
+    Layers from input to output; the y axis is logarithmic, so an emptied layer is a cross at its
+    foot; the dashed line is the density of the whole network. Points are means over seeds, bars
+    reach from the lowest to the highest run.
+    """
+    ours = of_track(runs, track)
+    ours = ours[(ours["control"] == "none") & (ours["method"] != "dense")]
+    ours = ours[ours["density_asked"] == density]
+    found = layer_densities(ours)
+    if found.empty:
+        at = sparsity_percent(density)
+        return Drawn(None, f"no run at {at} sparsity says what each layer keeps")
+    layers = found.drop_duplicates("place").sort_values("place")["layer"].tolist()
+    with sheet(width=min(5.0 + 0.06 * max(0, len(layers) - 20), 8)) as figure:
+        axes = figure.add_subplot()
+        axes.set_yscale("log")
+        axes.axhline(100 * density, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
+        foot = _foot(found, density)
+        names = sorted(found["method_label"].unique())
+        for name, shift in zip(names, np.linspace(-0.22, 0.22, len(names) + 2)[1:-1], strict=True):
+            _profile(axes, found[found["method_label"] == name], styles[name], shift, foot)
+        axes.set_ylim(foot / 1.5, 150)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _layers(axes, layers)
+        n = sorted(found["n"].unique())
+        counts = str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"
+        words = f"{sparsity_percent(density)} sparsity; mean, lowest, highest of n = {counts}"
+        heading(axes, f"{track.model} on {track.dataset}", words)
+        sns.despine(ax=axes)
+        handles, labels = axes.get_legend_handles_labels()
+        legend(figure, list(handles), labels)
+    return Drawn(figure)
+
+
+def _foot(found: pd.DataFrame, density: float) -> float:
+    """Where the y axis ends, in percent: below everything that is kept at all."""
+    positive = found.loc[found["low"] > 0, "low"]
+    lowest = min(positive.min() if len(positive) else density, density)
+    return float(100 * lowest / 2)
+
+
+def _profile(axes: Axes, rows: pd.DataFrame, look: LineStyle, shift: float, foot: float) -> None:
+    rows = rows.sort_values("place")
+    x = rows["place"].to_numpy() + shift
+    mean, low, high = (100 * rows[name].to_numpy() for name in ("mean", "low", "high"))
+    kept = mean > 0
+    axes.plot(
+        x,
+        np.where(kept, mean, np.nan),
+        color=look.color,
+        linestyle=look.dashes,
+        linewidth=1,
+        marker=look.marker,
+        markersize=4,
+        markeredgewidth=0.4,
+        markeredgecolor="white",
+        label=ascii_only(str(rows["method_label"].iloc[0]), 60),
+    )
+    axes.vlines(x, np.maximum(low, foot), np.maximum(high, foot), color=look.color, linewidth=0.8)
+    if not kept.all():
+        axes.plot(x[~kept], np.full((~kept).sum(), foot), "x", color=look.color)
+
+
+def _layers(axes: Axes, layers: list[str]) -> None:
+    step = -(-len(layers) // _MOST)
+    shown = [ascii_only(name.removesuffix(".weight"), 18) for name in layers[::step]]
+    axes.set_xticks(range(0, len(layers), step), shown, rotation=90 if len(shown) > 8 else 0)
+    axes.set_xlim(-0.5, len(layers) - 0.5)
+    axes.set_xlabel("Layer, from input to output" + (f" (one in {step} named)" * (step > 1)))
+    axes.set_ylabel("Kept weights (%)")

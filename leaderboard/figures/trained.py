@@ -1,0 +1,89 @@
+"""Trained against untrained: what a mask gives by itself, and what training its weights adds.
+
+Over the fraction of weights kept, on a linear axis, as in Ramanujan et al., "What's Hidden in a
+Randomly Weighted Neural Network?", CVPR 2020.
+"""
+
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet
+from paibench.leaderboard.format import ascii_only
+from paibench.leaderboard.stats.ranking import ranked
+from paibench.leaderboard.stats.summary import Track
+from paibench.leaderboard.tables import common_n
+
+_UNTRAINED: dict[str, Any] = {"linestyle": (0, (1, 1.5)), "markerfacecolor": "white"}
+_SUPERMASKS = ("edge_popup",)  # whose own accuracy is that of its ticket before training
+_GREY = "#555555"
+
+
+def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> Drawn:
+    """Accuracy after and before training against the fraction kept, for supermasks.
+
+    Those are the methods that have a native accuracy, and edge_popup; where there are none of
+    them, all methods are drawn.
+    Filled marks and whole lines are trained, white marks and dotted lines untrained; the dashed
+    line is the dense network trained. Bars are 95 % t intervals.
+    """
+    own = cells[cells["control"] == "none"].assign(row=lambda cells: cells["method_label"])
+    pruned = own[(own["method"] != "dense") & (own["accuracy_untrained_n"] > 0)]
+    native = pruned.groupby("row")["native_accuracy_n"].transform("sum") > 0
+    native |= pruned["method"].isin(_SUPERMASKS)
+    shown = pruned[native] if native.any() else pruned
+    if shown.empty:
+        return Drawn(None, "no pruned run says what it gives before its weights are trained")
+    names = [name for name in ranked(own) if name in set(shown["row"])]
+    dense = own[(own["method"] == "dense") & (own["accuracy_n"] > 0)]
+    with sheet() as figure:
+        axes = figure.add_subplot()
+        for mean in 100 * dense["accuracy_mean"]:
+            axes.axhline(mean, color="black", linewidth=1, linestyle=(0, (4, 2)), label="dense")
+        for name in names:
+            line = shown[shown["row"] == name].sort_values("density_asked")
+            _line(axes, line[line["accuracy_n"] > 0], "accuracy", styles[name], {})
+            _line(axes, line, "accuracy_untrained", styles[name], _UNTRAINED)
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("Weights kept (%)")
+        axes.set_ylabel("Accuracy (%)")
+        n = common_n(shown["accuracy_untrained_n"])
+        words = f"mean and 95 % t interval, n = {n}" if n > 1 else "n = 1, so no interval"
+        heading(axes, f"{track.model} on {track.dataset} ({track.split})", words)
+        sns.despine(ax=axes)
+        _legend(figure, axes)
+    return Drawn(figure)
+
+
+def _line(
+    axes: Axes, line: pd.DataFrame, measure: str, look: LineStyle, style: dict[str, Any]
+) -> None:
+    x = 100 * line["density_asked"].to_numpy()
+    y, half = (100 * line[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
+    name = ascii_only(str(line["row"].iloc[0]), 60) if len(line) else ""
+    axes.errorbar(
+        x,
+        y,
+        yerr=half,
+        color=look.color,
+        marker=look.marker,
+        markersize=4.5,
+        linewidth=1.3,
+        elinewidth=0.9,
+        label=f"_{name}" if style or not name else name,
+        **style,
+    )
+
+
+def _legend(figure: Any, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    kinds: list[Artist] = [
+        Line2D([], [], color=_GREY, marker="o", markersize=4.5),
+        Line2D([], [], color=_GREY, marker="o", markersize=4.5, **_UNTRAINED),
+    ]
+    legend(figure, [*handles, *kinds], [*labels, "trained", "untrained"])

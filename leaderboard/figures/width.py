@@ -1,0 +1,125 @@
+"""Accuracy against the width of a network: at one sparsity, and with as many kept weights.
+
+The second asks whether it is better to prune a wide network or to start from a narrow one; after
+Ramanujan et al., "What's Hidden in a Randomly Weighted Neural Network?", CVPR 2020.
+"""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from paibench.leaderboard.figures.accuracy import MEANINGS, Measure
+from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet, small
+from paibench.leaderboard.format import ascii_only
+from paibench.leaderboard.frame import labels
+from paibench.leaderboard.stats.summary import TRACK, Track
+from paibench.leaderboard.tables import common_n, sparsity_percent
+
+TOLERANCE = 0.05
+_REST = [name for name in TRACK if name != "model"]
+
+
+def family(summary: pd.DataFrame, track: Track) -> pd.DataFrame:
+    """The cells of all tracks that differ from this one in the width of the model alone.
+
+    With the columns `width` and `kept`, the weights that a cell keeps, as asked for.
+    """
+    same = (summary[_REST] == [getattr(track, name) for name in _REST]).all(axis=1)
+    models = summary["model"].drop_duplicates()
+    kin = models[models.map(_without_width) == _without_width(track.model)]
+    found = summary[same & summary["model"].isin(kin)]
+    width = found["model"].map(lambda model: labels.number(model, "width", 1.0))
+    kept = (found["density_asked"] * found["prunable"].astype("float64")).round()
+    drawable = width.between(0, 1e6, inclusive="neither")  # what no network has is no width
+    return found.assign(width=width, kept=kept)[drawable]
+
+
+def at_sparsity(cells: pd.DataFrame, density: float) -> pd.DataFrame:
+    """The cells of one density; dense stays, since it has no other."""
+    return cells[(cells["density_asked"] == density) | (cells["method"] == "dense")]
+
+
+def at_kept(cells: pd.DataFrame, kept: float, tolerance: float = TOLERANCE) -> pd.DataFrame:
+    """Of each method and width the cell that keeps nearly as many weights, where there is one."""
+    away = (cells["kept"] / kept - 1).abs()
+    near = cells.assign(away=away)[away <= tolerance].sort_values(["away", "density_asked"])
+    return near.drop_duplicates(["method_label", "control", "width"]).drop(columns="away")
+
+
+def widths(
+    summary: pd.DataFrame,
+    track: Track,
+    styles: dict[str, LineStyle],
+    density: float,
+    measure: Measure = "accuracy",
+) -> Drawn:
+    """A measure against width: at the left at one sparsity, at the right with as many weights.
+
+    From the summary of all tracks. As many as the model of `track` keeps at that density; cells
+    count that keep as many within 5 %. Bars are 95 % t intervals.
+    """
+    cells = family(summary[summary["control"] == "none"], track)
+    cells = cells[cells[f"{measure}_n"] > 0]
+    own = cells[(cells["model"] == track.model) & (cells["method"] != "dense")]
+    kept = own.loc[own["density_asked"] == density, "kept"].dropna()
+    left, right = _several(at_sparsity(cells, density)), pd.DataFrame()
+    if len(kept):
+        pruned = cells[cells["method"] != "dense"]
+        right = _several(at_kept(pruned, float(kept.iloc[0])))
+    if set(left.get("method", ())) <= {"dense"} and right.empty:
+        at = sparsity_percent(density)
+        return Drawn(None, f"no method has runs at {at} sparsity at two widths or more")
+    with sheet(width=6.8) as figure:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, part in zip(panels, (left, right), strict=True):
+            _panel(axes, part, styles, measure)
+        n = common_n(cells[f"{measure}_n"])
+        words = f"at {sparsity_percent(density)} sparsity; mean and 95 % t interval, n = {n}"
+        heading(panels[0], f"{labels.split(track.model)[0]} on {track.dataset}", words)
+        number = f"{int(kept.iloc[0]):,}" if len(kept) else "as many"
+        small(panels[1], f"with {number} kept weights, within {100 * TOLERANCE:g} %")
+        panels[0].set_ylabel(MEANINGS[measure])
+        found = {
+            label: handle
+            for axes in panels
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        legend(figure, list(found.values()), list(found))
+    return Drawn(figure)
+
+
+def _several(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of methods that stand at two widths or more."""
+    return cells[cells.groupby("method_label")["width"].transform("nunique") > 1]
+
+
+def _panel(axes: Axes, cells: pd.DataFrame, styles: dict[str, LineStyle], measure: Measure) -> None:
+    axes.set_xscale("log", base=2)
+    for name, line in cells.groupby("method_label") if len(cells) else ():
+        line = line.sort_values("width")
+        look = styles[str(name)]
+        y, half = (100 * line[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
+        axes.errorbar(
+            line["width"],
+            y,
+            yerr=half,
+            color=look.color,
+            linestyle=look.dashes,
+            marker=look.marker,
+            linewidth=1.3,
+            markersize=4.5,
+            elinewidth=0.9,
+            label=ascii_only(str(name), 60),
+        )
+    ticks = sorted(cells["width"].unique()) if len(cells) else []
+    axes.set_xticks(ticks, [f"{width:g}" for width in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("Width (log)")
+    if cells.empty:
+        axes.text(0.5, 0.5, "no two widths", transform=axes.transAxes, ha="center")
+    sns.despine(ax=axes)
+
+
+def _without_width(model: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    name, options = labels.split(model)
+    return name, tuple(sorted((key, value) for key, value in options.items() if key != "width"))

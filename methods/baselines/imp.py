@@ -1,0 +1,205 @@
+"""IMP: train, prune the smallest weights, go back, and again: the lottery ticket's own search.
+
+Paper: Frankle & Carbin, "The Lottery Ticket Hypothesis", ICLR 2019.
+
+Level 0 is the dense run. Each round prunes, over all layers at once, the smallest |w| among the
+weights that are left after training; the last one goes to exactly the asked density, and its
+ticket is for the harness to train. Going back to initialization is the default, as in the paper;
+to a later epoch is Frankle et al. 2020 ("Linear Mode Connectivity and the Lottery Ticket
+Hypothesis"), learning-rate rewinding and fine-tuning are Renda et al. 2020 ("Comparing Rewinding
+and Fine-tuning in Neural Network Pruning"). Momentum starts anew after each round, while learning
+rate and data order are those of the step that training goes back to.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import partial
+from math import ceil
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from paibench.methods.core.mask import Mask, Weights, full, keep_top, num_kept, prunable, total
+from paibench.methods.core.registry import UserError
+from paibench.methods.core.task import State, Task
+from paibench.methods.core.ticket import Scores, Ticket
+from paibench.methods.supermasks.supermask import cache_name
+
+SLACK = 0.1  # of a round: less than that is no round of its own, but joins the one before it
+
+
+def imp(
+    net: nn.Module,
+    task: Task,
+    density: float,
+    *,
+    rate: float = 0.2,
+    rounds: int | None = None,
+    after: Literal["rewind", "rewind_weights", "lr_rewind", "finetune"] = "rewind",
+    rewind_epoch: float = 0.0,
+    counts: Literal["exact", "authors"] = "exact",
+    ignore_last: bool = False,
+) -> Scores | Ticket:
+    """Iterative magnitude pruning; the scores are the order in which the weights fell.
+
+    The search trains once per round, and once more up to `rewind_epoch`. Runs that differ in
+    density alone share these trainings; with `rounds` they share the dense run only.
+
+    Options:
+        rate: the fraction of the remaining weights that a round prunes. A last round of less
+            than a tenth of that is not run: the round before it prunes so much more.
+        rounds: prune the same fraction in each of so many rounds, instead of `rate`; 1 is
+            one-shot pruning.
+        after: what follows a prune. `rewind` sets everything (parameters and buffers) back to
+            where it was at `rewind_epoch`; `rewind_weights` only the prunable weights;
+            `lr_rewind` goes on from the trained values, with the learning rates from
+            `rewind_epoch` on; `finetune` too, for as many steps, but at the last learning rate.
+        rewind_epoch: where in the dense run training goes back to, in epochs, rounded to a whole
+            step; 0 is initialization.
+        counts: a round prunes n = ceil(rate * remaining) weights (`exact`) or n + 1 (`authors`,
+            as the authors' threshold does). The last goes to the asked density either way.
+        ignore_last: never prune the last layer, which counts towards the density all the same
+            (the authors do so in LeNets and VGGs).
+
+    Raises UserError for options that are out of range or exclude each other, Diverged when a
+    training does, and ValueError when a trained weight is NaN.
+    """
+    weights = prunable(net)
+    target = num_kept(density, total(weights))
+    step = _step(task, rewind_epoch)
+    extra = 1 if counts == "authors" else 0
+    levels, pace = _levels(total(weights), target, rate, rounds, extra)
+    spared = _last(weights, target) if ignore_last else None
+    scores = {name: torch.zeros_like(w, dtype=torch.float64) for name, w in weights.items()}
+    if target == total(weights):
+        return Scores(scores)
+
+    name = cache_name("imp", options=(pace, counts, after, step, ignore_last))
+    finetune = after == "finetune"
+    trained = _dense(net, task, task.steps)
+    origin = _origin(net, task, after, step)
+    mask = full(weights)
+    for level, kept in enumerate(levels):
+        if level > 0:
+            train = partial(_train, net, task, trained | origin, mask, step, finetune=finetune)
+            trained = task.memo(f"{name}-level{level:02}", train)
+        scores = _fallen(scores, mask, trained, level, spared)
+        mask = keep_top(scores, kept)
+    if after == "rewind" and step == 0:
+        return Scores(scores)
+    return Ticket(Scores(scores), trained | origin, start=step, finetune=finetune)
+
+
+def at_rate(whole: int, target: int, rate: float, extra: int = 0) -> list[int]:
+    """The weights left after each round that prunes ceil(rate * left) + extra, down to `target`.
+
+    Raises UserError for a rate outside (0, 1).
+    """
+    if not 0 < rate < 1:
+        raise UserError(f"imp: rate {rate!r} is outside (0, 1); give the fraction a round prunes")
+    levels: list[int] = []
+    left = whole
+    while True:
+        left -= ceil(rate * left) + extra
+        if left - target <= SLACK * rate * left:
+            return [*levels, target]
+        levels.append(left)
+
+
+def in_rounds(whole: int, target: int, rounds: int, extra: int = 0) -> list[int]:
+    """The weights left after each of exactly `rounds` rounds that prune the same fraction.
+
+    Raises UserError for less than one round.
+    """
+    if rounds < 1:
+        raise UserError(f"imp: rounds = {rounds!r} is out of range; give 1 or more")
+    rate = 1 - (target / whole) ** (1 / rounds)
+    levels = [whole]
+    for _ in range(rounds - 1):
+        levels.append(max(levels[-1] - ceil(rate * levels[-1]) - extra, target))
+    return [*levels[1:], target]
+
+
+def _levels(
+    whole: int, target: int, rate: float, rounds: int | None, extra: int
+) -> tuple[list[int], str]:
+    """The weights left after each round, and the name of all that the early ones depend on."""
+    if rounds is None:
+        return at_rate(whole, target, rate, extra), f"rate{rate!r}"
+    if rate != 0.2:
+        raise UserError("imp: rate and rounds exclude each other; give one of them")
+    return in_rounds(whole, target, rounds, extra), f"rounds{rounds}-to{target}"
+
+
+def _step(task: Task, rewind_epoch: float) -> int:
+    if not 0 <= rewind_epoch < task.recipe.epochs:
+        raise UserError(
+            f"imp: rewind_epoch = {rewind_epoch!r} is out of range; "
+            f"give 0 or more, and less than the recipe's {task.recipe.epochs} epochs"
+        )
+    return min(round(rewind_epoch * task.steps_per_epoch), task.steps - 1)
+
+
+def _last(weights: Mapping[str, Tensor], target: int) -> str:
+    *_, (name, weight) = weights.items()
+    if target < weight.numel():
+        raise UserError(
+            f"imp: the density keeps {target} weights, fewer than the {weight.numel()} of {name}; "
+            "leave out ignore_last"
+        )
+    return name
+
+
+def _dense(net: nn.Module, task: Task, step: int) -> State:
+    """The state of the dense run after `step` steps."""
+    train = partial(_train, net, task, net.state_dict(), None, 0, stop=step)
+    return task.memo(f"dense-step{step}", train)
+
+
+def _origin(net: nn.Module, task: Task, after: str, step: int) -> State:
+    """The entries of the state that go back after a round, with the values they go back to."""
+    if after in ("lr_rewind", "finetune"):
+        return {}
+    state = _dense(net, task, step) if step else _state(net)
+    return state if after == "rewind" else {name: state[name] for name in prunable(net)}
+
+
+def _train(
+    net: nn.Module,
+    task: Task,
+    begin: State,
+    mask: Mask | None,
+    start: int,
+    *,
+    stop: int | None = None,
+    finetune: bool = False,
+) -> State:
+    """The state of a copy of `net` that was trained from the state `begin`."""
+    copy = deepcopy(net)
+    copy.load_state_dict(begin)
+    changes: dict[str, Any] = {}
+    if finetune:
+        rate = task.recipe.lr_at(task.recipe.epochs - 1)
+        changes = {"schedule": "constant", "warmup": 0, "lr": rate}
+    task.fit(copy, mask=mask, start=start, stop=stop, resumable=True, **changes)
+    return _state(copy)
+
+
+def _state(net: nn.Module) -> State:
+    return {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in net.state_dict().items()
+    }
+
+
+def _fallen(scores: Weights, mask: Mask, trained: State, level: int, spared: str | None) -> Weights:
+    """The scores with those of the weights still left raised to `level` and ordered by |w|."""
+    raised = {}
+    for name, kept in mask.items():
+        magnitude = trained[name].to(kept.device).double().abs()
+        if name == spared:
+            magnitude.fill_(torch.inf)
+        # the arc tangent is below pi / 2, so that no score reaches the next level
+        raised[name] = torch.where(kept, level + magnitude.atan() / 2, scores[name])
+    return raised

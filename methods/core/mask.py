@@ -1,0 +1,230 @@
+"""The arithmetic of masks: what may be pruned, what is kept, and what the mask then is.
+
+A mask is a dictionary from parameter name to a boolean tensor of the parameter's shape;
+true means kept. Counts are exact: a density keeps `round(density * total)` weights.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paibench.methods.core.registry import UserError
+
+Mask = dict[str, Tensor]
+Weights = dict[str, Tensor]
+
+COVERED = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+)
+_SAMPLE = 1 << 15  # enough that the bracket around a quantile holds well under 2 % of the scores
+
+
+def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that masks cover, by name, in the order of `net.named_parameters()`.
+
+    These are the weights of convolutions and linear maps (the input projection of
+    `nn.MultiheadAttention` is one), never biases or parameters of norms. A tied weight
+    appears once, under its first name.
+    """
+    covered = set()
+    for module in net.modules():
+        if isinstance(module, COVERED):
+            covered.add(id(module.weight))
+        elif isinstance(module, nn.MultiheadAttention):
+            parts = (module.in_proj_weight, *_projections(module))
+            covered.update(id(weight) for weight in parts if weight is not None)
+    return {name: p for name, p in net.named_parameters() if id(p) in covered}
+
+
+def _projections(attention: nn.MultiheadAttention) -> tuple[nn.Parameter | None, ...]:
+    return attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight
+
+
+def total(tensors: Mapping[str, Tensor]) -> int:
+    """How many weights the tensors hold together."""
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def num_kept(density: float, among: int) -> int:
+    """How many of `among` weights a density keeps: the nearest integer, halves to even.
+
+    Raises UserError when the density lies outside (0, 1] or keeps no weight at all.
+    """
+    if not 0 < density <= 1:
+        raise UserError(f"density {density!r} is outside (0, 1]; give the fraction of weights kept")
+    if among == 0:
+        raise UserError("the network has no prunable weights")
+    kept = round(density * among)
+    if kept == 0:
+        raise UserError(
+            f"density {density!r} keeps none of {among} weights; the least is {1 / among:.3g}"
+        )
+    return kept
+
+
+def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
+    """All entries as one vector: parameter after parameter, each in row-major order."""
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()])
+
+
+def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The vector cut up again into tensors of the names and shapes of `like`."""
+    pieces = torch.split(flat, [tensor.numel() for tensor in like.values()])
+    return {
+        name: piece.view(tensor.shape)
+        for (name, tensor), piece in zip(like.items(), pieces, strict=True)
+    }
+
+
+def keep_top(scores: Mapping[str, Tensor], kept: int) -> Mask:
+    """The mask of exactly the `kept` highest scores over all layers.
+
+    Among equal scores the earlier weight stays: by the order of the names, then row-major.
+    Raises ValueError when a score is NaN or there are fewer scores than `kept`.
+    """
+    return unflatten(top(flatten(scores), kept), scores)
+
+
+def keep_top_per_layer(scores: Mapping[str, Tensor], kept: Mapping[str, int]) -> Mask:
+    """The mask of exactly the `kept[name]` highest scores of each layer; ties as in `keep_top`."""
+    return {
+        name: top(score.detach().reshape(-1), kept[name]).view(score.shape)
+        for name, score in scores.items()
+    }
+
+
+def top(flat: Tensor, kept: int) -> Tensor:
+    """A boolean vector that marks exactly the `kept` highest entries, earlier ones first on ties.
+
+    Raises ValueError when an entry is NaN or there are fewer entries than `kept`.
+    """
+    if not 0 <= kept <= flat.numel():
+        raise ValueError(f"cannot keep {kept} of {flat.numel()} weights")
+    if flat.numel() and bool(flat.max().isnan()):
+        raise ValueError(f"{int(flat.isnan().sum())} of {flat.numel()} scores are NaN")
+    if kept == 0:
+        return torch.zeros_like(flat, dtype=torch.bool)
+    threshold = kth_highest(flat, kept)
+    mask = flat >= threshold
+    if surplus := int(mask.count_nonzero()) - kept:
+        tied = numbers(flat == threshold)
+        mask[tied[-surplus:]] = False
+    return mask
+
+
+def kth_highest(flat: Tensor, k: int) -> Tensor:
+    """The k-th highest entry (k from 1), exactly.
+
+    Long vectors are not sorted: a sample brackets the answer, and only what lies inside the
+    bracket is ranked. When the bracket misses, everything is.
+    """
+    if flat.numel() <= 8 * _SAMPLE:
+        return flat.kthvalue(flat.numel() - k + 1).values
+    sample = flat[:: flat.numel() // _SAMPLE].sort(descending=True).values
+    middle = k * sample.numel() // flat.numel()
+    margin = sample.numel() // 128
+    above = max(middle - margin, 0)
+    high = sample[above] if above else flat.max()
+    low = sample[min(middle + margin, sample.numel() - 1)]
+    if 4 * k <= flat.numel():  # few are higher: one side of the bracket is enough, and quicker
+        inside, higher = flat[numbers(flat >= low)], 0
+    elif 4 * (flat.numel() - k) <= flat.numel():
+        inside = flat[numbers(flat <= high)]
+        higher = flat.numel() - inside.numel()
+    else:
+        inside = flat[numbers((flat <= high) & (flat >= low))]
+        higher = int((flat > high).count_nonzero())
+    rank = k - higher
+    if not 1 <= rank <= inside.numel():
+        return flat.kthvalue(flat.numel() - k + 1).values
+    return inside.kthvalue(inside.numel() - rank + 1).values
+
+
+def numbers(marks: Tensor) -> Tensor:
+    """Where a boolean vector is true, in order."""
+    if marks.device.type != "cpu":
+        return marks.nonzero().view(-1)
+    return torch.from_numpy(np.flatnonzero(marks.numpy()))  # several times faster than torch's
+
+
+def apportion(
+    sizes: Mapping[str, int], densities: Mapping[str, float], kept: int
+) -> dict[str, int]:
+    """Whole counts per layer that follow the densities and add up to exactly `kept`.
+
+    Each layer gets the floor of `density * size`; what is missing goes to the largest
+    remainders, earlier layers first, and never beyond a layer's size. The densities must
+    ask for `kept` weights within one a layer.
+    """
+    asked = {name: densities[name] * size for name, size in sizes.items()}
+    counts = {name: min(int(asked[name]), size) for name, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda name: counts[name] - asked[name])
+    while (missing := kept - sum(counts.values())) != 0:
+        step = 1 if missing > 0 else -1
+        movable = [name for name in by_remainder[::step] if 0 <= counts[name] + step <= sizes[name]]
+        if not movable:
+            raise ValueError(f"cannot keep {kept} of {sum(sizes.values())} weights")
+        for name in movable[: abs(missing)]:
+            counts[name] += step
+    return counts
+
+
+def full(tensors: Mapping[str, Tensor]) -> Mask:
+    """The mask that keeps everything."""
+    return {name: torch.ones_like(t, dtype=torch.bool) for name, t in tensors.items()}
+
+
+def apply(net: nn.Module, mask: Mask) -> None:
+    """Set the pruned weights of `net` to exactly 0, in place."""
+    weights = prunable(net)
+    with torch.no_grad():
+        torch._foreach_mul_([weights[name] for name in mask], as_float(mask, weights))
+
+
+def as_float(mask: Mask, weights: Mapping[str, Tensor]) -> list[Tensor]:
+    """The mask as numbers 0 and 1 in the type and memory layout of the weights it multiplies."""
+    return [
+        torch.empty_like(weights[name], requires_grad=False).copy_(kept)
+        for name, kept in mask.items()
+    ]
+
+
+def layer_counts(mask: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many weights each layer keeps."""
+    return {name: int(kept.sum()) for name, kept in mask.items()}
+
+
+def density(mask: Mapping[str, Tensor]) -> float:
+    """Kept over prunable weights."""
+    return sum(layer_counts(mask).values()) / total(mask)
+
+
+def collapsed(mask: Mapping[str, Tensor]) -> list[str]:
+    """The layers that keep nothing while another layer keeps something."""
+    counts = layer_counts(mask)
+    return [name for name, kept in counts.items() if kept == 0] if any(counts.values()) else []
+
+
+def check_covers(found: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless `found` has exactly the names and shapes of the prunable weights."""
+    if missing := _listed(name for name in weights if name not in found):
+        raise ValueError(f"nothing for the prunable weights {missing}")
+    if extra := _listed(name for name in found if name not in weights):
+        raise ValueError(f"names that are no prunable weights: {extra}")
+    for name, tensor in found.items():
+        if tensor.shape != weights[name].shape:
+            have, need = tuple(tensor.shape), tuple(weights[name].shape)
+            raise ValueError(f"{name} has shape {have}, needed {need}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if names[3:] else "")

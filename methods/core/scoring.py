@@ -1,0 +1,46 @@
+"""What finders that differentiate the loss share: a copy of the network, and losses of batches."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from paibench.methods.core.mask import prunable
+from paibench.methods.core.registry import UserError
+from paibench.methods.core.task import Task
+
+
+def scoring_copy(net: nn.Module, mode: Literal["train", "eval"]) -> nn.Module:
+    """A copy of `net` whose output is a function of its input alone.
+
+    With `train` its batch norms use the statistics of the batch, with `eval` the running ones
+    (mean 0 and variance 1 at initialization). Dropout and its like are off in both, so that
+    nothing is drawn and a second pass sees the network of the first.
+    """
+    copy = deepcopy(net).eval()
+    for module in copy.modules():
+        if isinstance(module, _BatchNorm):
+            module.train(mode == "train")
+    for weight in prunable(copy).values():
+        weight.requires_grad_()
+    return copy
+
+
+def losses(
+    net: nn.Module, task: Task, *, per_class: int, batch: int, temperature: float = 1.0
+) -> Iterator[tuple[Tensor, int]]:
+    """The mean loss of each scoring batch and how many examples it has.
+
+    The data are the first `per_class` examples of each class, `batch` at a time, not augmented
+    and the same at every call; logits are divided by `temperature`. Raises UserError when one
+    of these numbers makes no sense.
+    """
+    for name, value in {"per_class": per_class, "batch": batch}.items():
+        if value < 1:
+            raise UserError(f"{name} = {value!r} is out of range; give 1 or more")
+    if not 0 < temperature < float("inf"):
+        raise UserError(f"temperature = {temperature!r} is out of range; give a positive number")
+    for inputs, labels in task.batches(per_class=per_class, size=batch):
+        yield task.loss(net(inputs) / temperature, labels), len(labels)

@@ -1,0 +1,169 @@
+"""The options of a registered function, read from its source so that nothing has to be imported."""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+
+from paibench.methods.core.registry import Entry, LocalFile, UserError, did_you_mean
+
+Value = bool | int | float | str | None
+_PLAIN = {"bool", "int", "float", "str", "None"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only argument: the types or values it takes, and its default."""
+
+    types: tuple[str, ...]
+    choices: tuple[Value, ...]
+    default: Value
+
+    def describe(self) -> str:
+        """What it takes, in words: `int | None` or `'abs' or 'raw'`."""
+        return " or ".join([*self.types, *map(repr, self.choices)])
+
+    def accept(self, value: Value) -> Value:
+        """The value as the option takes it (a whole number becomes a float where one is due).
+
+        Raises ValueError when it is of another type or not among the choices.
+        """
+        kind = "None" if value is None else type(value).__name__
+        if kind in self.types or any(value == c and type(value) is type(c) for c in self.choices):
+            return value
+        if kind == "int" and "float" in self.types:
+            return float(value)  # type: ignore[arg-type]
+        raise ValueError(f"takes {self.describe()}, not {value!r:.80}")
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the source says about a registered function."""
+
+    name: str
+    summary: str
+    paper: str
+    doc: str
+    options: Mapping[str, Option]
+    keeps_stages: bool
+    """Whether its module calls `task.memo`, so that runs can share parts of their searches."""
+
+
+@cache
+def describe(entry: Entry) -> Described:
+    """The first line, the paper, the docstring and the options behind an entry point.
+
+    Raises UserError when the module or the function is not there or cannot be read, or when an
+    option has no plain type or no literal default of that type.
+    """
+    where = f"{entry.name} ({entry.value})"
+    try:
+        path = source(entry)
+        tree = ast.parse(path.read_bytes()) if path else None
+    except (ImportError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{where}: its module cannot be read: {_one_line(error)}") from error
+    if tree is None:
+        raise UserError(f"{where}: there is no module {entry.module!r}; reinstall the plugin")
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+            return _described(entry, tree, node)
+    raise UserError(f"{where}: {entry.module} defines no function {entry.attr!r} at its top level")
+
+
+def source(entry: Entry) -> Path | None:
+    """The file of the module behind a name, found without running its packages' `__init__`."""
+    if isinstance(entry, LocalFile):
+        return entry.path
+    top, *rest = entry.module.split(".")
+    found = find_spec(top)
+    for end in range(len(rest)):
+        folders = found.submodule_search_locations if found else None
+        name = ".".join([top, *rest[: end + 1]])
+        found = PathFinder.find_spec(name, folders) if folders else None
+    return Path(found.origin) if found and found.origin else None
+
+
+def _described(entry: Entry, tree: ast.Module, node: ast.FunctionDef) -> Described:
+    module_doc = ast.get_docstring(tree) or ""
+    doc = ast.get_docstring(node) or module_doc
+    paragraphs = module_doc.split("\n\n")
+    paper = next((text for text in paragraphs if text.startswith("Paper:")), "")
+    summary = (module_doc if paper else doc).splitlines() or [""]
+    aliases = {
+        target.id: statement.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+    options = {}
+    for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+        try:
+            options[argument.arg] = _option(*_annotation(argument.annotation, aliases), default)
+        except ValueError as error:
+            raise UserError(f"{entry.name}: option {argument.arg}: {_one_line(error)}") from error
+    memo = any(isinstance(n, ast.Attribute) and n.attr == "memo" for n in ast.walk(tree))
+    cited = " ".join(paper.removeprefix("Paper:").split())
+    return Described(entry.name, summary[0], cited, doc, options, memo)
+
+
+def _option(types: tuple[str, ...], choices: tuple[Value, ...], default: ast.expr | None) -> Option:
+    if default is None:
+        raise ValueError("it has no default")
+    try:
+        value = ast.literal_eval(default)
+    except ValueError:
+        raise ValueError(f"its default must be a literal, not {ast.unparse(default)}") from None
+    try:
+        return Option(types, choices, Option(types, choices, value).accept(value))
+    except ValueError as error:
+        raise ValueError(f"it {error} as its default") from None
+
+
+def _annotation(
+    node: ast.expr | None, aliases: Mapping[str, ast.expr]
+) -> tuple[tuple[str, ...], tuple[Value, ...]]:
+    """The plain types and the literal choices that an annotation names."""
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            first, second = _annotation(left, aliases), _annotation(right, aliases)
+            return first[0] + second[0], first[1] + second[1]
+        case ast.Name(id=name) if name in _PLAIN:
+            return (name,), ()
+        case ast.Name(id=name) if name in aliases:
+            return _annotation(aliases[name], aliases)
+        case ast.Constant(value=None):
+            return ("None",), ()
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
+            values = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+            return (), tuple(ast.literal_eval(value) for value in values)
+    shown = "none" if node is None else ast.unparse(node)
+    raise ValueError(f"its annotation must be bool, int, float, str or Literal, not {shown}")
+
+
+def checked(
+    what: str, options: Mapping[str, Option], given: Mapping[str, Value]
+) -> dict[str, Value]:
+    """The given values as the options take them, those at their default left out, by name.
+
+    Raises UserError for an unknown option (with the nearest) or a value of the wrong type.
+    """
+    found: dict[str, Value] = {}
+    for name, value in sorted(given.items()):
+        if name not in options:
+            raise UserError(f"{what} has no option {name[:80]!r}; {did_you_mean(name, options)}")
+        try:
+            accepted = options[name].accept(value)
+        except ValueError as error:
+            raise UserError(f"{what}: option {name} {error}") from error
+        default = options[name].default
+        if accepted != default or type(accepted) is not type(default):
+            found[name] = accepted
+    return found
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,86 @@
+"""GraSP: weights go whose removal would lower the norm of the gradient least, or raise it.
+
+Paper: Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient Flow",
+ICLR 2020.
+
+The authors remove the largest -w * Hg; the scores here are w * Hg, so that the highest stay. H and
+g belong to the mean loss over the same examples, ten of each class and not augmented. As in the
+authors' code, logits are divided by 200 and batch norms are in training mode. `abs` ranks |w * Hg|
+instead, as in a study of Frankle et al. 2021.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from paibench.methods.core.mask import prunable
+from paibench.methods.core.scoring import losses, scoring_copy
+from paibench.methods.core.task import Task
+from paibench.methods.core.ticket import Scores
+
+
+def grasp(
+    net: nn.Module,
+    task: Task,
+    density: float,
+    *,
+    per_class: int = 10,
+    batch: int = 256,
+    temperature: float = 200.0,
+    score: Literal["signed", "abs"] = "signed",
+    mode: Literal["train", "eval"] = "train",
+) -> Scores:
+    """Each weight times its entry of the Hessian-gradient product.
+
+    Options:
+        per_class: how many examples of each class are scored on.
+        batch: examples in a batch; two passes are made over all of them.
+        temperature: what the logits are divided by; it changes the ranking.
+        score: w * Hg as in the paper (`signed`), or its absolute value (`abs`).
+        mode: batch norms with the statistics of the batch (`train`) or the running ones (`eval`).
+
+    Raises ValueError when a score is not finite.
+    """
+    copy = scoring_copy(net, mode)
+    weights = prunable(copy)
+    parameters = list(weights.values())
+
+    def scored() -> Iterable[tuple[Tensor, int]]:
+        return losses(copy, task, per_class=per_class, batch=batch, temperature=temperature)
+
+    with sdpa_kernel(SDPBackend.MATH):  # the only attention that can be differentiated twice
+        _, products = hessian_gradient(scored, parameters)
+    with torch.no_grad():
+        values = [weight * product for weight, product in zip(parameters, products, strict=True)]
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise ValueError("w * Hg is not finite: the second derivative of the loss overflows")
+    if score == "abs":
+        values = [value.abs() for value in values]
+    return Scores(dict(zip(weights, values, strict=True)))
+
+
+def hessian_gradient(
+    losses: Callable[[], Iterable[tuple[Tensor, int]]], weights: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The gradient g and the product Hg of the mean loss over all examples, each as `weights`.
+
+    `losses()` gives the mean loss and the number of examples of each batch, the same at every
+    call. The first pass sums g; the second differentiates each batch's gradient along it.
+    """
+    gradient = [torch.zeros_like(weight) for weight in weights]
+    seen = 0
+    for loss, examples in losses():
+        parts = torch.autograd.grad(loss * examples, weights, materialize_grads=True)
+        torch._foreach_add_(gradient, parts)
+        seen += examples
+    torch._foreach_div_(gradient, seen)
+    product = [torch.zeros_like(weight) for weight in weights]
+    for loss, examples in losses():
+        parts = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+        along = torch.stack([(p * g).sum() for p, g in zip(parts, gradient, strict=True)]).sum()
+        parts = torch.autograd.grad(along, weights, materialize_grads=True)
+        torch._foreach_add_(product, parts, alpha=examples / seen)
+    return gradient, product

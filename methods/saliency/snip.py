@@ -1,0 +1,60 @@
+"""SNIP: weights stay whose removal would change the loss most, by first order.
+
+Paper: Lee et al., "SNIP: Single-shot Network Pruning based on Connection Sensitivity", ICLR 2019.
+
+The score is |w * dL/dw|, the derivative for a gate on the weight, at the weights that are then
+trained (the authors score another draw of them). Defaults: ten examples of each class, not
+augmented; the absolute value after summing over batches (with one batch, as in the paper, the
+readings agree); batch norms with the statistics of the batch, as in training, because at
+initialization the running ones let activations grow with depth.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from paibench.methods.core.mask import prunable, total
+from paibench.methods.core.scoring import losses, scoring_copy
+from paibench.methods.core.task import Task
+from paibench.methods.core.ticket import Scores
+
+
+def snip(
+    net: nn.Module,
+    task: Task,
+    density: float,
+    *,
+    per_class: int = 10,
+    batch: int = 256,
+    abs: Literal["sum", "batch"] = "sum",
+    mode: Literal["train", "eval"] = "train",
+) -> Scores:
+    """Connection sensitivities, normalised to sum to 1 over the network.
+
+    Options:
+        per_class: how many examples of each class are scored on.
+        batch: examples in a batch.
+        abs: absolute value of the gradient over all examples (`sum`), or of each batch's
+            gradient, averaged (`batch`, as Frankle et al. 2021).
+        mode: batch norms with the statistics of the batch (`train`) or the running ones (`eval`).
+
+    Raises ValueError when the scores are not finite or all 0.
+    """
+    copy = scoring_copy(net, mode)
+    weights = prunable(copy)
+    parameters = list(weights.values())
+    sums = [torch.zeros_like(weight) for weight in parameters]
+    for loss, examples in losses(copy, task, per_class=per_class, batch=batch):
+        gradients = torch.autograd.grad(loss * examples, parameters, materialize_grads=True)
+        torch._foreach_add_(sums, [g.abs() for g in gradients] if abs == "batch" else gradients)
+    with torch.no_grad():
+        values = [(weight * g).abs_() for weight, g in zip(parameters, sums, strict=True)]
+    return Scores(_normalised(dict(zip(weights, values, strict=True))))
+
+
+def _normalised(scores: dict[str, Tensor]) -> dict[str, Tensor]:
+    whole = sum(float(score.sum(dtype=torch.float64)) for score in scores.values())
+    if not 0 < whole < float("inf"):
+        raise ValueError(f"the sensitivities of {total(scores)} weights sum to {whole}")
+    return {name: score / whole for name, score in scores.items()}

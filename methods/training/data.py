@@ -1,0 +1,146 @@
+"""Training data in memory: a set of images as one tensor on the device, cut into batches there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from paibench.methods.core.random_streams import generator
+from paibench.methods.training.recipe import Augmentation
+
+Batch = tuple[Tensor, Tensor]
+PADDING = 4  # pixels on each side before a random crop
+
+
+class Split(Protocol):
+    """Labelled images that can be read in any order, as often as one likes."""
+
+    @property
+    def classes(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def labels(self) -> Tensor: ...
+    def __len__(self) -> int: ...
+    def batches(
+        self,
+        indices: Tensor,
+        size: int,
+        *,
+        augment: Augmentation = "none",
+        draw: torch.Generator | None = None,
+        skip: int = 0,
+    ) -> Iterator[Batch]:
+        """The images at `indices` (int64, on the CPU) in that order, `size` at a time.
+
+        Yields normalised float inputs [b, c, h, w] and int64 labels [b] on the device. An
+        augmentation draws from the CPU generator `draw`. The first `skip` batches are left
+        out; those that follow are what they would have been.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Images:
+    """A split that lies in memory as one tensor.
+
+    `pixels` [n, c, h, w] is uint8, scaled to [0, 1] on use, or already floating point;
+    `labels` [n] is int64. `mean` and `std` (one number a channel) normalise what is scaled.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device | str) -> "Images":
+        """The same images on another device."""
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+
+    def subset(self, indices: Tensor) -> "Images":
+        """The images at `indices`, in that order."""
+        there = indices.to(self.labels.device)
+        return replace(self, pixels=self.pixels[there], labels=self.labels[there])
+
+    def batches(
+        self,
+        indices: Tensor,
+        size: int,
+        *,
+        augment: Augmentation = "none",
+        draw: torch.Generator | None = None,
+        skip: int = 0,
+    ) -> Iterator[Batch]:
+        """See `Split.batches`."""
+        indices = indices.to(self.labels.device)
+        moves = Moves.draw(augment, indices, draw) if augment != "none" else None
+        scale, shift = self._normalisation()
+        for start in range(skip * size, len(indices), size):
+            chosen = indices[start : start + size]
+            pixels = self.pixels.index_select(0, chosen)
+            if moves is not None:
+                pixels = moves.apply(pixels, start)
+            floats = pixels.to(scale.dtype, copy=True).mul_(scale).sub_(shift)
+            yield floats, self.labels.index_select(0, chosen)
+
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """What pixels are multiplied by, and what is then taken off, each [1, c or 1, 1, 1]."""
+        byte = self.pixels.dtype == torch.uint8
+        number = torch.get_default_dtype() if byte else self.pixels.dtype
+        device = self.pixels.device
+        mean = torch.tensor(self.mean, device=device, dtype=number).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=device, dtype=number).view(1, -1, 1, 1)
+        return 1 / ((255 if byte else 1) * std), mean / std
+
+
+@dataclass(frozen=True)
+class Moves:
+    """The random flips and crops of one epoch, drawn at once so that devices agree."""
+
+    flips: Tensor | None  # [n] bool
+    offsets: Tensor | None  # [n, 2] int64, from 0 to 2 * PADDING
+
+    @staticmethod
+    def draw(augment: Augmentation, images: Tensor, draw: torch.Generator | None) -> "Moves":
+        """Fresh moves for each of `images` [n], on its device."""
+        flips = torch.rand(len(images), generator=draw) < 0.5
+        crops = torch.randint(0, 2 * PADDING + 1, (len(images), 2), generator=draw)
+        return Moves(
+            flips.to(images.device) if "flip" in augment else None,
+            crops.to(images.device) if "crop" in augment else None,
+        )
+
+    def apply(self, pixels: Tensor, start: int) -> Tensor:
+        """The moved images [b, c, h, w], for the moves from number `start` on."""
+        count, _, height, width = pixels.shape
+        rows = torch.arange(height, device=pixels.device).expand(count, -1)
+        columns = torch.arange(width, device=pixels.device).expand(count, -1)
+        if self.flips is not None:
+            flips = self.flips[start : start + count]
+            columns = torch.where(flips[:, None], columns.flip(1), columns)
+        if self.offsets is not None:
+            offsets = self.offsets[start : start + count]
+            pixels = torch.nn.functional.pad(pixels, (PADDING,) * 4)
+            rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:]
+        wide = pixels.shape[-1]
+        places = (rows[:, :, None] * wide + columns[:, None, :]).view(count, 1, -1)
+        flat = pixels.flatten(2)
+        moved = flat.gather(2, places.expand(-1, flat.shape[1], -1))
+        return moved.view(count, -1, height, width)
+
+
+def order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order of the training examples in an epoch: a permutation from the seed alone."""
+    return torch.randperm(count, generator=generator(seed, "order", epoch))

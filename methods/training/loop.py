@@ -1,0 +1,289 @@
+"""The training loop: one for the weights of tickets and for whatever a search trains."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Protocol, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paibench.methods.core.mask import Mask, as_float, prunable
+from paibench.methods.core.random_streams import derive, generator
+from paibench.methods.training.data import Split, order
+from paibench.methods.training.recipe import Recipe
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number; `step` is the first step (from 0) where it was not."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss was not finite at step {step}")
+        self.step = step
+
+
+class Checkpoint(TypedDict):
+    """All that training needs to go on with the same bits.
+
+    Within an epoch these are also the losses of its steps so far [n], and the states of the
+    global generators, which dropout and its like draw from; `draws` are those of the trainer's.
+    """
+
+    step: int
+    module: dict[str, Tensor]
+    optimizer: dict[str, object]
+    losses: list[float]
+    within: Tensor
+    noise: list[Tensor]
+    draws: list[Tensor]
+
+
+Save = Callable[[Callable[[], Checkpoint]], None]
+
+
+class Penalty(Protocol):
+    """A differentiable term that is added to the loss of every step."""
+
+    def __call__(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What else happens while training; every hook is optional.
+
+    `before_step` runs before each forward pass, `after_epoch(epoch)` after each whole epoch,
+    `count(examples)` after each step. `save(take)` comes last after each step and after each
+    whole epoch; `take()` is the checkpoint.
+    """
+
+    before_step: Callable[[], None] | None = None
+    after_epoch: Callable[[int], None] | None = None
+    penalty: Penalty | None = None
+    count: Callable[[int], None] | None = None
+    save: Save | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The steps `start` to `stop` of a recipe's schedule, `per_epoch` to an epoch."""
+
+    start: int
+    stop: int
+    per_epoch: int
+
+    def epochs(self) -> Iterator[tuple[int, int, int]]:
+        """Each epoch that the span touches, with its first and last step within that epoch."""
+        for epoch in range(self.start // self.per_epoch, -(-self.stop // self.per_epoch)):
+            first = max(self.start - epoch * self.per_epoch, 0)
+            yield epoch, first, min(self.stop - epoch * self.per_epoch, self.per_epoch)
+
+
+def steps_per_epoch(examples: int, batch: int) -> int:
+    """How many steps an epoch has; a last batch of a single example is left out."""
+    return examples // batch + (examples % batch > 1)
+
+
+def examples_between(start: int, stop: int, examples: int, batch: int) -> int:
+    """How many examples the steps `start` to `stop` of a schedule pass through the network."""
+    per_epoch = steps_per_epoch(examples, batch)
+    an_epoch = examples - (examples % batch == 1)
+
+    def until(step: int) -> int:
+        epochs, steps = divmod(step, per_epoch)
+        return epochs * an_epoch + steps * batch
+
+    return until(stop) - until(start)
+
+
+@dataclass
+class Trainer:
+    """A module in training: what is optimised, how, and which weights stay 0.
+
+    `draws` are generators that its forward pass draws from, besides the global ones.
+    """
+
+    module: nn.Module
+    data: Split
+    recipe: Recipe
+    seed: int
+    mask: Mask | None = None
+    finetune: bool = False
+    draws: Sequence[torch.Generator] = ()
+    losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.recipe.precision == "bf16":
+            self.module.to(memory_format=torch.channels_last)
+        self._parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(self.recipe, self._parameters)
+        self.device = next(self.module.parameters()).device
+        self._pruned: tuple[list[Tensor], list[Tensor]] | None = None
+        self._within: Checkpoint | None = None
+        if self.mask is not None and not all(bool(kept.all()) for kept in self.mask.values()):
+            weights = prunable(self.module)
+            covered: list[Tensor] = [weights[name] for name in self.mask]
+            self._pruned = covered, as_float(self.mask, weights)
+            self._prune()
+
+    def run(self, start: int, stop: int, hooks: Hooks) -> None:
+        """Train from step `start` to step `stop` of the recipe's schedule.
+
+        Raises Diverged when a loss is not finite.
+        """
+        per_epoch = steps_per_epoch(len(self.data), self.recipe.batch)
+        with _training(self.module), _private_randomness(self.device):
+            for epoch, first, last in Span(start, stop, per_epoch).epochs():
+                torch.manual_seed(derive(self.seed, "noise", epoch))
+                self._epoch(epoch, first, last, per_epoch, hooks)
+                if last == per_epoch and hooks.after_epoch:
+                    hooks.after_epoch(epoch)
+                if last == per_epoch and hooks.save:
+                    hooks.save(partial(self.checkpoint, (epoch + 1) * per_epoch))
+
+    def _epoch(self, epoch: int, first: int, last: int, per_epoch: int, hooks: Hooks) -> None:
+        rate = self.recipe.lr_at(self.recipe.epochs - 1 if self.finetune else epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batches = self.data.batches(
+            order(len(self.data), self.seed, epoch),
+            self.recipe.batch,
+            augment=self.recipe.augment,
+            draw=generator(self.seed, "augment", epoch),
+            skip=first,
+        )
+        losses = self._go_on()
+        begun, end = epoch * per_epoch + first, (epoch + 1) * per_epoch
+        noted_from = begun - len(losses)
+        for step, (inputs, labels) in enumerate(islice(batches, last - first), begun + 1):
+            losses.append(self._step(inputs, labels, hooks))
+            if hooks.count:
+                hooks.count(len(labels))
+            if hooks.save and step < end:  # at the end of an epoch its own hook comes first
+                hooks.save(partial(self.checkpoint, step, losses))
+        self._note(losses, noted_from)
+
+    def _go_on(self) -> list[Tensor]:
+        """The losses of this epoch before a checkpoint that was taken within it, if it was."""
+        within, self._within = self._within, None
+        if within is None or not len(within["within"]):
+            return []
+        _set_noise(within["noise"], self.device)
+        return list(within["within"].to(self.device))
+
+    def _step(self, inputs: Tensor, labels: Tensor, hooks: Hooks) -> Tensor:
+        if hooks.before_step:
+            hooks.before_step()
+        with autocast(self.recipe.precision, self.device):
+            outputs = self.module(to_layout(inputs, self.recipe.precision))
+        loss = F.cross_entropy(
+            outputs.float() if outputs.dtype == torch.bfloat16 else outputs,
+            labels,
+            label_smoothing=self.recipe.label_smoothing,
+        )
+        self.optimizer.zero_grad()
+        (loss if hooks.penalty is None else loss + hooks.penalty()).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self._prune()
+        return loss.detach()
+
+    def _prune(self) -> None:
+        if self._pruned is not None:
+            with torch.no_grad():
+                weights, factors = self._pruned
+                torch._foreach_mul_(weights, factors)
+
+    def _note(self, losses: list[Tensor], first_step: int) -> None:
+        """Keep the mean loss of an epoch; looked at once an epoch, a device need not wait."""
+        if not losses:
+            return
+        stacked = torch.stack(losses).double().cpu()
+        bad = (~stacked.isfinite()).nonzero()
+        if len(bad):
+            raise Diverged(first_step + int(bad[0]))
+        self.losses.append(float(stacked.mean()))
+
+    def checkpoint(self, step: int, within: Sequence[Tensor] = ()) -> Checkpoint:
+        """The state after `step` steps, in memory that the next step changes: store it at once.
+
+        `within` are the losses of the epoch's steps so far.
+        """
+        return {
+            "step": step,
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "losses": list(self.losses),
+            "within": torch.stack(list(within)).cpu() if within else torch.empty(0),
+            "noise": _noise(self.device),
+            "draws": [draw.get_state() for draw in self.draws],
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Go back to a checkpoint; the step to go on from."""
+        self.module.load_state_dict(checkpoint["module"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.losses[:] = checkpoint["losses"]
+        for draw, state in zip(self.draws, checkpoint["draws"], strict=True):
+            draw.set_state(state.cpu())
+        self._within = checkpoint
+        return checkpoint["step"]
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which a forward pass has this precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def to_layout(inputs: Tensor, precision: str) -> Tensor:
+    """Images in the memory layout that goes with the precision."""
+    if precision == "bf16" and inputs.dim() == 4:
+        return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs
+
+
+def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    decay = recipe.weight_decay
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(
+        parameters,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=decay,
+        fused=True,
+    )
+
+
+@contextmanager
+def _training(module: nn.Module) -> Iterator[None]:
+    """Training mode; afterwards each part is in the mode that it had."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.train()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _noise(device: torch.device) -> list[Tensor]:
+    """The states of the global generators that a training on this device draws from."""
+    there = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *there]
+
+
+def _set_noise(states: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1].cpu(), device)
+
+
+@contextmanager
+def _private_randomness(device: torch.device) -> Iterator[None]:
+    """Dropout and its like draw from the global generators, which are left as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

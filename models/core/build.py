@@ -1,0 +1,39 @@
+"""A network from plain values: a factory, a shape, options, an initialization and a seed."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from paibench.models.core.init import initialize
+from paibench.models.core.layers import Shape
+
+Option = bool | int | float | str
+
+
+def build(
+    factory: Callable[..., nn.Module],
+    shape: Shape,
+    classes: int,
+    *,
+    options: Mapping[str, Option],
+    init: str,
+    seed: int,
+) -> nn.Module:
+    """The network `factory(shape, classes, **options)`, initialized, on the CPU, in train mode.
+
+    The seed alone decides every number in it; the global random state is as before.
+    Raises ValueError for an unknown initialization and whatever the factory raises.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_derive("construct", seed))
+        net = factory(shape, classes, **options)
+    # A generator of its own: how much a constructor draws must not change the weights.
+    initialize(net, init, torch.Generator().manual_seed(_derive("initialize", seed)))
+    return net
+
+
+def _derive(purpose: str, seed: int) -> int:
+    digest = hashlib.sha256(f"{purpose}/{seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")

@@ -1,0 +1,199 @@
+"""A data set: balanced cuts, moments, fingerprints, and what a task cannot reach."""
+
+import gc
+import math
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from paibench.benchmark.data.dataset import DataSet, Part, balanced, fingerprint, load, moments
+from paibench.methods.core.random_streams import generator
+from paibench.methods.core.registry import UserError
+from paibench.methods.core.task import Task
+from paibench.methods.training.data import Images
+from paibench.methods.training.recipe import Recipe
+
+
+def toy(train: int = 40, test: int = 12, classes: int = 4) -> DataSet:
+    """Images whose single pixel is their own number, so that each can be told from the others."""
+
+    def images(first: int, count: int) -> Images:
+        pixels = torch.arange(first, first + count, dtype=torch.uint8).view(count, 1, 1, 1)
+        return Images(pixels, torch.arange(count) % classes, classes, (0.5,), (0.25,))
+
+    return DataSet("toy", images(0, train), images(train, test), "0" * 64)
+
+
+def numbers(part: Part) -> list[int]:
+    assert isinstance(part, Images)
+    return [int(pixel) for pixel in part.pixels.flatten()]
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 9))
+def test_balanced_is_a_permutation_that_depends_on_the_generator_alone(
+    labels: list[int], seed: int
+) -> None:
+    """A balanced order holds every index once, and the same generator gives it again."""
+    once, again = (balanced(torch.tensor(labels), generator(seed)) for _ in range(2))
+    assert sorted(once.tolist()) == list(range(len(labels)))
+    assert once.tolist() == again.tolist()
+
+
+@pytest.mark.parametrize("count", range(1, 41))
+def test_every_beginning_of_a_balanced_order_is_balanced(count: int) -> None:
+    """Of equally large classes, none is ahead of another by more than one."""
+    labels = torch.arange(40) % 4
+    counts = labels[balanced(labels, generator(3))[:count]].bincount(minlength=4)
+    assert int(counts.max() - counts.min()) <= 1
+
+
+def test_a_balanced_order_keeps_proportions() -> None:
+    """Half of a set with 30 and 10 of its classes has 15 and 5 of them."""
+    labels = torch.tensor([0] * 30 + [1] * 10)
+    assert labels[balanced(labels, generator(0))[:20]].bincount().tolist() == [15, 5]
+
+
+def test_examples_is_one_subset_for_all_seeds_and_a_larger_one_holds_it() -> None:
+    """A cut depends on its size alone, keeps the order, and leaves the test set as it is."""
+    small, again = (toy().cut(examples=8, validation=0, seed=seed) for seed in (0, 1))
+    large = toy().cut(examples=20, validation=0, seed=0)
+    assert numbers(small.train) == numbers(again.train) == sorted(numbers(small.train))
+    assert small.train.labels.bincount().tolist() == [2, 2, 2, 2]
+    assert set(numbers(small.train)) < set(numbers(large.train))
+    assert (small.name, small.evaluation, len(small.test)) == ("toy-8", "test", 12)
+    assert small.fingerprint == toy().fingerprint
+
+
+def test_validation_takes_the_place_of_the_test_set() -> None:
+    """The held-out images and the rest are the training set, balanced; no test image is there."""
+    cut = toy().cut(examples=None, validation=0.2, seed=5)
+    assert (cut.name, cut.evaluation) == ("toy-validation-0.2", "validation")
+    assert (len(cut.train), len(cut.test)) == (32, 8)
+    assert sorted(numbers(cut.train) + numbers(cut.test)) == list(range(40))
+    assert cut.test.labels.bincount().tolist() == [2, 2, 2, 2]
+
+
+def test_validation_is_drawn_by_the_seed() -> None:
+    """Equal seeds hold out equal images, other seeds others."""
+    drawn = [toy().cut(examples=None, validation=0.2, seed=seed).test for seed in (5, 5, 6)]
+    assert numbers(drawn[0]) == numbers(drawn[1]) != numbers(drawn[2])
+
+
+@pytest.mark.parametrize(
+    "examples, validation, says",
+    [
+        (0, 0.0, "examples = 0 is out of range; it has 40 training examples of 4 classes"),
+        (3, 0.0, "examples = 3 is out of range"),
+        (41, 0.0, "examples = 41 is out of range"),
+        (-1, 0.0, "examples = -1 is out of range"),
+        (None, 1.0, "validation = 1.0 is out of range"),
+        (None, -0.1, "validation = -0.1 is out of range"),
+        (None, math.nan, "validation = nan is out of range"),
+        (None, math.inf, "validation = inf is out of range"),
+        (None, 0.01, "validation = 0.01 is out of range"),
+        (None, 0.99, "validation = 0.99 is out of range"),
+    ],
+)
+def test_cuts_out_of_range_are_refused(examples: int | None, validation: float, says: str) -> None:
+    """A cut that leaves a class without an example on either side names itself and the range."""
+    with pytest.raises(UserError) as caught:
+        toy().cut(examples=examples, validation=validation, seed=0)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_moments_are_those_of_the_pixels_and_no_order_changes_a_bit() -> None:
+    """Mean and standard deviation agree with NumPy's in float64 and do not depend on the order."""
+    pixels = torch.randint(0, 256, (50, 3, 4, 5), generator=generator(1)).to(torch.uint8)
+    means, stds = moments(pixels)
+    scaled = pixels.numpy().astype(np.float64) / 255
+    assert means == pytest.approx(scaled.mean((0, 2, 3)), rel=1e-12)
+    assert stds == pytest.approx(scaled.std((0, 2, 3)), rel=1e-12)
+    assert moments(pixels.flip(0, 3)) == (means, stds)
+
+
+def test_a_fingerprint_tells_values_shapes_types_and_order_apart() -> None:
+    """Each of five lists of tensors with the same bytes or nearly so has its own fingerprint."""
+    a, b = torch.zeros(4, dtype=torch.uint8), torch.ones(4, dtype=torch.uint8)
+    lists = [(a,), (a.view(2, 2),), (a.to(torch.int8),), (a, b), (b, a)]
+    assert len({fingerprint(*tensors) for tensors in lists}) == 5
+    assert fingerprint(a, b) == fingerprint(a.clone(), torch.stack([b, b], 1)[:, 0])
+
+
+def test_load_finds_a_set_by_name_and_moves_it() -> None:
+    """`load` gives the named set with its options, on the device that was asked for."""
+    data = load("digits", {"examples": 100}, None, "meta", 0)
+    assert (data.name, data.classes, data.shape) == ("digits-100", 10, (1, 8, 8))
+    assert {data.train.labels.device.type, data.test.labels.device.type} == {"meta"}
+
+
+def test_load_knows_the_nearest_name() -> None:
+    """An unknown data set is answered with the one that may have been meant."""
+    with pytest.raises(UserError, match="unknown data set 'digit'; did you mean digits"):
+        load("digit", {}, None, "cpu", 0)
+
+
+def reachable(start: object) -> Iterator[Tensor]:
+    """Every tensor that can be reached from an object without importing anything."""
+    seen: set[int] = set()
+    queue = [start]
+    while queue:
+        thing = queue.pop()
+        if id(thing) in seen or isinstance(thing, type | types.ModuleType | types.CodeType):
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, Tensor):
+            yield thing
+        if isinstance(thing, types.FunctionType):  # but not the globals of its module
+            queue += [thing.__closure__, thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
+        else:
+            queue += gc.get_referents(thing)
+
+
+def leaks(task: Task, secret: Images) -> bool:
+    """Whether a task leads to test pixels or labels, or to memory that they lie in."""
+    hidden = (secret.pixels, secret.labels)
+    places = {tensor.untyped_storage().data_ptr() for tensor in hidden}
+    found = list(reachable(task))
+    assert found, "the walk must at least come by the training data"
+    return any(
+        tensor.untyped_storage().data_ptr() in places
+        or tensor.untyped_storage().nbytes() != tensor.nbytes  # more lies there than is shown
+        or any(tensor.shape == other.shape and torch.equal(tensor, other) for other in hidden)
+        for tensor in found
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"examples": 100}, {"validation": 0.2}], ids=str)
+def test_a_task_does_not_lead_to_what_is_evaluated(options: dict[str, int | float]) -> None:
+    """From a task of the training split, no path of references leads to the evaluated split."""
+    data = load("digits", options, None, "cpu", 0)
+    secret = data.test
+    assert isinstance(secret, Images)
+    assert not leaks(Task(data.train, seed=0, recipe=Recipe(epochs=1)), secret)
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda data: lambda name, compute: data.test,
+        lambda data: [data].append,
+        lambda data: {"deep": [(data.test.labels.view(-1),)]},
+        lambda data: data.test.pixels[:1],
+        lambda data: data.test.labels.clone(),
+    ],
+    ids=["closure", "bound method", "container", "view", "copy"],
+)
+def test_the_walk_would_find_a_leak(hide: Callable[[DataSet], Any]) -> None:
+    """The walk behind the test above finds test data however it hangs on a task."""
+    data = load("digits", {}, None, "cpu", 0)
+    secret = data.test
+    assert isinstance(secret, Images)
+    assert leaks(Task(data.train, seed=0, recipe=Recipe(epochs=1), memo=hide(data)), secret)

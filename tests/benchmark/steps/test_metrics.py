@@ -1,0 +1,170 @@
+"""What a record says of masks, costs and accuracies, against counts by hand."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from paibench.benchmark import run as runs
+from paibench.benchmark.data.dataset import load
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.steps import metrics
+from paibench.benchmark.steps.environment import digest
+from paibench.benchmark.steps.evaluate import evaluate
+from paibench.benchmark.steps.network import make_network
+from paibench.benchmark.steps.search import Find, Search
+from paibench.benchmark.steps.train import Training
+from paibench.methods.core.mask import Mask, apply, full, prunable
+from paibench.methods.core.mask_file import digest as mask_digest
+from paibench.methods.core.task import Cost
+from paibench.methods.core.ticket import Ticket
+
+DIGITS = load("digits", {}, None, "cpu", 0)
+SIZES = {"fc1.weight": 64 * 300, "fc2.weight": 300 * 100, "fc3.weight": 100 * 10}
+
+
+def spec_of(**fields: Any) -> Spec:
+    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "method": "random"}
+    return Spec.of(**(given | {"density": 0.1} | fields))
+
+
+def net_of(spec: Spec) -> nn.Module:
+    return make_network(spec, DIGITS, spec.seed)
+
+
+def found_of(mask: Mask, ticket: Ticket | None = None, cost: Cost | None = None) -> Search:
+    ticket = ticket or Ticket(mask)
+    return Search(mask, ticket, Find(ticket, cost or Cost(), 0.5))
+
+
+def test_counts() -> None:
+    """Counts per layer add up, and multiply-adds of linear layers are their weights."""
+    net = net_of(spec_of())
+    mask = full(prunable(net))
+    mask["fc1.weight"][:] = False
+    mask["fc1.weight"][7, :5] = True
+    known = metrics.mask_metrics(found_of(mask), net, DIGITS)
+    assert dict(zip(known["layer_names"], known["layer_sizes"], strict=True)) == SIZES
+    assert known["layer_kept"] == [5, 30_000, 1_000]
+    assert known["kept"] == 31_005
+    assert known["prunable"] == 50_200
+    assert known["density"] == 31_005 / 50_200
+    assert known["multiply_adds_dense"] == 50_200
+    assert known["multiply_adds_sparse"] == 31_005
+    assert known["collapsed"] == []
+    assert known["at_initialization"] is True
+    assert known["mask_sha256"] == mask_digest(mask)
+    # one unit of the first layer is left: 5 weights into it, 100 out of it, 1,000 after those
+    assert known["density_effective"] == 1_105 / 50_200
+
+
+def test_collapse_has_no_effective_density() -> None:
+    """A layer that keeps nothing is named, and nothing is left of the network's paths."""
+    net = net_of(spec_of())
+    mask = full(prunable(net))
+    mask["fc2.weight"][:] = False
+    known = metrics.mask_metrics(found_of(mask), net, DIGITS)
+    assert known["collapsed"] == ["fc2.weight"]
+    assert known["density_effective"] == 0
+    assert known["density"] == 20_200 / 50_200
+
+
+def test_convolutions_cost_by_position() -> None:
+    """The multiply-adds of a convolution are its weights times the positions of its output."""
+    spec = spec_of(model="conv-2")
+    net = net_of(spec)
+    mask = full(prunable(net))
+    name, weight = next(iter(prunable(net).items()))
+    mask[name].view(-1)[: weight.numel() // 2] = False
+    known = metrics.mask_metrics(found_of(mask), net, DIGITS)
+    saved = weight.numel() // 2 * 64  # an image of 8 x 8
+    assert known["multiply_adds_dense"] - known["multiply_adds_sparse"] == saved
+
+
+@pytest.mark.parametrize(
+    ("method", "forward", "backward"),
+    [
+        ("random", 0, 0),
+        ("magnitude", 0, 0),
+        ("snip", 100, 100),
+        ({"name": "snip", "per_class": 3}, 30, 30),
+        ({"name": "imp", "rate": 0.9}, 2 * 1437, 2 * 1437),
+    ],
+    ids=str,
+)
+def test_search_cost(method: Any, forward: int, backward: int) -> None:
+    """A search costs the examples that it passed; an epoch is the training split."""
+    record = runs.run(spec_of(method=method)).record
+    assert record.search_forward == forward
+    assert record.search_backward == backward
+    assert record.search_epochs == forward / 1437
+
+
+def test_untrained_accuracy_is_of_the_masked_network() -> None:
+    """Without norms it is the plain accuracy of the weights under the mask."""
+    spec = spec_of()
+    net, mask = net_of(spec), full(prunable(net_of(spec)))
+    mask["fc1.weight"][100:] = False
+    known = metrics.untrained_metrics(spec, net, found_of(mask), DIGITS)
+    apply(net, mask)
+    assert known == {"accuracy_untrained": evaluate(net, DIGITS.test).accuracy}
+
+
+def test_measuring_before_training_changes_nothing() -> None:
+    """The network, its statistics and the global random state are as they were."""
+    spec = spec_of(model="resnet-20")
+    net = net_of(spec)
+    before, state = digest(net.state_dict()), torch.get_rng_state()
+    metrics.untrained_metrics(spec, net, found_of(full(prunable(net))), DIGITS)
+    assert digest(net.state_dict()) == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_native_supermasks() -> None:
+    """Supermasks that a search would deploy are measured as they are, averaged, with density."""
+    spec = spec_of()
+    net = net_of(spec)
+    weights = {name: weight.detach().clone() for name, weight in prunable(net).items()}
+    emptied = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    mask = full(prunable(net))
+    found = found_of(mask, Ticket(mask, native=(weights, emptied)))
+    known = metrics.untrained_metrics(spec, net, found, DIGITS)
+    chance = float((DIGITS.test.labels == 0).float().mean())  # all outputs equal: class 0
+    assert known["native_accuracy"] == pytest.approx(
+        (known["accuracy_untrained"] + chance) / 2, abs=1e-7
+    )
+    assert known["native_density"] == 0.5
+    shuffled = metrics.untrained_metrics(spec_of(control="shuffle"), net, found, DIGITS)
+    assert "native_accuracy" not in shuffled
+
+
+def test_training() -> None:
+    """The headline is the last epoch; the best one is beside it."""
+    net = net_of(spec_of())
+    curve = [(0.5, 1.0), (0.9, 0.4), (0.8, 0.6)]
+    training = Training(2.5, seconds=9.0, evaluation_seconds=2.0)
+    for number, (accuracy, loss) in enumerate(curve, start=1):
+        training.curve.append(
+            {"epoch": number, "train_loss": 0.1 * number, "loss": loss, "accuracy": accuracy}
+        )
+    assert metrics.training_metrics(training, net, DIGITS) == {
+        "accuracy": 0.8,
+        "loss": 0.6,
+        "train_loss": pytest.approx(0.3),
+        "accuracy_best": 0.9,
+        "best_epoch": 2,
+        "epochs_trained": 2.5,
+        "trained_sha256": digest(net.state_dict()),
+        "train_seconds": 7.0,
+        "evaluation_seconds": 2.0,
+    }
+
+
+def test_data() -> None:
+    """A record says on what it was evaluated."""
+    known = metrics.data_metrics(load("digits", {"validation": 0.2}, None, "cpu", 0))
+    assert known["evaluated_on"] == "validation"
+    assert known["train_examples"] + known["test_examples"] == 1437
+    assert known["data_fingerprint"] == DIGITS.fingerprint
+    assert known["data_name"] == "digits-validation-0.2"

@@ -1,0 +1,142 @@
+"""What is kept of a run that failed, and which failures are worth another attempt."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import failures
+from paibench.benchmark.store.failures import (
+    MOST_ATTEMPTS,
+    MOST_OWN_FAULTS,
+    Cause,
+    Interruption,
+    is_final,
+    note,
+)
+from paibench.benchmark.store.store import Store
+
+SPEC = Spec.of(
+    dataset="digits", model="lenet-300-100", recipe="lite", method="snip", density=0.1, seed=3
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+def fail(store: Store, *causes: Cause | Interruption) -> None:
+    """One attempt after the other that gave no record."""
+    for cause in causes:
+        note(store, SPEC, store.new_attempt(SPEC.key), cause, f"because of {cause}")
+
+
+def test_a_note_says_which_run_and_why(store: Store) -> None:
+    """The note holds the spec, the cause, the reason and the attempt; the run is listed."""
+    fail(store, "memory")
+    last = store.last_failure(SPEC.key) or {}
+    assert last["status"] == "failed"
+    assert (last["cause"], last["reason"]) == ("memory", "because of memory")
+    assert Spec.model_validate(last["spec"]) == SPEC
+    assert [last["attempt"]] == store.attempts(SPEC.key)
+    assert store.listing() == (frozenset(), frozenset([SPEC.key]))
+
+
+@pytest.mark.parametrize(
+    ("causes", "final"),
+    [
+        (["error"], True),
+        (["memory"], True),
+        (["killed"], False),
+        (["time"], False),
+        (["storage"], False),
+        (["input"], False),
+        (["killed", "error"], True),
+        (["error", "killed"], False),
+        (["killed"] * (MOST_ATTEMPTS - 1), False),
+        (["killed"] * MOST_ATTEMPTS, True),
+        (["input"] * MOST_ATTEMPTS, False),
+        (["input", *["killed"] * (MOST_ATTEMPTS - 1)], False),
+        (["plugin"], True),
+        (["stuck"], True),
+        (["killed", "stuck"], True),
+        (["crashed"], False),
+        (["crashed"] * (MOST_OWN_FAULTS - 1), False),
+        (["crashed"] * MOST_OWN_FAULTS, True),
+        (["time"] * MOST_OWN_FAULTS, True),
+        (["crashed", "killed", "time", "storage", "crashed"][: MOST_OWN_FAULTS + 1], False),
+        (["crashed", "killed", "time", "crashed"], True),
+        (["killed", *["preempted"] * MOST_ATTEMPTS], False),
+        ([*["killed"] * (MOST_ATTEMPTS - 1), *["node", "lost", "limit"] * 3], False),
+        (["error", "requeued"], True),
+    ],
+    ids=lambda value: f"{len(value)} {value[-1]}" if isinstance(value, list) else str(value),
+)
+def test_what_is_tried_again(store: Store, causes: list[Cause | Interruption], final: bool) -> None:
+    """What a seed decides is not tried again; what the world did is, up to five times.
+
+    What nobody else can have done, three times. Bad input costs nothing and may have been
+    mended, so that it never counts; neither does an interruption.
+    """
+    fail(store, *causes)
+    assert is_final(store, SPEC.key) is final
+
+
+def test_every_cause_has_been_thought_of() -> None:
+    """The causes that are tried again are causes, and no cause is an interruption."""
+    assert set(failures.OWN_FAULT) < set(failures.TRIED_AGAIN) < set(get_args(Cause))
+    assert not set(get_args(Cause)) & set(get_args(Interruption))
+
+
+def test_a_note_that_cannot_be_read_is_final(store: Store) -> None:
+    """A broken note is left to its owner, since nobody knows why the run failed."""
+    fail(store, "killed")
+    store.record_path(SPEC.key).with_suffix(".failed").write_bytes(b"{")
+    assert is_final(store, SPEC.key)
+
+
+@pytest.mark.parametrize("cause", get_args(Interruption))
+def test_an_interruption_is_kept_with_its_attempt_alone(store: Store, cause: Interruption) -> None:
+    """What came from outside is told of the attempt; the run is not listed as failed."""
+    fail(store, cause)
+    (told,) = store.failures(SPEC.key)
+    assert (told["status"], told["cause"]) == ("interrupted", cause)
+    assert told["reason"] == f"because of {cause}"
+    assert Spec.model_validate(told["spec"]) == SPEC
+    assert store.last_failure(SPEC.key) is None
+    assert store.listing() == (frozenset(), frozenset())
+
+
+def test_an_interruption_hides_no_failure(store: Store) -> None:
+    """The last failure of a run stays what it is when a later attempt is interrupted."""
+    fail(store, "time", "preempted")
+    assert (store.last_failure(SPEC.key) or {})["cause"] == "time"
+    assert {told["cause"] for told in store.failures(SPEC.key)} == {"time", "preempted"}
+
+
+@pytest.mark.parametrize(
+    ("had", "has", "final"),
+    [
+        (1000, 1001, False),
+        (1000, 1000, True),
+        (1000, 999, True),
+        (1000, None, True),
+        (None, 1000, True),
+        (None, None, True),
+    ],
+)
+def test_what_wanted_more_memory_is_tried_with_more(
+    store: Store, had: int | None, has: int | None, final: bool
+) -> None:
+    """A run that failed for want of memory is left alone until it has more than it had."""
+    facts = {} if had is None else {"memory_mb": had}
+    note(store, SPEC, store.new_attempt(SPEC.key), "memory", "too much", **facts)
+    assert is_final(store, SPEC.key, has) is final
+
+
+def test_more_memory_mends_nothing_else(store: Store) -> None:
+    """What failed for another cause is as final as it was."""
+    fail(store, "error")
+    assert is_final(store, SPEC.key, 10**6)

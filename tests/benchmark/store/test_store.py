@@ -1,0 +1,371 @@
+"""Runs in a store: done once and for good, failed for the report, broken ones named."""
+
+import os
+import random
+import signal
+import time
+import warnings
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibench.benchmark.store.atomic import LIMIT, StoreError
+from paibench.benchmark.store.checksummed_json import Corrupt, encode
+from paibench.benchmark.store.records import SCHEMA, NewerSchema, Problem, StoredRecord
+from paibench.benchmark.store.store import Listing, Store
+from paibench.methods.core.registry import UserError
+
+KEY = "ab" + "0" * 38
+OTHER = "ab" + "1" * 38
+ATTEMPT = "host.1.00000000"
+
+
+def record(key: str = KEY, **fields: Any) -> dict[str, Any]:
+    return {"schema": SCHEMA, "key": key, "accuracy": 0.5} | fields
+
+
+def listing(done: Collection[str] = (), failed: Collection[str] = ()) -> Listing:
+    return Listing(frozenset(done), frozenset(failed))
+
+
+def plant(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path)
+
+
+# -- records -------------------------------------------------------------------------------------
+
+
+def test_a_published_record_makes_its_run_done(store: Store) -> None:
+    """What was published is listed, read and iterated."""
+    assert not store.is_done(KEY)
+    assert store.publish_record(KEY, record(), ATTEMPT) == "new"
+    assert store.is_done(KEY)
+    assert store.read_record(KEY) == record()
+    assert list(store.records()) == [StoredRecord(store.record_path(KEY), record())]
+    assert store.listing() == listing(done={KEY})
+
+
+def test_records_come_in_the_order_of_their_keys(store: Store) -> None:
+    """Two readings of one store give the same sequence."""
+    keys = sorted(f"{random.Random(number).getrandbits(160):040x}" for number in range(50))
+    for key in reversed(keys):
+        store.publish_record(key, record(key), ATTEMPT)
+    found = list(store.records())
+    assert [entry.path.stem for entry in found] == keys
+    assert list(Store.read(store.root).records()) == found
+
+
+def test_the_first_valid_record_wins_and_a_divergence_is_kept(store: Store) -> None:
+    """Another result for the same run is noted in its attempt; the record does not change."""
+    store.publish_record(KEY, record(seconds=1.0), ATTEMPT)
+    attempt = store.new_attempt(KEY)
+    folder = store.attempt_folder(KEY, attempt)
+    assert store.publish_record(KEY, record(seconds=2.0), attempt, {"seconds"}) == "already"
+    assert os.listdir(folder) == []
+    second = record(accuracy=0.6, device="cpu", seconds=2.0)
+    assert store.publish_record(KEY, second, attempt, {"seconds"}) == "already"
+    note = encode({"fields": ["accuracy", "device"], "record": second})
+    assert (folder / "divergence.json").read_bytes() == note
+    assert store.read_record(KEY) == record(seconds=1.0)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _link(path: Path) -> None:
+    path.with_suffix(".target").write_bytes(encode(record()))
+    path.symlink_to(path.with_suffix(".target"))
+
+
+GOOD = encode(record())
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda path: plant(path, b'{"trunc'), "not valid JSON"),
+    "cut at the end": (lambda path: plant(path, GOOD[:-3]), "not valid JSON"),
+    "empty": (lambda path: plant(path, b""), "not valid JSON"),
+    "tampered": (lambda path: plant(path, GOOD.replace(b"0.5", b"0.9")), "seal does not fit"),
+    "symbolic link": (_link, "not a plain file"),
+    "FIFO": (os.mkfifo, "not a plain file"),
+    "folder": (_folder, "not a plain file"),
+    "over a megabyte": (
+        lambda path: plant(path, encode(record(note="x" * LIMIT))),
+        "bytes; at most 1048576",
+    ),
+    "of another run": (lambda path: plant(path, encode(record(OTHER))), "key is not its file name"),
+    "without a key": (lambda path: plant(path, encode({"schema": 1})), "key is not its file name"),
+    "without a schema": (lambda path: plant(path, encode({"key": KEY})), "no schema number"),
+    "schema is true": (lambda path: plant(path, encode(record(schema=True))), "no schema number"),
+    "schema is zero": (lambda path: plant(path, encode(record(schema=0))), "no schema number"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_record_is_a_problem_for_readers_and_mended_by_its_owner(
+    store: Store, make: Callable[[Path], object], reason: str
+) -> None:
+    """Readers name file and reason and go on; the owner moves it aside and publishes its own."""
+    make(store.record_path(KEY))
+    store.publish_record(OTHER, record(OTHER), ATTEMPT)
+    broken, sound = store.records()
+    assert isinstance(broken, Problem) and broken.path == store.record_path(KEY)
+    assert reason in broken.reason and "\n" not in broken.reason
+    assert sound == StoredRecord(store.record_path(OTHER), record(OTHER))
+    with pytest.raises(Corrupt, match=reason):
+        store.read_record(KEY)
+
+    assert store.publish_record(KEY, record(), ATTEMPT) == "new"
+    assert store.read_record(KEY) == record()
+    (aside,) = os.listdir(store.root / "quarantine")
+    assert aside.startswith(f"{KEY}.json.corrupt.")
+
+
+def test_a_record_of_a_later_schema_is_kept_and_counted(store: Store) -> None:
+    """What this program cannot read yet is neither rewritten nor moved."""
+    data = encode({"schema": 4, "id": KEY})
+    plant(store.record_path(KEY), data)
+    reason = f"schema 4; this program reads <= {SCHEMA}; update paibench"
+    assert list(store.records()) == [Problem(store.record_path(KEY), reason)]
+    with pytest.raises(NewerSchema, match="schema 4"):
+        store.read_record(KEY)
+    assert store.publish_record(KEY, record(), ATTEMPT) == "already"
+    assert not store.quarantine(KEY)
+    assert store.record_path(KEY).read_bytes() == data
+
+
+@pytest.mark.parametrize("name", ["notes.json", "cd" + "0" * 38 + ".json", KEY.upper() + ".json"])
+def test_a_foreign_file_among_the_records_is_a_problem(store: Store, name: str) -> None:
+    """A sealed record under a name that is no key of its folder is reported, not counted."""
+    path = store.root / "runs" / "ab" / name
+    plant(path, GOOD)
+    (problem,) = store.records()
+    assert problem == Problem(path, "its name is not the key of a run of this folder")
+    assert store.listing().done == set()
+
+
+def test_only_a_broken_record_is_moved_to_quarantine(store: Store) -> None:
+    """A sound record stays; a broken one leaves its run to be done again."""
+    assert not store.quarantine(KEY)
+    store.publish_record(KEY, record(), ATTEMPT)
+    assert not store.quarantine(KEY)
+    plant(store.record_path(OTHER), b"{")
+    assert store.quarantine(OTHER)
+    assert store.listing().done == {KEY}
+    assert len(os.listdir(store.root / "quarantine")) == 1
+
+
+UNFIT: dict[str, dict[str, Any]] = {
+    "key of another": record(OTHER),
+    "later schema": record(schema=SCHEMA + 1),
+    "not finite": record(loss=float("nan")),
+    "too large": record(note="x" * LIMIT),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT.values(), ids=UNFIT)
+def test_a_record_that_would_not_be_read_is_not_published(
+    store: Store, unfit: dict[str, Any]
+) -> None:
+    """A writer's mistake is found at the writer, and the run stays undone."""
+    with pytest.raises(ValueError):
+        store.publish_record(KEY, unfit, ATTEMPT)
+    assert store.listing().done == set()
+
+
+@pytest.mark.parametrize("key", ["", "../../etc", "AB" + "0" * 38, "ab", KEY + "/"])
+def test_what_is_not_a_key_names_no_run(store: Store, key: str) -> None:
+    """No text but 40 hexadecimal digits leads to a path."""
+    for function in (store.record_path, store.run_folder, store.new_attempt, store.is_done):
+        with pytest.raises(UserError):
+            function(key)
+
+
+# -- files, stages, attempts ---------------------------------------------------------------------
+
+
+def test_a_file_of_a_run_is_found_by_the_name_it_was_given(store: Store) -> None:
+    """The name holds the digest, so that two attempts keep their own bytes."""
+    first, second = (store.publish_file(KEY, "mask.safetensors", data) for data in (b"a", b"b"))
+    assert first == "mask-ca978112ca1bbdca.safetensors"  # sha256 of "a"
+    assert store.publish_file(KEY, "mask.safetensors", b"a") == first
+    assert store.read_file(KEY, first) == b"a"
+    assert store.read_file(KEY, second) == b"b"
+    assert sorted(os.listdir(store.run_folder(KEY))) == sorted([first, second])
+
+
+def test_a_broken_file_is_refused_and_mended(store: Store) -> None:
+    """Bytes that do not fit their name are never read; publishing them again mends it."""
+    name = store.publish_file(KEY, "curves.json", b"[1, 2]")
+    path = store.run_folder(KEY) / name
+    path.unlink()
+    plant(path, b"[1, 3]")
+    with pytest.raises(Corrupt, match="do not fit its name"):
+        store.read_file(KEY, name)
+    assert store.publish_file(KEY, "curves.json", b"[1, 2]") == name
+    assert store.read_file(KEY, name) == b"[1, 2]"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a" * 64])
+def test_a_file_with_a_hostile_name_is_refused(store: Store, name: str) -> None:
+    """Names follow the one rule, wherever they come from."""
+    with pytest.raises(UserError):
+        store.publish_file(KEY, name, b"")
+    with pytest.raises(UserError):
+        store.stage("scope", name if name != "a" * 64 else name + "a")
+
+
+def test_a_stage_is_shared_by_whoever_comes_second(store: Store) -> None:
+    """The first bytes of a stage are everybody's; broken ones are put aside and done again."""
+    assert store.read_stage("0a1b", "level-3") is None
+    assert store.publish_stage("0a1b", "level-3", b"first") == "new"
+    assert store.publish_stage("0a1b", "level-3", b"second") == "already"
+    assert store.read_stage("0a1b", "level-3") == b"first"
+    path = store.root / "stages" / "0a" / "0a1b" / "level-3.safetensors"
+    assert store.stage("0a1b", "level-3") == path
+    store.discard_stage("0a1b", "level-3")
+    assert store.read_stage("0a1b", "level-3") is None
+    assert len(os.listdir(store.root / "quarantine")) == 1
+    store.discard_stage("0a1b", "level-3")
+
+
+def test_every_attempt_has_a_folder_of_its_own(store: Store) -> None:
+    """Attempts are counted by their folders."""
+    assert store.attempts(KEY) == []
+    made = sorted(store.new_attempt(KEY) for _ in range(3))
+    assert store.attempts(KEY) == made
+    assert all(store.attempt_folder(KEY, attempt).is_dir() for attempt in made)
+
+
+def test_failures_are_listed_beside_the_records_until_there_is_one(store: Store) -> None:
+    """The last failure is found without a deep walk, all of them in their order."""
+    assert store.failures(KEY) == [] and store.last_failure(KEY) is None
+    notes = []
+    for number in (1, 2):
+        attempt = store.new_attempt(KEY)
+        store.note_failure(KEY, attempt, {"reason": f"boom {number}"})
+        notes.append({"reason": f"boom {number}", "key": KEY, "attempt": attempt})
+        os.utime(store.attempt_folder(KEY, attempt) / "failure.json", (number, number))
+    assert store.failures(KEY) == notes
+    assert store.last_failure(KEY) == notes[-1]
+    assert store.listing() == listing(failed={KEY})
+    assert list(store.records()) == []
+
+    store.publish_record(KEY, record(), ATTEMPT)
+    assert store.listing() == listing(done={KEY})
+    assert store.last_failure(KEY) is None
+    assert store.failures(KEY) == notes
+    store.note_failure(KEY, store.new_attempt(KEY), {"reason": "late"})
+    assert store.listing() == listing(done={KEY})
+
+
+def test_a_broken_note_of_a_failure_still_counts_as_one(store: Store) -> None:
+    """The retry rules count failures; damage hides none."""
+    attempt = store.new_attempt(KEY)
+    plant(store.attempt_folder(KEY, attempt) / "failure.json", b"{")
+    (note,) = store.failures(KEY)
+    assert note["attempt"] == attempt and note["reason"].startswith("unreadable: not valid JSON")
+
+
+def test_left_overs_are_swept_after_a_day(store: Store) -> None:
+    """Unfinished files of dead writers go; young ones and finished files stay."""
+    store.publish_record(KEY, record(), ATTEMPT)
+    folder = store.run_folder(KEY)
+    folder.mkdir()
+    for place in (store.root, folder.parent, folder):
+        (place / ".tmp-young").touch()
+        (place / ".tmp-old").touch()
+        os.utime(place / ".tmp-old", (time.time() - 86_500,) * 2)
+    os.utime(store.record_path(KEY), (0, 0))
+    assert len(list(store.records())) == 1
+    assert store.sweep_left_overs() == 3
+    assert store.sweep_left_overs() == 0
+    assert store.is_done(KEY) and (folder / ".tmp-young").exists()
+
+
+# -- many writers --------------------------------------------------------------------------------
+
+
+def test_a_claim_that_comes_after_the_record_is_given_back(store: Store) -> None:
+    """A run is claimed once at a time, and not at all once it is done."""
+    held = store.claim(KEY, ATTEMPT)
+    assert held is not None
+    assert store.claim(KEY, ATTEMPT) is None
+    store.publish_record(KEY, record(), ATTEMPT)
+    held.release()
+    assert store.claim(KEY, ATTEMPT) is None
+    assert os.listdir(store.run_folder(KEY)) == []
+
+
+def _work(store: Store, keys: list[str], seed: int) -> None:
+    """What a worker does: every run that is not done and not claimed, until all are done."""
+    chance = random.Random(seed)
+    chance.shuffle(keys)
+    while not store.listing().done >= set(keys):
+        for key in keys:
+            held = None if store.is_done(key) else store.claim(key, f"w{os.getpid()}.{seed}")
+            if held is None:
+                continue
+            attempt = store.new_attempt(key)
+            time.sleep(chance.uniform(0.02, 0.08))  # the training
+            store.publish_record(key, record(key, attempt=attempt), attempt, {"attempt"})
+            held.release()
+
+
+def _start(store: Store, keys: list[str], seed: int) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child takes no locks of others
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _work(store, list(keys), seed)
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def test_four_workers_and_many_kills_lose_nothing(store: Store) -> None:
+    """Records = runs, none invalid at any time, and no more double work than there were kills."""
+    chance, keys = random.Random(0), [f"{4 * number:02x}{number:038x}" for number in range(60)]
+    workers, kills, passes = [_start(store, keys, seed) for seed in range(4)], 0, 0
+    while not store.listing().done >= set(keys):
+        assert all(isinstance(entry, StoredRecord) for entry in store.records())
+        passes += 1
+        time.sleep(chance.uniform(0, 0.03))
+        if kills < 20:
+            victim = chance.randrange(4)
+            os.kill(workers[victim], signal.SIGKILL)
+            os.waitpid(workers[victim], 0)
+            workers[victim] = _start(store, keys, seed=10 + (kills := kills + 1))
+    assert [os.waitpid(pid, 0)[1] for pid in workers] == [0] * 4
+    found = list(store.records())
+    assert [entry.path.stem for entry in found] == sorted(keys)
+    assert repr(found) == repr(list(store.records()))
+    assert passes >= kills > 2
+    assert sum(len(store.attempts(key)) for key in keys) - len(keys) <= kills
+
+
+def test_a_disk_that_breaks_every_record_is_an_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After three broken records in a row the writer gives up and says so."""
+    path, calls = store.record_path(KEY), []
+
+    def break_first(source: Path, target: Path) -> None:
+        calls.append(source)
+        plant(path, b"{")
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(os, "link", break_first)
+    with pytest.raises(StoreError, match="three times in a row"):
+        store.publish_record(KEY, record(), ATTEMPT)
+    assert len(calls) == 3
+    assert len(os.listdir(store.root / "quarantine")) == 3

@@ -1,0 +1,246 @@
+"""A plan: which runs are done, missing or failed for good, what they share and may take."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibench.benchmark.record import Record
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.failures import note
+from paibench.benchmark.store.store import Store
+from paibench.benchmark.sweeps import plan as plans
+from paibench.benchmark.sweeps.plan import RECORD_BYTES, CostEstimate, plan, stage_group
+from paibench.benchmark.sweeps.sweep import Sweep, expand
+
+PLAIN: dict[str, Any] = {"dataset": "digits", "model": "lenet-300-100", "recipe": "lite"}
+RecordFactory = Callable[..., Record]
+
+
+def sweep(**axes: Any) -> Sweep:
+    return expand({"product": PLAIN | {"method": "snip", "density": 0.1} | axes})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+def publish(store: Store, *records: Record) -> None:
+    for record in records:
+        store.publish_record(record.key, record.plain(), store.new_attempt(record.key))
+
+
+def test_without_a_store_everything_is_missing() -> None:
+    """Nothing is done yet, and what it takes is not known."""
+    asked = sweep(seed=[0, 1])
+    work = plan(asked, None)
+    assert (work.done, work.missing, work.failed) == ((), asked.specs, ())
+    assert (work.seconds, work.bytes) == (None, None)
+
+
+def test_done_failed_and_missing(store: Store, record_factory: RecordFactory) -> None:
+    """Every run is exactly one of the three; a failure that may pass is missing."""
+    asked = sweep(seed=[0, 1, 2, 3])
+    done, broken, killed, fresh = asked.specs
+    publish(store, record_factory(seed=0))
+    note(store, broken, store.new_attempt(broken.key), "error", "it raised")
+    note(store, killed, store.new_attempt(killed.key), "killed", "signal 9")
+    work = plan(asked, store)
+    assert (work.done, work.failed, work.missing) == ((done,), (broken,), (killed, fresh))
+    assert plan(asked, store, retry=True).missing == (broken, killed, fresh)
+
+
+def test_runs_of_other_sweeps_do_not_count(store: Store, record_factory: RecordFactory) -> None:
+    """A store may hold the runs of many sweeps."""
+    publish(store, record_factory(seed=7))
+    assert plan(sweep(), store).done == ()
+
+
+@pytest.mark.parametrize(
+    ("axes", "shared"),
+    [
+        ({"method": "imp", "density": [0.5, 0.2], "seed": [0, 1]}, 4),
+        ({"method": "imp", "seed": [0, 1]}, 0),
+        ({"method": "snip", "density": [0.5, 0.2]}, 0),
+        ({"method": ["imp", "snip"], "density": [0.5, 0.2]}, 2),
+    ],
+    ids=["densities", "seeds", "no stages", "mixed"],
+)
+def test_stages_are_shared_across_densities(axes: dict[str, Any], shared: int) -> None:
+    """Searches that keep stages have them in common where only the density differs."""
+    assert plan(sweep(**axes), None).shared == shared
+
+
+def test_an_estimate_is_the_sum_over_what_is_missing(
+    store: Store, record_factory: RecordFactory
+) -> None:
+    """Each missing run counts what runs like it took; nothing missing takes no time at all."""
+    snip, random = (
+        record_factory(seed=0, train_seconds=6.0),
+        record_factory(seed=0, method="random", train_seconds=105.0),
+    )
+    publish(store, snip, random)
+    work = plan(sweep(method=["snip", "random"], seed=[0, 1, 2]), store)
+    assert work.seconds == 2 * (6 + 105)
+    assert work.bytes == 4 * (50_200 // 8 + RECORD_BYTES)
+    assert plan(sweep(recipe=["lite", "smoke"], seed=1), store).seconds is None
+    assert plan(sweep(), store).seconds == 0
+
+
+def test_a_broken_record_does_not_stop_a_plan(store: Store, record_factory: RecordFactory) -> None:
+    """A record that cannot be trusted is no source of an estimate."""
+    record = record_factory(seed=0, search_seconds=1.0)
+    publish(store, record)
+    path = store.record_path(record.key)
+    path.chmod(0o644)
+    path.write_bytes(b"{")
+    work = plan(sweep(seed=[0, 1]), store)
+    assert (len(work.done), work.seconds) == (1, None)
+
+
+def test_a_checked_plan_reads_every_record(store: Store, record_factory: RecordFactory) -> None:
+    """Before work starts, runs whose record cannot be trusted are found to be missing."""
+    sound, broken = record_factory(seed=0), record_factory(seed=1)
+    publish(store, sound, broken)
+    path = store.record_path(broken.key)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-9])
+    asked = sweep(seed=[0, 1])
+    assert plan(asked, store).done == asked.specs
+    work = plan(asked, store, check=True)
+    assert (work.done, work.missing) == (asked.specs[:1], asked.specs[1:])
+
+
+# test_estimate: How long a run may take, by the records of runs like it.
+
+RecordFactory_estimate = Callable[..., Record]
+COSTS = {"search_seconds": 1.0, "train_seconds": 5.0, "evaluation_seconds": None}
+
+
+@pytest.fixture
+def store_estimate(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+def publish_estimate(store_estimate: Store, *records: Record) -> None:
+    for record in records:
+        store_estimate.publish_record(
+            record.key, record.plain(), store_estimate.new_attempt(record.key)
+        )
+
+
+def spec_of(**fields: Any) -> Spec:
+    plain = {"dataset": "digits", "model": "lenet-300-100", "recipe": "lite", "method": "snip"}
+    return Spec.of(**(plain | {"density": 0.1, "seed": 9} | fields))
+
+
+def test_nothing_is_known_of_nothing(store_estimate: Store) -> None:
+    """Without a store, or with an empty one, there is no estimate."""
+    for found in (CostEstimate.of(None), CostEstimate.of(store_estimate)):
+        assert found.records == 0
+        assert (found.seconds(spec_of()), found.bytes(spec_of())) == (None, None)
+
+
+def test_seconds_are_the_mean_of_like_runs(
+    store_estimate: Store, record_factory: RecordFactory_estimate
+) -> None:
+    """Search, training and evaluation, of the same method where it has records, else of any."""
+    publish_estimate(
+        store_estimate,
+        record_factory(seed=0, **COSTS),
+        record_factory(seed=1, **COSTS | {"search_seconds": 3.0}),
+        record_factory(seed=0, method="random", **COSTS | {"search_seconds": 100.0}),
+    )
+    found = CostEstimate.of(store_estimate)
+    assert found.records == 3
+    assert found.seconds(spec_of()) == (6 + 8) / 2
+    assert found.seconds(spec_of(method="random", density=0.7)) == 105
+    assert found.seconds(spec_of(method="grasp")) == (6 + 8 + 105) / 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"dataset": "mnist"}, {"model": "lenet-5-caffe"}, {"recipe": "smoke"}],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_other_work_says_nothing(
+    store_estimate: Store, record_factory: RecordFactory_estimate, other: dict[str, str]
+) -> None:
+    """Runs on other data, of another model or recipe are no measure."""
+    publish_estimate(store_estimate, record_factory(seed=0, **COSTS))
+    found = CostEstimate.of(store_estimate)
+    assert found.seconds(spec_of()) == 6
+    assert (found.seconds(spec_of(**other)), found.bytes(spec_of(**other))) == (None, None)
+
+
+def test_bytes_are_those_of_mask_and_record(
+    store_estimate: Store, record_factory: RecordFactory_estimate
+) -> None:
+    """A bit for each prunable weight, and room for a record with its curve."""
+    publish_estimate(store_estimate, record_factory(seed=0))
+    assert (
+        CostEstimate.of(store_estimate).bytes(spec_of(method="random"))
+        == 50_200 // 8 + RECORD_BYTES
+    )
+
+
+def test_a_broken_record_is_no_source(
+    store_estimate: Store, record_factory: RecordFactory_estimate
+) -> None:
+    """What cannot be trusted is left out, and stops nothing."""
+    sound, broken = record_factory(seed=0, **COSTS), record_factory(seed=1, **COSTS)
+    publish_estimate(store_estimate, sound, broken)
+    path = store_estimate.record_path(broken.key)
+    path.chmod(0o644)
+    path.write_bytes(b"{")
+    found = CostEstimate.of(store_estimate)
+    assert (found.records, found.seconds(spec_of())) == (1, 6)
+
+
+def test_a_large_store_is_not_read_to_the_end(
+    store_estimate: Store, record_factory: RecordFactory_estimate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many records only so many are read, the same ones each time."""
+    monkeypatch.setattr(plans, "SAMPLE", 3)
+    records = [record_factory(seed=n, **COSTS | {"search_seconds": float(n)}) for n in range(6)]
+    publish_estimate(store_estimate, *records)
+    first = sorted(records, key=lambda record: record.key)[:3]
+    found = CostEstimate.of(store_estimate)
+    assert found.records == 3
+    seconds = [(record.search_seconds or 0) + 5 for record in first]
+    assert found.seconds(spec_of()) == sum(seconds) / 3
+
+
+# test_lanes: Lanes: which runs would wait for each other's stages.
+
+SPEC: dict[str, Any] = {
+    "dataset": "digits",
+    "model": "lenet-300-100",
+    "recipe": "smoke",
+    "method": "imp",
+    "density": 0.5,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "shared"),
+    [
+        ({"density": 0.1}, True),
+        ({"control": "shuffle"}, True),
+        ({"seed": 1}, False),
+        ({"method": {"name": "imp", "rate": 0.5}}, False),
+        ({"method": "zhou"}, False),
+        ({"model": {"name": "lenet-300-100", "width": 0.5}}, False),
+    ],
+    ids=str,
+)
+def test_a_lane_is_one_search_at_several_densities(change: dict[str, Any], shared: bool) -> None:
+    """Runs are of one lane when they differ in density or control alone."""
+    assert (stage_group(Spec.of(**SPEC)) == stage_group(Spec.of(**(SPEC | change)))) is shared
+
+
+def test_no_lane_without_stages() -> None:
+    """A method that keeps no stages waits for nobody."""
+    assert stage_group(Spec.of(**(SPEC | {"method": "snip"}))) is None

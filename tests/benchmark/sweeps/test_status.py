@@ -1,0 +1,103 @@
+"""How runs stand, by the store alone."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibench.benchmark.execution.progress import Progress
+from paibench.benchmark.record import Record
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.failures import note
+from paibench.benchmark.store.lease import LEASE_SECONDS
+from paibench.benchmark.store.store import Store
+from paibench.benchmark.sweeps.status import sweep_status
+
+ATTEMPT = "j17.2.node1.4711.0123abcd"
+
+
+def spec_of(seed: int) -> Spec:
+    named = {"dataset": "digits", "model": "lenet-300-100", "recipe": "lite", "method": "snip"}
+    return Spec.of(**named, density=0.1, seed=seed)
+
+
+DONE, RUNNING, BROKEN, KILLED, CUT, ASKED = map(spec_of, range(6))
+ALL = [spec.key for spec in (DONE, RUNNING, BROKEN, KILLED, CUT, ASKED)]
+
+
+@pytest.fixture
+def store(tmp_path: Path, record_factory: Callable[..., Record]) -> Store:
+    """One run of each kind."""
+    store = Store.open(tmp_path / "store")
+    done: dict[str, Any] = record_factory(seed=0).plain()
+    store.publish_record(DONE.key, done, store.new_attempt(DONE.key))
+    assert store.claim(RUNNING.key, ATTEMPT)
+    store.attempt_folder(RUNNING.key, ATTEMPT).mkdir(parents=True)
+    Progress(store.attempt_folder(RUNNING.key, ATTEMPT), stages=3, step=50, steps=200).keep()
+    note(store, BROKEN, store.new_attempt(BROKEN.key), "plugin", "it raised")
+    note(store, KILLED, store.new_attempt(KILLED.key), "killed", "by somebody")
+    note(store, CUT, store.new_attempt(CUT.key), "preempted", "its job was preempted")
+    return store
+
+
+def test_each_run_is_one_of_four(store: Store) -> None:
+    """Done has a record, running a live claim, failed a note; the rest is missing."""
+    found = sweep_status(store, ALL)
+    assert found.done == {DONE.key}
+    assert found.running.keys() == {RUNNING.key}
+    assert found.failed.keys() == {BROKEN.key, KILLED.key}
+    assert found.missing == {CUT.key, ASKED.key}
+
+
+def test_only_what_was_asked_for(store: Store) -> None:
+    """Other runs of the store are left out."""
+    found = sweep_status(store, [ASKED.key])
+    assert found.missing == {ASKED.key}
+    assert not (found.done or found.running or found.failed)
+
+
+def test_a_running_one(store: Store) -> None:
+    """Its attempt, its host, since when, and how far it is."""
+    run = sweep_status(store, ALL).running[RUNNING.key]
+    assert (run.attempt, run.host) == (ATTEMPT, "node1")
+    assert abs(run.since - time.time()) < 60
+    assert str(run.headway) == "25 % of its training"
+
+
+def test_a_failed_one(store: Store) -> None:
+    """Its cause and reason, whether it is left alone, and where its log would be."""
+    failed = sweep_status(store, ALL).failed
+    assert [(failed[spec.key].cause, failed[spec.key].final) for spec in (BROKEN, KILLED)] == [
+        ("plugin", True),
+        ("killed", False),
+    ]
+    assert failed[KILLED.key].reason == "by somebody"
+    [attempt] = store.attempts(KILLED.key)
+    assert failed[KILLED.key].log == store.attempt_folder(KILLED.key, attempt) / "log.txt"
+
+
+def test_a_claim_that_is_over_is_no_work(store: Store) -> None:
+    """Nobody is running what nobody has beaten for the length of a lease."""
+    path = store.run_folder(RUNNING.key) / "claim"
+    before = time.time() - LEASE_SECONDS - 10
+    os.utime(path, (before, before))
+    assert sweep_status(store, ALL).missing == {RUNNING.key, CUT.key, ASKED.key}
+
+
+def test_a_damaged_claim(store: Store) -> None:
+    """A claim without words is somebody's all the same, of whom nothing is known."""
+    path = store.run_folder(RUNNING.key) / "claim"
+    path.unlink()
+    path.write_bytes(b"")
+    run = sweep_status(store, ALL).running[RUNNING.key]
+    assert (run.host, str(run.headway)) == ("?", "in its search")
+
+
+def test_nothing_is_changed(store: Store) -> None:
+    """To look leaves no file behind."""
+    before = sorted(store.root.rglob("*"))
+    sweep_status(store, ALL)
+    assert sorted(store.root.rglob("*")) == before

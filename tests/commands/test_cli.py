@@ -1,0 +1,465 @@
+"""The command line: what it says and leaves alone when it is used wrongly, and when all is well."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibench.benchmark.record import Record
+from paibench.methods.core.registry import names
+
+SWEEP = """
+[product]
+dataset = "digits"
+model = "lenet-300-100"
+recipe = "smoke"
+method = "random"
+density = 0.5
+"""
+RUN = ("run", "--recipe", "smoke", "--method")
+ONE = (*RUN, "random", "--density", "0.5")
+LONG = "a" * 300
+StoreFactory = Callable[..., Path]
+RecordFactory = Callable[..., Record]
+
+Said = tuple[int, str, str]
+Say = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a good sweep and a file in it."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "s.toml").write_text(SWEEP)
+    (here / "file").write_text("not a folder")
+    monkeypatch.chdir(here)
+    monkeypatch.delenv("PAIBENCH_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    return here
+
+
+def tree(folder: Path) -> str:
+    """A digest of all names and bytes below a folder."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        found.update(str(path).encode() + (path.read_bytes() if path.is_file() else b"/"))
+    return found.hexdigest()
+
+
+def refusal(say: Say, folder: Path, arguments: tuple[str, ...], status: int = 2) -> str:
+    """What is said: one printable line on standard error, and nothing is written anywhere."""
+    before = tree(folder.parent)
+    code, out, err = say(*arguments)
+    assert (code, out, err.count("\n")) == (status, "", 1)
+    assert err[:-1].isprintable()
+    assert len(err) < 1100
+    assert tree(folder.parent) == before
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("sweeep", "s.toml"), "No such command 'sweeep'. Did you mean 'sweep'?"),
+        (("-x",), "No such option: -x"),
+        (("run", "--methd", "snip"), "No such option: --methd (Possible options: --method,"),
+        (("run",), "Missing option '--method'"),
+        (("plan",), "Missing argument 'file'"),
+        (("plan", "s.toml", "more"), "Got unexpected extra argument(s) (more)"),
+        ((*ONE, "--seed"), "Option '--seed' requires an argument"),
+        ((*ONE, "--seed", "1.5"), "'--seed': Input should be a valid integer"),
+        ((*ONE, "--seed", "9" * 5000), "'--seed': "),
+        ((*ONE, "--seed", "-1"), "seed: Input should be greater than or equal to 0, not -1"),
+        ((*RUN, "snip", "--density", "much"), "'--density': Input should be a valid number"),
+        ((*ONE, "--threads", "0"), "'--threads': Input should be greater than or equal to 1"),
+        (("sweep", "s.toml", "--jobs", "0"), "'--jobs': Input should be greater than or equal to"),
+        (("sweep", "s.toml", "--jobs", "-1"), "'--jobs': Input should be greater than or equal"),
+        (("sweep", "s.toml", "--jobs", "1e9"), "'--jobs': Input should be a valid integer"),
+        (("sweep", "s.toml", "--jobs", "1000000000"), "'--jobs': Input should be less than or eq"),
+        (("sweep", "s.toml", "--time-limit", "0"), "'--time-limit': Input should be greater than"),
+        (
+            ("sweep", "s.toml", "--time-limit", "nan"),
+            "'--time-limit': Input should be greater than",
+        ),
+        (("sweep", "s.toml", "--time-limit", "inf"), "--time-limit inf is no number of seconds;"),
+        ((*ONE, "--device", "gpu"), "--device 'gpu' is unknown; use cpu, cuda or cuda:N"),
+        ((*ONE, "--device", "cuda:1\n"), r"--device 'cuda:1\n' is unknown; use cpu, cuda or c"),
+    ],
+    ids=lambda value: " ".join(value)[-40:] if isinstance(value, tuple) else "",
+)
+def test_wrong_usage(say: Say, folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    """Options and commands that do not exist or are of the wrong type, with the nearest."""
+    assert said in refusal(say, folder, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("snipp", "--density", "0.5"), "unknown method 'snipp'; did you mean snip?"),
+        (("random", "--density", "1", "--model", "resnet20"), "unknown model 'resnet20'; did you"),
+        (("random", "--density", "1", "--dataset", "digit"), "unknown data set 'digit'; did you "),
+        (("random", "--density", "1", "--recipe", "lit"), "unknown recipe 'lit'; did you mean li"),
+        (("random", "--density", "1", "--init", "he"), "init: Input should be 'kaiming_normal', "),
+        (("random", "--density", "1", "--control", "x"), "control: Input should be 'none', 'shu"),
+        (("random",), "say how many weights to keep: --density, --sparsity or --compression"),
+        (("random", "--density", "0"), "--density 0.0 is out of range: it must be in (0, 1]"),
+        (("random", "--density", "-1"), "--density -1.0 is out of range: it must be in (0, 1]"),
+        (("random", "--density", "1.5"), "--density 1.5 is out of range"),
+        (("random", "--density", "nan"), "--density nan is out of range"),
+        (("random", "--density", "inf"), "--density inf is out of range"),
+        (("random", "--sparsity", "1"), "--sparsity 1.0 is out of range: it must be in [0, 1)"),
+        (("random", "--sparsity", "nan"), "--sparsity nan is out of range"),
+        (("random", "--compression", "0.5"), "--compression 0.5 is out of range: it must be at l"),
+        (("random", "--compression", "inf"), "--compression inf is out of range"),
+        (("random", "--density", "1", "--sparsity", "0"), "--density and --sparsity say the same "),
+        (("dense", "--density", "0.5"), "method dense keeps every weight: density 0.5 must be 1"),
+        (
+            ("random", "--density", "1", "--method-option", "layer=er"),
+            "method random has no option",
+        ),
+        (("random", "--density", "1", "--method-option", "power=x"), "option power takes float, n"),
+        (("random", "--density", "1", "--method-option", "power=nan"), "option power takes a fini"),
+        (("random", "--density", "1", "--method-option", "power"), "--method-option 'power' is no"),
+        (("random", "--density", "1", "--method-option", "=1"), "--method-option '=1' is not of t"),
+        (("random", "--density", "1", "--method-option", "name=x"), "--method-option 'name=x' is "),
+        (
+            ("random", "--density", "1", *("--method-option", "power=2") * 2),
+            "--method-option 'power' is given twice; give it once",
+        ),
+        (("random", "--density", "1", "--model-option", "a/b=1"), "model: 'a/b' is no name of an"),
+        (("random", "--density", "1", "--data-option", "examples=all"), "data set digits: option "),
+        (("random", "--density", "1", "--recipe-option", "epochs=0"), "recipe smoke(epochs=0): ep"),
+        (("../snip", "--density", "1"), "method.name: '../snip' is no name"),
+        (("a\0b", "--density", "1"), r"method.name: 'a\x00b' is no name"),
+        (("\x1b[31m", "--density", "1"), r"method.name: '\x1b[31m' is no name"),
+        (("\udcff", "--density", "1"), r"method.name: '\udcff' is no name"),
+        ((LONG, "--density", "1"), f"method.name: '{LONG[:80]}' is no name"),
+    ],
+    ids=lambda value: ascii(" ".join(value))[-40:] if isinstance(value, tuple) else "",
+)
+def test_a_run_that_cannot_be(
+    say: Say, folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    """A run is checked whole before a store is made for it."""
+    assert said in refusal(say, folder, (*RUN, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("", "--out '.': name a folder of its own for the store"),
+        ("..", "--out '..': name a folder of its own for the store"),
+        ("file", "'file' cannot be a store: it, or a part of it, is not a folder"),
+        ("file/x", "/file/x' cannot be a store: it, or a part of it, is not a folder"),
+        ("/etc", "'/etc' is not a paibench store, it holds "),
+        ("../..", "is not a paibench store, it holds "),
+        ("/proc/x", "/proc/x'"),
+        ("a\0b", "'--out': Value error, embedded null byte"),
+        ("a\nb", r"--out 'a\nb': the name has characters that cannot be printed"),
+        ("\u202ex", r"--out '\u202ex': the name has characters that cannot be printed"),
+        ("-x", "--out '-x': a part begins with '-', as options do; take another name"),
+        (LONG, "the name is too long; no part may have more than 255 bytes"),
+        ("\xe9" * 130, "the name is too long; no part may have more than 255 bytes"),
+        ("a/" * 2000, "the name is too long; no part may have more than 255 bytes"),
+        ("data/runs", "--out 'data/runs': lies in the data folder 'data'; take another place"),
+    ],
+    ids=["empty", "above", "file", "below a file", "/etc", "far above", "not writable", "NUL"]
+    + ["newline", "bidi", "dash", "300", "bytes", "deep", "in the data"],
+)
+@pytest.mark.parametrize("command", [ONE, ("sweep", "s.toml", "--jobs", "1")], ids=["run", "sweep"])
+def test_a_store_that_cannot_be(
+    say: Say, folder: Path, command: tuple[str, ...], out: str, said: str
+) -> None:
+    """What cannot or should not be a store is refused by its name, and left as it is."""
+    expected = said.replace("'file' c", "/file' c")
+    assert expected in refusal(say, folder, (*command, f"--out={out}", "--data", "data"))
+
+
+@pytest.mark.parametrize("command", ["sweep", "plan", "status"])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (None, "x.toml: there is no such file; check the path"),
+        (b"", "x.toml: product: has no keys; write a [product] table"),
+        (b"#" * 2_000_000, "x.toml: is larger than 1 MiB; a sweep is a short TOML file"),
+        (SWEEP.encode("utf-16"), "x.toml: is not UTF-8 text (byte 0); save it as UTF-8"),
+        (b"[product]\nseed = = 1", "x.toml: is not TOML: Invalid value (at line 2, column 8)"),
+        (b"[product]\nsed = 1", "x.toml: product.sed: unknown key; did you mean seed?"),
+        (SWEEP.encode() + b"seed = true", "x.toml: product: seed: Input should be a valid integ"),
+        (SWEEP.encode() + b"seed = []", "x.toml: product.seed: [] is empty, so there are no runs"),
+        (b"name = '../x'\n" + SWEEP.encode(), "x.toml: name: '../x' cannot be used; take 1 to 64"),
+    ],
+    ids=["missing", "empty", "large", "utf-16", "syntax", "key", "bool", "no runs", "name"],
+)
+def test_a_sweep_file_that_is_none(
+    say: Say, folder: Path, command: str, data: bytes | None, said: str
+) -> None:
+    """Every command that reads a sweep refuses a bad one alike, by its file and its place."""
+    if data is not None:
+        (folder / "x.toml").write_bytes(data)
+    assert f"paibench: {said}" in refusal(say, folder, (command, "x.toml"))
+
+
+def test_a_file_with_a_hostile_name(say: Say, folder: Path) -> None:
+    """The name of a file cannot draw on the terminal or make a second line."""
+    assert r"x\x1b[31m y.toml" in refusal(say, folder, ("plan", "x\x1b[31m\ny.toml"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("show", "abc"), "no run begins with 'abc' in quickstart; give more of the key or --out"),
+        (("show", "abc", "--out", "no"), "there is no store at"),
+        (("show", "\x1b[31m"), r"no run begins with '\x1b[31m' in quickstart"),
+        (("status", "s.toml"), "s.toml: nothing has been run yet; there is no store at runs/s"),
+        (("status", "."), "is not a paibench store: it has no bench.json"),
+        (("status", ".", "--out", "x"), "--out 'x' goes with a sweep file; . is a store"),
+        (("export", ".", "--out", "copy"), "is not a paibench store: it has no bench.json"),
+        (("leaderboard", "no"), "there is no store at"),
+        (("quickstart", "--methods", "snipp"), "unknown method 'snipp'; did you mean snip?"),
+        (("methods", "snipp"), "unknown method 'snipp'; did you mean snip?"),
+        (("recipes", "light"), "unknown recipe 'light'; did you mean lite?"),
+        (("prepare", "cifar"), "unknown data set 'cifar'; did you mean cifar10"),
+        (("prepare", "cifar10"), "cifar10: no data folder given; set PAIBENCH_DATA or --data"),
+    ],
+    ids=lambda value: ascii(" ".join(value)) if isinstance(value, tuple) else "",
+)
+def test_nothing_to_look_at(say: Say, folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    """Looking at what is not there says so, and makes nothing."""
+    assert said in refusal(say, folder, arguments)
+
+
+def test_too_few_weights(say: Say) -> None:
+    """A density that keeps no weight of this network is found by the run, and still one line."""
+    status, out, err = say(*RUN, "random", "--density", "1e-9")
+    assert (status, out) == (2, "")
+    assert err == ("paibench: density 1e-09 keeps none of 50200 weights; the least is 1.99e-05\n")
+
+
+def test_too_few_weights_in_a_sweep(say: Say, folder: Path) -> None:
+    """In a sweep the same is a failed run with a reason, and the other runs go on."""
+    (folder / "s.toml").write_text(SWEEP.replace("0.5", "[0.5, 1e-9]"))
+    status, _, err = say("sweep", "s.toml", "--jobs", "1")
+    assert status == 1
+    assert "Traceback" not in err
+    status, out, _ = say("status", "s.toml", "--json")
+    found = json.loads(out)
+    assert (status, found["done"], found["missing"]) == (0, 1, 0)
+    (failed,) = found["failed"].values()
+    assert (failed["cause"], failed["final"]) == ("input", False)
+    assert "keeps none of 50200 weights" in failed["reason"]
+
+
+def test_a_run_said_again_is_found(say: Say) -> None:
+    """A run makes a record, is shown by the beginning of its key, and is not done twice."""
+    status, out, _ = say(*ONE, "--json")
+    record = json.loads(out)
+    assert (status, record["status"], record["density"]) == (0, "done", 0.5)
+    assert json.loads(say(*ONE, "--json")[1]) == record
+    assert json.loads(say("show", record["key"][:12].upper(), "--json")[1]) == record
+    assert say("show", record["key"])[1].startswith(f"{record['key']}  done  random at 0.5, lenet")
+
+
+@pytest.mark.parametrize(
+    ("said", "density"),
+    [
+        (("--density", "0.1"), 0.1),
+        (("--sparsity", "0.9"), 0.1),
+        (("--compression", "10"), 0.1),
+        (("--sparsity", "0.98"), 0.02),
+        (("--sparsity", "0"), 1.0),
+        (("--compression", "6.4"), 0.15625),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_density_in_three_ways(
+    say: Say, monkeypatch: pytest.MonkeyPatch, said: tuple[str, str], density: float
+) -> None:
+    """The three ways of saying how many weights to keep name the same run."""
+    from paibench.benchmark import spec
+
+    asked: list[dict[str, Any]] = []
+
+    def stop(**plain: Any) -> None:
+        asked.append(plain)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(spec.Spec, "of", stop)
+    say(*RUN, "random", *said)
+    assert [plain["density"] for plain in asked] == [density]
+
+
+@pytest.mark.parametrize("command", ["methods", "models", "datasets", "recipes"])
+def test_catalogues(say: Say, command: Any) -> None:
+    """Everything registered is listed, and each can be shown alone, in words and as JSON."""
+    status, out, err = say(command)
+    assert (status, err) == (0, "")
+    assert [name for name in names(command) if f"  {name} " not in out] == []
+    assert [plain["name"] for plain in _listed(say(command, "--json")[1])] == names(command)
+    first = names(command)[0]
+    assert say(command, first)[1].startswith(f"{first}: ")
+    assert json.loads(say(command, first, "--json")[1])["name"] == first
+
+
+def _listed(text: str) -> list[dict[str, Any]]:
+    found = json.loads(text)
+    return [{"name": name} for name in found] if isinstance(found, dict) else found
+
+
+def test_a_broken_plugin_hides_no_other(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method that cannot be read is listed as broken, and refused when it is asked for."""
+    from paibench.methods.core import registry
+
+    info = tmp_path / "site" / "stranger-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[paibench.methods]\nodd = no_such_module:odd\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setattr(registry, "_entries", registry._entries.__wrapped__)
+    status, out, _ = say("methods")
+    assert status == 0
+    assert "broken: odd (no_such_module:odd): there is no module 'no_such_module'" in out
+    assert "  snip " in out
+    assert say("methods", "odd")[0] == 2
+
+
+def test_plan_and_status_change_nothing(say: Say, folder: Path) -> None:
+    """A plan says what a sweep comes to, in words and as JSON, and makes no store."""
+    (folder / "s.toml").write_text(f"{SWEEP}seed = {list(range(20))}")
+    before = tree(folder)
+    status, out, err = say("plan", "s.toml")
+    assert (status, err) == (0, "")
+    assert "s: 20 runs, store runs/s\n  0 done, 20 missing, 0 failed\n" in out
+    assert "  density  0.5 x20\n" in out
+    assert "10 x1, 11 x1, and 8 more\n" in out
+    found = json.loads(say("plan", "s.toml", "--json")[1])
+    assert (found["runs"], found["missing"], found["seconds"]) == (20, 20, None)
+    assert tree(folder) == before
+
+
+def test_a_record_that_cannot_be_trusted(
+    say: Say, store_factory: StoreFactory, record_factory: RecordFactory
+) -> None:
+    """A broken record is named, the exit status is 3, and the sound ones go on."""
+    broken, sound = record_factory(seed=0), record_factory(seed=1)
+    root = store_factory([broken, sound])
+    path = root / "runs" / broken.key[:2] / f"{broken.key}.json"
+    path.chmod(0o644)
+    path.write_bytes(b"{")
+    status, out, err = say("show", broken.key, "--out", str(root))
+    assert (status, out, err.count("\n")) == (3, "", 1)
+    assert f"{path}: not valid JSON" in err
+    status, out, err = say("export", str(root), "--out", "copy")
+    assert (status, out) == (3, "copy: 1 records; 0 failed runs were left out\n")
+    assert err.startswith(f"left out: {path}: not valid JSON")
+    assert json.loads(say("show", sound.key, "--out", "copy", "--json")[1]) == sound.plain()
+
+
+def test_an_export_is_a_store_and_can_be_repeated(
+    say: Say, folder: Path, store_factory: StoreFactory, record_factory: RecordFactory
+) -> None:
+    """Records and sweeps are copied byte for byte, and a second time changes nothing."""
+    root = store_factory([record_factory()])
+    (root / "sweeps" / "a.json").write_text("{}")
+    assert say("export", str(root), "--out", "copy")[0] == 0
+    before = tree(folder)
+    assert say("export", str(root), "--out", "copy")[0] == 0
+    assert tree(folder) == before
+    assert say("export", "copy", "--out", "copy")[2] == (
+        "paibench: copy: is the store itself; name another folder\n"
+    )
+
+
+def test_help_says_what_there_is(say: Say) -> None:
+    """Without arguments the help is shown, and nothing is on standard error."""
+    status, out, err = say()
+    assert (status, err) == (2, "")
+    assert "quickstart" in out
+    status, help_text, _ = say("--help")
+    assert (status, help_text.split()) == (0, out.split())
+
+
+def paibench(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "paibench", *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_reader_that_leaves() -> None:
+    """`paibench methods | head -1` ends without a word about pipes."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        assert paibench("methods", stdout=write).stderr == ""
+    finally:
+        os.close(write)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        {"PYTHONIOENCODING": "ascii"},
+    ],
+    ids=["C", "C without help", "ascii"],
+)
+def test_a_terminal_without_unicode(folder: Path, environment: dict[str, str]) -> None:
+    """What a terminal cannot show is written out as escapes."""
+    (folder / "s.toml").write_text(
+        SWEEP.replace('"digits"', '{name = "imagefolder", path = "caf\xe9"}'), encoding="utf-8"
+    )
+    done = paibench(
+        "plan", "s.toml", stdout=subprocess.PIPE, env={**environment, "PATH": os.environ["PATH"]}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "imagefolder(path=caf" in done.stdout
+
+
+LIGHT = [
+    ("--help",),
+    ("methods",),
+    ("methods", "snip"),
+    ("models",),
+    ("datasets",),
+    ("plan", "s.toml"),
+    ("status", "store"),
+    ("status", "s.toml", "--out", "store"),
+]
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
+def test_looking_imports_nothing_heavy(
+    folder: Path,
+    arguments: tuple[str, ...],
+    store_factory: StoreFactory,
+    record_factory: RecordFactory,
+) -> None:
+    """Help, catalogues, plans and status know nothing of torch, pandas or timm."""
+    os.rename(store_factory([record_factory()]), folder / "store")
+    code = (
+        "import sys\nfrom paibench.cli import main\n"
+        f"sys.argv = ['paibench', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = ('torch', 'numpy', 'pandas', 'timm', 'sklearn', 'matplotlib')\n"
+        "sys.exit(', '.join(name for name in heavy if name in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_doctor_tries_a_store(say: Say, folder: Path) -> None:
+    """Whether a store can be written is tried out, and nothing is left behind."""
+    before = tree(folder)
+    facts = json.loads(say("doctor", "--out", "new/store", "--json")[1])
+    assert facts["store"].startswith("new/store: can be written, hard links work, ")
+    assert tree(folder) == before
+    assert "file is no folder; name one" in refusal(say, folder, ("doctor", "--out", "file/x"))

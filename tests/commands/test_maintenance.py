@@ -1,0 +1,141 @@
+"""The logs of a run, and clearing a store."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from standing_in import stand_in
+
+from paibench.benchmark.execution.progress import Progress
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.failures import note
+from paibench.benchmark.store.store import Store
+from paibench.slurm.cleanup import ALIVE_SECONDS
+from paibench.slurm.profile import Profile
+from paibench.slurm.submission import Submission
+
+Say = Callable[..., tuple[int, str, str]]
+SPEC = Spec.of(
+    dataset="digits", model="lenet-300-100", recipe="lite", method="snip", density=0.1, seed=0
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A run with two attempts: one was preempted, one is at work or lost."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    store = Store.open(tmp_path / "runs" / "s")
+    for number, name in enumerate(("j5.0.a.1.00000000", "j5.1.b.2.11111111")):
+        folder = store.attempt_folder(SPEC.key, name)
+        folder.mkdir(parents=True)
+        (folder / "log.txt").write_text(f"printed by {name}\n")
+        Progress(folder, step=10 * number, steps=100).keep()
+        os.utime(folder, (number, number))
+    note(store, SPEC, "j5.0.a.1.00000000", "preempted", "its job was preempted")
+    os.utime(store.attempt_folder(SPEC.key, "j5.0.a.1.00000000"), (0, 0))
+    return store
+
+
+def test_logs(store: Store, say: Say) -> None:
+    """Every attempt in order: how it ended and what it printed."""
+    status, out, err = say("logs", SPEC.key[:8])
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "== j5.0.a.1.00000000: preempted: its job was preempted",
+        "printed by j5.0.a.1.00000000",
+        "== j5.1.b.2.11111111: no failure noted",
+        "printed by j5.1.b.2.11111111",
+    ]
+
+
+def test_logs_for_a_script(store: Store, say: Say) -> None:
+    """The same as JSON, with how far each came."""
+    found = json.loads(say("logs", SPEC.key, "--out", str(store.root), "--json")[1])
+    assert [attempt["ended"] for attempt in found] == ["preempted", None]
+    assert [attempt["headway"] for attempt in found] == [
+        "0 % of its training",
+        "10 % of its training",
+    ]
+
+
+def test_logs_of_no_run(store: Store, say: Say) -> None:
+    """A key that no run has is refused in one line."""
+    status, out, err = say("logs", "zzz")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "no run begins with 'zzz' in runs/s, quickstart; give more of the key or --out" in err
+
+
+def test_gc(store: Store, say: Say) -> None:
+    """Old stages and what writers left behind go; attempts and new stages stay."""
+    for name in ("old", "new"):
+        store.publish_stage("ab" * 20, name, b"stage")
+    before = time.time() - 40 * 86_400
+    left = store.root / "runs" / "00" / ".tmp-left"
+    left.write_bytes(b"half a reco")
+    for path in (store.stage("ab" * 20, "old"), left):
+        os.utime(path, (before, before))
+    found = json.loads(say("gc", str(store.root), "--json")[1])
+    assert found == {"claims": 0, "unfinished": 1, "stages": 1, "campaigns": 0}
+    assert store.read_stage("ab" * 20, "new") == b"stage"
+    assert len(store.attempts(SPEC.key)) == 2
+    assert say("gc", str(store.root))[1].endswith(
+        ": 0 claims freed; 0 unfinished files, 0 stages and 0 campaigns removed\n"
+    )
+
+
+def campaign(store: Store, days: float) -> Submission:
+    """One of the run, handed over so many days ago."""
+    given = (store, "s", [(SPEC,)], 10, Profile(name="p"), None)
+    made = Submission.new(*given, retry=False, plugins={})
+    made.write()
+    before = time.time() - days * 86_400
+    os.utime(made.folder / "manifest.json", (before, before))
+    return made
+
+
+def test_gc_of_what_jobs_left(
+    store: Store, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim of a job that is gone is freed, and its run noted; a campaign goes when it is old
+    and has no job left."""
+    _, young, at_work = campaign(store, 31), campaign(store, 29), campaign(store, 31)
+    line = f"18|18_0|0|RUNNING|{at_work.name}-0|None"
+    known = f'case "$*" in *"-j 5 "*) ;; *) echo "{line}";; esac'
+    stand_in(tmp_path, monkeypatch, sbatch="exit 1", squeue=known, sacct="")
+    owner = "j5.1.b.2.11111111"
+    assert store.claim(SPEC.key, owner)
+    claim = store.run_folder(SPEC.key) / "claim"
+    before = time.time() - 2 * ALIVE_SECONDS
+    os.utime(claim, (before, before))
+    found = json.loads(say("gc", str(store.root), "--json")[1])
+    assert found == {"claims": 1, "unfinished": 0, "stages": 0, "campaigns": 1}
+    assert not claim.exists()
+    assert [note["cause"] for note in store.failures(SPEC.key)] == ["preempted", "lost"]
+    left = {path.name for path in (store.root / "submissions").iterdir()}
+    assert left == {young.folder.name, at_work.folder.name}
+
+
+def test_gc_without_an_answer(
+    store: Store, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the controller is silent, nobody is taken for gone."""
+    kept = campaign(store, 31)
+    stand_in(tmp_path, monkeypatch, sbatch="exit 1", squeue="exit 1", sacct="exit 1")
+    assert store.claim(SPEC.key, "j5.1.b.2.11111111")
+    found = json.loads(say("gc", str(store.root), "--json")[1])
+    assert (found["claims"], found["campaigns"]) == (0, 0)
+    assert (store.run_folder(SPEC.key) / "claim").exists()
+    assert kept.folder.exists()
+
+
+def test_gc_of_what_is_no_store(store: Store, say: Say, tmp_path: Path) -> None:
+    """A folder of something else is left alone."""
+    (tmp_path / "x").mkdir()
+    status, _, err = say("gc", "x")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "is not a paibench store" in err
+    assert os.listdir(tmp_path / "x") == []

@@ -1,0 +1,213 @@
+"""What `status` says on a machine without SLURM, and with one that does not answer."""
+
+import json
+import os
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paibench.benchmark.execution.progress import Progress
+from paibench.benchmark.record import Record
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.failures import note
+from paibench.benchmark.store.lease import LEASE_SECONDS
+from paibench.benchmark.store.store import Store
+from paibench.benchmark.sweeps.sweep import expand
+from paibench.slurm.profile import Profile
+from paibench.slurm.submission import Submission
+
+Say = Callable[..., tuple[int, str, str]]
+SWEEP = """
+name = "s"
+[product]
+dataset = "digits"
+model = "lenet-300-100"
+recipe = "lite"
+method = "snip"
+density = 0.1
+seed = [0, 1, 2, 3]
+"""
+NAMED = {"dataset": "digits", "model": "lenet-300-100", "recipe": "lite", "method": "snip"}
+DONE, RUNNING, BROKEN, ASKED = (Spec.of(**NAMED, density=0.1, seed=seed) for seed in range(4))
+ATTEMPT = "j17.0.node1.4711.0123abcd"
+
+
+@pytest.fixture
+def store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_factory: Callable[..., Record]
+) -> Store:
+    """A sweep with one run of each kind, on a machine without SLURM."""
+    (tmp_path / "s.toml").write_text(SWEEP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    store = Store.open(tmp_path / "runs" / "s")
+    store.publish_record(DONE.key, record_factory(seed=0).plain(), store.new_attempt(DONE.key))
+    assert store.claim(RUNNING.key, ATTEMPT)
+    store.attempt_folder(RUNNING.key, ATTEMPT).mkdir(parents=True)
+    Progress(store.attempt_folder(RUNNING.key, ATTEMPT), step=1, steps=4).keep()
+    note(store, BROKEN, store.new_attempt(BROKEN.key), "killed", "by somebody")
+    return store
+
+
+def command(folder: Path, name: str, prints: str, status: int = 0) -> None:
+    """A command of SLURM that always says the same."""
+    (folder / "bin").mkdir(exist_ok=True)
+    path = folder / "bin" / name
+    path.write_text(f"#!/bin/sh\n{f'echo {prints!r}' if prints else ':'}\nexit {status}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def campaign(store: Store) -> Submission:
+    """All four runs in one job."""
+    specs = (DONE, RUNNING, BROKEN, ASKED)
+    campaign = Submission.new(
+        store, "s", [specs], 10, Profile(name="p"), None, retry=False, plugins={}
+    )
+    campaign.write()
+    return campaign
+
+
+def test_in_words(store: Store, say: Say) -> None:
+    """One line of counts, then where the work is and why runs failed."""
+    status, out, err = say("status", "s.toml")
+    counts, running, failed = out.splitlines()
+    assert (status, err) == (0, "")
+    assert counts == "runs/s: 1 of 4 runs done, 1 running, 1 failed (1 killed), 1 missing".replace(
+        "runs/s", str(store.root)
+    )
+    assert running.startswith(f"  {RUNNING.key[:12]} on node1, job 17 since 20")
+    assert running.endswith(", 25 % of its training")
+    assert failed == f"  {BROKEN.key[:12]} killed: by somebody; to be tried again"
+
+
+def test_for_a_script(store: Store, say: Say) -> None:
+    """The same as JSON, every run by its whole key."""
+    found = json.loads(say("status", str(store.root), "--json")[1])
+    assert (found["runs"], found["done"], found["missing"]) == (3, 1, 0)  # no sweep was recorded
+    assert found["running"][RUNNING.key]["attempt"] == ATTEMPT
+    assert (found["running"][RUNNING.key]["step"], found["running"][RUNNING.key]["steps"]) == (1, 4)
+    assert found["failed"][BROKEN.key]["cause"] == "killed"
+    assert found["queue_known"] is True
+
+
+def test_what_is_queued(store: Store, campaign: Submission, say: Say, tmp_path: Path) -> None:
+    """What a job has yet to do is queued; what failed before is, too, as it is tried again."""
+    command(tmp_path, "sbatch", "")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|Priority")
+    found = json.loads(say("status", "s.toml", "--json")[1])
+    assert found["queued"].keys() == {BROKEN.key, ASKED.key}
+    assert found["queued"][ASKED.key] == {"job": "18_0", "state": "PENDING", "reason": "Priority"}
+    assert (found["missing"], found["failed"]) == (0, {})
+    assert "1 running, 2 queued, 0 failed, 0 missing" in say("status", "s.toml")[1]
+
+
+def test_a_held_job_is_named(store: Store, campaign: Submission, say: Say, tmp_path: Path) -> None:
+    """A job that will never start by itself is said, with its reason."""
+    reason = "launch failed requeued held"
+    command(tmp_path, "sbatch", "")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|{reason}")
+    said = say("status", "s.toml")[1]
+    assert f"job 18_0 is held for good ({reason}); submit replaces it" in said
+
+
+def test_slurm_that_does_not_answer(
+    store: Store, campaign: Submission, say: Say, tmp_path: Path
+) -> None:
+    """What the store knows is said all the same, and that more may be queued."""
+    before = json.loads(say("status", "s.toml", "--json")[1])
+    command(tmp_path, "sbatch", "", 1)
+    command(tmp_path, "squeue", "", 1)
+    found = json.loads(say("status", "s.toml", "--json")[1])
+    assert found == before | {"queue_known": False}
+    assert "SLURM does not answer: what is missing may be queued" in say("status", "s.toml")[1]
+
+
+def test_a_campaign_that_was_given_up(store: Store, campaign: Submission, say: Say) -> None:
+    """Why the rest of it was cancelled is said until the next one."""
+    campaign.stop("3 runs in a row failed: no data")
+    assert "  given up: 3 runs in a row failed: no data\n" in say("status", "s.toml")[1]
+    assert json.loads(say("status", "s.toml", "--json")[1])["stopped"] == campaign.stopped
+
+
+def test_watching_ends_with_the_work(
+    store: Store, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a look every five seconds while a run is at work, and one more."""
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            (store.run_folder(RUNNING.key) / "claim").unlink()
+
+    monkeypatch.setattr("paibench.commands.sweep.sleep", sleep)
+    status, out, _ = say("status", "s.toml", "--watch")
+    looks = [line for line in out.splitlines() if "of 4 runs done" in line]
+    assert (status, pauses) == (0, [5.0, 5.0])
+    assert ["1 running" in look for look in looks] == [True, True, False]
+
+
+def test_watching_what_is_queued(
+    store: Store, campaign: Submission, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits on the cluster is watched as well."""
+    (store.run_folder(RUNNING.key) / "claim").unlink()
+    command(tmp_path, "sbatch", "")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|Priority")
+    monkeypatch.setattr(
+        "paibench.commands.sweep.sleep", lambda seconds: command(tmp_path, "squeue", "")
+    )
+    out = say("status", "s.toml", "--watch")[1]
+    assert [" 3 queued" in line for line in out.splitlines() if "runs done" in line] == [
+        True,
+        False,
+    ]
+
+
+def test_many_that_are_dead(store: Store, say: Say, tmp_path: Path) -> None:
+    """A thousand jobs that died at their runs are told of within seconds: the controller is asked
+    once for all, accounting not at all."""
+    count = 1_000
+    text = SWEEP.replace("[0, 1, 2, 3]", str([*range(1_000, 1_000 + count)]))
+    (tmp_path / "many.toml").write_text(text)
+    specs = expand(tomllib.loads(text)).specs
+    given = (store, "s", [(spec,) for spec in specs], 1_001, Profile(name="p"), None)
+    Submission.new(*given, retry=False, plugins={}).write()
+    for number, spec in enumerate(specs):
+        owner = f"j{number}.0-test.far.1.0123abcd"
+        attempt = store.attempt_folder(spec.key, owner)
+        attempt.mkdir(parents=True)
+        (attempt / "headway.json").write_text('{"step": 1, "steps": 4}')
+        claim = store.run_folder(spec.key) / "claim"
+        claim.write_text(f"{owner} far/boot/7 1 1 {number:032x} 1700000000\n")
+        os.utime(claim, (time.time() - 2 * LEASE_SECONDS,) * 2)
+    for name in ("sbatch", "squeue", "sacct", "scontrol"):
+        command(tmp_path, name, "")
+        script = tmp_path / "bin" / name
+        script.write_text(f"#!/bin/sh\necho {name} $1 >> {tmp_path}/calls\n")
+    begun = time.monotonic()
+    found = json.loads(say("status", "many.toml", "--out", str(store.root), "--json")[1])
+    told = time.monotonic()
+    assert (found["missing"], found["running"], found["queue_known"]) == (count, {}, True)
+    assert (tmp_path / "calls").read_text() == "squeue -h\n"
+    options = ("--out", str(store.root), "--json", "--dry-run")
+    planned = json.loads(say("submit", "many.toml", *options)[1])
+    assert (planned["queued"], planned["under_way"]) == (count, 0)
+    assert told - begun < 10
+    assert time.monotonic() - told < 10
+    assert "sacct" not in (tmp_path / "calls").read_text()
+
+
+def test_many_failures(tmp_path: Path, store: Store, say: Say) -> None:
+    """Twenty of a kind are shown, and all of them where that is asked for."""
+    for seed in range(100, 130):
+        spec = Spec.of(**NAMED, density=0.1, seed=seed)
+        note(store, spec, store.new_attempt(spec.key), "plugin", "it raised")
+    said = say("status", str(store.root))[1]
+    assert "  and 11 more (--all shows them)\n" in said
+    assert said.count("plugin: it raised") <= 20
+    assert say("status", str(store.root), "--all")[1].count("plugin: it raised") == 30

@@ -1,0 +1,271 @@
+"""What a site has beside its pages: figures, runs, and nothing that an earlier build left."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibench.benchmark.record import Record
+from paibench.benchmark.store.store import Store
+from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
+from paibench.leaderboard.site import runs
+from paibench.leaderboard.site.build import SiteBuilt, build_site
+from paibench.leaderboard.site.pages import pictures
+from paibench.leaderboard.stats.summary import summarize, tracks
+
+RecordFactory = Callable[..., Record]
+StoreFactory = Callable[[Iterable[Record]], Path]
+SVG = b'<?xml version="1.0"?>\n<svg width="360pt" height="244pt" viewBox="0 0 360 244"></svg>'
+
+
+def frame_of(*records: Record) -> Frame:
+    return Frame(tabulate(map(row_of, records)))
+
+
+# -- figures -----------------------------------------------------------------------------------
+
+
+def test_figures_are_shown_and_offered(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """The page shows the SVG with words and its size, and links to every form."""
+    frame = frame_of(record_factory(seed=0), record_factory(seed=1))
+    ((track, _),) = tracks(summarize(frame.runs))
+    files = {f"accuracy-{track.slug}.{kind}": kind.encode() for kind in ("png", "pdf")}
+    files |= {f"accuracy-{track.slug}.svg": SVG, f"odd-{track.slug}.pdf": b"pdf"}
+    built = build_site(frame, tmp_path, figures={track: files})
+    page = (tmp_path / "track" / f"{track.slug}.html").read_text(encoding="utf-8")
+    (image,) = re.findall(r"<img [^>]*>", page)
+    assert f'src="../figures/accuracy-{track.slug}.svg"' in image
+    assert 'alt="Accuracy against sparsity, lenet-300-100 on digits; ' in image
+    assert 'width="480" height="325" loading="lazy"' in image
+    for name, data in files.items():
+        assert f'href="../figures/{name}" download' in page
+        assert (tmp_path / "figures" / name).read_bytes() == data
+        assert tmp_path / "figures" / name in built.paths
+
+
+def test_a_track_without_figures_has_no_section(
+    tmp_path: Path, record_factory: RecordFactory
+) -> None:
+    """No empty heading."""
+    build_site(frame_of(record_factory()), tmp_path)
+    (page,) = (tmp_path / "track").glob("*.html")
+    assert "Figures for papers" not in page.read_text(encoding="utf-8")
+
+
+def test_figures_stand_in_order_of_their_kind() -> None:
+    """Accuracy first, what is not known last."""
+    names = ["zzz-a.svg", "cost-a.svg", "accuracy-a.svg", "untrained-a.png"]
+    found = pictures(dict.fromkeys(names, b""), "a")
+    assert [each.shown for each in found] == [names[2], names[3], names[1], names[0]]
+
+
+@pytest.mark.parametrize("name", ["../a.svg", "a/b.svg", "a.html", ".svg", "a.svg\n", "a b.svg"])
+def test_a_figure_has_a_plain_name(name: str) -> None:
+    """A name that is a path, or of another kind of file, is refused."""
+    with pytest.raises(ValueError, match="is no name of a figure"):
+        pictures({name: b""}, "a")
+
+
+# -- masks -------------------------------------------------------------------------------------
+
+
+def with_mask(store: Store, record: Record, data: bytes, name: str | None = None) -> Record:
+    """Publish a record with its mask, or with another name for it."""
+    full = store.publish_file(record.key, "mask.safetensors", data)
+    whole = Record.read(record.plain() | {"mask_file": name or full})
+    store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
+    return whole
+
+
+def run_of(built: SiteBuilt, key: str) -> str:
+    (shard,) = [path for path in built.paths if path.as_posix().endswith(f"runs/{key[:2]}.js")]
+    return shard.read_text()
+
+
+def test_a_mask_is_offered_with_its_sha256(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """Its very bytes under the key of the run, from whichever store has it."""
+    first, second = Store.open(tmp_path / "first"), Store.open(tmp_path / "second")
+    one = with_mask(first, record_factory(seed=0), b"one")
+    two = with_mask(second, record_factory(seed=1), b"two")
+    frames = [load(store.root) for store in (first, second)]
+    runs = tabulate([row_of(one), row_of(two)])
+    assert sum(len(frame.runs) for frame in frames) == len(runs)
+    built = build_site(Frame(runs), tmp_path / "site", [first.root, second.root])
+    for record, data in ((one, b"one"), (two, b"two")):
+        assert (tmp_path / "site" / "masks" / f"{record.key}.safetensors").read_bytes() == data
+        assert f'"mask_offered":{{"same":"{sha256(data).hexdigest()}"}}' in run_of(
+            built, record.key
+        )
+    assert not any("mask" in line for line in built.left_out)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"_LARGEST": 2 * 2**20}, "no mask to download of 1 run: larger than 2 MiB"),
+        ({"_TOTAL": 2**20}, "all together they would have more than 1 MiB"),
+        ({"_RUNS": 0}, "no mask to download: the site has more than 0 runs"),
+    ],
+    ids=["one is large", "all are large", "many runs"],
+)
+def test_what_would_be_too_much_is_left_out(
+    tmp_path: Path,
+    record_factory: RecordFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    limits: dict[str, int],
+    reason: str,
+) -> None:
+    """No file, no digest, and a line that says why."""
+    store = Store.open(tmp_path / "store")
+    record = with_mask(store, record_factory(), b"0" * (2 * 2**20 + 1))
+    for name, value in limits.items():
+        monkeypatch.setattr(runs, name, value)
+    built = build_site(load(store.root), tmp_path / "site", [store.root])
+    assert any(reason in line for line in built.left_out)
+    assert not (tmp_path / "site" / "masks").exists()
+    assert '"mask_offered":{"same":null}' in run_of(built, record.key)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mask-0123456789abcdef.safetensors", "not in the store"),
+        ("../../../store.json", "cannot be trusted"),
+        ("/etc/passwd", "cannot be trusted"),
+        ("", "cannot be trusted"),
+        ("x\x00y", "cannot be trusted"),
+    ],
+)
+def test_a_name_leads_nowhere_else(
+    tmp_path: Path, record_factory: RecordFactory, name: str, reason: str
+) -> None:
+    """What a record names is read from the folder of its run, or not at all."""
+    store = Store.open(tmp_path / "store")
+    plain = record_factory().plain() | {"mask_file": name, "curve_file": name}
+    store.publish_record(plain["key"], plain, store.new_attempt(plain["key"]))
+    built = build_site(load(store.root), tmp_path / "site", [store.root])
+    assert any(f"1 run: {'' if reason[0] == 'n' else 'what is in the store '}{reason}" in line
+               for line in built.left_out)  # fmt: skip
+    assert not (tmp_path / "site" / "masks").exists()
+
+
+def test_broken_and_linked_masks_are_not_offered(
+    tmp_path: Path, record_factory: RecordFactory
+) -> None:
+    """Bytes that do not fit their name, and a link out of the store."""
+    store = Store.open(tmp_path / "store")
+    for seed in range(2):
+        record = with_mask(store, record_factory(seed=seed), b"mask")
+        assert record.mask_file
+        path = store.run_folder(record.key) / record.mask_file
+        path.unlink()
+        if seed:
+            path.write_bytes(b"sham")
+        else:
+            (tmp_path / "elsewhere").write_bytes(b"mask")
+            path.symlink_to(tmp_path / "elsewhere")
+    built = build_site(load(store.root), tmp_path / "site", [store.root])
+    assert "no mask to download of 2 runs: what is in the store cannot be trusted" in built.left_out
+
+
+# -- what an earlier build left ----------------------------------------------------------------
+
+
+def places(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def twice(tmp_path: Path, record_factory: RecordFactory) -> Callable[..., set[str]]:
+    """Builds a site of two tracks, does something, builds it of one; what is there afterwards."""
+
+    def build(between: Callable[[Path], Any] = lambda out: None) -> set[str]:
+        out = tmp_path / "site"
+        large = [record_factory(dataset="mnist", method="grasp"), record_factory(seed=1)]
+        build_site(frame_of(*large), out)
+        between(out)
+        build_site(frame_of(record_factory(seed=1)), out)
+        return places(out)
+
+    return build
+
+
+def test_pages_that_are_no_more_are_removed(
+    tmp_path: Path, record_factory: RecordFactory, twice: Callable[..., set[str]]
+) -> None:
+    """A rebuilt folder has the files of a new one, byte for byte."""
+    found = twice()
+    build_site(frame_of(record_factory(seed=1)), tmp_path / "new")
+    assert found == places(tmp_path / "new")
+    one, other = (tmp_path / name / "data" / "manifest.json" for name in ("site", "new"))
+    assert one.read_bytes() == other.read_bytes()
+    listed = json.loads(one.read_text())["files"]
+    assert listed.keys() | {"data/manifest.json"} == found
+    assert all(
+        sha256((tmp_path / "site" / n).read_bytes()).hexdigest() == listed[n] for n in listed
+    )
+
+
+def test_what_is_not_ours_stays(twice: Callable[..., set[str]]) -> None:
+    """Files of others, and files of ours that somebody changed."""
+
+    def change(out: Path) -> None:
+        (out / "track" / "mine.html").write_text("mine")
+        (out / "method" / "grasp.html").write_text("changed")
+
+    assert {"track/mine.html", "method/grasp.html"} <= twice(change)
+
+
+def test_a_link_is_not_followed(tmp_path: Path, twice: Callable[..., set[str]]) -> None:
+    """Neither a folder nor a file that was replaced by a link is touched where it leads."""
+    away = tmp_path / "away"
+    away.mkdir()
+
+    def link(out: Path) -> None:
+        for path in (out / "track").iterdir():
+            os.rename(path, away / path.name)
+        page = out / "method" / "grasp.html"
+        os.rename(page, away / "grasp.html")
+        page.symlink_to(away / "grasp.html")
+        (out / "track").rmdir()
+        (out / "track").symlink_to(away, target_is_directory=True)
+
+    before = twice(link)
+    assert "method/grasp.html" in before
+    assert len(places(away)) == 3
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "",
+        "[]",
+        "{",
+        '{"files": 1}',
+        '{"files": {"../outside": "DIGEST", "/OUTSIDE": "DIGEST", "a/../../outside": "DIGEST"}}',
+        '{"files": {"\\u0000": "x", "\\ud800": "x", "": "x", "track": "x", "track/": 5}}',
+        '{"files": {".hidden": "DIGEST"}}',
+    ],
+    ids=["empty", "list", "half", "number", "outside", "odd names", "hidden"],
+)
+def test_a_false_manifest_removes_nothing(
+    tmp_path: Path, twice: Callable[..., set[str]], manifest: str
+) -> None:
+    """A manifest names files below its folder by plain names, or it is not believed."""
+    outside = tmp_path / "outside"
+    outside.write_text("precious")
+    digest = sha256(b"precious").hexdigest()
+
+    def forge(out: Path) -> None:
+        (out / ".hidden").write_text("precious")
+        said = manifest.replace("/OUTSIDE", str(outside)).replace("DIGEST", digest)
+        (out / "data" / "manifest.json").write_text(said)
+
+    found = twice(forge)
+    assert outside.read_text() == "precious"
+    assert ".hidden" in found and "method/grasp.html" in found

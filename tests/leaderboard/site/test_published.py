@@ -1,0 +1,95 @@
+"""Published figures stand beside ours on the page of a track, and are never ranked."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibench.benchmark.record import Record
+from paibench.leaderboard.frame.load import Frame, row_of, tabulate
+from paibench.leaderboard.site.build import build_site
+
+RecordFactory = Callable[..., Record]
+
+
+def page_of(tmp_path: Path, factory: RecordFactory, **fixed: Any) -> str:
+    """The page of the one track of a site with dense and snip at two sparsities."""
+    asked = [("dense", 1.0), ("snip", 0.05), ("snip", 0.02)]
+    records = [
+        factory(method=method, density=density, seed=seed, accuracy=0.95 + 0.001 * seed, **fixed)
+        for method, density in asked
+        for seed in range(3)
+    ]
+    built = build_site(Frame(tabulate(map(row_of, records))), tmp_path)
+    (path,) = [path for path in built.paths if path.parent.name == "track"]
+    return path.read_text(encoding="utf-8")
+
+
+def board(page: str, name: str) -> list[str]:
+    """The rows of a table of a page."""
+    found = re.search(rf'<section class="board" id="{name}"(.*?)</section>', page, re.S)
+    return re.findall(r'<tr><th scope="row">(.*?)</tr>', found[1], re.S) if found else []
+
+
+def chart(page: str) -> dict[str, Any]:
+    """The chart of a page."""
+    found = re.search(r'id="chart-spec">(.*?)</script>', page, re.S)
+    assert found
+    spec: dict[str, Any] = json.loads(found[1])
+    return spec
+
+
+def test_theirs_stand_beside_ours(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """Both means, the difference, n, the source and what differs; SNIP's paper has 98.4 at 5 %."""
+    rows = board(page_of(tmp_path, record_factory, dataset="mnist"), "published")
+    (row,) = [row for row in rows if ">snip</a>" in row and ">95 %</td>" in row]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
+    assert cells[2:4] == ["98.4<small>n = ?</small>", "95.1 ± 0.2<small>n = 3</small>"]
+    assert cells[4] == "−3.3"
+    assert "which epoch counts is not said" in cells[5]
+    assert cells[6] == "Lee 2019 Table 1<small>kind: paper</small>"
+
+
+def test_their_marks_are_hollow(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """A layer of its own with a legend entry, and a tooltip with source and protocol."""
+    page = page_of(tmp_path, record_factory, dataset="mnist")
+    spec = chart(page)
+    (layer,) = [layer for layer in spec["layer"] if "shape" in layer["encoding"]]
+    values = spec["datasets"][layer["data"]["name"]]
+    assert [(each["method"], each["density"], each["mean"]) for each in values] == [
+        ("dense", 1.0, 98.3),
+        ("snip", 0.02, 97.6),
+        ("snip", 0.05, 98.4),
+    ]
+    assert layer["mark"]["type"] == "point" and layer["mark"]["filled"] is False
+    assert layer["encoding"]["shape"]["scale"]["domain"] == ["published"]
+    told = {each["field"] for each in layer["encoding"]["tooltip"]}
+    assert {"source", "differs", "n"} <= told
+    assert "Hollow diamonds are published figures" in page
+
+
+def test_they_are_not_ranked(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """The ranking and the values of our lines are those of our runs alone."""
+    page = page_of(tmp_path, record_factory, dataset="mnist")
+    assert len(board(page, "ranked")) == 2
+    assert not any("98.4" in row for row in board(page, "ranked"))
+    spec = chart(page)
+    assert {value["n"] for value in spec["datasets"][spec["data"]["name"]]} == {3}
+    assert not any("data-g" in row for row in board(page, "published"))
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [{"dataset": "digits"}, {"dataset": "mnist", "model": {"name": "lenet-300-100", "width": 0.5}}],
+    ids=["data that no paper has", "another width"],
+)
+def test_without_any_there_is_no_section(
+    tmp_path: Path, record_factory: RecordFactory, fixed: dict[str, Any]
+) -> None:
+    """Neither table nor marks nor a sentence about them."""
+    page = page_of(tmp_path, record_factory, **fixed)
+    assert board(page, "published") == []
+    assert "ublished" not in page

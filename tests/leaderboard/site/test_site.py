@@ -1,0 +1,409 @@
+"""The site is made from records alone, is the same each time, and takes no text for markup."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from paibench.benchmark.record import Record
+from paibench.benchmark.store.records import Problem
+from paibench.benchmark.store.store import Store
+from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
+from paibench.leaderboard.site.build import SiteBuilt, build_site
+from paibench.methods.core.registry import UserError
+
+RecordFactory = Callable[..., Record]
+StoreFactory = Callable[[Iterable[Record]], Path]
+
+LOST: dict[str, Any] = {
+    "accuracy": None,
+    "accuracy_untrained": None,
+    "reason": "it grew without end",
+}
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(2)</script>",
+    "<img src=x onerror=alert(3)>",
+    '" onmouseover="alert(4)',
+    "' onfocus='alert(5)' autofocus='",
+    "javascript:alert(6)",
+    "<a href=javascript:alert(7)>x</a>",
+    "<svg/onload=alert(8)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "=HYPERLINK('https://example.org')",
+    "+1+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "\x1b[31mred\x1b]0;title\x07",
+    "\u202egnp.exe\u2066",
+    "nul\x00byte\x08",
+    "]]>--><!-- &lt;b&gt; `${alert(9)}`",
+]
+TEXTS = ["reason", "dataset", "model", "recipe", "init", "method", "method_label", "split"] + [
+    *("data_name", "evaluated_on", "mask_file", "curve_file", "conflict", "started", "finished"),
+    *("host", "device", "paibench", "commit", "python", "torch", "timm", "cuda", "driver"),
+    *("plugin", "plugin_version", "plugin_origin", "plugin_sha256", "other_plugins"),
+    *("isolation", "slurm_job", "mask_sha256", "trained_sha256"),
+]
+
+
+class Seen(HTMLParser):
+    """The elements of a page with their attributes, its links, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.shapes: set[tuple[str, tuple[str, ...]]] = set()
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.shapes.add((tag, tuple(sorted(name for name, _ in attrs))))
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def some(factory: RecordFactory, **fixed: Any) -> list[Record]:
+    """Dense, random and two methods at three sparsities, with controls, a loss and a supermask."""
+    tops = {"random": 0.5, "snip": 0.6, "imp": 0.8, "zhou": 0.7}
+    found = [
+        factory(
+            **{
+                "method": method,
+                "density": density,
+                "seed": seed,
+                "accuracy": top + 0.1 * density + 0.01 * math.sin(7 * seed + 100 * top),
+                "search_seconds": 1.5,
+                "native_accuracy": top - 0.2 if method == "zhou" else None,
+                "native_density": 0.5 if method == "zhou" else None,
+                "at_initialization": method != "imp",
+            }
+            | fixed
+        )
+        for method, top in tops.items()
+        for density in (0.5, 0.1, 0.02)
+        for seed in range(3)
+    ]
+    for seed in range(3):
+        found += [factory(**{"method": "dense", "density": 1.0, "seed": seed} | fixed)]
+        shuffled = {"method": "snip", "density": 0.1, "seed": seed, "control": "shuffle"}
+        found += [factory(**shuffled | {"accuracy": 0.6} | fixed)]
+    lost = {"method": "grasp", "density": 0.1, "status": "diverged", **LOST}
+    return [*found, factory(**lost | fixed)]
+
+
+def frame_of(records: Iterable[Record]) -> Frame:
+    return Frame(tabulate(map(row_of, records)))
+
+
+def text(built: SiteBuilt, ending: str) -> str:
+    (path,) = [path for path in built.paths if path.as_posix().endswith(ending)]
+    return path.read_text(encoding="utf-8")
+
+
+def pages(built: SiteBuilt) -> dict[Path, str]:
+    return {p: p.read_text(encoding="utf-8") for p in built.paths if p.suffix == ".html"}
+
+
+def strange_cells(built: SiteBuilt) -> list[str]:
+    """The cells of tables that show or sort by what is no number."""
+    cells = [
+        cell
+        for page in pages(built).values()
+        for cell in re.findall(r"<td(?: data-.*?)?>.*?</td>", page)
+    ]
+    assert cells
+    return [cell for cell in cells if re.search(r"\b(nan|None|NaN|NaT|inf|undefined)\b", cell)]
+
+
+def hostile_frame(factory: RecordFactory) -> Frame:
+    """Records in which every text field is hostile, in as many ways as there are."""
+    runs = frame_of(some(factory)).runs
+    for place, name in enumerate(TEXTS):
+        values = [HOSTILE[(place + row) % len(HOSTILE)] for row in range(len(runs))]
+        if name in ("dataset", "model", "recipe", "init", "split"):  # two tracks, not fifty
+            values = [HOSTILE[(place + row % 2) % len(HOSTILE)] for row in range(len(runs))]
+        runs[name] = pd.Series(values, index=runs.index, dtype="str")
+    runs["method_label"] = runs["method"] + runs["method_label"]
+    names = [HOSTILE for _ in runs.index]
+    runs["layer_names"] = pd.Series(names, index=runs.index, dtype="object")
+    problems = tuple(Problem(Path(f"ab/{place}.json"), bad) for place, bad in enumerate(HOSTILE))
+    return Frame(runs, problems)
+
+
+@pytest.fixture
+def built(tmp_path: Path, record_factory: RecordFactory) -> SiteBuilt:
+    """A site of one track."""
+    return build_site(frame_of(some(record_factory)), tmp_path / "site")
+
+
+def test_hostile_text_is_text(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """No element or attribute comes from a record: pages have the shapes of a harmless site."""
+    harmless = [*some(record_factory), *some(record_factory, dataset="mnist")]
+    usual = build_site(frame_of(harmless), tmp_path / "usual")
+    known = set().union(*(Seen(page).shapes for page in pages(usual).values()))
+    frame = hostile_frame(record_factory)
+    found = build_site(frame, tmp_path / "hostile")
+    for page in pages(found).values():
+        seen = Seen(page)
+        assert seen.shapes - known == set()
+        assert [link for link in seen.links if ":" in link and link != "data:,"] == []
+    everything = " ".join(Seen(page).text for page in pages(found).values())
+    assert "<script>alert(1)</script>" in everything
+
+
+def test_hostile_text_has_no_invisible_characters(
+    tmp_path: Path, record_factory: RecordFactory
+) -> None:
+    """Control and bidirectional characters are in no page and no shard."""
+    found = build_site(hostile_frame(record_factory), tmp_path)
+    ours = [path for path in found.paths if path.suffix in (".html", ".csv")]
+    ours += [path for path in found.paths if "data/runs/" in path.as_posix()]
+    for path in ours:
+        data = path.read_text(encoding="utf-8")
+        assert re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", data) is None
+        assert re.search(r"\\u00(0|1|7f)|\\u20(2[a-e]|6[6-9])", data) is None
+
+
+def test_hostile_text_is_no_formula(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """No cell of the CSV begins as a formula does."""
+    found = build_site(hostile_frame(record_factory), tmp_path)
+    cells = pd.read_csv(tmp_path / "data" / "cells.csv", dtype="str")
+    assert len(found.paths) > 10
+    texts = cells[["dataset", "model", "method", "method_label", "recipe", "init"]].stack()
+    assert texts[texts.str.match(r"[=+\-@\t\r]")].empty
+
+
+def test_the_same_records_give_the_same_bytes(
+    tmp_path: Path, record_factory: RecordFactory
+) -> None:
+    """Whatever the order of the records, and again in the same process."""
+    records = [*some(record_factory), *some(record_factory, dataset="mnist")]
+    one = build_site(frame_of(records), tmp_path / "one")
+    two = build_site(frame_of(reversed(records)), tmp_path / "two")
+    assert {path.relative_to(tmp_path / "one"): path.read_bytes() for path in one.paths} == {
+        path.relative_to(tmp_path / "two"): path.read_bytes() for path in two.paths
+    }
+
+
+def test_pages_ask_no_other_host(built: SiteBuilt) -> None:
+    """Every link and script of a page is a file of the site, and its policy allows nothing else."""
+    for path, page in pages(built).items():
+        links = [link.partition("#")[0] for link in Seen(page).links]
+        files = [path.parent / link for link in links if link and link != "data:,"]
+        assert [file for file in files if not file.resolve().is_file()] == []
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in page
+        assert re.search(r"<style|<script>|\son\w+=|\sstyle=", page) is None
+
+
+def test_the_start_page_has_numbers_with_n(built: SiteBuilt) -> None:
+    """Means with half widths, n and rank groups; words for what is not there."""
+    page = Seen(text(built, "/index.html")).text
+    assert re.search(r"6\d\.\d ± \d\.\d", page)
+    assert "group 1, n = 3" in page
+    assert "diverged 1/1" in page
+    assert "self-reported" in page
+    assert (
+        "diverged: grasp at 90 % sparsity, lenet-300-100 on digits, seed 0: it grew without end"
+        in page
+    )
+    assert "Across tracks" not in page
+
+
+def test_several_tracks_are_compared(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """With a test, a diagram and a win matrix, and what is left out of them."""
+    records = [*some(record_factory), *some(record_factory, dataset="mnist")]
+    page = text(build_site(frame_of(records), tmp_path), "/index.html")
+    assert "Across tracks" in page and "Friedman" in page and "Win matrix" in page
+    assert "imp: weights not at initialization in 2 tracks" in page
+    assert 'class="diagram"' in page
+
+
+def test_classes_have_their_sections(built: SiteBuilt) -> None:
+    """Tickets not at initialization, controls and supermasks are not in the ranking."""
+    (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+    parts = dict(re.findall(r'<section class="board" id="([\w-]+)"(.*?)</section>', page, re.S))
+    named = {
+        key: set(re.findall(r'scope="row"><a[^>]*>([^<]+)', part)) for key, part in parts.items()
+    }
+    assert named["ranked"] == {"dense", "random", "snip", "zhou", "grasp"}
+    assert named["elsewhere"] == {"imp"}
+    assert named["controls"] == {"snip, shuffle"}
+    assert named["supermasks"] == {"zhou"}
+    assert named["verdicts"] == {"snip"}
+
+
+def test_the_chart_has_what_the_table_has(built: SiteBuilt) -> None:
+    """Its values are means in percent with n, and its names do not depend on what came before."""
+    (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+    spec = json.loads(re.search(r'id="chart-spec">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+    values = next(iter(spec["datasets"].values())) if "datasets" in spec else spec["data"]["values"]
+    assert {value["n"] for value in values} == {3}
+    assert {value["kind"] for value in values} == {"ranked", "elsewhere", "controls"}
+    assert all(0 <= value["low"] <= value["mean"] <= value["high"] <= 110 for value in values)
+    assert [layer["name"] for layer in spec["layer"]] == [
+        "layer_0",
+        "layer_1",
+        "layer_2",
+        "layer_3",
+    ]
+
+
+def shard_of(built: SiteBuilt, key: str) -> dict[str, Any]:
+    """The row of a run as its page sees it."""
+    script = text(built, f"data/runs/{key[:2]}.js")
+    shard = json.loads(script.removeprefix("paibenchRuns(").removesuffix(");\n"))
+    at = shard["keys"].index(key)
+    return {
+        name: c["same"] if "same" in c else c["pool"][c["at"][at]] if "pool" in c else c["all"][at]
+        for name, c in shard["columns"].items()
+    }
+
+
+def test_a_run_has_its_record_and_curve(
+    tmp_path: Path, record_factory: RecordFactory, store_factory: StoreFactory
+) -> None:
+    """Every column comes back from the shard, the accuracies by epoch from the store."""
+    record = record_factory(accuracy=0.75, environment={"host": "here"})
+    root = store_factory([record_factory(seed=1)])
+    store = Store.open(root)
+    curve = json.dumps([{"epoch": 1, "accuracy": 0.5}, {"epoch": 2, "accuracy": 0.75}]).encode()
+    name = store.publish_file(record.key, "curve.json", curve)
+    whole = Record.read(record.plain() | {"curve_file": name})
+    store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
+    run = shard_of(build_site(load(root), tmp_path / "site", [root]), record.key)
+    assert (run["accuracy"], run["host"], run["seed"]) == (0.75, "here", 0)
+    assert run["curve"]["accuracy"] == [0.5, 0.75]
+    assert run["layer_kept"] == record.layer_kept
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [b"not json", b"[]", b"{}", b"[1]", b'[{"epoch": "x", "accuracy": "<b>"}]', b"[" * 9999],
+    ids=["no json", "empty", "object", "numbers", "texts", "deep"],
+)
+def test_a_broken_curve_is_no_curve(
+    curve: bytes, tmp_path: Path, record_factory: RecordFactory, store_factory: StoreFactory
+) -> None:
+    """A run whose curve cannot be read has its page without one."""
+    store = Store.open(store_factory([]) if (tmp_path / "store").exists() else tmp_path / "store")
+    record = record_factory()
+    name = store.publish_file(record.key, "curve.json", curve)
+    whole = Record.read(record.plain() | {"curve_file": name})
+    store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
+    built = build_site(load(store.root), tmp_path / "site", [store.root])
+    assert shard_of(built, record.key)["curve"] is None
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["one method", "one seed", "mixed protocols", "only skipped", "no dense or random", "0 %"],
+)
+def test_poor_stores_have_a_site(case: str, tmp_path: Path, record_factory: RecordFactory) -> None:
+    """Whatever is missing, the pages are there and say no number that is none."""
+    records = {
+        "one method": [record_factory(seed=seed) for seed in range(3)],
+        "one seed": [r for r in some(record_factory) if r.spec.get("seed", 0) == 0],
+        "mixed protocols": [*some(record_factory), *some(record_factory, protocol=2, seed=9)],
+        "only skipped": [record_factory(status="skipped", **LOST)],
+        "no dense or random": [record_factory(method=m, seed=1) for m in ("snip", "grasp")],
+        "0 %": [record_factory(accuracy=0.0, seed=seed) for seed in range(2)],
+    }[case]
+    unique = {record.key + str(record.protocol): record for record in records}.values()
+    found = build_site(frame_of(unique), tmp_path)
+    assert strange_cells(found) == []
+
+
+def test_nothing_to_show_is_one_line(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """An empty frame, or one of failures alone, has no site."""
+    failed = frame_of([record_factory(status="failed", **LOST)])
+    for frame in (Frame(tabulate([])), failed):
+        with pytest.raises(UserError, match="no records to show"):
+            build_site(frame, tmp_path / "site")
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    tmp_path: Path, record_factory: RecordFactory
+) -> None:
+    """A file stands where the folder should be."""
+    (tmp_path / "site").write_text("a file")
+    with pytest.raises(UserError, match="cannot be written"):
+        build_site(frame_of([record_factory()]), tmp_path / "site")
+
+
+def test_numbers_that_are_none_are_words(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """NaN and infinity in a frame that came from elsewhere are never printed as numbers."""
+    frame = frame_of(some(record_factory))
+    runs = frame.runs.assign(search_seconds=math.inf, peak_memory_mb=math.nan, loss=-math.inf)
+    runs.loc[runs["method"] == "snip", "accuracy"] = math.nan
+    found = build_site(Frame(runs), tmp_path)
+    assert strange_cells(found) == []
+    shards = [p.read_text() for p in found.paths if "data/runs/" in p.as_posix()]
+    assert not any("NaN" in shard or "Infinity" in shard for shard in shards)
+
+
+def ranks_of(page: str, name: str) -> set[str]:
+    """The rank groups in the row of a method on the page of a track."""
+    ranked = re.search(r'id="ranked"(.*?)</section>', page, re.S)[1]  # type: ignore[index]
+    row = re.search(rf">{name}</a></th>(.*?)</tr>", ranked, re.S)[1]  # type: ignore[index]
+    return set(re.findall(r'data-g="(\d+)"', row))
+
+
+@pytest.mark.parametrize("public", [False, True], ids=["one's own", "public"])
+def test_marks_decide_who_leads(
+    tmp_path: Path, record_factory: RecordFactory, public: bool
+) -> None:
+    """Marks are always shown; on a public site only verified cells hold places 1 to 3."""
+    frame = frame_of(some(record_factory))
+    given = {"snip": "verified", "zhou": "checked"}
+    methods = zip(frame.runs["key"], frame.runs["method"], strict=True)
+    marks = {key: given[method] for key, method in methods if method in given}
+    built = build_site(frame, tmp_path, marks=marks, public=public)
+    (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+    assert re.search(r">zhou</a></th>.*?<td>checked</td>", page, re.S)
+    assert ranks_of(page, "zhou") == ({"4"} if public else {"1"})
+    assert ("1" in ranks_of(page, "snip")) == public
+    assert ranks_of(page, "random") == ({"4"} if public else {"3"})
+    index = Seen(text(built, "/index.html")).text
+    assert "9 checked" in index and "12 verified" in index and "none with an accuracy" in index
+    assert ("Only verified cells hold places 1 to 3" in index) == public
+    assert shard_of(built, min(marks))["mark"] in ("checked", "verified")
+
+
+def test_a_run_without_an_accuracy_has_no_say_in_a_mark(
+    tmp_path: Path, record_factory: RecordFactory
+) -> None:
+    """A cell whose other runs are verified stays verified; a row is as good as its least cell."""
+    records = [*some(record_factory)]
+    lost = record_factory(method="snip", density=0.1, seed=9, status="diverged", **LOST)
+    verified = {record.key: "verified" for record in records}
+    for more, mark in ((lost, "verified"), (record_factory(density=0.1, seed=9), "self-reported")):
+        built = build_site(frame_of([*records, more]), tmp_path / mark, marks=verified)
+        (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+        ranked = re.search(r'id="ranked"(.*?)</section>', page, re.S)[1]  # type: ignore[index]
+        row = re.search(r">snip</a></th>(.*?)</tr>", ranked, re.S)[1]  # type: ignore[index]
+        assert re.search(rf"<td>{mark}(<small[^>]*>verified at 2, self-reported at 1)?", row)
+        assert ("self-reported at 1" in row) == (mark == "self-reported")
+
+
+def test_large_tables_are_cut_and_say_so(
+    tmp_path: Path, record_factory: RecordFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that would grow too large has the head of its table, and the site says what is not."""
+    monkeypatch.setattr("paibench.leaderboard.site.tables._BYTES", 1)
+    records = [
+        record_factory(method={"name": "snip", "per_class": number}, accuracy=0.5 + number / 100)
+        for number in range(1, 31)
+    ]
+    found = build_site(frame_of(records), tmp_path)
+    (page,) = [page for path, page in pages(found).items() if path.parent.name == "track"]
+    assert "20 of 30 rows stand here" in page
+    assert any("10 rows of ranking, for want of room" in line for line in found.left_out)

@@ -1,0 +1,41 @@
+"""What docs/publishing.md says is what validation does."""
+
+import re
+from pathlib import Path
+
+from paibench.leaderboard.submission.acceptance import FRESH, OVERLAP, POINTS, SPREADS
+from paibench.leaderboard.submission.findings import CHECKS
+from paibench.leaderboard.submission.verification_level import KINDS
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "publishing.md").read_text(encoding="utf-8")
+
+
+def test_every_check_is_in_the_table() -> None:
+    """In order and in its words."""
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", PAGE, flags=re.M)
+    checks = [(name, states) for name, states in rows if name in CHECKS]
+    assert checks == [(name, check.states) for name, check in CHECKS.items()]
+
+
+def test_every_mark_is_in_the_table() -> None:
+    """From the least to the most."""
+    marks = re.findall(r"^\| `([a-z-]+)` \| .+ \| .+ \|$", PAGE, flags=re.M)
+    assert tuple(marks) == KINDS
+
+
+def test_the_rule_is_in_words() -> None:
+    """Half a point, three standard errors, three fresh seeds, 99.9 %."""
+    assert (POINTS, SPREADS, FRESH, OVERLAP) == (0.005, 3.0, 3, 0.999)
+    for words in ("half a point", "3 s / sqrt(k)", "three fresh seeds", "99.9 %"):
+        assert words in PAGE
+
+
+def test_the_published_results_are_sound_beside_themselves() -> None:
+    """What is in this repository passes its own workflow, and lacks nothing but masks."""
+    from paibench.leaderboard.submission.validate import validate
+
+    results = ROOT / "results"
+    assert validate(results, results).findings == ()
+    errors = {found.check for found in validate(results).findings if found.severity == "error"}
+    assert errors <= {"mask-file"}

@@ -1,0 +1,78 @@
+"""A run trained again from its mask alone comes to the same, whoever found the mask."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibench.benchmark.execution.attempt import attempt
+from paibench.benchmark.execution.verify import retrain
+from paibench.benchmark.record import VOLATILE, Record
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.store import Store
+from paibench.methods.core.mask import Mask
+from paibench.methods.core.mask_file import from_bytes
+from paibench.methods.core.registry import UserError
+
+BASE = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
+
+
+def made(folder: Path, **fields: Any) -> tuple[Record, Mask]:
+    spec, store = Spec.of(**BASE | fields), Store.open(folder / "store")
+    attempt(spec, store)
+    record = Record.read(store.read_record(spec.key))
+    assert record.mask_file is not None
+    return record, from_bytes(store.read_file(spec.key, record.mask_file))
+
+
+@pytest.mark.parametrize("control", ["none", "shuffle", "reinit", "invert"])
+def test_the_same_comes_of_it(tmp_path: Path, control: str) -> None:
+    """Every field but times and place is that of the run, controls included."""
+    record, mask = made(tmp_path, method="snip", control=control)
+    again = retrain(record, mask)
+    assert again.stable() == record.stable()
+    assert again.plain().keys() - again.stable().keys() == set(VOLATILE)
+
+
+def test_no_method_is_asked(tmp_path: Path) -> None:
+    """The method need not be known here; its part of the environment is taken over."""
+    record, mask = made(tmp_path, method="magnitude")
+    spec = Spec.model_validate(record.spec | {"method": "theirs"})
+    plugin = {"plugin": "theirs", "plugin_version": "1", "isolation": "walls"}
+    theirs = record.model_copy(
+        update={
+            "key": spec.key,
+            "spec": spec.canonical,
+            "environment": record.environment.model_copy(update=plugin),
+        }
+    )
+    again = retrain(theirs, mask)
+    assert again.stable() == theirs.stable()
+    assert {name: getattr(again.environment, name) for name in plugin} == plugin
+
+
+def test_another_mask(tmp_path: Path) -> None:
+    """A mask that is not the record's shows in its sha256 and in what comes of it."""
+    record, _ = made(tmp_path, method="snip")
+    _, mask = made(tmp_path, method="random")
+    again = retrain(record, mask)
+    assert again.mask_sha256 != record.mask_sha256
+    assert again.trained_sha256 != record.trained_sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"at_initialization": False}, "is not all that it started from"),
+        ({"at_initialization": None}, "is not all that it started from"),
+        ({"epochs_trained": 99.0}, "says that it trained 99.0 epochs"),
+        ({"spec": {**BASE, "method": "snip", "dataset": "theirs"}}, "unknown data set"),
+        ({"spec": {**BASE, "method": "snip", "model": "conv-2"}}, "not of this network"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else "-".join(value),
+)
+def test_what_a_mask_does_not_say(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    """One line says why it takes more than the mask, or why the mask does not fit."""
+    record, mask = made(tmp_path, method="snip")
+    with pytest.raises(UserError, match=said):
+        retrain(record.model_copy(update=change), mask)

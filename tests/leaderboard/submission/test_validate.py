@@ -1,0 +1,588 @@
+"""Planted falsifications, each found by the check that is there for it, and by no other."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.checksummed_json import decode, encode
+from paibench.benchmark.store.records import hashed_name
+from paibench.benchmark.store.store import Store
+from paibench.leaderboard.submission.findings import CHECKS
+from paibench.leaderboard.submission.validate import Report, validate
+from paibench.methods.core.mask_file import digest, from_bytes, to_bytes
+from paibench.methods.core.registry import UserError
+
+Edit = Callable[..., None]
+Forge = Callable[[Path, Edit], None]
+
+NOW = datetime.now(UTC)
+BASE = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke"}
+FORGED: dict[str, tuple[str, Forge]] = {}
+WARNED = {"code", "missing", "same-mask"}
+"""The checks that never refuse a submission by themselves, or seldom do."""
+
+
+def spec_of(method: str = "snip", density: float = 0.1, seed: int = 0, **other: Any) -> Spec:
+    return Spec.of(**BASE, method=method, density=density, seed=seed, **other)
+
+
+KEY, OTHER = spec_of().key, spec_of("magnitude").key
+
+
+def plain_of(root: Path, key: str = KEY) -> dict[str, Any]:
+    return Store.read(root).read_record(key)
+
+
+def folder(root: Path, key: str = KEY) -> Path:
+    return Store.read(root).run_folder(key)
+
+
+def record(root: Path, key: str = KEY) -> Path:
+    return Store.read(root).record_path(key)
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def put(root: Path, key: str, name: str, data: bytes) -> str:
+    """Put a file beside a record, under the name that its bytes give it."""
+    full = hashed_name(name, data)
+    overwrite(folder(root, key) / full, data)
+    return full
+
+
+def mask_of(root: Path, key: str) -> bytes:
+    return Store.read(root).read_file(key, plain_of(root, key)["mask_file"])
+
+
+def curve_of(root: Path, key: str = KEY) -> list[dict[str, Any]]:
+    return json.loads((folder(root, key) / plain_of(root, key)["curve_file"]).read_text())  # type: ignore[no-any-return]
+
+
+def put_curve(root: Path, curve: list[dict[str, Any]]) -> str:
+    return put(root, KEY, "curve.json", json.dumps(curve).encode())
+
+
+def forged(check: str) -> Callable[[Forge], Forge]:
+    """A falsification, and the check that finds it."""
+
+    def keep(forge: Forge) -> Forge:
+        FORGED[forge.__name__] = (check, forge)
+        return forge
+
+    return keep
+
+
+def errors(report: Report) -> set[str]:
+    return {found.check for found in report.findings if found.severity == "error"}
+
+
+# -- what is forged --------------------------------------------------------------------------------
+
+
+@forged("curve")
+def edited_accuracy_with_its_old_curve(root: Path, edit: Edit) -> None:
+    edit(root, KEY, accuracy=357 / 360, accuracy_best=357 / 360)
+
+
+@forged("curve")
+def shortened_curve(root: Path, edit: Edit) -> None:
+    edit(root, KEY, curve_file=put_curve(root, curve_of(root)[1:]))
+
+
+@forged("curve")
+def curve_that_is_no_list(root: Path, edit: Edit) -> None:
+    edit(root, KEY, curve_file=put(root, KEY, "curve.json", b'{"epoch": 1}'))
+
+
+@forged("curve")
+def more_epochs_than_the_recipe_has(root: Path, edit: Edit) -> None:
+    edit(root, KEY, epochs_trained=1e300)
+
+
+@forged("curve")
+def removed_curve(root: Path, edit: Edit) -> None:
+    (folder(root) / plain_of(root)["curve_file"]).unlink()
+
+
+@forged("best")
+def best_below_the_last(root: Path, edit: Edit) -> None:
+    edit(root, KEY, accuracy_best=plain_of(root)["accuracy"] - 1 / 360)
+
+
+@forged("best")
+def best_above_the_curve(root: Path, edit: Edit) -> None:
+    edit(root, KEY, accuracy_best=357 / 360)
+
+
+@forged("mask-sha256")
+def masks_swapped_between_methods(root: Path, edit: Edit) -> None:
+    masks = {key: mask_of(root, key) for key in (KEY, OTHER)}
+    for key, other in ((KEY, OTHER), (OTHER, KEY)):
+        edit(root, key, mask_file=put(root, key, "mask.safetensors", masks[other]))
+
+
+@forged("mask-file")
+def flipped_bit_in_a_mask(root: Path, edit: Edit) -> None:
+    data = bytearray(mask_of(root, KEY))
+    data[-1] ^= 1
+    overwrite(folder(root) / plain_of(root)["mask_file"], bytes(data))
+
+
+@forged("mask-file")
+def flipped_bit_under_a_fitting_name(root: Path, edit: Edit) -> None:
+    data = bytearray(mask_of(root, KEY))
+    data[-1] ^= 1
+    edit(root, KEY, mask_file=put(root, KEY, "mask.safetensors", bytes(data)))
+
+
+@forged("mask-file")
+def removed_mask(root: Path, edit: Edit) -> None:
+    (folder(root) / plain_of(root)["mask_file"]).unlink()
+
+
+@forged("mask-kept")
+def density_that_the_mask_lacks(root: Path, edit: Edit) -> None:
+    denser = spec_of(density=0.5).key
+    name = put(root, KEY, "mask.safetensors", mask_of(root, denser))
+    edit(root, KEY, mask_file=name, mask_sha256=plain_of(root, denser)["mask_sha256"])
+
+
+@forged("mask-kept")
+def edited_layer_kept(root: Path, edit: Edit) -> None:
+    first, second, third = plain_of(root)["layer_kept"]
+    edit(root, KEY, layer_kept=[first - 1, second + 1, third])
+
+
+@forged("mask-layers")
+def renamed_layer(root: Path, edit: Edit) -> None:
+    mask = from_bytes(mask_of(root, KEY))
+    mask = {name.replace("fc1", "conv1"): kept for name, kept in mask.items()}
+    name = put(root, KEY, "mask.safetensors", to_bytes(mask))
+    edit(root, KEY, mask_file=name, mask_sha256=digest(mask))
+
+
+@forged("layers")
+def layers_of_another_network(root: Path, edit: Edit) -> None:
+    edit(root, KEY, multiply_adds_dense=plain_of(root)["multiply_adds_dense"] + 1)
+
+
+@forged("count")
+def collapse_that_is_kept_quiet(root: Path, edit: Edit) -> None:
+    edit(root, KEY, collapsed=["fc1.weight"])
+
+
+@forged("count")
+def layers_that_do_not_add_up(root: Path, edit: Edit) -> None:
+    edit(root, KEY, kept=plain_of(root)["kept"] - 1)
+
+
+@forged("copied")
+def record_copied_to_another_seed(root: Path, edit: Edit) -> None:
+    other = spec_of(seed=1)
+    copied = plain_of(root) | {
+        "key": other.key,
+        "spec": other.canonical,
+        "initial_sha256": plain_of(root, other.key)["initial_sha256"],
+        "mask_file": put(root, other.key, "mask.safetensors", mask_of(root, KEY)),
+        "curve_file": put(root, other.key, "curve.json", json.dumps(curve_of(root)).encode()),
+    }
+    overwrite(record(root, other.key), encode(copied))
+
+
+@forged("copied")
+def copied_with_another_trained_sha256(root: Path, edit: Edit) -> None:
+    record_copied_to_another_seed(root, edit)
+    edit(root, spec_of(seed=1).key, trained_sha256="0" * 64)
+
+
+@forged("seeds")
+def removed_seed(root: Path, edit: Edit) -> None:
+    key = spec_of(seed=1).key
+    record(root, key).unlink()
+    shutil.rmtree(folder(root, key))
+
+
+@forged("floor")
+def without_random(root: Path, edit: Edit) -> None:
+    for density in (0.1, 0.5):
+        for seed in (0, 1):
+            record(root, spec_of("random", density, seed).key).unlink()
+
+
+@forged("protocol")
+def another_protocol(root: Path, edit: Edit) -> None:
+    edit(root, KEY, protocol=2)
+
+
+@forged("date")
+def date_in_the_future(root: Path, edit: Edit) -> None:
+    edit(root, KEY, environment__finished="2199-01-01T00:00:00Z")
+
+
+@forged("date")
+def end_before_the_start(root: Path, edit: Edit) -> None:
+    edit(root, KEY, environment__finished="2026-01-01T00:00:00Z")
+
+
+@forged("date")
+def no_date(root: Path, edit: Edit) -> None:
+    edit(root, KEY, environment__started="yesterday")
+
+
+@forged("range")
+def negative_time(root: Path, edit: Edit) -> None:
+    edit(root, KEY, search_seconds=-1.0)
+
+
+@forged("range")
+def accuracy_over_one(root: Path, edit: Edit) -> None:
+    edit(root, KEY, accuracy_untrained=1.5)
+
+
+@forged("range")
+def accuracy_that_is_no_count(root: Path, edit: Edit) -> None:
+    edit(root, KEY, accuracy_untrained=0.12345)
+
+
+@forged("range")
+def cheaper_search(root: Path, edit: Edit) -> None:
+    edit(root, KEY, search_epochs=plain_of(root)["search_epochs"] / 2)
+
+
+@forged("key")
+def edited_spec_with_its_old_key(root: Path, edit: Edit) -> None:
+    edit(root, KEY, spec=plain_of(root)["spec"] | {"density": 0.05})
+
+
+@forged("name")
+def record_under_another_key(root: Path, edit: Edit) -> None:
+    os.rename(record(root), record(root).with_name(f"{KEY[:2]}{'0' * 38}.json"))
+
+
+@forged("spec")
+def default_written_out(root: Path, edit: Edit) -> None:
+    spec = Spec.model_validate(BASE | {"method": {"name": "snip", "per_class": None}, "seed": 0})
+    spec = spec.model_copy(update={"density": 0.1})
+    plain = plain_of(root) | {"key": spec.key, "spec": spec.canonical}
+    overwrite(record(root, spec.key), encode(plain))
+
+
+@forged("spec")
+def option_that_does_not_exist(root: Path, edit: Edit) -> None:
+    spec = Spec.model_validate(BASE | {"method": {"name": "snip", "cheat": True}, "density": 0.1})
+    overwrite(
+        record(root, spec.key), encode(plain_of(root) | {"key": spec.key, "spec": spec.canonical})
+    )
+
+
+@forged("initial")
+def other_initial_weights(root: Path, edit: Edit) -> None:
+    edit(root, KEY, initial_sha256="0" * 64)
+
+
+@forged("data")
+def other_data(root: Path, edit: Edit) -> None:
+    edit(root, KEY, data_fingerprint="0" * 64)
+
+
+@forged("seal")
+def not_a_number(root: Path, edit: Edit) -> None:
+    plain = plain_of(root) | {"loss": float("nan")}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    plain["seal"] = sha256(text.encode()).hexdigest()
+    overwrite(record(root), json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
+
+
+@forged("seal")
+def field_that_stands_twice(root: Path, edit: Edit) -> None:
+    data = record(root).read_bytes()
+    overwrite(record(root), data.replace(b"{", b'{"accuracy":0.99,', 1))
+
+
+@forged("seal")
+def other_spelling(root: Path, edit: Edit) -> None:
+    overwrite(record(root), json.dumps(json.loads(record(root).read_bytes()), indent=1).encode())
+
+
+@forged("schema")
+def field_that_is_missing(root: Path, edit: Edit) -> None:
+    edit(root, KEY, trained_sha256=None)
+
+
+@forged("schema")
+def future_schema(root: Path, edit: Edit) -> None:
+    edit(root, KEY, schema=99)
+
+
+@forged("plugin")
+def method_of_ours_by_another(root: Path, edit: Edit) -> None:
+    edit(root, KEY, environment__plugin="snip-but-better")
+
+
+def _hostile(text: str) -> None:
+    @forged("text")
+    def hostile(root: Path, edit: Edit) -> None:
+        edit(root, KEY, environment__host=text)
+
+    FORGED[f"hostile host {text!a:.30}"] = FORGED.pop("hostile")
+
+
+for _text in (
+    "<script>alert(1)</script>",
+    "=HYPERLINK(1)",
+    "a\u202eb",
+    "\x1b[31m",
+    "`a`",
+    "x" * 201,
+):
+    _hostile(_text)
+
+
+@forged("file")
+def linked_record(root: Path, edit: Edit) -> None:
+    os.symlink("/etc/passwd", record(root).with_name(f"{KEY[:2]}{'0' * 38}.json"))
+
+
+@forged("file")
+def pipe_for_a_record(root: Path, edit: Edit) -> None:
+    os.mkfifo(record(root).with_name(f"{KEY[:2]}{'0' * 38}.json"))
+
+
+@forged("file")
+def huge_record(root: Path, edit: Edit) -> None:
+    path = record(root).with_name(f"{KEY[:2]}{'0' * 38}.json")
+    path.touch()
+    os.truncate(path, 2**31)
+
+
+@forged("file")
+def linked_folder(root: Path, edit: Edit) -> None:
+    shutil.rmtree(root / "sweeps")
+    os.symlink("/etc", root / "sweeps")
+
+
+@forged("unknown")
+def program_beside_a_record(root: Path, edit: Edit) -> None:
+    (folder(root) / "setup.py").write_text("import os")
+
+
+@forged("mark")
+def mark_of_ones_own(root: Path, edit: Edit) -> None:
+    overwrite(root / "marks" / f"{KEY}.json", encode({"mark": 1, "kind": "verified", "key": KEY}))
+
+
+@forged("sweep")
+def sweep_that_asks_for_less(root: Path, edit: Edit) -> None:
+    [path] = (root / "sweeps").iterdir()
+    plain = decode(path.read_bytes())
+    del plain["runs"][KEY]
+    overwrite(path, encode(plain))
+
+
+@forged("twice")
+def second_copy_in_another_store(root: Path, edit: Edit) -> None:
+    shutil.copytree(root, root.with_name("again"))
+
+
+# -- what is found ---------------------------------------------------------------------------------
+
+
+def test_a_sound_store(sound: Path) -> None:
+    """What the harness made has no errors, alone and as one of a folder of stores."""
+    report = validate(sound, now=NOW)
+    assert (report.records, report.new, errors(report)) == (14, 14, set())
+    assert errors(validate(sound.parent, now=NOW)) == set()
+
+
+@pytest.mark.parametrize("name", list(FORGED))
+def test_a_falsification_is_found(name: str, sound: Path, edit: Edit) -> None:
+    """It is an error of the one check that is there for it."""
+    check, forge = FORGED[name]
+    forge(sound, edit)
+    whole = name == "second_copy_in_another_store"
+    report = validate(sound.parent if whole else sound, now=NOW)
+    assert errors(report) == {check}
+    assert not report.sound
+    assert all(found.expected and found.came and found.mend for found in report.findings)
+
+
+def test_every_check_is_tried() -> None:
+    """There is a falsification for each check, here or below."""
+    below = {"changed", "removed"}
+    assert {check for check, _ in FORGED.values()} | below | WARNED == set(CHECKS)
+
+
+def test_an_edited_accuracy_with_its_old_key(sound: Path, made: Path, edit: Edit) -> None:
+    """With a curve that was forged to fit, nothing tells; but it is not what is published."""
+    curve = curve_of(sound)
+    curve[-1]["accuracy"] = 357 / 360
+    edit(sound, KEY, accuracy=357 / 360, accuracy_best=357 / 360, best_epoch=len(curve))
+    edit(sound, KEY, curve_file=put_curve(sound, curve))
+    assert errors(validate(sound, now=NOW)) == set()
+    assert errors(validate(sound, made, now=NOW)) == {"changed"}
+
+
+def test_another_record_is_changed(sound: Path, made: Path, edit: Edit) -> None:
+    """Whatever is changed in a published record, it is found."""
+    edit(sound, OTHER, environment__host="elsewhere")
+    report = validate(sound, made, now=NOW)
+    assert [(found.check, found.key) for found in report.findings] == [("changed", OTHER)]
+
+
+def test_what_is_published_is_not_judged_again(sound: Path, tmp_path: Path) -> None:
+    """Records that were published without their masks stay; new ones need theirs."""
+    base = tmp_path / "base" / "small"
+    for mask in sound.rglob("mask-*"):
+        mask.unlink()
+    shutil.copytree(sound, base)
+    assert errors(validate(base, now=NOW)) == {"mask-file"}
+    report = validate(sound.parent, base.parent, now=NOW)
+    assert (report.records, report.new, report.findings) == (14, 0, ())
+    record(base, OTHER).unlink()
+    report = validate(sound.parent, base.parent, now=NOW)
+    assert [(found.check, found.key) for found in report.findings if found.check != "code"] == [
+        ("mask-file", OTHER)
+    ]
+
+
+def test_a_mask_that_comes_later(sound: Path, made: Path, tmp_path: Path) -> None:
+    """To a published record a mask may be added, if it is the right one."""
+    base = tmp_path / "base" / "small"
+    shutil.copytree(made, base)
+    name = plain_of(base)["mask_file"]
+    (folder(base) / name).unlink()
+    assert validate(sound.parent, base.parent, now=NOW).findings == ()
+    overwrite(folder(sound) / name, mask_of(sound, OTHER))
+    assert errors(validate(sound.parent, base.parent, now=NOW)) == {"mask-file"}
+
+
+@pytest.mark.parametrize("what", ["record", "mask", "curve", "sweep", "store"])
+def test_nothing_published_is_removed(sound: Path, made: Path, tmp_path: Path, what: str) -> None:
+    """Of a folder of stores, which is all that is published, nothing may be gone."""
+    base = tmp_path / "base" / "small"
+    shutil.copytree(made, base)
+    if what == "store":
+        shutil.copytree(sound, sound.with_name("another"))
+        shutil.rmtree(sound)
+        assert errors(validate(sound.parent, base.parent, now=NOW)) == {"removed"}
+        return
+    plain = plain_of(sound)
+    path = {
+        "record": record(sound),
+        "mask": folder(sound) / plain["mask_file"],
+        "curve": folder(sound) / plain["curve_file"],
+        "sweep": next((sound / "sweeps").iterdir()),
+    }[what]
+    data = path.read_bytes()
+    path.unlink()
+    assert errors(validate(sound.parent, base.parent, now=NOW)) == {"removed"}
+    overwrite(path, data[:-2])
+    found = errors(validate(sound.parent, base.parent, now=NOW))
+    assert found == ({"changed", "sweep"} if what == "sweep" else {"changed"})
+
+
+def test_fewer_seeds_than_are_published(sound: Path, made: Path) -> None:
+    """A new method brings as many seeds as dense and random have."""
+    for path in list((sound / "runs").rglob("*.json")):
+        if len(path.stem) == 40 and path.stem != KEY:
+            path.unlink()
+            shutil.rmtree(path.with_suffix(""))
+    base = sound.parent.parent / "base"
+    shutil.copytree(made, base)
+    for seed in (0, 1):
+        record(base, spec_of(seed=seed).key).unlink()
+    report = validate(sound, base, now=NOW)
+    assert (report.records, report.new, errors(report)) == (1, 1, {"seeds"})
+    assert [found.came for found in report.findings if found.check == "seeds"] == ["without [1]"]
+
+
+def test_warnings_do_not_refuse(sound: Path, edit: Edit) -> None:
+    """Changes that were not committed, runs that a sweep lacks, and a mask of another method."""
+    for seed in (0, 1):
+        for density in (0.1, 0.5):
+            record(sound, spec_of("magnitude", density, seed).key).unlink()
+    edit(sound, KEY, environment__dirty=True, environment__paibench="99.0.0")
+    theirs = spec_of("random").key
+    fields = ("mask_sha256", "layer_kept", "collapsed")
+    edit(sound, theirs, **{name: plain_of(sound)[name] for name in fields})
+    name = put(sound, theirs, "mask.safetensors", mask_of(sound, KEY))
+    edit(sound, theirs, mask_file=name)
+    report = validate(sound, now=NOW)
+    assert report.sound
+    assert {found.check for found in report.findings} == WARNED
+
+
+def test_a_machine_of_another_kind(sound: Path, edit: Edit) -> None:
+    """Other initial weights are a warning there, where the last bits may differ."""
+    edit(sound, KEY, initial_sha256="0" * 64, environment__device="abacus")
+    report = validate(sound, now=NOW)
+    assert report.sound
+    assert "initial" in {found.check for found in report.findings}
+
+
+def test_a_method_of_a_third_party(sound: Path, edit: Edit) -> None:
+    """It is named with version, origin and digest, or refused."""
+    specs = [Spec.model_validate(BASE | {"method": "theirs", "density": 0.1, "seed": seed})
+             for seed in (0, 1)]  # fmt: skip
+    for seed, spec in enumerate(specs):
+        old = spec_of(seed=seed).key
+        os.rename(record(sound, old), record(sound, spec.key))
+        os.rename(folder(sound, old), folder(sound, spec.key))
+        edit(sound, spec.key, key=spec.key, spec=spec.canonical)
+        edit(sound, spec.key, environment__plugin="their-plugin", environment__plugin_version="1")
+    assert errors(validate(sound, now=NOW)) == {"plugin"}
+    for spec in specs:
+        edit(sound, spec.key, environment__plugin_origin="an index", schema=2)
+        edit(sound, spec.key, environment__plugin_sha256="0" * 64, environment__isolation="walls")
+    report = validate(sound, now=NOW)
+    assert report.sound
+    notes = [found.came for found in report.findings if found.severity == "note"]
+    assert notes == ["their-plugin 1 from an index"] * 2
+
+
+def test_runs_without_a_path_to_the_output_may_end_alike(sound: Path, edit: Edit) -> None:
+    """Two seeds of a network that is cut through give the loss of chance, and are no copies."""
+    ends = {name: plain_of(sound)[name] for name in ("loss", "train_loss", "accuracy")}
+    other = spec_of(seed=1).key
+    edit(sound, other, **ends, accuracy_best=ends["accuracy"])
+    assert "copied" in errors(validate(sound, now=NOW))
+    for key in (KEY, other):
+        edit(sound, key, density_effective=0.0)
+    assert "copied" not in errors(validate(sound, now=NOW))
+
+
+def unusable(tmp_path: Path, made: Path) -> Iterator[Path]:
+    yield tmp_path / "nowhere"
+    (tmp_path / "empty").mkdir()
+    yield tmp_path / "empty"
+    (tmp_path / "file").touch()
+    yield tmp_path / "file"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "bench.json").write_text("{}")
+    yield tmp_path / "broken"
+    (tmp_path / "linked").mkdir()
+    os.symlink("/dev/zero", tmp_path / "linked" / "bench.json")
+    yield tmp_path / "linked"
+    os.symlink(made, tmp_path / "link")
+    yield tmp_path / "link"
+
+
+def test_unusable_input(tmp_path: Path, made: Path) -> None:
+    """What is no store is said in one line, on either side."""
+    for path in unusable(tmp_path, made):
+        for arguments in ((path,), (made, path)):
+            with pytest.raises(UserError) as caught:
+                validate(*arguments)
+            assert "\n" not in str(caught.value)

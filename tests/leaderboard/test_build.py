@@ -1,0 +1,112 @@
+"""A leaderboard is built from a store alone, says what it leaves out, and comes out the same."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from paibench.benchmark.record import Record
+from paibench.benchmark.store.checksummed_json import encode
+from paibench.benchmark.store.store import Store
+from paibench.leaderboard.build import build
+from paibench.methods.core.registry import UserError
+
+RecordFactory = Callable[..., Record]
+StoreFactory = Callable[[Iterable[Record]], Path]
+
+
+def test_files_of_a_small_leaderboard(
+    record_factory: RecordFactory, store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """A page, tables, figures in three forms and a site; all say what went wrong."""
+    store = Store.open(store_factory([record_factory(seed=seed) for seed in range(2)]))
+    lost, broken = record_factory(seed=7), record_factory(seed=8)
+    note = {"spec": lost.spec, "reason": "out of | memory"}
+    store.note_failure(lost.key, store.new_attempt(lost.key), note)
+    store.record_path(broken.key).write_text("{")
+    built = build([store.root], tmp_path / "out" / "board")
+    name = "digits-lenet-300-100-lite-kaiming_normal"
+    board = tmp_path / "out" / "board"
+    files = {path.relative_to(board).as_posix() for path in built.paths}
+    forms = ("png", "svg", "pdf")
+    kinds = ("accuracy", "cost", "profiles", "untrained")
+    assert {f"figures/{kind}-{name}.{form}" for kind in kinds for form in forms} <= files
+    assert {"leaderboard.csv", "leaderboard.md", "leaderboard.tex", "methods.bib"} <= files
+    assert {"index.html", f"track/{name}.html", "data/runs.parquet"} <= files
+    written = {path.relative_to(board).as_posix() for path in board.rglob("*") if path.is_file()}
+    assert written == files
+    assert built.counts == {
+        "done": 2,
+        "diverged": 0,
+        "failed": 1,
+        "skipped": 0,
+        "missing": 0,
+        "unreadable": 1,
+    }
+    assert [line.partition(":")[0] for line in built.left_out] == ["failed", "unreadable"]
+    page = (tmp_path / "out" / "board" / "leaderboard.md").read_text()
+    assert "2 done, 1 failed, 1 unreadable." in page
+    assert f"](figures/accuracy-{name}.png)" in page
+    assert "failed 1/3" in page
+    assert r"out of \| memory" in page
+
+
+def test_the_same_store_gives_the_same_bytes(
+    record_factory: RecordFactory, store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """Built twice into the same folder, every file is as it was."""
+    root = store_factory([record_factory(seed=seed) for seed in range(2)])
+    first = {path: path.read_bytes() for path in build([root], tmp_path / "out").paths}
+    assert {path: path.read_bytes() for path in build([root], tmp_path / "out").paths} == first
+
+
+def test_tracks_have_files_of_their_own(
+    record_factory: RecordFactory, store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """Names that read alike when joined do not overwrite each other's figures."""
+    pairs = [{"dataset": "a-b", "model": "c"}, {"dataset": "a", "model": "b-c"}]
+    records = [record_factory(**pair, accuracy_untrained=None) for pair in pairs]
+    built = build([store_factory(records)], tmp_path / "out")
+    assert sum(path.name.startswith("accuracy") for path in built.paths) == 6
+    assert sum("no run gave an accuracy before" in line for line in built.left_out) == 2
+
+
+def test_later_schemas_are_counted_not_listed(
+    record_factory: RecordFactory, store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """One line for all records of a schema that this program is too old for."""
+    root = store_factory([record_factory()])
+    for seed in (1, 2, 3):
+        record = record_factory(seed=seed)
+        path = Store.read(root).record_path(record.key)
+        path.write_bytes(encode(record.plain() | {"schema": 4}))
+    built = build([root], tmp_path / "out")
+    expected = "unreadable: 3 records of schema 4, later than this program; update paibench"
+    assert built.left_out == (expected,)
+
+
+def test_a_store_without_records_is_refused_in_one_line(
+    store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """And nothing is written."""
+    with pytest.raises(UserError, match=r"^'.*' has no records to show \(nothing\); .*$"):
+        build([store_factory([])], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_in_one_line(
+    record_factory: RecordFactory, store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """A file stands where the folder should."""
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UserError, match="^[^\n]*cannot be written to[^\n]*$"):
+        build([store_factory([record_factory()])], tmp_path / "out")
+
+
+def test_the_room_does_not_import_torch() -> None:
+    """A laptop without it builds the leaderboard."""
+    code = "import paibench.leaderboard.build, sys; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"

@@ -1,0 +1,251 @@
+"""What the manual says is what the code does."""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import typer
+
+from paibench.benchmark.record import Environment, Record, Status
+from paibench.benchmark.store.failures import TRIED_AGAIN, Cause, Interruption
+from paibench.benchmark.sweeps.sweep import expand
+from paibench.cli import app
+from paibench.leaderboard import tables as board
+from paibench.leaderboard.frame.load import load
+from paibench.leaderboard.stats.summary import summarize, tracks
+from paibench.methods.conformance.names import CASES, OTHER
+from paibench.methods.core.mask import prunable, total
+from paibench.methods.core.registry import Kind, find, get, names
+from paibench.methods.core.signature import Option, describe
+from paibench.methods.training.recipe import Recipe
+from paibench.models.core.init import SCHEMES
+from paibench.slurm.profile import Profile
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+IMAGES = {  # the columns of counts in models.md
+    "MNIST": ((1, 28, 28), 10),
+    "CIFAR-10": ((3, 32, 32), 10),
+    "CIFAR-100": ((3, 32, 32), 100),
+    "Tiny ImageNet": ((3, 64, 64), 200),
+}
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def sections(text: str) -> dict[str, str]:
+    """What stands below each heading of the second level."""
+    parts = re.split(r"^## (.+)\n", text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def tables(text: str) -> Iterator[list[dict[str, str]]]:
+    """Each table as rows by the names of its columns, without backticks."""
+    for block in re.findall(r"(?:^\|.*\n?)+", text, flags=re.M):
+        head, _, *rows = (line.strip().strip("|").split("|") for line in block.splitlines())
+        names = [cell.strip() for cell in head]
+        yield [dict(zip(names, (c.strip(" `") for c in row), strict=True)) for row in rows]
+
+
+def table(text: str, first_column: str) -> list[dict[str, str]]:
+    """The one table that begins with this column."""
+    [found] = [rows for rows in tables(text) if next(iter(rows[0])) == first_column]
+    return found
+
+
+def option_rows(text: str) -> dict[str, tuple[str, str]]:
+    """What the tables of options say that each takes, and its default."""
+    found = (row for rows in tables(text) if "takes" in rows[0] for row in rows)
+    return {row["option"]: (row["takes"], row["default"]) for row in found}
+
+
+def as_shown(option: Option) -> tuple[str, str]:
+    return option.describe(), repr(option.default)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words after `paibench` of every command line in shell blocks and in the text."""
+    shell = "\n".join(blocks(text, "sh")).replace("\\\n", " ")
+    for line in [*shell.splitlines(), *re.findall(r"`(paibench [^`]+)`", without_blocks(text))]:
+        for part in re.split(r"&&|\||;", line):
+            words = shlex.split(part, comments=True)
+            if words[:1] == ["paibench"]:
+                yield words[1:]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that headings have on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(text), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+NAMED: list[tuple[Kind, str]] = [
+    ("methods", "methods.md"),
+    ("models", "models.md"),
+    ("datasets", "data.md"),
+    ("recipes", "protocol.md"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMED)
+def test_every_name_is_on_its_page(kind: Kind, name: str) -> None:
+    """Methods, models, data sets and recipes each stand on the page of their kind."""
+    text = page(name)
+    rows = re.findall(r"^\| `(.+?)` \|", text, flags=re.M)
+    said = set(sections(text)) if kind == "methods" else set(rows)
+    assert set(names(kind)) - said == set()
+
+
+@pytest.mark.parametrize("name", names("methods"))
+def test_options_of_a_method(name: str) -> None:
+    """The table of a method has its options, in their order, with types and defaults."""
+    options = describe(find(name)).options
+    rows = option_rows(sections(page("methods.md"))[name])
+    assert list(rows.items()) == [(key, as_shown(value)) for key, value in options.items()]
+
+
+@pytest.mark.parametrize(("kind", "name"), [NAMED[1], NAMED[2]])
+def test_options_of_models_and_data_sets(kind: Kind, name: str) -> None:
+    """The tables of options have what models and data sets take, and nothing else."""
+    taken = {
+        (key, *as_shown(option))
+        for each in names(kind)
+        for key, option in describe(find(each, kind)).options.items()
+    }
+    assert {(key, *row) for key, row in option_rows(page(name)).items()} == taken
+
+
+def test_prunable_counts() -> None:
+    """The counts of prunable weights are those of the networks."""
+    for row in table(page("models.md"), "model"):
+        for column, (shape, classes) in IMAGES.items():
+            with torch.device("meta"):
+                net = get(row["model"], "models")(shape, classes)
+            assert row[column] == f"{total(prunable(net)):,}", (row["model"], column)
+
+
+def test_initializations() -> None:
+    """The table of initializations has all of them."""
+    assert {row["init"] for row in table(page("models.md"), "init")} == set(SCHEMES)
+
+
+@pytest.mark.parametrize("name", names("recipes"))
+def test_recipe(name: str) -> None:
+    """The table of recipes says how each trains."""
+    [row] = [row for row in table(page("protocol.md"), "recipe") if row["recipe"] == name]
+    recipe: Recipe = get(name, "recipes")
+    assert (row["epochs"], row["batch"]) == (str(recipe.epochs), str(recipe.batch))
+    assert row["augment"] == recipe.augment
+    assert float(row["decay"]) == pytest.approx(recipe.weight_decay, rel=1e-2)
+    rate, _, schedule = row["lr and schedule"].partition(" ")
+    assert float(rate.rstrip(",")) == recipe.lr
+    if recipe.schedule == "multistep":
+        drops = " and ".join(str(round(drop * recipe.epochs)) for drop in recipe.drops)
+        assert schedule == f"x{recipe.drop_factor} at {drops}"
+    else:
+        assert schedule.startswith(recipe.schedule)
+
+
+def test_fields_of_a_record() -> None:
+    """The tables of a record's fields have all of them, in their order."""
+    text = sections(page("protocol.md"))["The record"]
+    fields = [field.alias or name for name, field in Record.model_fields.items()]
+    assert [row["field"] for row in table(text, "field")] == fields
+    environment = [row["environment"] for row in table(text, "environment")]
+    assert environment == list(Environment.model_fields)
+
+
+def test_outcomes() -> None:
+    """Every status is explained, and every cause of a failure with whether it is tried again."""
+    text = sections(page("protocol.md"))["Outcomes"]
+    said = set(re.findall(r"`(\w+)`", text))
+    assert {*get_args(Status), *get_args(Interruption)} <= said
+    causes = {row["cause"]: row["again?"].startswith("yes") for row in table(text, "cause")}
+    assert causes == {cause: cause in TRIED_AGAIN for cause in get_args(Cause)}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links(path: Path) -> None:
+    """Every relative link leads to a file that is there, and to a heading in it."""
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = path.parent / file if file else path
+        assert there.is_file(), target
+        assert not anchor or anchor in anchors(there.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("block", blocks(page("sweeps.md"), "toml"), ids=["pilot", "controls"])
+def test_sweeps(block: str) -> None:
+    """Every sweep of the manual is one."""
+    assert expand(tomllib.loads(block)).specs
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands(path: Path) -> None:
+    """Every command line has a command that exists, with options and values that it takes."""
+    for name, *words in commands(path.read_text(encoding="utf-8")):
+        assert name in COMMANDS, name
+        if words:  # a bare name in a sentence speaks of the command
+            context = COMMANDS[name].make_context(name, words)
+            if group := getattr(COMMANDS[name], "commands", None):
+                group[words[0]].make_context(words[0], words[1:], parent=context)
+
+
+def test_every_command_is_in_the_manual() -> None:
+    """No command is left unsaid."""
+    said = {name for path in PAGES for name, *_ in commands(path.read_text(encoding="utf-8"))}
+    assert set(COMMANDS) - said == set()
+
+
+def test_conformance_cases() -> None:
+    """The table of what a method is checked for has every case, in order and in its words."""
+    rows = table(page("add-a-method.md"), "case")
+    assert {row["case"]: row["states"] for row in rows} == CASES | OTHER
+    assert [row["case"] for row in rows] == [*CASES, *OTHER]
+
+
+def test_profile() -> None:
+    """Every key of a profile is in its table, no other is, and the example is one."""
+    text = page("cluster.md")
+    keys = {key.strip("`") for row in table(text, "key") for key in row["key"].split(", ")}
+    assert keys == Profile.model_fields.keys() - {"name"}
+    [example] = blocks(text, "toml")
+    assert Profile(name="a100", **tomllib.loads(example)).device == "cuda"
+
+
+def test_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+    """The notebook's lines run as they stand."""
+    [block] = blocks(page("run.md"), "python")
+    exec(compile(block, "docs/run.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("0.05 {'fc1.weight': ")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/mnist-lenet.md"])
+def test_results(page: str) -> None:
+    """The table of a published sweep is the one that its records make."""
+    ((track, cells),) = tracks(summarize(load(ROOT / "results" / "mnist-lenet").runs))
+    rows = [
+        line
+        for line in board.markdown(board.table(track, cells)).splitlines()
+        if line.startswith("|")
+    ]
+    assert "\n".join(rows) in (ROOT / page).read_text(encoding="utf-8")

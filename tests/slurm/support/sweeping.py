@@ -1,0 +1,287 @@
+"""A sweep on a test cluster: handed over by the real command line, and seen from outside."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from cluster import Cluster
+
+from paibench.benchmark.execution.attempt import attempt
+from paibench.benchmark.execution.checkpoint import RAREST, Checkpoints
+from paibench.benchmark.execution.progress import Progress, read_progress
+from paibench.benchmark.record import Record
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.steps.device import RunSettings
+from paibench.benchmark.store.names import job_of
+from paibench.benchmark.store.store import Store
+
+SECONDS = 90.0  # that anything may take at the most
+CHECKPOINT_SECONDS = 0.05
+MOST_LOST = RAREST * CHECKPOINT_SECONDS + 1.0
+"""Seconds of training that a killed worker costs at the most, with a save that takes a second."""
+
+PROFILE = {
+    "memory": "1500M",
+    "time": "0:10:00",
+    "warning_seconds": 10,
+    "checkpoint_seconds": CHECKPOINT_SECONDS,
+}
+
+
+def spec_of(method: Any = "random", **fields: Any) -> Spec:
+    """A small run."""
+    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.125}
+    return Spec.model_validate(given | fields | {"method": method})
+
+
+LONG = spec_of(recipe={"name": "lite", "epochs": 400})
+"""Some six seconds of training."""
+HALF = 400 * 23 // 2
+"""Steps into it, a longer time than a kill may cost."""
+SEARCHING = spec_of({"name": "imp", "rate": 0.5}, recipe={"name": "lite", "epochs": 100})
+"""IMP: some five seconds of search in three stages, then training."""
+SHORT = spec_of("magnitude")
+
+
+def stable(store: Store, spec: Spec) -> dict[str, Any]:
+    """What is in a record whoever made it and when."""
+    return Record.read(store.read_record(spec.key)).stable()
+
+
+_ALONE: dict[str, dict[str, Any]] = {}
+
+
+def alone(spec: Spec) -> dict[str, Any]:
+    """What a run gives in this process, undisturbed; each is done once for all tests."""
+    if spec.key not in _ALONE:
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store.open(folder)
+            assert attempt(spec, store, RunSettings(threads=1)) == "done"
+            _ALONE[spec.key] = stable(store, spec)
+    return _ALONE[spec.key]
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """A sweep of `specs` in `folder`, which holds its file, its profile and its store."""
+
+    cluster: Cluster
+    folder: Path
+    specs: tuple[Spec, ...]
+
+    @classmethod
+    def new(cls, cluster: Cluster, folder: Path, *specs: Spec, **profile: Any) -> "Sweeping":
+        """One whose files are written; jobs of one core unless the profile says otherwise."""
+        lines = _lines(PROFILE | profile)
+        (folder / "profile.toml").write_text("".join(lines))
+        cells = ["[[include]]\n" + "".join(_lines(spec.canonical)) for spec in specs]
+        (folder / "sweep.toml").write_text("".join(cells))
+        return cls(cluster, folder, specs)
+
+    @property
+    def store(self) -> Store:
+        """Where its runs are kept."""
+        return Store.open(self.folder / "store")
+
+    # -- the command line -------------------------------------------------------------------------
+
+    def start(self, *options: str, **environment: str) -> subprocess.Popen[str]:
+        """`paibench submit`, begun."""
+        profile = ["--profile", str(self.folder / "profile.toml")]
+        return self._say("submit", *profile, *options, **environment)
+
+    def status(self, **environment: str) -> dict[str, Any]:
+        """What `paibench status` says."""
+        return said(self._say("status", **environment))
+
+    def submit(self, *options: str, **environment: str) -> dict[str, Any]:
+        """What `paibench submit` says, which is to succeed."""
+        return said(self.start(*options, **environment))
+
+    def finish(self) -> None:
+        """Submit again until every run has its record."""
+        end = time.monotonic() + SECONDS
+        while not self.is_done():
+            assert time.monotonic() < end, self.report()
+            self.submit()
+            self.until(lambda: self.is_done() or all("held" in r for _, r in self.jobs().values()))
+
+    def _say(self, command: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+        files = [str(self.folder / "sweep.toml"), "--out", str(self.folder / "store"), "--json"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "paibench", command, *files, *options],
+            env=os.environ | self.cluster.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    # -- what is to be seen -----------------------------------------------------------------------
+
+    def is_done(self, *specs: Spec) -> bool:
+        """Whether these runs, or all, have their records."""
+        return self.store.listing().done >= {spec.key for spec in specs or self.specs}
+
+    def jobs(self) -> dict[str, tuple[str, str]]:
+        """State and reason of every job on the cluster, by what commands call it."""
+        said = self.cluster.run("squeue", "-h", "-r", "-o", "%i %T %r").splitlines()
+        rows = [line.split(maxsplit=2) for line in said]
+        return {number: (state, reason) for number, state, reason in rows}
+
+    def job(self) -> str:
+        """The only job."""
+        (number,) = self.jobs()
+        return number
+
+    def attempts(self, spec: Spec) -> list[str]:
+        """The attempts at a run, those of one start of a job after those of the starts before."""
+        return sorted(self.store.attempts(spec.key), key=lambda name: job_of(name) or (0, 0))
+
+    def headway(self, spec: Spec, turn: int = -1) -> Progress:
+        """How far an attempt came, the last unless told."""
+        name = self.attempts(spec)[turn]
+        return read_progress(self.store.attempt_folder(spec.key, name))
+
+    def causes(self, spec: Spec) -> list[str]:
+        """Why the attempts at a run came to no record."""
+        return [note["cause"] for note in self.store.failures(spec.key)]
+
+    def reason(self, spec: Spec) -> str:
+        """Why the last of them did, in words."""
+        return str(self.store.failures(spec.key)[-1]["reason"])
+
+    def processes(self, module: str) -> list[int]:
+        """The processes of its jobs that run a module, less the `srun` that starts them."""
+        ours = f"{self.folder}/"
+        running = [(pid, command) for pid, command in _commands() if module in command]
+        return [pid for pid, command in running if ours in command and "srun" not in command]
+
+    def unsaved(self, spec: Spec) -> float:
+        """The seconds since a run was kept last."""
+        kept = (self.store.run_folder(spec.key) / "checkpoints").rglob("*.pt")
+        return time.time() - max(path.stat().st_mtime for path in kept)
+
+    def saved(self, spec: Spec) -> int:
+        """The step at which the training of a run was kept last, 0 where it was not."""
+        return step_of(self.store.run_folder(spec.key) / "checkpoints" / "train")
+
+    def searched(self) -> int:
+        """The step at which a training within the search of its only run was kept last."""
+        folders = self.store.root.glob("stages/*/*/*/checkpoints")
+        return max(map(step_of, folders), default=0)
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    def until(self, ready: Callable[[], object], seconds: float = SECONDS) -> float:
+        """Wait until something holds; the seconds that it took."""
+        start = time.monotonic()
+        while not ready():
+            assert time.monotonic() < start + seconds, self.report()
+            time.sleep(0.05)
+        return time.monotonic() - start
+
+    def until_at(self, spec: Spec, step: int = 1, stages: int = 0, attempts: int = 1) -> None:
+        """Wait until the last of so many attempts at a run is beyond these, and a save is there."""
+
+        def beyond() -> bool:
+            if len(self.attempts(spec)) < attempts:
+                return False
+            far = self.headway(spec)
+            kept = any((self.store.run_folder(spec.key) / "checkpoints").rglob("*.pt"))
+            return far.stages >= stages and far.step >= step and (kept or not step)
+
+        self.until(beyond)
+
+    def until_attempts(self, spec: Spec, count: int) -> None:
+        """Wait until there are so many attempts at a run."""
+        self.until(lambda: len(self.attempts(spec)) == count)
+
+    def until_causes(self, spec: Spec, count: int) -> None:
+        """Wait until so many attempts at a run came to no record."""
+        self.until(lambda: len(self.causes(spec)) == count)
+
+    def until_gone(self) -> None:
+        """Wait until the cluster knows of no job that waits or runs."""
+        self.until(lambda: not self.jobs())
+
+    def hasten(self, job: str) -> None:
+        """Let a job that was requeued start now and not after its wait."""
+        self.until(lambda: self.jobs().get(job, ("",))[0] == "PENDING" or self.is_done())
+        if not self.is_done():
+            time.sleep(2)  # what was allowed in the second of the requeue is void
+            self.cluster.run("scontrol", "update", f"jobid={job}", "StartTime=now")
+
+    # -- judging ----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Every run has one record, equal to that of an undisturbed run; nobody holds anything."""
+        assert self.store.listing().done == {spec.key for spec in self.specs}, self.report()
+        for spec in self.specs:
+            assert stable(self.store, spec) == alone(spec)
+        self.until_gone()
+        left = [*self.store.root.glob("*/*/*/claim"), *self.store.root.glob("stages/*/*/*/claim")]
+        assert left == []
+        assert list(self.store.root.glob("quarantine/*")) == []
+
+    def report(self) -> str:
+        """Queue, notes and logs, for whoever wonders."""
+        logs = [*self.store.root.glob("submissions/*/logs/*"), *self.store.root.rglob("log.txt")]
+        ends = [f"--- {log}\n{log.read_text(errors='replace')[-1500:]}" for log in logs]
+        notes = [f"{spec}: {self.store.failures(spec.key)}" for spec in self.specs]
+        return "\n".join([str(self.jobs()), *notes, *ends])
+
+
+def step_of(folder: Path) -> int:
+    """The step at which a training was kept last in a folder of checkpoints, 0 where it was not."""
+    kept = Checkpoints(folder).load()
+    plain = torch.load(io.BytesIO(kept), weights_only=True) if kept else None
+    return int(plain["checkpoint"]["step"]) if plain else 0
+
+
+def instead_of(command: str, folder: Path, script: str) -> str:
+    """The PATH on which `script` is found in place of a command, which it knows as $real."""
+    own = folder / f"instead-of-{command}"
+    own.mkdir()
+    (own / command).write_text(f"#!/bin/bash\nreal={shutil.which(command)}\n{script}\n")
+    (own / command).chmod(0o755)
+    return f"{own}{os.pathsep}{os.environ['PATH']}"
+
+
+def said(process: subprocess.Popen[str], seconds: float = SECONDS) -> dict[str, Any]:
+    """The facts that a `paibench` ends with, which is to succeed."""
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, err
+    facts: dict[str, Any] = json.loads(out)
+    return facts
+
+
+def _lines(plain: dict[str, Any]) -> Iterator[str]:
+    return (f"{key} = {_toml(value)}\n" for key, value in plain.items() if value is not None)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)
+
+
+def _commands() -> Iterator[tuple[int, str]]:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if state not in "ZX":
+                yield int(folder.name), command
