@@ -20,7 +20,7 @@ def test_held_claims_are_beaten(tmp_path: Path) -> None:
     """Every claim that is held is kept fresh, one within another too, and so is `also` called."""
     called: list[int] = []
     pulse = Heartbeat(lambda: called.append(1))
-    outer, inner = (claimed(tmp_path / name, lease=1e-6) for name in ("outer", "inner"))
+    outer, inner = (claimed(tmp_path / name, seconds=1e-6) for name in ("outer", "inner"))
     with pulse.holding(outer), pulse.holding(inner):
         for claim in (outer, inner):
             os.utime(claim.path, (0, 0))
