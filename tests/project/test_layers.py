@@ -18,45 +18,19 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("benchmark", "leaderboard", "methods", "models", "slurm")
 
-GROUND = {"__init__", "batches", "loop", "mask", "mask_file", "reach", "recipe"} | {
-    *("registry", "seeds", "signature", "task", "ticket"),
+LEVELS = {
+    "models": 0,
+    "methods": 1,
+    **dict.fromkeys(("methods.core", "methods.training"), 0),
     # what holds of all finders, and is written for new ones, knows none of them
-    *("scaffold.__init__", "scaffold.write", "conformance.__init__", "conformance.__main__"),
-    *(f"conformance.{name}" for name in ("cases", "examine", "names", "networks", "probe")),
-    *("conformance.pytest_plugin", "conformance.result", "conformance.running"),
+    **dict.fromkeys(("methods.conformance", "methods.scaffold"), 0),
+    "benchmark": 1,
+    **dict.fromkeys(("benchmark.data", "benchmark.steps", "benchmark.sandbox"), 2),
+    **dict.fromkeys(("benchmark.run", "benchmark.execution"), 3),
+    "leaderboard": 4,
+    "slurm": 4,
 }
-PLAIN = {
-    *("__init__", "apart.__init__", "apart.channel", "apart.landlock", "apart.namespaces"),
-    *("apart.walls", "origin"),
-    "checkout",
-    "claims",
-    "commit",
-    "entries",
-    "estimate",
-    "events",
-    "failures",
-    "known",
-    "layout",
-} | {
-    *(
-        "lanes",
-        "listings",
-        "mend",
-        "memory_limit",
-        "naming",
-        "orphans",
-        "paths",
-        "plan",
-        "headway",
-        "pulse",
-        "quickstart",
-        "recipes",
-        "record",
-        "seal",
-    ),
-    *("spec", "standing", "store", "sweep", "upkeep", "toml_file"),
-}
-DOING = {"apart.trial", "attempt", "run", "verify", "worker"}
+"""The level of every folder and file: that of the longest name here that begins its own."""
 TORCH = {"numpy", "safetensors", "torch"}
 THIRD_PARTY = {
     "methods": TORCH,
@@ -129,19 +103,8 @@ def room(module: str) -> str:
 
 def level(module: str) -> int:
     """The row of the table that a module stands in."""
-    name = module.partition(".")[2] or "__init__"
-    if name in ("apart", "conformance", "scaffold"):
-        name += ".__init__"
-    match room(module):
-        case "models":
-            return 0
-        case "methods":
-            return 0 if name in GROUND else 1
-        case "benchmark":
-            return 1 if name in PLAIN else 3 if name in DOING else 2
-        case "leaderboard" | "slurm":
-            return 4
-    return 5
+    names = [module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)]
+    return next((LEVELS[name] for name in names if name in LEVELS), 5)
 
 
 def misplaced(module: str) -> Iterator[str]:
@@ -207,12 +170,9 @@ def test_the_leaderboard_runs_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_the_lists_are_of_files() -> None:
-    """Every name in the lists above is a file, so that none of them goes stale."""
-    for inside, listed in (("methods", GROUND), ("benchmark", PLAIN | DOING)):
-        assert {
-            name for name in listed if not (ROOT / inside / f"{name.replace('.', '/')}.py").exists()
-        } == set()
+def test_the_levels_are_of_files() -> None:
+    """Every name in the table is a file or a folder."""
+    assert LEVELS.keys() - files().keys() == set()
 
 
 @pytest.mark.parametrize(
