@@ -12,12 +12,12 @@ from torch import nn
 
 from paibench.benchmark.data.dataset import DataSet, load
 from paibench.benchmark.execution import memory
-from paibench.benchmark.execution.checkpoint import Checkpointer, keep_with
 from paibench.benchmark.provenance import code_digest_at_start
 from paibench.benchmark.record import PROTOCOL, Record
 from paibench.benchmark.sandbox.parent import Aids, search_in_sandbox
 from paibench.benchmark.spec import Named, Spec, recipe_of
 from paibench.benchmark.steps import metrics
+from paibench.benchmark.steps.checkpoint import Checkpointer, keep_with
 from paibench.benchmark.steps.device import RunSettings, setup_device
 from paibench.benchmark.steps.environment import code_of, digest, environment, kind_of_place, now
 from paibench.benchmark.steps.network import make_network

@@ -26,3 +26,10 @@ def spreadsheet(text: str) -> str:
 def ascii_only(text: str, limit: int = 120) -> str:
     """Plain text with a question mark for each character that a font may lack."""
     return plain(text, limit).encode("ascii", "replace").decode()
+
+
+def clean(text: str) -> str:
+    """Text of a record, fit for a page: one line, nothing invisible, at most 400 characters."""
+    if len(text) <= 400 and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()  # nearly always, and a report has millions
+    return plain(text, 400)

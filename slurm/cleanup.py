@@ -13,8 +13,7 @@ from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
 from paibench.slurm import queue
 from paibench.slurm.commands import is_available
-from paibench.slurm.job_state import JobEnd, end_of_finished_job, is_gone
-from paibench.slurm.run_job import record_interruption
+from paibench.slurm.job_state import JobEnd, end_of_finished_job, is_gone, record_interruption
 from paibench.slurm.submission import Submission
 
 ALIVE_SECONDS = 60.0  # since its last sign of life, in which an owner is not taken for gone

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 
-from paibench.benchmark.execution.events import one_line
+from paibench.methods.core.text import one_line
 
 _PLAIN = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "standard"}
 _FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")  # a user's own way to see jobs

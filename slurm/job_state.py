@@ -2,13 +2,18 @@
 
 import os
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import failures
 from paibench.benchmark.store.failures import Cause, Interruption
 from paibench.benchmark.store.names import Job, plain_name
+from paibench.benchmark.store.progress import read_progress
+from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
 from paibench.slurm.commands import error_of, run
 from paibench.slurm.submission import Submission
@@ -153,3 +158,38 @@ def is_gone(job: Job) -> bool:
     if said is not None:
         return str(job.id) not in said.split()
     return "Invalid job id" in error_of("squeue", "-h", "-a", "-j", str(job.id))
+
+
+STUCK = 2  # time limits in a row without any headway
+SHORT = 5.0  # seconds in which nobody has to get on
+
+
+def record_interruption(
+    store: Store, spec: Spec, attempt: str, fate: JobEnd, at_work: int = 1
+) -> None:
+    """Note why an attempt ended, how far it had come, and what it might have held.
+
+    `at_work` attempts shared the memory of their job. One that time limits found twice in the same
+    place is `stuck`. Raises StoreError.
+    """
+    headway = read_progress(store.attempt_folder(spec.key, attempt))
+    far = list(headway.far)
+    cause, reason = fate.cause, fate.reason
+    if cause == "limit":
+        reason = f"{reason} at step {far[0]}"
+        had_time = time.time() - headway.started >= SHORT
+        if had_time and _limits_at(store, spec.key, far) + 1 >= STUCK:
+            cause = "stuck"
+            reason = f"{STUCK} time limits in a row found it at step {far[0]}; give jobs more time"
+    share = fate.memory_mb // at_work if fate.memory_mb else None
+    failures.note(store, spec, attempt, cause, reason, memory_mb=share, far=far)
+
+
+def _limits_at(store: Store, key: str, far: list[int]) -> int:
+    """How many time limits in a row, up to the last, found a run where it is now."""
+    count = 0
+    for note in reversed(store.failures(key)):
+        if note.get("cause") != "limit" or note.get("far") != far:
+            break
+        count += 1
+    return count

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from paibench.benchmark.execution.events import BREAKER, CircuitBreaker, CircuitBroken, Event
 from paibench.benchmark.execution.pool import Pool, Settings
-from paibench.benchmark.execution.progress import read_progress
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.failures import is_final
@@ -21,45 +20,9 @@ from paibench.benchmark.store.names import Job, attempt_name, job_of, this_job
 from paibench.benchmark.store.store import Store
 from paibench.slurm.cleanup import release_dead_leases
 from paibench.slurm.commands import error_of, run
-from paibench.slurm.job_state import JobEnd, end_of_running_job, own_number
+from paibench.slurm.job_state import JobEnd, end_of_running_job, own_number, record_interruption
 from paibench.slurm.profile import Profile
-from paibench.slurm.submission import Submission, present_code
-from paibench.slurm.submit import changed
-
-STUCK = 2  # time limits in a row without any headway
-SHORT = 5.0  # seconds in which nobody has to get on
-
-
-def record_interruption(
-    store: Store, spec: Spec, attempt: str, fate: JobEnd, at_work: int = 1
-) -> None:
-    """Note why an attempt ended, how far it had come, and what it might have held.
-
-    `at_work` attempts shared the memory of their job. One that time limits found twice in the same
-    place is `stuck`. Raises StoreError.
-    """
-    headway = read_progress(store.attempt_folder(spec.key, attempt))
-    far = list(headway.far)
-    cause, reason = fate.cause, fate.reason
-    if cause == "limit":
-        reason = f"{reason} at step {far[0]}"
-        had_time = time.time() - headway.started >= SHORT
-        if had_time and _limits_at(store, spec.key, far) + 1 >= STUCK:
-            cause = "stuck"
-            reason = f"{STUCK} time limits in a row found it at step {far[0]}; give jobs more time"
-    share = fate.memory_mb // at_work if fate.memory_mb else None
-    failures.note(store, spec, attempt, cause, reason, memory_mb=share, far=far)
-
-
-def _limits_at(store: Store, key: str, far: list[int]) -> int:
-    """How many time limits in a row, up to the last, found a run where it is now."""
-    count = 0
-    for note in reversed(store.failures(key)):
-        if note.get("cause") != "limit" or note.get("far") != far:
-            break
-        count += 1
-    return count
-
+from paibench.slurm.submission import Submission, changed, present_code
 
 # giving_up: Whether the rest of a campaign is worth trying, judged by how its first runs ended.
 

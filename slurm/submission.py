@@ -9,9 +9,12 @@ Jobs are found again by their names, `pai-<8 digits>-<chunk>`, and never by thei
 controller that lost its memory hands out twice.
 """
 
+import json
 import re
+import subprocess
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,12 +23,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from paibench.benchmark.provenance import code_digest, commit
+from paibench.benchmark.execution.worker_process import worker_environment
+from paibench.benchmark.provenance import code_digest, code_sha256, commit
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.atomic import create_once, read
 from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
 from paibench.benchmark.store.store import Store
-from paibench.methods.core.registry import UserError
+from paibench.methods.core.registry import UserError, is_own
+from paibench.methods.core.text import one_line
 from paibench.slurm.profile import Profile
 
 _LARGE = 1 << 28
@@ -207,3 +212,72 @@ def find_submission(store: Store, job_name: str) -> tuple[Submission, int] | Non
 def is_ours(job_name: str) -> bool:
     """Whether a job has the name of a campaign's."""
     return _JOB_NAME.fullmatch(job_name) is not None
+
+
+_SECONDS = 300.0  # for importing torch from a slow file system
+
+
+_TRY = """
+import json, sys
+from paibench.methods.core.registry import get
+for name in sys.argv[1:]:
+    try:
+        get(name)
+    except BaseException as error:
+        print(json.dumps({"paibench": [name, f"{type(error).__name__}: {error}"]}))
+"""
+
+
+def third_party(methods: Collection[str]) -> list[str]:
+    """Those of these methods that are not the suite's own."""
+    return [name for name in sorted(set(methods)) if not is_own(name)]
+
+
+def try_out(methods: Collection[str]) -> dict[str, str]:
+    """Import third parties' methods as a worker will; the sha256 of the code of each, by name.
+
+    The present folder and most of the environment are not there for a worker. Raises UserError
+    where one cannot be imported.
+    """
+    names = third_party(methods)
+    if not names:
+        return {}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _TRY, *names],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=worker_environment(1),
+            timeout=_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        late = f"were not imported within {_SECONDS:g} s; import them by hand to see why"
+        raise UserError(f"the methods {', '.join(names)} {late}") from None
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"paibench": ')]
+    if lines:
+        name, why = json.loads(lines[0])["paibench"]
+        raise UserError(
+            f"method {name} cannot be imported where jobs run: {one_line(why)}; install it in "
+            f"{sys.prefix}"
+        )
+    if done.returncode:
+        why = one_line(done.stderr.strip().rpartition("\n")[2])
+        raise UserError(f"the methods {', '.join(names)} cannot be tried out: {why}")
+    return {name: digest for name in names if (digest := _digest(name))}
+
+
+def changed(then: Mapping[str, str], methods: Collection[str]) -> str | None:
+    """Which of these methods has other code than at submission, in words; None where none has."""
+    for name in sorted(then.keys() & set(methods)):
+        now = _digest(name)
+        if now is not None and now != then[name]:
+            return f"the code of method {name} changed after this was submitted; submit again"
+    return None
+
+
+def _digest(method: str) -> str | None:
+    """The sha256 of a method's code; None where it cannot be found."""
+    with suppress(UserError, ImportError, OSError, ValueError):
+        return code_sha256(method)
+    return None

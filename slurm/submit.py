@@ -1,15 +1,13 @@
 """Handing a sweep to a cluster: what is missing and not queued yet becomes a campaign of jobs."""
 
-import json
 import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, redirect_stderr, suppress
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -20,9 +18,6 @@ from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _make_sbatch_string
 
-from paibench.benchmark.execution.events import one_line
-from paibench.benchmark.execution.worker_process import worker_environment
-from paibench.benchmark.provenance import code_sha256
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import lease
 from paibench.benchmark.store.atomic import server_time
@@ -30,7 +25,8 @@ from paibench.benchmark.store.names import attempt_name
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.plan import Plan, plan
 from paibench.benchmark.sweeps.sweep import Sweep
-from paibench.methods.core.registry import UserError, is_own
+from paibench.methods.core.registry import UserError
+from paibench.methods.core.text import one_line
 from paibench.slurm import queue
 from paibench.slurm.cleanup import release_dead_leases
 from paibench.slurm.cluster import Limits, is_full
@@ -39,7 +35,7 @@ from paibench.slurm.packing import bundles
 from paibench.slurm.profile import Profile, sbatch_options
 from paibench.slurm.queue import Queue
 from paibench.slurm.run_job import run_memory
-from paibench.slurm.submission import Submission
+from paibench.slurm.submission import Submission, try_out
 
 TRIES = 3
 LOOK_SECONDS = 30.0  # for a job whose submission failed on the way back
@@ -170,75 +166,6 @@ def _words(error: Exception) -> str:
     lines = str(error).splitlines()
     said = [line.partition("error: ")[2] for line in lines if "error: " in line]
     return one_line("; ".join(said) or str(error))
-
-
-# plugins: Third parties' methods: tried out before anything is queued, and known again on the node.
-
-_SECONDS = 300.0  # for importing torch from a slow file system
-_TRY = """
-import json, sys
-from paibench.methods.core.registry import get
-for name in sys.argv[1:]:
-    try:
-        get(name)
-    except BaseException as error:
-        print(json.dumps({"paibench": [name, f"{type(error).__name__}: {error}"]}))
-"""
-
-
-def third_party(methods: Collection[str]) -> list[str]:
-    """Those of these methods that are not the suite's own."""
-    return [name for name in sorted(set(methods)) if not is_own(name)]
-
-
-def try_out(methods: Collection[str]) -> dict[str, str]:
-    """Import third parties' methods as a worker will; the sha256 of the code of each, by name.
-
-    The present folder and most of the environment are not there for a worker. Raises UserError
-    where one cannot be imported.
-    """
-    names = third_party(methods)
-    if not names:
-        return {}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", _TRY, *names],
-            capture_output=True,
-            text=True,
-            cwd="/",
-            env=worker_environment(1),
-            timeout=_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        late = f"were not imported within {_SECONDS:g} s; import them by hand to see why"
-        raise UserError(f"the methods {', '.join(names)} {late}") from None
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"paibench": ')]
-    if lines:
-        name, why = json.loads(lines[0])["paibench"]
-        raise UserError(
-            f"method {name} cannot be imported where jobs run: {one_line(why)}; install it in "
-            f"{sys.prefix}"
-        )
-    if done.returncode:
-        why = one_line(done.stderr.strip().rpartition("\n")[2])
-        raise UserError(f"the methods {', '.join(names)} cannot be tried out: {why}")
-    return {name: digest for name in names if (digest := _digest(name))}
-
-
-def changed(then: Mapping[str, str], methods: Collection[str]) -> str | None:
-    """Which of these methods has other code than at submission, in words; None where none has."""
-    for name in sorted(then.keys() & set(methods)):
-        now = _digest(name)
-        if now is not None and now != then[name]:
-            return f"the code of method {name} changed after this was submitted; submit again"
-    return None
-
-
-def _digest(method: str) -> str | None:
-    """The sha256 of a method's code; None where it cannot be found."""
-    with suppress(UserError, ImportError, OSError, ValueError):
-        return code_sha256(method)
-    return None
 
 
 # submit: Handing a sweep to a cluster: what is missing and not queued yet becomes a campaign of

@@ -37,7 +37,8 @@ def verify(name: str, path: Path, data: bytes, digest: str, mend: str) -> None:
     found = hashlib.new(kind, data, usedforsecurity=False).hexdigest()
     if found != digest:
         raise UserError(
-            f"{name}: {printable(path)} is damaged: its {kind} is {found}, expected {digest}; {mend}"
+            f"{name}: {printable(path)} is damaged: its {kind} is {found}, "
+            f"expected {digest}; {mend}"
         )
 
 

@@ -91,8 +91,8 @@ def _decode(name: str, listings: Sequence[Listing], size: int | None) -> list[Te
             shape = shape or values.shape
             if values.shape != shape:
                 raise UserError(
-                    f"{name}: {printable(path)} is {image.width}x{image.height} and the first image "
-                    f"is {shape[1]}x{shape[0]}; set the option size to scale them"
+                    f"{name}: {printable(path)} is {image.width}x{image.height} and the first "
+                    f"image is {shape[1]}x{shape[0]}; set the option size to scale them"
                 )
             if number == 0:
                 arrays.append(np.empty((len(listing.files), *shape), np.uint8))

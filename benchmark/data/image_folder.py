@@ -114,7 +114,8 @@ def tiny_imagenet(name: str, folder: Path, mend: str) -> tuple[Listing, Listing]
     odd_classes = sorted(set(said.values()) ^ set(numbers))
     if odd_classes:
         raise UserError(
-            f"{name}: class {odd_classes[0]!r:.80} is in one of train/ and {printable(notes)}; {mend}"
+            f"{name}: class {odd_classes[0]!r:.80} is in one of train/ and "
+            f"{printable(notes)}; {mend}"
         )
     files = tuple(os.path.join("val", "images", file) for file in found)
     labels = tuple(numbers[said[file]] for file in found)

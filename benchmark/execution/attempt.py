@@ -9,29 +9,29 @@ from typing import Literal
 
 import torch
 
-from paibench.benchmark.execution.checkpoint import (
-    CHECKPOINT_SECONDS,
-    Checkpointer,
-    Checkpoints,
-    CheckpointSlot,
-)
-from paibench.benchmark.execution.events import in_words, one_line
-from paibench.benchmark.execution.heartbeat import Heartbeat, Interrupted
-from paibench.benchmark.execution.progress import Progress
 from paibench.benchmark.execution.stage_cache import StageCache, cache_key
 from paibench.benchmark.provenance import display_name
 from paibench.benchmark.record import VOLATILE
 from paibench.benchmark.run import Means, run
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.steps.checkpoint import (
+    CHECKPOINT_SECONDS,
+    Checkpointer,
+    Checkpoints,
+    CheckpointSlot,
+)
 from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.steps.search import MethodError, SearchTimeout
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.atomic import StoreError
 from paibench.benchmark.store.failures import Cause
+from paibench.benchmark.store.heartbeat import Heartbeat, Interrupted
 from paibench.benchmark.store.names import attempt_name
+from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Memo
+from paibench.methods.core.text import in_words, one_line
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 

@@ -11,13 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from paibench.benchmark.execution.events import (
-    BREAKER,
-    CircuitBreaker,
-    CircuitBroken,
-    Event,
-    one_line,
-)
+from paibench.benchmark.execution.events import BREAKER, CircuitBreaker, CircuitBroken, Event
 from paibench.benchmark.execution.memory_limit import memory_kills
 from paibench.benchmark.execution.worker_process import EXIT_INTERRUPTED, Worker
 from paibench.benchmark.spec import Spec
@@ -27,6 +21,7 @@ from paibench.benchmark.store.failures import Cause
 from paibench.benchmark.store.names import attempt_name
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.plan import stage_group
+from paibench.methods.core.text import one_line
 
 
 @dataclass
@@ -268,7 +263,8 @@ class Pool:
         if self._stillborn >= BREAKER and not self._workers:
             last = worker.last_words.decode(errors="replace").strip().rpartition("\n")[2]
             raise CircuitBroken(
-                f"no worker came to be ready, the last ended with {describe_exit(code)}: {one_line(last)}"
+                f"no worker came to be ready, the last ended with "
+                f"{describe_exit(code)}: {one_line(last)}"
             )
 
     def _had_not_begun(self, worker: Worker, spec: Spec) -> bool:

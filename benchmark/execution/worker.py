@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from paibench.benchmark.execution.heartbeat import Interrupted
 from paibench.benchmark.execution.memory_limit import limit_memory
 from paibench.benchmark.execution.worker_process import BLOCKED_SIGNALS, EXIT_INTERRUPTED
 from paibench.benchmark.provenance import code_digest_at_start
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import use_file
 

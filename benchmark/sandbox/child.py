@@ -82,12 +82,12 @@ def _search(order: SearchRequest, outside: "RemoteServices") -> None:
     """Search, and say how it ended."""
     import torch  # takes seconds, and is to be behind the walls
 
-    from paibench.benchmark.execution.events import in_words
-    from paibench.benchmark.execution.heartbeat import Interrupted
     from paibench.benchmark.sandbox import ticket_io
     from paibench.benchmark.spec import Spec
     from paibench.benchmark.steps.search import MethodError, attributing_errors, find
+    from paibench.benchmark.store.heartbeat import Interrupted
     from paibench.methods.core.registry import UserError, use_file
+    from paibench.methods.core.text import in_words
     from paibench.methods.training.loop import Diverged
 
     spec = Spec.model_validate(order.spec)
@@ -118,9 +118,9 @@ def _search(order: SearchRequest, outside: "RemoteServices") -> None:
 
 def _given(order: SearchRequest, spec: Any, outside: "RemoteServices") -> tuple[Any, Any]:
     """The network at initialization and the task, made of what was ordered."""
-    from paibench.benchmark.execution.checkpoint import Checkpointer, keep_with
     from paibench.benchmark.sandbox.shared_data import attach
     from paibench.benchmark.spec import recipe_of
+    from paibench.benchmark.steps.checkpoint import Checkpointer, keep_with
     from paibench.benchmark.steps.device import RunSettings, setup_device
     from paibench.benchmark.steps.network import make_network
     from paibench.methods.core.task import Task
@@ -198,7 +198,7 @@ class RemoteServices:
     def or_leave(self) -> None:
         """Leave where that was asked, since nothing is lost here."""
         if self.leaving():
-            from paibench.benchmark.execution.heartbeat import Interrupted
+            from paibench.benchmark.store.heartbeat import Interrupted
 
             raise Interrupted
 

@@ -20,9 +20,6 @@ from torch import nn
 
 from paibench.benchmark.data.dataset import DataSet
 from paibench.benchmark.data.datasets import embedded
-from paibench.benchmark.execution.checkpoint import Checkpointer
-from paibench.benchmark.execution.events import one_line
-from paibench.benchmark.execution.heartbeat import Interrupted
 from paibench.benchmark.execution.memory import available_mb
 from paibench.benchmark.provenance import code_place
 from paibench.benchmark.sandbox import ticket_io
@@ -32,11 +29,14 @@ from paibench.benchmark.sandbox.isolation import ResourceLimits
 from paibench.benchmark.sandbox.process import LOOK_SECONDS, SandboxProcess, sandbox_process
 from paibench.benchmark.sandbox.shared_data import share
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.steps.checkpoint import Checkpointer
 from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.steps.search import Find, MethodError, SearchTimeout
+from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.benchmark.store.names import check_name
 from paibench.methods.core.registry import Kind, UserError, local_file
 from paibench.methods.core.task import Cost, Memo, State
+from paibench.methods.core.text import one_line
 from paibench.methods.training.loop import Diverged
 
 _MODULE = "paibench.benchmark.sandbox.child"

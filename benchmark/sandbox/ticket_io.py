@@ -14,8 +14,8 @@ from safetensors import SafetensorError, deserialize
 from safetensors.torch import load, save
 from torch import Tensor
 
-from paibench.benchmark.execution.events import one_line
 from paibench.benchmark.store.checksummed_json import Corrupt, without_duplicates
+from paibench.methods.core.text import one_line
 from paibench.methods.core.ticket import Scores, Ticket
 
 _NUMBERS = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8"}

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from paibench.benchmark.execution.events import in_words
 from paibench.benchmark.spec import Spec
 from paibench.methods.core.mask import Mask, Weights
 from paibench.methods.core.random_streams import derive, generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.task import Cost, Task
+from paibench.methods.core.text import in_words
 from paibench.methods.core.ticket import Ticket, as_ticket, select
 from paibench.methods.training.loop import Diverged
 

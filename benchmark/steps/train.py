@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from torch import nn
 
-from paibench.benchmark.execution.checkpoint import Checkpointer, fingerprint
+from paibench.benchmark.steps.checkpoint import Checkpointer, fingerprint
 from paibench.benchmark.steps.evaluate import evaluate
 from paibench.methods.core.mask import Mask
 from paibench.methods.training.data import Split

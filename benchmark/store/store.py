@@ -24,7 +24,6 @@ from paibench.benchmark.store.atomic import (
 from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
 from paibench.benchmark.store.layout import SHARDS, check, prepare
 from paibench.benchmark.store.names import attempt_name, check_key, check_name, is_key
-from paibench.benchmark.store.quarantine import move_broken, publish_sound, quarantine
 from paibench.benchmark.store.records import (
     NewerSchema,
     Problem,
@@ -32,7 +31,10 @@ from paibench.benchmark.store.records import (
     check_hash,
     entry,
     hashed_name,
+    move_broken,
     parse,
+    publish_sound,
+    quarantine,
 )
 
 _LARGE = 2**34

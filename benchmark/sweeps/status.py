@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paibench.benchmark.execution.progress import Progress, read_progress
 from paibench.benchmark.store import lease
 from paibench.benchmark.store.atomic import StoreError, server_time
 from paibench.benchmark.store.failures import is_final
+from paibench.benchmark.store.progress import Progress, read_progress
 from paibench.benchmark.store.store import Store
 
 

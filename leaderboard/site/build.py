@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from paibench.benchmark.store.store import Store
+from paibench.leaderboard.format import clean
 from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.leaderboard.frame.export import csv, parquet
 from paibench.leaderboard.frame.load import Frame
@@ -19,7 +20,7 @@ from paibench.leaderboard.site.numbers import numbers
 from paibench.leaderboard.site.output import write
 from paibench.leaderboard.site.pages import ASSETS, asset, environment, page
 from paibench.leaderboard.site.slugs import method_slugs, track_slugs
-from paibench.leaderboard.site.tables import boards, clean, frames
+from paibench.leaderboard.site.tables import boards, frames
 from paibench.leaderboard.stats.summary import Track, tracks
 from paibench.leaderboard.submission.verification_level import with_marks
 from paibench.methods.core.registry import UserError

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from paibench.leaderboard import format
-from paibench.leaderboard.site.tables import clean
+from paibench.leaderboard.format import clean
 
 _WIDTH, _LEFT, _RIGHT = 960, 300, 660
 _NAME = 40  # characters of a name that fit beside the axis

@@ -14,7 +14,8 @@ import pandas as pd
 import vl_convert
 
 from paibench.leaderboard.figures.style import LineStyle, line_styles, zoom
-from paibench.leaderboard.site.tables import clean, densities, number
+from paibench.leaderboard.format import clean
+from paibench.leaderboard.site.tables import densities, number
 from paibench.leaderboard.stats import ranking
 from paibench.leaderboard.tables import sparsity_percent
 

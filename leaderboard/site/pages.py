@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 
+from paibench.leaderboard.format import clean
 from paibench.leaderboard.frame.load import Frame
 from paibench.leaderboard.missing import missing_results
 from paibench.leaderboard.published.load import published_for
@@ -21,7 +22,6 @@ from paibench.leaderboard.site.tables import (
     Board,
     Frames,
     across_part,
-    clean,
     differences,
     narrow,
     parts,

@@ -25,9 +25,9 @@ from paibench.benchmark.store.checksummed_json import Corrupt
 from paibench.benchmark.store.names import check_name
 from paibench.benchmark.store.records import check_hash
 from paibench.benchmark.store.store import Store
+from paibench.leaderboard.format import clean
 from paibench.leaderboard.frame import labels
 from paibench.leaderboard.frame.columns import COLUMNS
-from paibench.leaderboard.site.tables import clean
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.signature import Value
 

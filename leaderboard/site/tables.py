@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from paibench.leaderboard import format
+from paibench.leaderboard.format import clean
 from paibench.leaderboard.published.compare import TOLERANCE, reproduction
 from paibench.leaderboard.site.cd_diagram import Diagram, diagram
 from paibench.leaderboard.stats import ranking
@@ -69,13 +69,6 @@ class Board(NamedTuple):
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     cut: int = 0
-
-
-def clean(text: str) -> str:
-    """Text of a record, fit for a page: one line, nothing invisible, at most 400 characters."""
-    if len(text) <= 400 and text.isascii() and text.isprintable() and "  " not in text:
-        return text.strip()  # nearly always, and a report has millions
-    return format.plain(text, 400)
 
 
 def percent(mean: float, half: float | None = None) -> str:

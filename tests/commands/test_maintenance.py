@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from standing_in import stand_in
 
-from paibench.benchmark.execution.progress import Progress
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.failures import note
+from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.slurm.cleanup import ALIVE_SECONDS
 from paibench.slurm.profile import Profile

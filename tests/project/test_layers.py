@@ -25,8 +25,8 @@ LEVELS = {
     # what holds of all finders, and is written for new ones, knows none of them
     **dict.fromkeys(("methods.conformance", "methods.scaffold"), 0),
     "benchmark": 1,
-    **dict.fromkeys(("benchmark.data", "benchmark.steps", "benchmark.sandbox"), 2),
-    **dict.fromkeys(("benchmark.run", "benchmark.execution"), 3),
+    **dict.fromkeys(("benchmark.data", "benchmark.steps"), 2),
+    **dict.fromkeys(("benchmark.run", "benchmark.execution", "benchmark.sandbox"), 3),
     "leaderboard": 4,
     "slurm": 4,
 }
@@ -178,24 +178,28 @@ def test_the_levels_are_of_files() -> None:
 @pytest.mark.parametrize(
     ("module", "source", "said"),
     [
-        ("methods.mask", "from paibench.methods import snip", "methods.snip is above it"),
+        ("methods.mask", "from paibench.methods import snip", "saliency is above it"),
         ("methods.snip", "import paibench.benchmark.spec", "benchmark.spec is beside it"),
         (
             "methods.snip",
             "from paibench.models.core.build import x",
-            "models.build is of another room",
+            "models.core.build is of another room",
         ),
-        ("models.vgg", "from paibench.methods.core.mask import x", "methods.mask is beside it"),
+        (
+            "models.vgg",
+            "from paibench.methods.core.mask import x",
+            "methods.core.mask is beside it",
+        ),
         ("benchmark.spec", "def f():\n    from paibench.benchmark import run", "run is above it"),
         (
             "benchmark.run",
             "from paibench.methods.saliency.snip import snip",
-            "methods.snip is a finder",
+            "methods.saliency.snip is a finder",
         ),
         ("benchmark.spec", "import torch.nn", "torch.nn is not for level 1"),
         ("leaderboard", "import paibench.slurm", "slurm is beside it"),
         ("leaderboard", "import torch", "torch is not for level 4"),
-        ("benchmark.run", "import paibench.commands.run", "commands.runs is above it"),
+        ("benchmark.run", "import paibench.commands.run", "commands.run is above it"),
         ("benchmark.run", "from . import spec", ". is not said in full"),
         ("benchmark.run", "import methods", "methods is not said in full"),
         ("models.vgg", "import timm", "timm is not for level 0"),

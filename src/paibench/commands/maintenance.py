@@ -24,7 +24,7 @@ _DAY = 86_400.0
 
 def logs(key: Key, out: Stores = None, as_json: o.Json = False) -> None:
     """What every attempt at a run printed, how far it came, and how it ended."""
-    from paibench.benchmark.execution.progress import read_progress
+    from paibench.benchmark.store.progress import read_progress
 
     store, full = find_run(key, out, tried=True)
     endings = {note.get("attempt"): note for note in store.failures(full)}

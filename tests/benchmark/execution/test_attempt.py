@@ -16,14 +16,14 @@ import torch
 
 from paibench.benchmark.execution import stage_cache
 from paibench.benchmark.execution.attempt import Failed, attempt
-from paibench.benchmark.execution.heartbeat import Interrupted
-from paibench.benchmark.execution.progress import read_progress
 from paibench.benchmark.record import Record
 from paibench.benchmark.run import run
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps import environment
 from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.store.failures import MOST_ATTEMPTS, is_final
+from paibench.benchmark.store.heartbeat import Interrupted
+from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask_file import digest, from_bytes
 

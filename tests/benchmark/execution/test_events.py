@@ -2,14 +2,9 @@
 
 import pytest
 
-from paibench.benchmark.execution.events import (
-    CircuitBreaker,
-    CircuitBroken,
-    Event,
-    Outcome,
-    one_line,
-)
+from paibench.benchmark.execution.events import CircuitBreaker, CircuitBroken, Event, Outcome
 from paibench.benchmark.spec import Spec
+from paibench.methods.core.text import one_line
 
 Story = list[tuple[str, Outcome, str, str]]  # method, outcome, cause, reason
 

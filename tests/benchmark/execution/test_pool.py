@@ -16,12 +16,12 @@ from paibench.benchmark.execution import pool as pools
 from paibench.benchmark.execution.attempt import attempt
 from paibench.benchmark.execution.events import CircuitBroken, Event
 from paibench.benchmark.execution.pool import ExitReasons, Pool, Settings
-from paibench.benchmark.execution.progress import read_progress
 from paibench.benchmark.execution.worker_process import EXIT_INTERRUPTED
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.store.failures import is_final
+from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core import registry
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from paibench.benchmark.execution.progress import read_progress
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("hostile")

@@ -14,7 +14,6 @@ from torch import nn
 
 from paibench.benchmark.data.dataset import load
 from paibench.benchmark.execution.attempt import Failed, attempt
-from paibench.benchmark.execution.heartbeat import Interrupted
 from paibench.benchmark.execution.process_tree import tree
 from paibench.benchmark.record import Record
 from paibench.benchmark.sandbox.check import check_in_sandbox
@@ -23,6 +22,7 @@ from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import Search, find, to_mask
+from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask_file import digest
 from paibench.methods.core.registry import names, use_file

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from paibench.benchmark.execution.checkpoint import Checkpointer
-from paibench.benchmark.execution.heartbeat import Interrupted
+from paibench.benchmark.steps.checkpoint import Checkpointer
 from paibench.benchmark.steps.environment import digest
 from paibench.benchmark.steps.evaluate import evaluate
 from paibench.benchmark.steps.train import Training, train
+from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.methods.core.mask import Mask, apply, layer_counts, prunable
 from paibench.methods.training.data import Images
 from paibench.methods.training.loop import Diverged

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from paibench.benchmark.execution.progress import Progress
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.failures import note
 from paibench.benchmark.store.lease import LEASE_SECONDS
+from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.status import sweep_status
 

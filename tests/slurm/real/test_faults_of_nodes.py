@@ -9,7 +9,7 @@ import pytest
 from cluster import Cluster
 from sweeping import HALF, LONG, MOST_LOST, Sweeping, spec_of
 
-from paibench.slurm.run_job import SHORT
+from paibench.slurm.job_state import SHORT
 
 pytestmark = pytest.mark.slow  # most of it is waiting
 HOSTILE = str(Path(__file__).parents[2] / "plugins" / "hostile")

@@ -17,12 +17,12 @@ import torch
 from cluster import Cluster
 
 from paibench.benchmark.execution.attempt import attempt
-from paibench.benchmark.execution.checkpoint import RAREST, Checkpoints
-from paibench.benchmark.execution.progress import Progress, read_progress
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.steps.checkpoint import RAREST, Checkpoints
 from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.store.names import job_of
+from paibench.benchmark.store.progress import Progress, read_progress
 from paibench.benchmark.store.store import Store
 
 SECONDS = 90.0  # that anything may take at the most

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from standing_in import stand_in
 
-from paibench.benchmark.execution.progress import Progress
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import lease
 from paibench.benchmark.store.failures import is_final
+from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.slurm import job_state
 from paibench.slurm.cleanup import ALIVE_SECONDS, release_dead_leases

@@ -11,16 +11,16 @@ import pytest
 from standing_in import stand_in
 from sweeping import step_of
 
-from paibench.benchmark.execution.progress import Progress, read_progress
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.failures import is_final
+from paibench.benchmark.store.progress import Progress, read_progress
 from paibench.benchmark.store.store import Store
 from paibench.slurm import run_job as works
-from paibench.slurm.job_state import JobEnd
+from paibench.slurm.job_state import SHORT, JobEnd, record_interruption
 from paibench.slurm.profile import Profile
-from paibench.slurm.run_job import SHORT, circuit_broken, record_interruption, work
+from paibench.slurm.run_job import circuit_broken, work
 from paibench.slurm.submission import Submission
 
 SPEC = Spec.of(

@@ -20,15 +20,8 @@ from paibench.slurm import submit as submits
 from paibench.slurm.cluster import Limits
 from paibench.slurm.profile import Profile
 from paibench.slurm.queue import Queue, QueuedJob
-from paibench.slurm.submission import Submission
-from paibench.slurm.submit import (
-    SubmissionPlan,
-    changed,
-    plan_submission,
-    submit,
-    third_party,
-    try_out,
-)
+from paibench.slurm.submission import Submission, changed, third_party, try_out
+from paibench.slurm.submit import SubmissionPlan, plan_submission, submit
 
 PROFILE = Profile(name="a", runs_per_job=2)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from paibench.benchmark.execution.heartbeat import Heartbeat, Interrupted
 from paibench.benchmark.store import lease
+from paibench.benchmark.store.heartbeat import Heartbeat, Interrupted
 
 
 def claimed(folder: Path, seconds: float = 600) -> lease.Lease:

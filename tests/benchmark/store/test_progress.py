@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from paibench.benchmark.execution import progress
-from paibench.benchmark.execution.progress import Progress, read_progress
+from paibench.benchmark.store import progress
+from paibench.benchmark.store.progress import Progress, read_progress
 
 
 def noted(folder: Path) -> dict[str, int]:

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import torch
 
-from paibench.benchmark.execution.heartbeat import Interrupted
 from paibench.benchmark.steps.environment import digest, kind_of_place
 from paibench.benchmark.store.atomic import read, replace_atomic
+from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.methods.core.task import Keep
 from paibench.methods.training.loop import Checkpoint, Save, Trainer
 
