@@ -18,7 +18,7 @@ _SKIP = shutil.ignore_patterns("__pycache__")
 
 def checkout_at(path: Path) -> Any:
     """The module as it is found there, as in a process of its own."""
-    spec = spec_from_file_location("elsewhere", path / "benchmark" / "checkout.py")
+    spec = spec_from_file_location("elsewhere", path / "benchmark" / "provenance.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -72,7 +72,10 @@ def test_any_file_changes_the_digest(copied: Path) -> None:
 def test_names_are_part_of_the_digest(copied: Path, change: str) -> None:
     """Files with the same bytes elsewhere are other code, and so are more and fewer files."""
     before = checkout_at(copied).code_digest()
-    snip, grasp = copied / "methods" / "snip.py", copied / "methods" / "grasp.py"
+    snip, grasp = (
+        copied / "methods" / "saliency" / "snip.py",
+        copied / "methods" / "saliency" / "grasp.py",
+    )
     match change:
         case "renamed":
             snip.rename(snip.with_name("snap.py"))
@@ -109,7 +112,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "benchmark").mkdir(parents=True)
     (root / "src" / "paibench").mkdir(parents=True)
     (root / "src" / "paibench" / "benchmark").symlink_to("../../benchmark")
-    shutil.copy(PACKAGE / "benchmark" / "checkout.py", root / "benchmark")
+    shutil.copy(PACKAGE / "benchmark" / "provenance.py", root / "benchmark")
     git(root, "init", "--quiet")
     git(root, "add", ".")
     git(root, "commit", "--quiet", "-m", "all")
@@ -127,7 +130,7 @@ def test_the_commit_of_a_checkout(repository: Path) -> None:
 def test_a_changed_checkout(repository: Path) -> None:
     """A file that differs from the commit is seen, until it is committed."""
     head = git(repository, "rev-parse", "HEAD")
-    with open(repository / "benchmark" / "checkout.py", "a") as file:
+    with open(repository / "benchmark" / "provenance.py", "a") as file:
         file.write("# more\n")
     assert checkout_at(repository).commit() == (head, True)
     git(repository, "commit", "--quiet", "-a", "-m", "more")

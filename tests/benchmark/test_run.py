@@ -55,7 +55,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
         networks.append(net)
         return of_training(training, net, data)
 
-    monkeypatch.setattr(metrics, "of_training", watching)
+    monkeypatch.setattr(metrics, "training_metrics", watching)
     return networks
 
 
@@ -124,7 +124,7 @@ def test_reinit_is_of_the_same_distribution(init: Any, monkeypatch: pytest.Monke
         made.append(copy.deepcopy(net))
         return net
 
-    monkeypatch.setattr(runs, "make_net", making)
+    monkeypatch.setattr(runs, "make_network", making)
     done(control="reinit", init=init)
     first, fresh = (prunable(net) for net in made)
     for name, weight in first.items():
@@ -183,7 +183,7 @@ def test_measuring_does_not_disturb(monkeypatch: pytest.MonkeyPatch) -> None:
         "recipe": {"name": "smoke", "epochs": 1},
     }
     with_it = done(**fields).record
-    monkeypatch.setattr(metrics, "before_training", lambda *_: {})
+    monkeypatch.setattr(metrics, "untrained_metrics", lambda *_: {})
     without = done(**fields).record
     assert with_it.accuracy_untrained is not None
     assert without.accuracy_untrained is None

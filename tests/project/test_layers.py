@@ -178,7 +178,7 @@ def test_the_levels_are_of_files() -> None:
 @pytest.mark.parametrize(
     ("module", "source", "said"),
     [
-        ("methods.mask", "from paibench.methods import snip", "saliency is above it"),
+        ("methods.core.mask", "import paibench.methods.saliency.snip", "snip is above it"),
         ("methods.snip", "import paibench.benchmark.spec", "benchmark.spec is beside it"),
         (
             "methods.snip",

@@ -368,7 +368,7 @@ def test_other_code_goes_on_with_nothing(
     spec, asked = spec_of(method, **fields), Asked(30)
     left(store, spec, asked)
     with monkeypatch.context() as patch:
-        patch.setattr(environment, "code_at_start", lambda: "0" * 64)
+        patch.setattr(environment, "code_digest_at_start", lambda: "0" * 64)
         assert attempt(spec, store, pulse=asked.pulse) == "done"
     assert asked.steps == 30 + steps
     assert is_as_alone(store, spec)

@@ -8,7 +8,7 @@ import pytest
 
 CODE = """
 import os, subprocess, sys, time
-from paibench.benchmark.execution.process_tree import adopt, children, end_descendants
+from paibench.benchmark.execution.process_tree import become_subreaper, children, kill_descendants
 
 DAEMON = '''
 import os, sys, time
@@ -20,13 +20,13 @@ open(sys.argv[1], "a").write(f"{os.getpid()}\\\\n")
 time.sleep(600)
 '''
 if sys.argv[2] == "adopts":
-    adopt()
+    become_subreaper()
 silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 subprocess.run([sys.executable, "-c", DAEMON, sys.argv[1]], **silent)
 while not os.path.exists(sys.argv[1]) or len(open(sys.argv[1]).readlines()) < 4:
     time.sleep(0.02)
 print(len(children()) > 0)
-end_descendants()
+kill_descendants()
 print(len(children()))
 """
 

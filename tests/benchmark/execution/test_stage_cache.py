@@ -24,8 +24,8 @@ STATE = {
 HOLDER = """
 import sys, time
 from pathlib import Path
-from paibench.benchmark.store.lease import claim
-assert claim(Path(sys.argv[1]), "other")
+from paibench.benchmark.store.lease import acquire
+assert acquire(Path(sys.argv[1]), "other")
 print("held", flush=True)
 time.sleep(600)
 """

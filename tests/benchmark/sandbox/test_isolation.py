@@ -27,11 +27,11 @@ LANDLOCK = any(wall.startswith("landlock") for wall in HERE)
 WITHIN = """
 import json, os, sys
 from pathlib import Path
-from paibench.benchmark.sandbox.isolation import Limits, erect
+from paibench.benchmark.sandbox.isolation import ResourceLimits, isolate
 given = json.loads(sys.argv[1])
-limits = Limits(memory_mb=400, disk_mb=1)
+limits = ResourceLimits(memory_mb=400, disk_mb=1)
 readable, hidden = (list(map(Path, given[name])) for name in ("readable", "hidden"))
-walls = erect(Path(given["folder"]), readable, hidden, limits, "cpu")
+walls = isolate(Path(given["folder"]), readable, hidden, limits, "cpu")
 def tried(code):
     try:
         return repr(eval(code))

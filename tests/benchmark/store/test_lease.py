@@ -132,8 +132,8 @@ def test_a_claim_that_came_alive_between_look_and_theft_is_put_back(
 HOLD = """
 import sys, time
 from pathlib import Path
-from paibench.benchmark.store.lease import claim
-print(claim(Path(sys.argv[1]), "a") is not None, flush=True)
+from paibench.benchmark.store.lease import acquire
+print(acquire(Path(sys.argv[1]), "a") is not None, flush=True)
 time.sleep(60)
 """
 

@@ -109,7 +109,7 @@ def test_a_mask_is_offered_with_its_sha256(tmp_path: Path, record_factory: Recor
     [
         ({"_LARGEST": 2 * 2**20}, "no mask to download of 1 run: larger than 2 MiB"),
         ({"_TOTAL": 2**20}, "all together they would have more than 1 MiB"),
-        ({"_RUNS": 0}, "no mask to download: the site has more than 0 runs"),
+        ({"_MASK_RUNS": 0}, "no mask to download: the site has more than 0 runs"),
     ],
     ids=["one is large", "all are large", "many runs"],
 )

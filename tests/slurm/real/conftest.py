@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, clean_environment, temporary_cluster
 
-_HERE = Path(__file__).parents[1]
+_HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from cluster import LONGEST, Cluster, ClusterError
 from configuration import Shape
 
-COMMAND = Path(__file__).parents[1] / "cluster"
+COMMAND = Path(__file__).parents[1] / "support" / "cluster"
 
 
 def submit(cluster: Cluster, output: Path, script: str, *options: str) -> str:

@@ -231,7 +231,9 @@ class Cluster:
         path = clean_environment()["PATH"]
         missing = [name for name in PROGRAMS.split() if not shutil.which(name, path=path)]
         if missing:
-            raise ClusterError(f"{', '.join(missing)}: not installed; run tests/slurm/packages")
+            raise ClusterError(
+                f"{', '.join(missing)}: not installed; run tests/slurm/support/packages"
+            )
 
     def _start_munge(self) -> None:
         own = self.folder / "munge"
@@ -312,7 +314,7 @@ def main(arguments: list[str]) -> int:
         case ["down", folder]:
             Cluster(Path(folder).resolve()).down()
         case _:
-            print("usage: tests/slurm/cluster up FOLDER | down FOLDER", file=sys.stderr)
+            print("usage: tests/slurm/support/cluster up FOLDER | down FOLDER", file=sys.stderr)
             return 2
     return 0
 
