@@ -23,11 +23,13 @@ def commit() -> tuple[str | None, bool | None]:
     not tell.
     """
     here = Path(__file__).resolve().parent
-    head = output("git", "-C", str(here), "rev-parse", "HEAD")
-    tracked = output("git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name)
+    head = command_output("git", "-C", str(here), "rev-parse", "HEAD")
+    tracked = command_output(
+        "git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name
+    )
     if not head or not tracked:
         return None, None
-    changed = output("git", "-C", str(here), "status", "--porcelain", "-uno")
+    changed = command_output("git", "-C", str(here), "status", "--porcelain", "-uno")
     return head, None if changed is None else bool(changed)
 
 
@@ -52,7 +54,7 @@ def code_digest_at_start() -> str:
     return code_digest()
 
 
-def output(*command: str) -> str | None:
+def command_output(*command: str) -> str | None:
     """What a command prints, None where it is not there, fails or takes long."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
@@ -65,7 +67,7 @@ def output(*command: str) -> str | None:
 # from other
 
 
-def code_place(name: str, kind: Kind = "methods") -> Path | None:
+def code_path(name: str, kind: Kind = "methods") -> Path | None:
     """The folder of the package that holds what has this name, or its file where it has none."""
     entry = find(name, kind)
     path = source(entry)
@@ -77,7 +79,7 @@ def code_place(name: str, kind: Kind = "methods") -> Path | None:
 
 def code_sha256(name: str, kind: Kind = "methods") -> str | None:
     """The sha256 of that file, or of the names and contents of all Python files of the package."""
-    place = code_place(name, kind)
+    place = code_path(name, kind)
     if place is None:
         return None
     if place.is_file():

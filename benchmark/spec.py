@@ -91,7 +91,7 @@ class Spec(BaseModel):
         if isinstance(density, int | float) and not isinstance(density, bool):
             if not 0 < density <= 1:
                 raise ValueError(
-                    f"{shown(density)} is outside (0, 1]; give the fraction of weights kept"
+                    f"{short_repr(density)} is outside (0, 1]; give the fraction of weights kept"
                 )
             return float(density)
         return density
@@ -161,7 +161,7 @@ def recipe_of(named: Named) -> Recipe:
         raise UserError(f"recipe {named}: {str(error).removeprefix('recipe: ')}") from None
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """A value as a message shows it: on one line, at most 80 characters, whatever it is."""
     try:
         return repr(value)[:80]
@@ -186,7 +186,7 @@ def _met(plain: Any) -> Named:
 def _plain(key: str, value: Any) -> Value:
     """The value of an option in its one spelling. Raises ValueError where it has none."""
     if not (key.isidentifier() and key.isascii()) or key == "name":
-        raise ValueError(f"{shown(key)} is no name of an option")
+        raise ValueError(f"{short_repr(key)} is no name of an option")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
@@ -200,7 +200,7 @@ def _plain(key: str, value: Any) -> Value:
         float: "a finite number",
         str: "a printable text of at most 1,000 characters",
     }.get(type(value), "one plain value")
-    raise ValueError(f"option {key} takes {takes}, not {shown(value)}")
+    raise ValueError(f"option {key} takes {takes}, not {short_repr(value)}")
 
 
 def _recipe(entry: Entry) -> Recipe:
@@ -251,5 +251,5 @@ def _explain(error: ValueError, known: Mapping[str, object]) -> str:
     if first.get("type") == "missing":
         return f"{place}: is missing; say which"
     message = str(first["msg"]).removeprefix("Value error, ")
-    given = "" if first.get("type") == "value_error" else f", not {shown(first.get('input'))}"
+    given = "" if first.get("type") == "value_error" else f", not {short_repr(first.get('input'))}"
     return " ".join(f"{place}: {message}{given}".split())

@@ -7,8 +7,8 @@ from pathlib import Path
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import lease
 from paibench.benchmark.store.atomic import server_time
-from paibench.benchmark.store.failures import is_open
-from paibench.benchmark.store.names import Job, job_of
+from paibench.benchmark.store.failures import is_unfinished
+from paibench.benchmark.store.names import SlurmJob, slurm_job_of
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
 from paibench.slurm import queue
@@ -26,14 +26,14 @@ def release_dead_leases(store: Store, specs: Iterable[Spec]) -> dict[str, JobEnd
     controller does not answer. Raises StoreError.
     """
     now = server_time(store.root)
-    gone: dict[Job, bool] = {}
+    gone: dict[SlurmJob, bool] = {}
 
     def stale(folder: Path) -> str | None:
         held = lease.inspect(folder, now)
-        job = job_of(held.owner) if held else None
+        job = slurm_job_of(held.owner) if held else None
         if held is None or job is None:
             return None
-        if not held.over and held.age < ALIVE_SECONDS:
+        if not held.expired and held.age < ALIVE_SECONDS:
             return None  # whatever the controller says, somebody is at it
         if job not in gone:
             gone[job] = is_gone(job)
@@ -42,11 +42,11 @@ def release_dead_leases(store: Store, specs: Iterable[Spec]) -> dict[str, JobEnd
     for folder in _stages(store):
         if owner := stale(folder):
             lease.revoke(folder, owner)
-    freed: dict[Job, list[tuple[Spec, str]]] = {}
+    freed: dict[SlurmJob, list[tuple[Spec, str]]] = {}
     for spec in specs:
         folder = store.run_folder(spec.key)
         owner = stale(folder)
-        if owner and lease.revoke(folder, owner) and (job := job_of(owner)):
+        if owner and lease.revoke(folder, owner) and (job := slurm_job_of(owner)):
             freed.setdefault(job, []).append((spec, owner))
     return {key: fate for job, runs in freed.items() for key, fate in _note(store, job, runs)}
 
@@ -56,11 +56,13 @@ def _stages(store: Store) -> Iterator[Path]:
     return (path.parent for path in (store.root / "stages").glob("*/*/*/claim"))
 
 
-def _note(store: Store, job: Job, runs: list[tuple[Spec, str]]) -> Iterator[tuple[str, JobEnd]]:
+def _note(
+    store: Store, job: SlurmJob, runs: list[tuple[Spec, str]]
+) -> Iterator[tuple[str, JobEnd]]:
     """Note of runs, with their attempts, what became of the job that was at them."""
     fate = end_of_finished_job(job, store.root / "submissions")
     for spec, attempt in runs:
-        if is_open(store, spec.key, attempt):
+        if is_unfinished(store, spec.key, attempt):
             record_interruption(store, spec, attempt, fate, len(runs))
         yield spec.key, fate
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.failures import Cause, Interruption
-from paibench.benchmark.store.names import Job, plain_name
+from paibench.benchmark.store.names import SlurmJob, short_slug
 from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
@@ -72,7 +72,7 @@ def end_of_running_job(restart: int) -> JobEnd:
     return _BY_STATE.get(state, UNKNOWN_END)
 
 
-def end_of_finished_job(job: Job, campaigns: Path) -> JobEnd:
+def end_of_finished_job(job: SlurmJob, campaigns: Path) -> JobEnd:
     """Why a job of one of these campaigns has ended, as accounting and its log tell it.
 
     `lost` where neither does.
@@ -123,7 +123,7 @@ def _profiled(log: Path | None) -> int | None:
     return None
 
 
-def _told(log: Path | None, job: Job) -> bool:
+def _told(log: Path | None, job: SlurmJob) -> bool:
     """Whether a log says that SLURM killed this job for its memory."""
     step = rf"StepId={job.id}\.\d+"
     words = rf"{step} exceeded memory limit|oom.kill.* in {step}"
@@ -147,10 +147,10 @@ def _asked_for(memory: str) -> int | None:
 def own_cluster() -> str:
     """The name of the cluster that SLURM's commands speak with, as attempts have it."""
     name = re.search(r"^ClusterName\s*=\s*(\S+)", run("scontrol", "show", "config") or "", re.M)
-    return plain_name(name[1]) if name else "?"
+    return short_slug(name[1]) if name else "?"
 
 
-def is_gone(job: Job) -> bool:
+def is_gone(job: SlurmJob) -> bool:
     """Whether the controller answers and knows no such job of its own any more."""
     if job.cluster not in ("", own_cluster()):  # another cluster on the same file system
         return False
@@ -173,7 +173,7 @@ def record_interruption(
     place is `stuck`. Raises StoreError.
     """
     headway = read_progress(store.attempt_folder(spec.key, attempt))
-    far = list(headway.far)
+    far = list(headway.fingerprint)
     cause, reason = fate.cause, fate.reason
     if cause == "limit":
         reason = f"{reason} at step {far[0]}"
@@ -182,7 +182,7 @@ def record_interruption(
             cause = "stuck"
             reason = f"{STUCK} time limits in a row found it at step {far[0]}; give jobs more time"
     share = fate.memory_mb // at_work if fate.memory_mb else None
-    failures.note(store, spec, attempt, cause, reason, memory_mb=share, far=far)
+    failures.record_failure(store, spec, attempt, cause, reason, memory_mb=share, far=far)
 
 
 def _limits_at(store: Store, key: str, far: list[int]) -> int:

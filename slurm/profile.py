@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from paibench.benchmark.data import files
-from paibench.benchmark.spec import shown
+from paibench.benchmark.spec import short_repr
 from paibench.benchmark.store.names import check_name
 from paibench.benchmark.sweeps import toml_file
 from paibench.methods.core.registry import UserError, did_you_mean
@@ -52,7 +52,7 @@ def check_extra(extra: Mapping[str, object]) -> Mapping[str, object]:
         if not _NAME.fullmatch(name):
             hint = name.strip("-").replace("_", "-").lower()
             mend = f"write {hint}" if _NAME.fullmatch(hint) and hint[1:] else "write its long name"
-            raise ValueError(f"{shown(name)} is no parameter of sbatch; {mend}")
+            raise ValueError(f"{short_repr(name)} is no parameter of sbatch; {mend}")
         # sbatch takes the beginning of a name for the whole of it
         if ours := [own for own in sorted({*_BY_KEY, *_ALWAYS_OURS}) if own.startswith(name)]:
             if key := _BY_KEY.get(ours[0]):
@@ -61,9 +61,11 @@ def check_extra(extra: Mapping[str, object]) -> Mapping[str, object]:
         if value is False:
             raise ValueError(f"{name} = false says nothing; remove it")
         if not isinstance(value, str | int):
-            raise ValueError(f"{name} = {shown(value)} is neither text, number nor true")
+            raise ValueError(f"{name} = {short_repr(value)} is neither text, number nor true")
         if isinstance(value, str) and not value.isprintable():
-            raise ValueError(f"{name} = {shown(value)} holds a control character; write one line")
+            raise ValueError(
+                f"{name} = {short_repr(value)} holds a control character; write one line"
+            )
     return extra
 
 
@@ -78,7 +80,9 @@ def _word(characters: str) -> Callable[[str], str]:
 
     def check(text: str) -> str:
         if not rule.fullmatch(text) or text.startswith("-"):
-            raise ValueError(f"{shown(text)} cannot be a name on a cluster; correct its spelling")
+            raise ValueError(
+                f"{short_repr(text)} cannot be a name on a cluster; correct its spelling"
+            )
         return text
 
     return check
@@ -86,7 +90,7 @@ def _word(characters: str) -> Callable[[str], str]:
 
 def _line(text: str) -> str:
     if not text.isprintable():
-        raise ValueError(f"{shown(text)} holds a control character; write one line of text")
+        raise ValueError(f"{short_repr(text)} holds a control character; write one line of text")
     return text
 
 
@@ -157,7 +161,7 @@ class Profile(BaseModel):
         except RuntimeError:  # ~ of somebody who is not there
             path = Path(data)
         if not path.is_absolute():
-            raise ValueError(f"{shown(data)} means nothing to a job; write an absolute path")
+            raise ValueError(f"{short_repr(data)} means nothing to a job; write an absolute path")
         return path
 
     @field_validator("memory")
@@ -259,7 +263,7 @@ def _explain(error: ValidationError) -> str:
         return f"{place}: {said}" if place else said
     mend = first["msg"].replace("Input should be", "it should be")
     what = _WHAT.get(first["type"], f"is out of range; {mend}")
-    return f"{place}: {shown(first['input'])} {what}"
+    return f"{place}: {short_repr(first['input'])} {what}"
 
 
 # options: What a profile is to sbatch.

@@ -16,7 +16,7 @@ from paibench.benchmark.execution.pool import Pool, Settings
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.failures import is_final
-from paibench.benchmark.store.names import Job, attempt_name, job_of, this_job
+from paibench.benchmark.store.names import SlurmJob, current_slurm_job, new_attempt_id, slurm_job_of
 from paibench.benchmark.store.store import Store
 from paibench.slurm.cleanup import release_dead_leases
 from paibench.slurm.commands import error_of, run
@@ -74,7 +74,7 @@ def interrupt(
     begun a run. One that is preempted waits to be killed, since SLURM does not requeue what ends
     by itself.
     """
-    restart = (this_job() or Job(0, 0)).restart
+    restart = (current_slurm_job() or SlurmJob(0, 0)).restart
     fate = (
         JobEnd("limit", "its job reached its time limit")
         if of_time
@@ -144,7 +144,7 @@ def work(folder: Path, chunk: int, index: int, told: Told) -> int:
                 _say(event)
     except CircuitBroken as broken:
         print(f"paibench: stopped: {broken}", file=sys.stderr)
-        campaign.note_broken(attempt_name(), str(broken))
+        campaign.note_broken(new_attempt_id(), str(broken))
         circuit_broken(campaign, store)
         return 1
     rest = _missing(campaign, store, missing)
@@ -167,7 +167,10 @@ def _missing(campaign: Submission, store: Store, bundle: Sequence[Spec]) -> list
 
 def _is_final(campaign: Submission, store: Store, key: str) -> bool:
     """Whether a failed run is not to be tried; with `retry`, only what this very job tried."""
-    last, job = job_of(str((store.last_failure(key) or {}).get("attempt"))), this_job()
+    last, job = (
+        slurm_job_of(str((store.last_failure(key) or {}).get("attempt"))),
+        current_slurm_job(),
+    )
     ours = last is not None and job is not None and last.id == job.id
     return is_final(store, key, run_memory(campaign.profile)) and (ours or not campaign.retry)
 
@@ -223,7 +226,7 @@ def _refuse(store: Store, bundle: Sequence[Spec], reason: str) -> int:
     print(f"paibench: {reason}", file=sys.stderr)
     for spec in bundle:
         if not store.is_done(spec.key):
-            failures.note(store, spec, attempt_name(), "input", reason)
+            failures.record_failure(store, spec, new_attempt_id(), "input", reason)
     return 2
 
 

@@ -21,7 +21,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import lease
 from paibench.benchmark.store.atomic import server_time
-from paibench.benchmark.store.names import attempt_name
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.plan import Plan, plan
 from paibench.benchmark.sweeps.sweep import Sweep
@@ -339,7 +339,7 @@ def _claimed(store: Store, specs: Sequence[Spec]) -> set[str]:
         return set()
     now = server_time(store.root)
     held = {spec.key: lease.inspect(store.run_folder(spec.key), now) for spec in tried}
-    return {key for key, claim in held.items() if claim and not claim.over}
+    return {key for key, claim in held.items() if claim and not claim.expired}
 
 
 def _room(limits: Limits, there: Queue | None) -> int:
@@ -355,7 +355,7 @@ def _methods(specs: Sequence[Spec]) -> set[str]:
 @contextmanager
 def _submission_lock(store: Store) -> Iterator[Callable[[], object]]:
     """Have the submissions of a store for oneself, while what is yielded is called often enough."""
-    folder, name = store.root / "submissions", attempt_name()
+    folder, name = store.root / "submissions", new_attempt_id()
     waited = 0
     while (held := lease.acquire(folder, name, _TURN_SECONDS)) is None:
         if waited == _SILENT_TURNS:
@@ -363,6 +363,6 @@ def _submission_lock(store: Store) -> Iterator[Callable[[], object]]:
         waited += 1
         sleep(0.2)
     try:
-        yield held.beat
+        yield held.renew
     finally:
         held.release()

@@ -17,7 +17,7 @@ from paibench.methods.core.signature import Value
 from paibench.methods.training.data import Split
 
 
-class Part(Split, Protocol):
+class DataSplit(Split, Protocol):
     """A split that can be moved to a device and cut down to some of its images."""
 
     @property
@@ -40,8 +40,8 @@ class DataSet:
     """
 
     name: str
-    train: Part
-    test: Part
+    train: DataSplit
+    test: DataSplit
     fingerprint: str
     evaluation: Literal["test", "validation"] = "test"
 
@@ -70,7 +70,7 @@ class DataSet:
         train, test = self.train.to(device), self.test.to(device)
         return DataSet(self.name, train, test, self.fingerprint, self.evaluation)
 
-    def cut(self, *, examples: int | None, validation: float, seed: int) -> "DataSet":
+    def subset(self, *, examples: int | None, validation: float, seed: int) -> "DataSet":
         """The same data set with fewer examples, or with a part of training held out.
 
         `examples` keeps the first so many training images of one class-balanced permutation,

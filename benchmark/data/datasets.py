@@ -45,7 +45,7 @@ def digits(
     parts = order[360:].sort().values, order[:360].sort().values
     splits = [(pixels[part], labels[part]) for part in parts]
     whole = _whole("digits", splits, 10, moments(splits[0][0]))
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def embedded() -> Path:
@@ -61,7 +61,7 @@ def mnist(
 ) -> DataSet:
     """MNIST: 28x28 grey handwritten digits, 60,000 + 10,000, in MNIST/raw."""
     whole = _like_mnist("mnist", "MNIST", root, MNIST_SHA256)
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def fashion_mnist(
@@ -69,7 +69,7 @@ def fashion_mnist(
 ) -> DataSet:
     """Fashion-MNIST: 28x28 grey clothes, 60,000 + 10,000, in FashionMNIST/raw."""
     whole = _like_mnist("fashion_mnist", "FashionMNIST", root, {})
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def kmnist(
@@ -77,7 +77,7 @@ def kmnist(
 ) -> DataSet:
     """Kuzushiji-MNIST: 28x28 grey cursive characters, 60,000 + 10,000, in KMNIST/raw."""
     whole = _like_mnist("kmnist", "KMNIST", root, {})
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def cifar10(
@@ -87,7 +87,7 @@ def cifar10(
     from torchvision.datasets import CIFAR10
 
     whole = _like_cifar("cifar10", CIFAR10, "labels", 10, root)
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def cifar100(
@@ -97,7 +97,7 @@ def cifar100(
     from torchvision.datasets import CIFAR100
 
     whole = _like_cifar("cifar100", CIFAR100, "fine_labels", 100, root)
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def svhn(
@@ -106,28 +106,28 @@ def svhn(
     """SVHN: 32x32 colour house numbers, 73,257 + 26,032, in train_32x32.mat, test_32x32.mat."""
     from torchvision.datasets import SVHN
 
-    mend = fetch("svhn", root)
+    hint = fetch("svhn", root)
     splits = []
     for split, count in zip(("train", "test"), COUNTS["svhn"], strict=True):
         _, file, digest = SVHN.split_list[split]
-        path = locate("svhn", root, file, mend)
-        splits.append(formats.svhn("svhn", path, digest, mend))
-        check_count("svhn", path, len(splits[-1][1]), count, mend)
+        path = locate("svhn", root, file, hint)
+        splits.append(formats.svhn("svhn", path, digest, hint))
+        check_count("svhn", path, len(splits[-1][1]), count, hint)
     whole = _whole("svhn", splits, 10, MOMENTS["svhn"])
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def tiny_imagenet(
     root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
 ) -> DataSet:
     """Tiny ImageNet: 64x64 colour photographs of 200 classes, 100,000 + 10,000 (its val)."""
-    name, mend = "tiny_imagenet", fetch("tiny_imagenet", root)
-    folder = locate(name, root, "tiny-imagenet-200", mend)
-    parts = image_folder.tiny_imagenet(name, folder, mend)
+    name, hint = "tiny_imagenet", fetch("tiny_imagenet", root)
+    folder = locate(name, root, "tiny-imagenet-200", hint)
+    parts = image_folder.tiny_imagenet(name, folder, hint)
     for part, split, count in zip(parts, ("train", "val"), COUNTS[name], strict=True):
-        check_count(name, folder / split, len(part.files), count, mend)
+        check_count(name, folder / split, len(part.files), count, hint)
     whole = _of_folder(name, parts, None, root, MOMENTS[name])
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def imagenet(
@@ -138,7 +138,7 @@ def imagenet(
     Its fingerprint is that of its file names and labels: to read all pixels would take hours.
     """
     whole = _streamed("imagenet", root, COUNTS["imagenet"], MOMENTS["imagenet"])
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def imagefolder(
@@ -173,7 +173,7 @@ def imagefolder(
     parts = [image_folder.listed(name, folder, split) for split in ("train", evaluated)]
     image_folder.same_classes(name, *parts)
     whole = _of_folder(name if size is None else f"{name}-{size}px", parts, size, root, None)
-    return whole.cut(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed)
 
 
 def fetch(name: str, root: Path | None) -> str:
@@ -182,24 +182,24 @@ def fetch(name: str, root: Path | None) -> str:
 
 
 def _like_mnist(name: str, folder: str, root: Path | None, digests: Mapping[str, str]) -> DataSet:
-    mend = fetch(name, root)
+    hint = fetch(name, root)
     splits = []
     for prefix, count in zip(("train", "t10k"), COUNTS[name], strict=True):
         for kind in ("images-idx3", "labels-idx1"):
-            path = locate(name, root, f"{folder}/raw/{prefix}-{kind}-ubyte", mend)
-        splits.append(formats.idx(name, path.parent, prefix, digests, mend, count))
+            path = locate(name, root, f"{folder}/raw/{prefix}-{kind}-ubyte", hint)
+        splits.append(formats.idx(name, path.parent, prefix, digests, hint, count))
     return _whole(name, splits, 10, MOMENTS[name])
 
 
 def _like_cifar(name: str, known: Any, key: str, classes: int, root: Path | None) -> DataSet:
-    mend = fetch(name, root)
-    folder = locate(name, root, known.base_folder, mend)
+    hint = fetch(name, root)
+    folder = locate(name, root, known.base_folder, hint)
     splits = []
     for batches, count in zip((known.train_list, known.test_list), COUNTS[name], strict=True):
         for file, _ in batches:
-            locate(name, root, f"{known.base_folder}/{file}", mend)
-        splits.append(formats.cifar(name, folder, batches, key, mend))
-        check_count(name, folder, len(splits[-1][1]), count, mend)
+            locate(name, root, f"{known.base_folder}/{file}", hint)
+        splits.append(formats.cifar(name, folder, batches, key, hint))
+        check_count(name, folder, len(splits[-1][1]), count, hint)
     return _whole(name, splits, classes, MOMENTS[name])
 
 
@@ -227,14 +227,14 @@ def _of_folder(
 def _streamed(name: str, root: Path | None, counts: tuple[int, int], known: Moments) -> DataSet:
     from paibench.benchmark.data.streaming import Stream
 
-    mend = f"lay it out by hand as {name}/train/CLASS/*.JPEG and {name}/val/CLASS/*.JPEG"
-    folder = locate(name, root, name, mend)
+    hint = f"lay it out by hand as {name}/train/CLASS/*.JPEG and {name}/val/CLASS/*.JPEG"
+    folder = locate(name, root, name, hint)
     parts = []
     digest = hashlib.sha256()
     for split, count in zip(("train", "val"), counts, strict=True):
-        locate(name, folder, split, mend)
+        locate(name, folder, split, hint)
         parts.append(image_folder.listed(name, folder, split))
-        check_count(name, folder / split, len(parts[-1].files), count, mend)
+        check_count(name, folder / split, len(parts[-1].files), count, hint)
         digest.update(json.dumps([parts[-1].files, parts[-1].labels]).encode())
     image_folder.same_classes(name, *parts)
     train, test = (Stream.of(name, part, known) for part in parts)

@@ -17,7 +17,7 @@ from uuid import uuid4
 from paibench.benchmark.data.constants import TINY_IMAGENET
 from paibench.benchmark.data.files import printable
 from paibench.benchmark.store.lease import acquire
-from paibench.benchmark.store.names import attempt_name
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.methods.core.registry import UserError, did_you_mean, get, names
 
 LEASE = 3600.0  # seconds after which a download on a machine that died is taken over by another
@@ -61,7 +61,7 @@ def install(
     try:
         while not is_complete(source, root):
             place.mkdir(parents=True, exist_ok=True)
-            held = acquire(place, attempt_name(), lease)
+            held = acquire(place, new_attempt_id(), lease)
             if held is None:
                 time.sleep(pause)
                 continue

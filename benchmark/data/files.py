@@ -11,17 +11,17 @@ def printable(path: Path | str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
 
-def locate(name: str, root: Path | None, parts: str, mend: str) -> Path:
+def locate(name: str, root: Path | None, parts: str, hint: str) -> Path:
     """`root`/`parts`, found by exact names on every file system.
 
-    Raises UserError that says what is missing and ends with `mend`, or with what to rename
+    Raises UserError that says what is missing and ends with `hint`, or with what to rename
     where the names differ in case alone.
     """
     if root is None:
         raise UserError(f"{name}: no data folder given; set PAIBENCH_DATA or --data")
     here = Path(root)
     if not here.is_dir():
-        raise UserError(f"{name}: the data folder {printable(here)} does not exist; {mend}")
+        raise UserError(f"{name}: the data folder {printable(here)} does not exist; {hint}")
     for part in PurePath(parts).parts:
         try:
             there = os.listdir(here)
@@ -29,7 +29,7 @@ def locate(name: str, root: Path | None, parts: str, mend: str) -> Path:
             raise unreadable(name, here, error) from error
         if part not in there:
             other = next((n for n in sorted(there) if n.casefold() == part.casefold()), None)
-            hint = f"rename {printable(other)} beside it to {printable(part)}" if other else mend
+            hint = f"rename {printable(other)} beside it to {printable(part)}" if other else hint
             raise UserError(f"{name}: {printable(here / part)} is missing; {hint}")
         here = here / part
     return here

@@ -87,7 +87,7 @@ def same_classes(name: str, *listings: Listing) -> None:
                 )
 
 
-def tiny_imagenet(name: str, folder: Path, mend: str) -> tuple[Listing, Listing]:
+def tiny_imagenet(name: str, folder: Path, hint: str) -> tuple[Listing, Listing]:
     """The listings of Tiny ImageNet: train/CLASS/images/* and val/images/* with its annotations.
 
     `val/val_annotations.txt` says a file and its class on each line. Raises UserError where the
@@ -100,7 +100,7 @@ def tiny_imagenet(name: str, folder: Path, mend: str) -> tuple[Listing, Listing]
     except OSError as error:
         raise unreadable(name, notes, error) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: {printable(notes)} is no plain text; {mend}") from error
+        raise UserError(f"{name}: {printable(notes)} is no plain text; {hint}") from error
     said = dict(line.split("\t")[:2] for line in lines if line.count("\t") > 0)
     home = os.path.realpath(folder)
     images = folder / "val" / "images"
@@ -108,14 +108,14 @@ def tiny_imagenet(name: str, folder: Path, mend: str) -> tuple[Listing, Listing]
     if found != sorted(said):
         odd = min(set(found) ^ set(said))
         raise UserError(
-            f"{name}: {printable(images / odd)} and {printable(notes)} do not agree; {mend}"
+            f"{name}: {printable(images / odd)} and {printable(notes)} do not agree; {hint}"
         )
     numbers = {wanted: label for label, wanted in enumerate(train.classes)}
     odd_classes = sorted(set(said.values()) ^ set(numbers))
     if odd_classes:
         raise UserError(
             f"{name}: class {odd_classes[0]!r:.80} is in one of train/ and "
-            f"{printable(notes)}; {mend}"
+            f"{printable(notes)}; {hint}"
         )
     files = tuple(os.path.join("val", "images", file) for file in found)
     labels = tuple(numbers[said[file]] for file in found)

@@ -26,7 +26,7 @@ from paibench.benchmark.store import failures
 from paibench.benchmark.store.atomic import StoreError
 from paibench.benchmark.store.failures import Cause
 from paibench.benchmark.store.heartbeat import Heartbeat, Interrupted
-from paibench.benchmark.store.names import attempt_name
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
@@ -62,16 +62,16 @@ def attempt(
     in the store, when the run gives no record; and Left as soon as may be once `leaving()`, with
     the claim released and the training saved.
     """
-    key, name = spec.key, name or attempt_name()
+    key, name = spec.key, name or new_attempt_id()
     alive = Heartbeat(pulse, leaving)
     noting = partial(_noting, spec, store, name, alive, place.memory_mb)
     with noting():
         if store.is_done(key) and not store.quarantine(key):
             return "already"
-        claim = store.claim(key, name)
+        claim = store.acquire_lease(key, name)
         if claim is None:
             return "already" if store.is_done(key) else "busy"
-        with alive.holding(claim), noting():
+        with alive.renewing(claim), noting():
             _do(spec, store, place, name, alive, checkpoint_seconds)
     return "done"
 
@@ -99,11 +99,13 @@ def _do(
 
     means = Means(
         memo=memo,
-        keeper=Checkpointer(trainings.save, trainings.load, checkpoint_seconds, alive.leaving),
-        search_keeper=Checkpointer(searches.save, searches.load, checkpoint_seconds, alive.leaving),
+        keeper=Checkpointer(trainings.save, trainings.load, checkpoint_seconds, alive.should_stop),
+        search_keeper=Checkpointer(
+            searches.save, searches.load, checkpoint_seconds, alive.should_stop
+        ),
         pulse=alive,
-        searching=alive.or_leave,
-        leaving=alive.leaving,
+        searching=alive.check_interrupt,
+        leaving=alive.should_stop,
         search_kept=headway.search,
         tell=headway.train,
         hidden=(store.root,),
@@ -111,7 +113,7 @@ def _do(
     try:
         outcome = run(spec, place, means)
     except Interrupted:
-        headway.keep()
+        headway.save()
         raise
     files = {
         f"{file.partition('.')[0]}_file": store.publish_file(key, file, data)
@@ -132,7 +134,7 @@ def _noting(
     except Failed:
         raise
     except (Exception, SystemExit) as error:  # a method that wants to leave has failed
-        if alive.leaving():  # the signal that says so ends the helpers of a data loader as well
+        if alive.should_stop():  # the signal that says so ends the helpers of a data loader as well
             raise Interrupted from error
         reason = _in_words(error)
         cause = _cause(error, reason)
@@ -140,7 +142,7 @@ def _noting(
             reason = one_line(f"{display_name(spec.method.name)}: {reason}")
         failed = Failed(cause, reason)
         try:
-            failures.note(store, spec, name, failed.cause, reason, memory_mb=memory_mb)
+            failures.record_failure(store, spec, name, failed.cause, reason, memory_mb=memory_mb)
         except OSError as trouble:
             failed = Failed("storage", f"{_in_words(trouble)} (while noting: {reason})")
         raise failed from error

@@ -18,7 +18,7 @@ from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.atomic import StoreError
 from paibench.benchmark.store.failures import Cause
-from paibench.benchmark.store.names import attempt_name
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.plan import stage_group
 from paibench.methods.core.text import one_line
@@ -181,7 +181,7 @@ class Pool:
                     self._waiting.clear()
                     self._busy.clear()
                     return
-                worker.give(self._next(), attempt_name())
+                worker.give(self._next(), new_attempt_id())
 
     def _next(self) -> Spec:
         """The first waiting run that shares no stages with one at work, else the first."""
@@ -286,7 +286,9 @@ class Pool:
             return Event(spec, "done", seconds)
         try:
             memory_mb = self.settings.memory_mb
-            failures.note(self.store, spec, worker.attempt, cause, reason, memory_mb=memory_mb)
+            failures.record_failure(
+                self.store, spec, worker.attempt, cause, reason, memory_mb=memory_mb
+            )
         except StoreError as trouble:
             cause, reason = "storage", f"{trouble} (while noting: {reason})"
         return Event(spec, "failed", seconds, cause, reason)
@@ -309,8 +311,8 @@ class Pool:
         for worker in list(self._workers):
             self._dismiss(worker)
         self._selector.close()
-        is_open = partial(failures.is_open, self.store)
-        self.left = [(spec, name) for spec, name in at_work if is_open(spec.key, name)]
+        is_unfinished = partial(failures.is_unfinished, self.store)
+        self.left = [(spec, name) for spec, name in at_work if is_unfinished(spec.key, name)]
 
     def _await_ends(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

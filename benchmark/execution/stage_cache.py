@@ -69,18 +69,18 @@ class StageCache:
         return state
 
     def _found(self, name: str, compute: Callable[[], State]) -> State:
-        folder = self.store.stage(self.scope, name).with_suffix("")
+        folder = self.store.stage_path(self.scope, name).with_suffix("")
         pause = 0.05
         while (state := self._read(name)) is None:
             folder.mkdir(parents=True, exist_ok=True)
             claim = lease.acquire(folder, self.attempt)
             if claim is None:
                 self.waits()
-                self.pulse.or_leave()
+                self.pulse.check_interrupt()
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
-            with self.pulse.holding(claim), self.inside(folder):
+            with self.pulse.renewing(claim), self.inside(folder):
                 state = self._read(name)  # its last owner may have been quicker
                 return state if state is not None else self._compute(name, compute)
         return state

@@ -21,7 +21,7 @@ from torch import nn
 from paibench.benchmark.data.dataset import DataSet
 from paibench.benchmark.data.datasets import embedded
 from paibench.benchmark.execution.memory import available_mb
-from paibench.benchmark.provenance import code_place
+from paibench.benchmark.provenance import code_path
 from paibench.benchmark.sandbox import ticket_io
 from paibench.benchmark.sandbox.child import SearchRequest
 from paibench.benchmark.sandbox.ipc import Channel, Garbled, Message, pair
@@ -122,7 +122,7 @@ def _code(spec: Spec) -> Iterator[Path]:
     if not spec.model.name.startswith("timm:"):
         names["models"] = spec.model.name
     for kind, name in names.items():
-        if place := code_place(name, kind):
+        if place := code_path(name, kind):
             yield place
 
 

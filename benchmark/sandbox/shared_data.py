@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paibench.benchmark.data.dataset import DataSet, Part
+from paibench.benchmark.data.dataset import DataSet, DataSplit
 from paibench.benchmark.data.streaming import Stream
 from paibench.methods.core.registry import UserError
 from paibench.methods.training.data import Images
@@ -31,7 +31,7 @@ class SharedSplit:
     """Where the images lie of a split that is read as it goes."""
 
 
-_last: list[tuple[Part, SharedSplit]] = []
+_last: list[tuple[DataSplit, SharedSplit]] = []
 
 
 def share(data: DataSet) -> SharedSplit:
@@ -55,7 +55,7 @@ def share(data: DataSet) -> SharedSplit:
     return loan
 
 
-def attach(descriptor: int, about: dict[str, Any], device: torch.device) -> Part:
+def attach(descriptor: int, about: dict[str, Any], device: torch.device) -> DataSplit:
     """The split behind a loan, on a device."""
     size = os.fstat(descriptor).st_size
     # private: what is written to it is seen by the writer alone
@@ -73,7 +73,7 @@ def attach(descriptor: int, about: dict[str, Any], device: torch.device) -> Part
     return Stream(*named, files, labels, about["classes"], *known, device)
 
 
-def _loan(split: Part) -> SharedSplit:
+def _loan(split: DataSplit) -> SharedSplit:
     common = {"classes": split.classes, "mean": split.mean, "std": split.std}
     if isinstance(split, Images):
         about = common | {"kind": "images", "shape": list(split.pixels.shape)}

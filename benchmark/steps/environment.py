@@ -17,10 +17,10 @@ from torch import Tensor
 from paibench.benchmark.provenance import (
     code_digest_at_start,
     code_sha256,
+    command_output,
     commit,
     distribution,
     install_source,
-    output,
     third_party,
 )
 from paibench.benchmark.record import Environment
@@ -105,7 +105,7 @@ def _version(distribution: str) -> str | None:
 @cache
 def _driver() -> str | None:
     query = ("--query-gpu=driver_version", "--format=csv,noheader")
-    return (output("nvidia-smi", *query) or "").split("\n")[0] or None
+    return (command_output("nvidia-smi", *query) or "").split("\n")[0] or None
 
 
 @cache

@@ -25,7 +25,7 @@ MOST_ATTEMPTS = 5
 MOST_OWN_FAULTS = 3
 
 
-def note(
+def record_failure(
     store: Store,
     spec: Spec,
     attempt: str,
@@ -41,7 +41,7 @@ def note(
     not, since it says nothing of the run. `memory_mb` is what the attempt might hold.
     """
     interrupted = cause in get_args(Interruption)
-    store.note_failure(
+    store.publish_failure(
         spec.key,
         attempt,
         {
@@ -60,7 +60,7 @@ def note(
     )
 
 
-def is_open(store: Store, key: str, attempt: str) -> bool:
+def is_unfinished(store: Store, key: str, attempt: str) -> bool:
     """Whether an attempt has come to no end that is in the store."""
     ended = any(note.get("attempt") == attempt for note in store.failures(key))
     return not ended and not store.is_done(key)

@@ -23,7 +23,7 @@ def remove_old_stages(store: Store, older: float) -> int:
                 removed += 1
     for folder in (store.root / "stages").glob("*/*/*/"):
         held = lease.inspect(folder, now)
-        if (held is None or held.over) and now - folder.stat().st_mtime > older:
+        if (held is None or held.expired) and now - folder.stat().st_mtime > older:
             shutil.rmtree(folder, ignore_errors=True)
     return removed
 

@@ -16,25 +16,25 @@ class Interrupted(BaseException):
 
 @dataclass
 class Heartbeat:
-    """To be called whenever the work gets on: beats every claim that is held, then calls `also`."""
+    """Call it whenever the work progresses: it renews every held lease, then calls `also`."""
 
     also: Callable[[], object] = lambda: None
-    leaving: Callable[[], bool] = lambda: False
+    should_stop: Callable[[], bool] = lambda: False
     _held: list[Lease] = field(default_factory=list)
 
     def __call__(self) -> None:
         for claim in self._held:
-            claim.beat()
+            claim.renew()
         self.also()
 
-    def or_leave(self) -> None:
-        """The same where nothing is lost by leaving right now: raises Left once that is asked."""
+    def check_interrupt(self) -> None:
+        """Renew the leases, then raise Interrupted if the process is asked to stop."""
         self()
-        if self.leaving():
+        if self.should_stop():
             raise Interrupted
 
     @contextmanager
-    def holding(self, claim: Lease) -> Iterator[None]:
+    def renewing(self, claim: Lease) -> Iterator[None]:
         """Keep a claim alive for a while, and release it after that, whatever happens."""
         self._held.append(claim)
         try:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from paibench.benchmark.store.atomic import TEMPORARY, create_once, read, server_time
 from paibench.benchmark.store.checksummed_json import Corrupt
-from paibench.benchmark.store.names import check_name, job_of
+from paibench.benchmark.store.names import check_name, slurm_job_of
 
 LEASE_SECONDS = 600.0
 """Seconds: three times what an NFS client may remember a file's times for, and a long save."""
@@ -31,15 +31,15 @@ class Lease:
     path: Path
     text: bytes
     lease: float
-    _beaten: float = field(default_factory=time.monotonic)
+    _renewed: float = field(default_factory=time.monotonic)
 
-    def beat(self) -> bool:
+    def renew(self) -> bool:
         """Say that the work goes on; cheap enough to be called at every step of the training.
 
         To be called from the loop itself, never from a thread: a loop that hangs must lose its
         claim. False says that the claim is lost; to go on costs a second execution, nothing more.
         """
-        if time.monotonic() - self._beaten < self.lease / 20:
+        if time.monotonic() - self._renewed < self.lease / 20:
             return True
         try:
             if read(self.path, limit=4096) != self.text:
@@ -47,7 +47,7 @@ class Lease:
             os.utime(self.path)
         except (OSError, Corrupt):
             return False
-        self._beaten = time.monotonic()
+        self._renewed = time.monotonic()
         return True
 
     def release(self) -> None:
@@ -72,7 +72,7 @@ def acquire(folder: Path, owner: str, lease: float = LEASE_SECONDS) -> Lease | N
     return Lease(path, text, lease) if create_once(path, text) == "new" else None
 
 
-class Held(NamedTuple):
+class LeaseInfo(NamedTuple):
     """A claim as others see it: the attempt that owns it, when its owner got it (seconds since
     1970, by the owner's clock), how many seconds ago it was beaten, and whether it is over.
     """
@@ -80,10 +80,10 @@ class Held(NamedTuple):
     owner: str
     since: float
     age: float
-    over: bool
+    expired: bool
 
 
-def inspect(folder: Path, now: float) -> Held | None:
+def inspect(folder: Path, now: float) -> LeaseInfo | None:
     """Who works on the run that lives in this folder; None where nobody does.
 
     `now` is the file server's time in seconds (`commit.server_time`).
@@ -94,7 +94,7 @@ def inspect(folder: Path, now: float) -> Held | None:
     words = seen[0].decode(errors="replace").split() or ["?"]
     since = float(words[-1]) if words[-1].isdecimal() else seen[1] / 1e9
     age = now - seen[1] / 1e9
-    return Held(words[0], since, age, _is_dead(seen[0]) or age > LEASE_SECONDS)
+    return LeaseInfo(words[0], since, age, _is_dead(seen[0]) or age > LEASE_SECONDS)
 
 
 def revoke(folder: Path, owner: str) -> bool:
@@ -108,7 +108,7 @@ def _is_over(folder: Path, seen: tuple[bytes, int], owner: str, lease: float) ->
     """Whether a claim is to be respected no longer by the attempt `owner`."""
     if _is_dead(seen[0]):
         return True
-    before, ours = job_of(seen[0].decode(errors="replace")), job_of(owner)
+    before, ours = slurm_job_of(seen[0].decode(errors="replace")), slurm_job_of(owner)
     same = before and ours and (before.id, before.cluster) == (ours.id, ours.cluster)
     requeued = same and before and ours and before.restart < ours.restart
     return server_time(folder) - seen[1] / 1e9 > (lease / _OWN if requeued else lease)

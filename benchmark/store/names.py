@@ -35,7 +35,7 @@ def check_key(key: str) -> str:
     return key
 
 
-class Job(NamedTuple):
+class SlurmJob(NamedTuple):
     """A job of SLURM, how often it was requeued before, and the cluster whose number it has."""
 
     id: int
@@ -43,14 +43,14 @@ class Job(NamedTuple):
     cluster: str = ""
 
 
-def this_job() -> Job | None:
+def current_slurm_job() -> SlurmJob | None:
     """The job of SLURM that this process belongs to."""
     number, restart = (os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "RESTART_COUNT"))
-    cluster = plain_name(os.environ.get("SLURM_CLUSTER_NAME", ""))
-    return Job(int(number), int(restart or 0), cluster) if number.isdecimal() else None
+    cluster = short_slug(os.environ.get("SLURM_CLUSTER_NAME", ""))
+    return SlurmJob(int(number), int(restart or 0), cluster) if number.isdecimal() else None
 
 
-def plain_name(name: str) -> str:
+def short_slug(name: str) -> str:
     """A name of the world outside in letters, digits and dashes: at most ten, and its own."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if len(plain) <= 10:
@@ -58,20 +58,20 @@ def plain_name(name: str) -> str:
     return f"{plain[:5].strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
 
 
-def attempt_name() -> str:
+def new_attempt_id() -> str:
     """A fresh name for one attempt at a run: `<host>.<pid>.<8 hexadecimal digits>`.
 
     Within a job of SLURM it begins with `j<job>.<restart>-<cluster>.`.
     """
     host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-")
-    job = this_job()
+    job = current_slurm_job()
     place = f"-{job.cluster}" if job and job.cluster else ""
     mark = f"j{job.id}.{job.restart}{place}." if job else ""
     return f"{mark}{host[: 14 if place else 24] or 'host'}.{os.getpid()}.{uuid4().hex[:8]}"
 
 
-def job_of(attempt: str) -> Job | None:
+def slurm_job_of(attempt: str) -> SlurmJob | None:
     """The job of SLURM that an attempt belongs to, by its name."""
     # a host may be called j1
     found = re.match(r"j(\d+)\.(\d+)(?:-([a-z0-9-]+))?\.[a-z0-9-]+\.\d", attempt)
-    return Job(int(found[1]), int(found[2]), found[3] or "") if found else None
+    return SlurmJob(int(found[1]), int(found[2]), found[3] or "") if found else None

@@ -55,9 +55,9 @@ class Progress:
 
     def _note(self) -> None:
         if time.monotonic() - self._noted >= EVERY:
-            self.keep()
+            self.save()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Write it down now; a file system that fails is not the matter of this."""
         self._noted = time.monotonic()
         facts = {name: value for name, value in asdict(self).items() if isinstance(value, int)}
@@ -66,7 +66,7 @@ class Progress:
                 replace_atomic(self.folder / "headway.json", json.dumps(facts).encode())
 
     @property
-    def far(self) -> tuple[int, int, int, int]:
+    def fingerprint(self) -> tuple[int, int, int, int]:
         """Something that changes while the attempt gets on, or others do what it waits for."""
         return self.step, self.stages, self.searched, self.waited
 

@@ -82,17 +82,17 @@ Validator = Callable[[Path], object]
 """Reads a file and raises Corrupt where it is broken."""
 
 
-def publish_sound(path: Path, data: bytes, judge: Validator, folder: Path) -> Outcome:
+def publish_or_quarantine(path: Path, data: bytes, judge: Validator, folder: Path) -> Outcome:
     """Publish; where a broken file has the name, move it to quarantine and try again."""
     for _ in range(3):
         if create_once(path, data) == "new":
             return "new"
-        if not move_broken(path, judge, folder):
+        if not quarantine_if_corrupt(path, judge, folder):
             return "already"
     raise StoreError(EIO, f"{str(path)!r} was broken three times in a row; check the disk")
 
 
-def move_broken(path: Path, judge: Validator, folder: Path) -> bool:
+def quarantine_if_corrupt(path: Path, judge: Validator, folder: Path) -> bool:
     """Move a file to quarantine if it is broken; whether its name is free now."""
     if _is_sound(path, judge):
         return False

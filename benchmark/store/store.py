@@ -23,7 +23,7 @@ from paibench.benchmark.store.atomic import (
 )
 from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
 from paibench.benchmark.store.layout import SHARDS, check, prepare
-from paibench.benchmark.store.names import attempt_name, check_key, check_name, is_key
+from paibench.benchmark.store.names import check_key, check_name, is_key, new_attempt_id
 from paibench.benchmark.store.records import (
     NewerSchema,
     Problem,
@@ -31,10 +31,10 @@ from paibench.benchmark.store.records import (
     check_hash,
     entry,
     hashed_name,
-    move_broken,
     parse,
-    publish_sound,
+    publish_or_quarantine,
     quarantine,
+    quarantine_if_corrupt,
 )
 
 _LARGE = 2**34
@@ -99,7 +99,7 @@ class Store:
         path = self.record_path(key)
         return path.name in _names(path.parent)
 
-    def claim(
+    def acquire_lease(
         self, key: str, attempt: str, seconds: float = lease.LEASE_SECONDS
     ) -> lease.Lease | None:
         """Claim a run, or None where it is done or somebody else is at work on it."""
@@ -126,7 +126,9 @@ class Store:
         ours = parse(key, data)
         if len(data) > LIMIT:
             raise ValueError(f"the record of {key} has {len(data)} bytes; at most {LIMIT} are read")
-        outcome = publish_sound(path, data, lambda there: parse(key, read(there)), self._quarantine)
+        outcome = publish_or_quarantine(
+            path, data, lambda there: parse(key, read(there)), self._quarantine
+        )
         if outcome == "new":
             with suppress(OSError):
                 os.unlink(path.with_suffix(".failed"))
@@ -165,7 +167,7 @@ class Store:
         For the owner of the run. False where the record is sound, of a later schema, or not there.
         """
         path = self.record_path(key)
-        return self.is_done(key) and move_broken(
+        return self.is_done(key) and quarantine_if_corrupt(
             path, lambda there: parse(key, read(there)), self._quarantine
         )
 
@@ -180,7 +182,7 @@ class Store:
         full = check_name(hashed_name(name, data), "file name")
         path = self.run_folder(key) / full
         path.parent.mkdir(parents=True, exist_ok=True)
-        publish_sound(
+        publish_or_quarantine(
             path, data, lambda there: check_hash(full, read(there, _LARGE)), self._quarantine
         )
         return full
@@ -191,28 +193,28 @@ class Store:
         check_hash(full, data)
         return data
 
-    def stage(self, scope: str, name: str) -> Path:
+    def stage_path(self, scope: str, name: str) -> Path:
         """Where a stage that several searches share is or will be. Raises UserError for a name."""
         shard = check_name(scope, "scope")[:2]
         return self.root / "stages" / shard / scope / f"{check_name(name, 'stage')}.safetensors"
 
     def publish_stage(self, scope: str, name: str, data: bytes) -> Outcome:
         """Share a stage; the first one wins. Raises StoreError."""
-        path = self.stage(scope, name)
+        path = self.stage_path(scope, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return create_once(path, data)
 
     def read_stage(self, scope: str, name: str) -> bytes | None:
         """The bytes of a shared stage, or None where there is none yet."""
         try:
-            return read(self.stage(scope, name), _LARGE)
+            return read(self.stage_path(scope, name), _LARGE)
         except FileNotFoundError:
             return None
 
     def discard_stage(self, scope: str, name: str) -> None:
         """Move a stage whose bytes turned out to be broken to quarantine."""
         with suppress(FileNotFoundError):
-            quarantine(self.stage(scope, name), self._quarantine)
+            quarantine(self.stage_path(scope, name), self._quarantine)
 
     def publish_sweep(self, name: str, sweep: dict[str, Any]) -> Outcome:
         """Keep what was asked for, under the name of its list of runs. Raises StoreError."""
@@ -222,7 +224,7 @@ class Store:
 
     def new_attempt(self, key: str) -> str:
         """A fresh attempt at a run, with a folder of its own: its name."""
-        attempt = attempt_name()
+        attempt = new_attempt_id()
         (self.run_folder(key) / "attempts").mkdir(parents=True, exist_ok=True)
         self.attempt_folder(key, attempt).mkdir()
         return attempt
@@ -231,7 +233,7 @@ class Store:
         """The names of all attempts at a run, sorted."""
         return sorted(_names(self.run_folder(key) / "attempts"))
 
-    def attempted(self) -> frozenset[str]:
+    def attempted_keys(self) -> frozenset[str]:
         """The keys of all runs that have a folder: done, failed, at work or interrupted."""
         return frozenset(name for _, names in self._shards() for name in names if is_key(name))
 
@@ -239,7 +241,7 @@ class Store:
         """Where the log, the failure or the divergence of one attempt is."""
         return self.run_folder(key) / "attempts" / check_name(attempt, "attempt")
 
-    def note_failure(
+    def publish_failure(
         self, key: str, attempt: str, failure: dict[str, Any], last: bool = True
     ) -> None:
         """Keep why an attempt failed, in its folder and, as the run's `last` failure, beside the
@@ -270,7 +272,7 @@ class Store:
                 notes.append((when, attempt, note))
         return [note for _, _, note in sorted(notes, key=lambda each: each[:2])]
 
-    def sweep_left_overs(self, older: float = _DAY) -> int:
+    def remove_temporary_files(self, older: float = _DAY) -> int:
         """Remove unfinished files whose writers died more than `older` seconds ago; how many."""
         before, removed = server_time(self.root) - older, 0
         for folder, _, names in os.walk(self.root):

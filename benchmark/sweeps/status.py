@@ -20,7 +20,7 @@ class Running:
 
     attempt: str
     since: float
-    headway: Progress
+    progress: Progress
 
     @property
     def host(self) -> str:
@@ -59,13 +59,13 @@ def sweep_status(store: Store, keys: Iterable[str]) -> SweepStatus:
 
 def _running(store: Store, key: str, now: float) -> Running | None:
     held = lease.inspect(store.run_folder(key), now)
-    if held is None or held.over:
+    if held is None or held.expired:
         return None
     try:
-        headway = read_progress(store.attempt_folder(key, held.owner))
+        progress = read_progress(store.attempt_folder(key, held.owner))
     except ValueError:  # a damaged claim names no attempt
-        headway = Progress()
-    return Running(held.owner, held.since, headway)
+        progress = Progress()
+    return Running(held.owner, held.since, progress)
 
 
 def _failed(store: Store, key: str) -> Failed:

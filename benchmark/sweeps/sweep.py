@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paibench.benchmark.spec import DEFAULTS, Spec, shown
+from paibench.benchmark.spec import DEFAULTS, Spec, short_repr
 from paibench.benchmark.store.names import check_name
 from paibench.benchmark.sweeps import toml_file
 from paibench.methods.core.registry import UserError, did_you_mean
@@ -63,12 +63,12 @@ def expand(plain: Mapping[str, Any], default_name: str = "sweep") -> Sweep:
             raise UserError(f"{section[:80]}: unknown key; {did_you_mean(section, _SECTIONS)}")
     name = plain.get("name", default_name)
     if not isinstance(name, str):
-        raise UserError(f"name: {shown(name)} is no text")
+        raise UserError(f"name: {short_repr(name)} is no text")
     check_name(name, "name:")
     blocks, excluded = _blocks(plain), _excluded(plain)
     limit = plain.get("max_runs", MAX_RUNS)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise UserError(f"max_runs: {shown(limit)} is no positive whole number")
+        raise UserError(f"max_runs: {short_repr(limit)} is no positive whole number")
     if (count := sum(block.count() for block in blocks)) > limit:
         raise UserError(f"max_runs: the sweep has {count} runs, the limit is {limit}")
     return Sweep(name, tuple(sorted(_specs(blocks, excluded), key=_running_order)))
@@ -139,7 +139,9 @@ def _excluded(plain: Mapping[str, Any]) -> list[Axes]:
 def _section(place: str, table: Any) -> Axes:
     """A table of axes: each field of a spec with the list of its values."""
     if not isinstance(table, Mapping):
-        raise UserError(f"{place}: {shown(table)} is no table; write [{place}] and keys below it")
+        raise UserError(
+            f"{place}: {short_repr(table)} is no table; write [{place}] and keys below it"
+        )
     axes = {}
     for key, values in table.items():
         if key not in _FIELDS:
@@ -153,7 +155,7 @@ def _section(place: str, table: Any) -> Axes:
 def _tables(section: str, tables: Any) -> list[tuple[str, Any]]:
     if not isinstance(tables, list):
         raise UserError(
-            f"{section}: {shown(tables)} is no list; write [[{section}]] above each table"
+            f"{section}: {short_repr(tables)} is no list; write [[{section}]] above each table"
         )
     return [(f"{section}[{number}]", table) for number, table in enumerate(tables)]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paibench.benchmark.spec import DEFAULTS, Named, Spec, recipe_of, shown
+from paibench.benchmark.spec import DEFAULTS, Named, Spec, recipe_of, short_repr
 from paibench.methods.core.registry import Kind, UserError, find, get, names
 from paibench.methods.core.signature import describe
 
@@ -236,7 +236,7 @@ def test_a_recipe_is_changed_by_the_spec() -> None:
         ({"init": "he"}, "init: Input should be 'kaiming_normal', "),
         ({"method": "dense"}, "method dense keeps every weight: density 0.1 must be 1"),
     ],
-    ids=lambda value: "" if isinstance(value, str) else shown(value)[1:45],
+    ids=lambda value: "" if isinstance(value, str) else short_repr(value)[1:45],
 )
 def test_refusals(changes: dict[str, Any], said: str) -> None:
     """Each refusal is one line with the field, the value and what to give instead."""
@@ -307,5 +307,5 @@ def test_a_recipe_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.tuples(inner)))
 def test_shown_is_short_and_printable(value: object) -> None:
     """Whatever is shown in a message is at most 80 printable characters."""
-    assert len(shown(value)) <= 80
-    assert shown(value).isprintable()
+    assert len(short_repr(value)) <= 80
+    assert short_repr(value).isprintable()

@@ -10,7 +10,7 @@ import pytest
 from standing_in import stand_in
 
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store.failures import note
+from paibench.benchmark.store.failures import record_failure
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.slurm.cleanup import ALIVE_SECONDS
@@ -33,9 +33,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         folder = store.attempt_folder(SPEC.key, name)
         folder.mkdir(parents=True)
         (folder / "log.txt").write_text(f"printed by {name}\n")
-        Progress(folder, step=10 * number, steps=100).keep()
+        Progress(folder, step=10 * number, steps=100).save()
         os.utime(folder, (number, number))
-    note(store, SPEC, "j5.0.a.1.00000000", "preempted", "its job was preempted")
+    record_failure(store, SPEC, "j5.0.a.1.00000000", "preempted", "its job was preempted")
     os.utime(store.attempt_folder(SPEC.key, "j5.0.a.1.00000000"), (0, 0))
     return store
 
@@ -76,7 +76,7 @@ def test_gc(store: Store, say: Say) -> None:
     before = time.time() - 40 * 86_400
     left = store.root / "runs" / "00" / ".tmp-left"
     left.write_bytes(b"half a reco")
-    for path in (store.stage("ab" * 20, "old"), left):
+    for path in (store.stage_path("ab" * 20, "old"), left):
         os.utime(path, (before, before))
     found = json.loads(say("gc", str(store.root), "--json")[1])
     assert found == {"claims": 0, "unfinished": 1, "stages": 1, "campaigns": 0}
@@ -107,7 +107,7 @@ def test_gc_of_what_jobs_left(
     known = f'case "$*" in *"-j 5 "*) ;; *) echo "{line}";; esac'
     stand_in(tmp_path, monkeypatch, sbatch="exit 1", squeue=known, sacct="")
     owner = "j5.1.b.2.11111111"
-    assert store.claim(SPEC.key, owner)
+    assert store.acquire_lease(SPEC.key, owner)
     claim = store.run_folder(SPEC.key) / "claim"
     before = time.time() - 2 * ALIVE_SECONDS
     os.utime(claim, (before, before))
@@ -125,7 +125,7 @@ def test_gc_without_an_answer(
     """Where the controller is silent, nobody is taken for gone."""
     kept = campaign(store, 31)
     stand_in(tmp_path, monkeypatch, sbatch="exit 1", squeue="exit 1", sacct="exit 1")
-    assert store.claim(SPEC.key, "j5.1.b.2.11111111")
+    assert store.acquire_lease(SPEC.key, "j5.1.b.2.11111111")
     found = json.loads(say("gc", str(store.root), "--json")[1])
     assert (found["claims"], found["campaigns"]) == (0, 0)
     assert (store.run_folder(SPEC.key) / "claim").exists()

@@ -11,7 +11,7 @@ import pytest
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store.failures import note
+from paibench.benchmark.store.failures import record_failure
 from paibench.benchmark.store.lease import LEASE_SECONDS
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
@@ -45,10 +45,10 @@ def store(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     store = Store.open(tmp_path / "runs" / "s")
     store.publish_record(DONE.key, record_factory(seed=0).plain(), store.new_attempt(DONE.key))
-    assert store.claim(RUNNING.key, ATTEMPT)
+    assert store.acquire_lease(RUNNING.key, ATTEMPT)
     store.attempt_folder(RUNNING.key, ATTEMPT).mkdir(parents=True)
-    Progress(store.attempt_folder(RUNNING.key, ATTEMPT), step=1, steps=4).keep()
-    note(store, BROKEN, store.new_attempt(BROKEN.key), "killed", "by somebody")
+    Progress(store.attempt_folder(RUNNING.key, ATTEMPT), step=1, steps=4).save()
+    record_failure(store, BROKEN, store.new_attempt(BROKEN.key), "killed", "by somebody")
     return store
 
 
@@ -206,7 +206,7 @@ def test_many_failures(tmp_path: Path, store: Store, say: Say) -> None:
     """Twenty of a kind are shown, and all of them where that is asked for."""
     for seed in range(100, 130):
         spec = Spec.of(**NAMED, density=0.1, seed=seed)
-        note(store, spec, store.new_attempt(spec.key), "plugin", "it raised")
+        record_failure(store, spec, store.new_attempt(spec.key), "plugin", "it raised")
     said = say("status", str(store.root))[1]
     assert "  and 11 more (--all shows them)\n" in said
     assert said.count("plugin: it raised") <= 20

@@ -24,7 +24,7 @@ def test_files_of_a_small_leaderboard(
     store = Store.open(store_factory([record_factory(seed=seed) for seed in range(2)]))
     lost, broken = record_factory(seed=7), record_factory(seed=8)
     note = {"spec": lost.spec, "reason": "out of | memory"}
-    store.note_failure(lost.key, store.new_attempt(lost.key), note)
+    store.publish_failure(lost.key, store.new_attempt(lost.key), note)
     store.record_path(broken.key).write_text("{")
     built = build([store.root], tmp_path / "out" / "board")
     name = "digits-lenet-300-100-lite-kaiming_normal"

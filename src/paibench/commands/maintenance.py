@@ -73,7 +73,7 @@ def gc(
     freed = release_dead_leases(given, asked_specs(given)) if is_available() else {}
     removed = {
         "claims": len(freed),
-        "unfinished": given.sweep_left_overs(),
+        "unfinished": given.remove_temporary_files(),
         "stages": remove_old_stages(given, older * _DAY),
         "campaigns": remove_old_submissions(given, older * _DAY),
     }

@@ -36,7 +36,9 @@ def find_run(key: str, out: list[Path] | None, tried: bool = False) -> tuple["St
         if out or (root / "bench.json").exists():
             store = Store.read(root)
             listing = store.listing()
-            keys = listing.done | listing.failed | (store.attempted() if tried else frozenset())
+            keys = (
+                listing.done | listing.failed | (store.attempted_keys() if tried else frozenset())
+            )
             found |= {full: store for full in keys if full.startswith(key.lower())}
     if len(found) != 1 or not key:
         what = f"{len(found)} runs begin" if found else "no run begins"

@@ -188,7 +188,7 @@ class _View:
                 "attempt": run.attempt,
                 "host": run.host,
                 "since": _clock(run.since),
-                **{name: getattr(run.headway, name) for name in ("stages", "step", "steps")},
+                **{name: getattr(run.progress, name) for name in ("stages", "step", "steps")},
             }
             for key, run in self.found.running.items()
         }
@@ -232,12 +232,12 @@ class _View:
             yield f"  given up: {self.stopped}"
 
     def _running_lines(self) -> Iterator[str]:
-        from paibench.benchmark.store.names import job_of
+        from paibench.benchmark.store.names import slurm_job_of
 
         for key, run in sorted(self.found.running.items()):
-            job = job_of(run.attempt)
+            job = slurm_job_of(run.attempt)
             where = f"{run.host}, job {job.id}" if job else run.host
-            yield f"  {key[:12]} on {where} since {_clock(run.since)}, {run.headway}"
+            yield f"  {key[:12]} on {where} since {_clock(run.since)}, {run.progress}"
 
     def _queue_lines(self) -> Iterator[str]:
         if not self.answered:
@@ -275,7 +275,7 @@ def _known(store: "Store") -> frozenset[str]:
     from paibench.benchmark.store.checksummed_json import Corrupt, decode
 
     listing = store.listing()
-    keys = set(listing.done | listing.failed | store.attempted())
+    keys = set(listing.done | listing.failed | store.attempted_keys())
     for path in sorted((store.root / "sweeps").glob("*.json")):
         try:
             keys |= set(decode(read(path, 1 << 26))["runs"])

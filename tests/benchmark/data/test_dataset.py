@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paibench.benchmark.data.dataset import DataSet, Part, balanced, fingerprint, load, moments
+from paibench.benchmark.data.dataset import DataSet, DataSplit, balanced, fingerprint, load, moments
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
@@ -31,7 +31,7 @@ def toy(train: int = 40, test: int = 12, classes: int = 4) -> DataSet:
     return DataSet("toy", images(0, train), images(train, test), "0" * 64)
 
 
-def numbers(part: Part) -> list[int]:
+def numbers(part: DataSplit) -> list[int]:
     assert isinstance(part, Images)
     return [int(pixel) for pixel in part.pixels.flatten()]
 
@@ -63,8 +63,8 @@ def test_a_balanced_order_keeps_proportions() -> None:
 
 def test_examples_is_one_subset_for_all_seeds_and_a_larger_one_holds_it() -> None:
     """A cut depends on its size alone, keeps the order, and leaves the test set as it is."""
-    small, again = (toy().cut(examples=8, validation=0, seed=seed) for seed in (0, 1))
-    large = toy().cut(examples=20, validation=0, seed=0)
+    small, again = (toy().subset(examples=8, validation=0, seed=seed) for seed in (0, 1))
+    large = toy().subset(examples=20, validation=0, seed=0)
     assert numbers(small.train) == numbers(again.train) == sorted(numbers(small.train))
     assert small.train.labels.bincount().tolist() == [2, 2, 2, 2]
     assert set(numbers(small.train)) < set(numbers(large.train))
@@ -74,7 +74,7 @@ def test_examples_is_one_subset_for_all_seeds_and_a_larger_one_holds_it() -> Non
 
 def test_validation_takes_the_place_of_the_test_set() -> None:
     """The held-out images and the rest are the training set, balanced; no test image is there."""
-    cut = toy().cut(examples=None, validation=0.2, seed=5)
+    cut = toy().subset(examples=None, validation=0.2, seed=5)
     assert (cut.name, cut.evaluation) == ("toy-validation-0.2", "validation")
     assert (len(cut.train), len(cut.test)) == (32, 8)
     assert sorted(numbers(cut.train) + numbers(cut.test)) == list(range(40))
@@ -83,7 +83,7 @@ def test_validation_takes_the_place_of_the_test_set() -> None:
 
 def test_validation_is_drawn_by_the_seed() -> None:
     """Equal seeds hold out equal images, other seeds others."""
-    drawn = [toy().cut(examples=None, validation=0.2, seed=seed).test for seed in (5, 5, 6)]
+    drawn = [toy().subset(examples=None, validation=0.2, seed=seed).test for seed in (5, 5, 6)]
     assert numbers(drawn[0]) == numbers(drawn[1]) != numbers(drawn[2])
 
 
@@ -105,7 +105,7 @@ def test_validation_is_drawn_by_the_seed() -> None:
 def test_cuts_out_of_range_are_refused(examples: int | None, validation: float, says: str) -> None:
     """A cut that leaves a class without an example on either side names itself and the range."""
     with pytest.raises(UserError) as caught:
-        toy().cut(examples=examples, validation=validation, seed=0)
+        toy().subset(examples=examples, validation=validation, seed=0)
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -11,16 +11,16 @@ from paibench.methods.core.registry import UserError
 def test_a_path_is_found_part_by_part(tmp_path: Path) -> None:
     """What is there by exactly these names is given back as a path."""
     (tmp_path / "a" / "b").mkdir(parents=True)
-    assert locate("toy", tmp_path, "a/b", "mend it") == tmp_path / "a" / "b"
-    assert locate("toy", tmp_path, "", "mend it") == tmp_path
+    assert locate("toy", tmp_path, "a/b", "fix it") == tmp_path / "a" / "b"
+    assert locate("toy", tmp_path, "", "fix it") == tmp_path
 
 
 @pytest.mark.parametrize(
     "root, parts, says",
     [
         (None, "a", "toy: no data folder given; set PAIBENCH_DATA or --data"),
-        ("nowhere", "a", "toy: the data folder {}/nowhere does not exist; mend it"),
-        ("", "c", "toy: {}/c is missing; mend it"),
+        ("nowhere", "a", "toy: the data folder {}/nowhere does not exist; fix it"),
+        ("", "c", "toy: {}/c is missing; fix it"),
         ("", "Raw/b", "toy: {}/Raw/b is missing; rename B beside it to b"),
         ("", "raw", "toy: {}/raw is missing; rename Raw beside it to raw"),
         ("", "file/b", "toy: {}/file cannot be read: Not a directory"),
@@ -34,7 +34,7 @@ def test_what_is_not_there_is_named_with_the_mend(
     (tmp_path / "Raw" / "B").mkdir(parents=True)
     (tmp_path / "file").touch()
     with pytest.raises(UserError) as caught:
-        locate("toy", None if root is None else tmp_path / root, parts, "mend it")
+        locate("toy", None if root is None else tmp_path / root, parts, "fix it")
     assert str(caught.value) == says.format(tmp_path)
 
 

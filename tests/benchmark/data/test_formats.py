@@ -35,7 +35,7 @@ def raw(tmp_path: Path) -> Path:
 def test_idx_files_are_read_to_the_byte(raw: Path) -> None:
     """Pixels get a channel and stay bytes, labels become int64, the known hash is accepted."""
     known = {IMAGES: hashlib.sha256((raw / IMAGES).read_bytes()).hexdigest()}
-    pixels, labels = formats.idx("toy", raw, "train", known, "mend it", 3)
+    pixels, labels = formats.idx("toy", raw, "train", known, "fix it", 3)
     assert pixels.dtype == torch.uint8 and np.array_equal(pixels.numpy(), PIXELS[:, None])
     assert labels.dtype == torch.int64 and labels.tolist() == [0, 1, 2]
 
@@ -46,13 +46,13 @@ WHOLE = idx_bytes(PIXELS)
 @pytest.mark.parametrize(
     "data, says",
     [
-        (WHOLE[:-1], "has 75 bytes, its header says 76; mend it"),
-        (WHOLE + b"\0", "has 77 bytes, its header says 76; mend it"),
-        (WHOLE[:10], "is no idx file of bytes; mend it"),
-        (b"\x1f\x8b" + WHOLE, "is no idx file of bytes; mend it"),
-        (b"", "is empty; mend it"),
+        (WHOLE[:-1], "has 75 bytes, its header says 76; fix it"),
+        (WHOLE + b"\0", "has 77 bytes, its header says 76; fix it"),
+        (WHOLE[:10], "is no idx file of bytes; fix it"),
+        (b"\x1f\x8b" + WHOLE, "is no idx file of bytes; fix it"),
+        (b"", "is empty; fix it"),
         (bytes((0, 0, 8, 3)) + b"\xff" * 12, "its header says 79228162458924105385300197391; "),
-        (idx_bytes(PIXELS[:2]), "has 2 examples, expected 3; mend it"),
+        (idx_bytes(PIXELS[:2]), "has 2 examples, expected 3; fix it"),
         (WHOLE[:-1] + b"\0", "is damaged: its sha256 is [0-9a-f]{64}, expected [0-9a-f]{64}; me"),
     ],
     ids=["cut", "longer", "header cut", "packed", "empty", "absurd", "fewer", "flipped"],
@@ -62,7 +62,7 @@ def test_an_idx_file_that_is_damaged_is_named(raw: Path, data: bytes, says: str)
     (raw / IMAGES).write_bytes(data)
     known = {IMAGES: hashlib.sha256(WHOLE).hexdigest()}
     with pytest.raises(UserError) as caught:
-        formats.idx("toy", raw, "train", known, "mend it", 3)
+        formats.idx("toy", raw, "train", known, "fix it", 3)
     assert re.match(rf"toy: {re.escape(str(raw / IMAGES))} .*{says}", str(caught.value))
     assert "\n" not in str(caught.value)
 
@@ -70,16 +70,16 @@ def test_an_idx_file_that_is_damaged_is_named(raw: Path, data: bytes, says: str)
 def test_labels_are_counted_too(raw: Path) -> None:
     """As many labels as images are asked for."""
     (raw / LABELS).write_bytes(idx_bytes(np.arange(4, dtype=np.uint8)))
-    with pytest.raises(UserError, match=f"{LABELS} has 4 examples, expected 3; mend it"):
-        formats.idx("toy", raw, "train", {}, "mend it", 3)
+    with pytest.raises(UserError, match=f"{LABELS} has 4 examples, expected 3; fix it"):
+        formats.idx("toy", raw, "train", {}, "fix it", 3)
 
 
 def test_a_folder_in_place_of_a_file_is_named(raw: Path) -> None:
     """What is no plain file is not opened."""
     (raw / IMAGES).unlink()
     (raw / IMAGES).mkdir()
-    with pytest.raises(UserError, match=f"{IMAGES} is no file; mend it"):
-        formats.idx("toy", raw, "train", {}, "mend it", 3)
+    with pytest.raises(UserError, match=f"{IMAGES} is no file; fix it"):
+        formats.idx("toy", raw, "train", {}, "fix it", 3)
 
 
 class Bomb:
@@ -103,7 +103,7 @@ def test_cifar_batches_are_read_in_order(tmp_path: Path, key: str) -> None:
         data = batch(2 * number, key)
         (tmp_path / f"batch_{number}").write_bytes(data)
         known.append((f"batch_{number}", hashlib.md5(data).hexdigest()))
-    pixels, labels = formats.cifar("toy", tmp_path, known, key, "mend it")
+    pixels, labels = formats.cifar("toy", tmp_path, known, key, "fix it")
     assert pixels.dtype == torch.uint8 and pixels.shape == (4, 3, 32, 32)
     assert pixels[2].flatten()[:3].tolist() == [2, 3, 4]
     assert labels.tolist() == [0, 1, 2, 3]
@@ -113,8 +113,8 @@ def test_a_pickle_that_is_not_the_known_one_is_never_opened(tmp_path: Path) -> N
     """Other bytes in place of a batch are refused by their md5 before anything runs."""
     (tmp_path / "batch").write_bytes(pickle.dumps(Bomb()))
     known = [("batch", hashlib.md5(b"the real one").hexdigest())]
-    with pytest.raises(UserError, match="batch is damaged: its md5 is .*, expected .*; mend it"):
-        formats.cifar("toy", tmp_path, known, "labels", "mend it")
+    with pytest.raises(UserError, match="batch is damaged: its md5 is .*, expected .*; fix it"):
+        formats.cifar("toy", tmp_path, known, "labels", "fix it")
 
 
 def test_svhn_is_read_with_ten_as_zero(tmp_path: Path) -> None:
@@ -124,11 +124,11 @@ def test_svhn_is_read_with_ten_as_zero(tmp_path: Path) -> None:
     savemat(file, {"X": images, "y": np.array([[10], [3]], np.uint8)})
     (tmp_path / "train.mat").write_bytes(file.getvalue())
     digest = hashlib.md5(file.getvalue()).hexdigest()
-    pixels, labels = formats.svhn("toy", tmp_path / "train.mat", digest, "mend it")
+    pixels, labels = formats.svhn("toy", tmp_path / "train.mat", digest, "fix it")
     assert int(pixels[1, 2, 30, 7]) == int(images[30, 7, 2, 1])
     assert labels.tolist() == [0, 3]
     with pytest.raises(UserError, match="train.mat is damaged: its md5 is"):
-        formats.svhn("toy", tmp_path / "train.mat", "0" * 32, "mend it")
+        formats.svhn("toy", tmp_path / "train.mat", "0" * 32, "fix it")
 
 
 @pytest.mark.parametrize(

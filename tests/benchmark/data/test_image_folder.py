@@ -136,7 +136,7 @@ def tiny(tmp_path: Path) -> Path:
 
 def test_tiny_imagenet_takes_the_classes_of_its_val_from_the_annotations(tiny: Path) -> None:
     """Training classes are folders, those of val are lines; both are numbered alike."""
-    train, val = tiny_imagenet("tiny", tiny, "mend it")
+    train, val = tiny_imagenet("tiny", tiny, "fix it")
     assert train.files[0] == "train/n01/images/n01_0.JPEG"
     assert train.labels == (0, 0, 1, 1)
     assert val.files == ("val/images/val_0.JPEG", "val/images/val_1.JPEG")
@@ -146,11 +146,11 @@ def test_tiny_imagenet_takes_the_classes_of_its_val_from_the_annotations(tiny: P
 @pytest.mark.parametrize(
     "lines, says",
     [
-        ("", "val/images/val_0.JPEG and .*val_annotations.txt do not agree; mend it"),
+        ("", "val/images/val_0.JPEG and .*val_annotations.txt do not agree; fix it"),
         ("val_0.JPEG\tn02\n", "val/images/val_1.JPEG and .* do not agree"),
         ("val_0.JPEG\tn02\nval_1.JPEG\tn01\nval_2.JPEG\tn01\n", "val_2.JPEG and .* do not agree"),
-        ("val_0.JPEG\tn02\nval_1.JPEG\tn03\n", "class 'n01' is in one of train/ and .*; mend it"),
-        ("\xe9", "val_annotations.txt is no plain text; mend it"),
+        ("val_0.JPEG\tn02\nval_1.JPEG\tn03\n", "class 'n01' is in one of train/ and .*; fix it"),
+        ("\xe9", "val_annotations.txt is no plain text; fix it"),
     ],
     ids=["empty", "cut short", "image missing", "unknown class", "not text"],
 )
@@ -158,11 +158,11 @@ def test_annotations_that_do_not_fit_are_refused(tiny: Path, lines: str, says: s
     """Every image of val has one line and every line its image, of a known class."""
     (tiny / "val" / "val_annotations.txt").write_text(lines, encoding="latin-1")
     with pytest.raises(UserError, match=says):
-        tiny_imagenet("tiny", tiny, "mend it")
+        tiny_imagenet("tiny", tiny, "fix it")
 
 
 def test_missing_annotations_are_named(tiny: Path) -> None:
     """Without its annotations, val has no labels."""
     (tiny / "val" / "val_annotations.txt").unlink()
     with pytest.raises(UserError, match="val_annotations.txt cannot be read: No such file"):
-        tiny_imagenet("tiny", tiny, "mend it")
+        tiny_imagenet("tiny", tiny, "fix it")

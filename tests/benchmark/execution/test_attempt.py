@@ -78,7 +78,7 @@ def test_done_once(store: Store) -> None:
 def test_busy(store: Store) -> None:
     """While somebody else is at it a run is left alone, without a trace of the attempt."""
     spec = spec_of()
-    claim = store.claim(spec.key, "somebody")
+    claim = store.acquire_lease(spec.key, "somebody")
     assert claim is not None
     assert attempt(spec, store) == "busy"
     assert store.attempts(spec.key) == []

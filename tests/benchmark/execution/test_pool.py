@@ -135,7 +135,7 @@ def peace(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     that a worker dies when there is nothing more for it to do."""
     store = Store.open(tmp_path_factory.mktemp("peace"))
     assert attempt(DONE, store) == "done"
-    claim = store.claim(HELD.key, "somebody")
+    claim = store.acquire_lease(HELD.key, "somebody")
     assert claim is not None
 
     def meanwhile(pool: Pool, event: Event) -> None:
@@ -376,7 +376,7 @@ def test_patience(tmp_path: Path) -> None:
     What a run has printed is in the log of its attempt.
     """
     store, held, broken = Store.open(tmp_path), spec_of("random"), spec_of("raises")
-    claim = store.claim(held.key, "somebody")
+    claim = store.acquire_lease(held.key, "somebody")
     assert claim is not None
     pool = Pool(store, Settings(patience=0.1, trusted=True))
     (event,) = pool.run([held, broken])

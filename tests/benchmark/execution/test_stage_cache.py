@@ -107,7 +107,7 @@ def test_many_short_stages(store: Store) -> None:
 
 def test_the_dead_are_not_waited_for(store: Store) -> None:
     """Waiting keeps the own claims alive, and ends soon after the computing process dies."""
-    folder = store.stage(SCOPE, "one").with_suffix("")
+    folder = store.stage_path(SCOPE, "one").with_suffix("")
     folder.mkdir(parents=True)
     command = [sys.executable, "-c", HOLDER, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
@@ -141,7 +141,7 @@ def test_broken_stages(store: Store, broken: bytes | str) -> None:
     """A stage that was cut, overwritten or flipped in one bit is set aside and computed again."""
     compute = Counted()
     stages(store).memo("one", compute)
-    path = store.stage(SCOPE, "one")
+    path = store.stage_path(SCOPE, "one")
     data = path.read_bytes()
     path.chmod(0o644)
     damaged = {"cut": data[:-5], "flip": flipped(data)}.get(str(broken), broken)

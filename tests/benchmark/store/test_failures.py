@@ -13,7 +13,7 @@ from paibench.benchmark.store.failures import (
     Cause,
     Interruption,
     is_final,
-    note,
+    record_failure,
 )
 from paibench.benchmark.store.store import Store
 
@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> Store:
 def fail(store: Store, *causes: Cause | Interruption) -> None:
     """One attempt after the other that gave no record."""
     for cause in causes:
-        note(store, SPEC, store.new_attempt(SPEC.key), cause, f"because of {cause}")
+        record_failure(store, SPEC, store.new_attempt(SPEC.key), cause, f"because of {cause}")
 
 
 def test_a_note_says_which_run_and_why(store: Store) -> None:
@@ -132,7 +132,7 @@ def test_what_wanted_more_memory_is_tried_with_more(
 ) -> None:
     """A run that failed for want of memory is left alone until it has more than it had."""
     facts = {} if had is None else {"memory_mb": had}
-    note(store, SPEC, store.new_attempt(SPEC.key), "memory", "too much", **facts)
+    record_failure(store, SPEC, store.new_attempt(SPEC.key), "memory", "too much", **facts)
     assert is_final(store, SPEC.key, has) is final
 
 

@@ -20,8 +20,8 @@ def store(tmp_path: Path) -> Store:
     for name in ("old", "new"):
         store.publish_stage("ab" * 20, name, b"stage")
     before = time.time() - 2 * DAY
-    os.utime(store.stage("ab" * 20, "old"), (before, before))
-    folder = store.stage("ab" * 20, "at-work").with_suffix("")
+    os.utime(store.stage_path("ab" * 20, "old"), (before, before))
+    folder = store.stage_path("ab" * 20, "at-work").with_suffix("")
     folder.mkdir()
     assert lease.acquire(folder, "me")
     return store
@@ -36,15 +36,15 @@ def test_old_stages_go(store: Store) -> None:
 
 def test_work_stays(store: Store) -> None:
     """Where somebody computes a stage, the claim stays, and empty folders of others go."""
-    empty = store.stage("ab" * 20, "old").with_suffix("")
+    empty = store.stage_path("ab" * 20, "old").with_suffix("")
     empty.mkdir()
     remove_old_stages(store, 0.0)
     assert not empty.exists()
-    assert (store.stage("ab" * 20, "at-work").with_suffix("") / "claim").exists()
+    assert (store.stage_path("ab" * 20, "at-work").with_suffix("") / "claim").exists()
 
 
 def test_reading_is_using(store: Store) -> None:
     """A stage that was read lately is in use, where the file system keeps the times of reading."""
-    path = store.stage("ab" * 20, "old")
+    path = store.stage_path("ab" * 20, "old")
     os.utime(path, (time.time(), path.stat().st_mtime))
     assert remove_old_stages(store, DAY) == 0

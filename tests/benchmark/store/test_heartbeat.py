@@ -21,7 +21,7 @@ def test_held_claims_are_beaten(tmp_path: Path) -> None:
     called: list[int] = []
     pulse = Heartbeat(lambda: called.append(1))
     outer, inner = (claimed(tmp_path / name, seconds=1e-6) for name in ("outer", "inner"))
-    with pulse.holding(outer), pulse.holding(inner):
+    with pulse.renewing(outer), pulse.renewing(inner):
         for claim in (outer, inner):
             os.utime(claim.path, (0, 0))
         pulse()
@@ -37,10 +37,10 @@ def test_released_whatever_happens(tmp_path: Path) -> None:
     for number, error in enumerate((None, KeyboardInterrupt)):
         claim = claimed(tmp_path / str(number))
         if error:
-            with pytest.raises(error), pulse.holding(claim):
+            with pytest.raises(error), pulse.renewing(claim):
                 raise error
         else:
-            with pulse.holding(claim):
+            with pulse.renewing(claim):
                 assert claim.path.exists()
         assert not claim.path.exists()
 
@@ -48,14 +48,14 @@ def test_released_whatever_happens(tmp_path: Path) -> None:
 def test_left_when_asked_and_no_sooner(tmp_path: Path) -> None:
     """Where it is safe to leave, the sign of life is given first, and then Left raised if asked."""
     asked, called = False, []
-    pulse = Heartbeat(lambda: called.append(asked), leaving=lambda: asked)
+    pulse = Heartbeat(lambda: called.append(asked), should_stop=lambda: asked)
     claim = claimed(tmp_path / "run")
-    with pytest.raises(Interrupted), pulse.holding(claim):
-        pulse.or_leave()
+    with pytest.raises(Interrupted), pulse.renewing(claim):
+        pulse.check_interrupt()
         asked = True
         pulse()
         assert claim.path.exists()
-        pulse.or_leave()
+        pulse.check_interrupt()
     assert called == [False, True, True]
     assert not claim.path.exists()
 

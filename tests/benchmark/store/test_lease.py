@@ -19,7 +19,7 @@ def age(held: Lease, seconds: float) -> None:
     """Make the last beat of a claim older, on the file server and for the owner."""
     before = held.path.stat().st_mtime - seconds
     os.utime(held.path, (before, before))
-    held._beaten -= seconds
+    held._renewed -= seconds
 
 
 def claimed_far_away(folder: Path, owner: str) -> Lease:
@@ -80,10 +80,10 @@ def test_our_own_clock_has_no_say(
 def test_a_beat_keeps_the_claim(tmp_path: Path, far: Lease) -> None:
     """A claim that was beaten is live again, and beats close together do not touch the file."""
     age(far, LEASE_SECONDS + 5)
-    assert far.beat()
+    assert far.renew()
     beaten = far.path.stat().st_mtime_ns
     assert acquire(tmp_path, "b") is None
-    assert far.beat()
+    assert far.renew()
     assert far.path.stat().st_mtime_ns == beaten
 
 
@@ -93,7 +93,7 @@ def test_an_owner_that_lost_its_claim_leaves_the_next_one_alone(tmp_path: Path, 
     thief = acquire(tmp_path, "b")
     assert thief is not None
     before = thief.path.stat().st_mtime_ns
-    assert not far.beat()
+    assert not far.renew()
     far.release()
     assert thief.path.read_bytes() == thief.text
     assert thief.path.stat().st_mtime_ns == before
@@ -102,8 +102,8 @@ def test_an_owner_that_lost_its_claim_leaves_the_next_one_alone(tmp_path: Path, 
 def test_a_beat_or_release_of_a_claim_that_is_gone_does_no_harm(far: Lease) -> None:
     """A folder that was cleaned up does not stop a training."""
     far.path.unlink()
-    far._beaten -= LEASE_SECONDS
-    assert not far.beat()
+    far._renewed -= LEASE_SECONDS
+    assert not far.renew()
     far.release()
 
 
@@ -213,7 +213,7 @@ def test_a_job_does_not_wait_long_for_itself(tmp_path: Path, owner: str, patienc
     assert acquire(tmp_path, owner) is None
     age(held, 10)
     assert acquire(tmp_path, owner) is not None
-    assert not held.beat()
+    assert not held.renew()
 
 
 def test_a_look_changes_nothing(tmp_path: Path, far: Lease) -> None:
@@ -223,9 +223,9 @@ def test_a_look_changes_nothing(tmp_path: Path, far: Lease) -> None:
     now = server_time(tmp_path)
     held = inspect(tmp_path, now)
     assert held is not None
-    assert (held.owner, held.over) == ("far.1.00000000", False)
+    assert (held.owner, held.expired) == ("far.1.00000000", False)
     assert held.age == pytest.approx(100, abs=5)
-    later = held._replace(age=held.age + LEASE_SECONDS, over=True)
+    later = held._replace(age=held.age + LEASE_SECONDS, expired=True)
     assert inspect(tmp_path, now + LEASE_SECONDS) == later
     assert far.path.stat().st_mtime_ns == before
     assert os.listdir(tmp_path) == ["claim"]
@@ -244,7 +244,7 @@ def test_a_look_at_a_process_of_this_machine(
         assert acquire(tmp_path, "a") is not None
     held = inspect(tmp_path, server_time(tmp_path))
     assert held is not None
-    assert (held.owner, held.over) == ("a", over)
+    assert (held.owner, held.expired) == ("a", over)
 
 
 @pytest.mark.parametrize("text", [b"", b" \n", b"\xff\0 b", b"x" * 5000], ids=repr)
@@ -254,7 +254,7 @@ def test_a_look_at_a_damaged_claim(tmp_path: Path, text: bytes) -> None:
     held = inspect(tmp_path, server_time(tmp_path))
     assert held is not None
     assert held.owner
-    assert not held.over
+    assert not held.expired
     assert not revoke(tmp_path, "b")
     assert os.listdir(tmp_path) == ["claim"]
 

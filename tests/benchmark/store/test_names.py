@@ -6,14 +6,14 @@ import re
 import pytest
 
 from paibench.benchmark.store.names import (
-    Job,
-    attempt_name,
+    SlurmJob,
     check_key,
     check_name,
+    current_slurm_job,
     is_key,
-    job_of,
-    plain_name,
-    this_job,
+    new_attempt_id,
+    short_slug,
+    slurm_job_of,
 )
 from paibench.methods.core.registry import UserError
 
@@ -80,10 +80,10 @@ def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_attempt_has_a_fresh_name_that_may_be_a_folder() -> None:
     """Two attempts of one process have different names, and both follow the rule."""
-    first, second = attempt_name(), attempt_name()
+    first, second = new_attempt_id(), new_attempt_id()
     assert first != second
     assert re.fullmatch(r"[a-z0-9-]+\.\d+\.[0-9a-f]{8}", check_name(first))
-    assert this_job() is job_of(first) is None
+    assert current_slurm_job() is slurm_job_of(first) is None
 
 
 @pytest.mark.parametrize(("restart", "times"), [(None, 0), ("0", 0), ("3", 3)])
@@ -94,17 +94,17 @@ def test_an_attempt_within_a_job_names_it(
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     if restart is not None:
         monkeypatch.setenv("SLURM_RESTART_COUNT", restart)
-    name = check_name(attempt_name())
+    name = check_name(new_attempt_id())
     assert re.fullmatch(rf"j4711\.{times}\.[a-z0-9-]+\.{os.getpid()}\.[0-9a-f]{{8}}", name)
-    assert this_job() == job_of(name) == Job(4711, times)
+    assert current_slurm_job() == slurm_job_of(name) == SlurmJob(4711, times)
 
 
 @pytest.mark.parametrize("number", ["", "none", "-1", "1_2"], ids=repr)
 def test_what_is_no_number_is_no_job(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     """A variable that something else has set to no number is left out."""
     monkeypatch.setenv("SLURM_JOB_ID", number)
-    assert this_job() is None
-    assert job_of(attempt_name()) is None
+    assert current_slurm_job() is None
+    assert slurm_job_of(new_attempt_id()) is None
 
 
 @pytest.mark.parametrize("job", [None, "67108863", "4294967295"])
@@ -118,19 +118,19 @@ def test_every_host_gives_a_name_that_may_be_a_folder(
     if job is not None:
         monkeypatch.setenv("SLURM_JOB_ID", job)
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1000")
-    name = check_name(attempt_name())
+    name = check_name(new_attempt_id())
     mark = f"j{job}.1000." if job else ""
     assert name.startswith(f"{mark}{part}.4194304.")
-    assert job_of(name) == (Job(int(job), 1000) if job else None)
+    assert slurm_job_of(name) == (SlurmJob(int(job), 1000) if job else None)
 
 
 def test_a_host_that_is_called_like_a_job_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt outside of SLURM on a host `j12` is of no job, whatever its process number."""
     monkeypatch.setattr("socket.gethostname", lambda: "j12")
-    name = attempt_name()
+    name = new_attempt_id()
     assert name.startswith(f"j12.{os.getpid()}.")
-    assert job_of(name) is None
-    assert job_of(f"{name} j12/boot/4 17 4711 nonce") is None
+    assert slurm_job_of(name) is None
+    assert slurm_job_of(f"{name} j12/boot/4 17 4711 nonce") is None
 
 
 def test_the_cluster_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,9 +139,13 @@ def test_the_cluster_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "67043328")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1000")
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "Very_Long.Cluster")
-    name = attempt_name()
+    name = new_attempt_id()
     assert len(name) <= 64
-    assert job_of(name) == this_job() == Job(67043328, 1000, plain_name("Very_Long.Cluster"))
+    assert (
+        slurm_job_of(name)
+        == current_slurm_job()
+        == SlurmJob(67043328, 1000, short_slug("Very_Long.Cluster"))
+    )
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "Very_Long.Cluster.2")
-    assert this_job() != job_of(name)
-    assert job_of("j7.0.node1.4711.01234567") == Job(7, 0, "")
+    assert current_slurm_job() != slurm_job_of(name)
+    assert slurm_job_of("j7.0.node1.4711.01234567") == SlurmJob(7, 0, "")

@@ -23,7 +23,7 @@ def test_what_is_kept_is_read(tmp_path: Path) -> None:
     told.search(7)
     told.train(40, 100)
     told.train(60, 100)
-    told.keep()
+    told.save()
     kept = {"stages": 2, "searched": 7, "begun": 40, "step": 60, "steps": 100}
     written = noted(tmp_path)
     assert abs(written.pop("started") - time.time()) < 60
@@ -69,10 +69,10 @@ def test_an_attempt_that_gets_on_gets_farther() -> None:
     told, far = Progress(), []
     for _ in range(3):
         told.stage()
-        far.append(told.far)
+        far.append(told.fingerprint)
     for step in range(1, 4):
         told.train(step, 3)
-        far.append(told.far)
+        far.append(told.fingerprint)
     assert far == sorted(set(far))
 
 
@@ -86,12 +86,12 @@ def test_what_cannot_be_read_is_no_headway(tmp_path: Path, data: bytes | None) -
     if data is not None:
         (tmp_path / "headway.json").write_bytes(data)
     found = read_progress(tmp_path)
-    assert (found.far, found.steps, str(found)) == ((0, 0, 0, 0), 0, "in its search")
+    assert (found.fingerprint, found.steps, str(found)) == ((0, 0, 0, 0), 0, "in its search")
 
 
 def test_a_folder_that_is_gone_does_not_stop_the_work(tmp_path: Path) -> None:
     """Where the note cannot be written, the attempt goes on."""
     told = Progress(tmp_path / "gone")
     told.train(1, 2)
-    told.keep()
+    told.save()
     assert list(tmp_path.iterdir()) == []

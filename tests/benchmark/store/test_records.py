@@ -13,7 +13,7 @@ from paibench.benchmark.store.records import (
     check_hash,
     entry,
     hashed_name,
-    move_broken,
+    quarantine_if_corrupt,
 )
 
 KEY = "ab" * 20
@@ -106,20 +106,20 @@ def quarantine(tmp_path: Path) -> Path:
 def test_a_sound_file_stays(tmp_path: Path, quarantine: Path) -> None:
     """What is not broken is not moved."""
     (tmp_path / "a").write_bytes(b"sound")
-    assert not move_broken(tmp_path / "a", judge, quarantine)
+    assert not quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
     assert sorted(os.listdir(tmp_path)) == ["a", "quarantine"]
 
 
 def test_a_broken_file_is_kept_in_quarantine(tmp_path: Path, quarantine: Path) -> None:
     """Nothing is deleted, and the name is free."""
     (tmp_path / "a").write_bytes(b"x")
-    assert move_broken(tmp_path / "a", judge, quarantine)
+    assert quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
     assert [path.read_bytes() for path in quarantine.iterdir()] == [b"x"]
 
 
 def test_a_name_that_became_free_is_free(tmp_path: Path, quarantine: Path) -> None:
     """A file that another owner moved away in the meantime needs no mending."""
-    assert move_broken(tmp_path / "a", judge, quarantine)
+    assert quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
 
 
 def test_a_file_mended_by_another_is_put_back(
@@ -128,7 +128,7 @@ def test_a_file_mended_by_another_is_put_back(
     """A sound file that was moved by mistake gets its name again."""
     (tmp_path / "a").write_bytes(b"x")
     mend_between_look_and_move(monkeypatch, tmp_path / "a")
-    assert not move_broken(tmp_path / "a", judge, quarantine)
+    assert not quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
     assert read(tmp_path / "a") == b"sound"
     assert os.listdir(quarantine) == []
 
@@ -139,6 +139,6 @@ def test_two_sound_files_are_both_kept(
     """Where the name was taken once more meanwhile, the moved one stays in quarantine."""
     (tmp_path / "a").write_bytes(b"x")
     mend_between_look_and_move(monkeypatch, tmp_path / "a", again=True)
-    assert not move_broken(tmp_path / "a", judge, quarantine)
+    assert not quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
     assert read(tmp_path / "a") == b"sound"
     assert [path.read_bytes() for path in quarantine.iterdir()] == [b"sound"]

@@ -218,7 +218,7 @@ def test_a_file_with_a_hostile_name_is_refused(store: Store, name: str) -> None:
     with pytest.raises(UserError):
         store.publish_file(KEY, name, b"")
     with pytest.raises(UserError):
-        store.stage("scope", name if name != "a" * 64 else name + "a")
+        store.stage_path("scope", name if name != "a" * 64 else name + "a")
 
 
 def test_a_stage_is_shared_by_whoever_comes_second(store: Store) -> None:
@@ -228,7 +228,7 @@ def test_a_stage_is_shared_by_whoever_comes_second(store: Store) -> None:
     assert store.publish_stage("0a1b", "level-3", b"second") == "already"
     assert store.read_stage("0a1b", "level-3") == b"first"
     path = store.root / "stages" / "0a" / "0a1b" / "level-3.safetensors"
-    assert store.stage("0a1b", "level-3") == path
+    assert store.stage_path("0a1b", "level-3") == path
     store.discard_stage("0a1b", "level-3")
     assert store.read_stage("0a1b", "level-3") is None
     assert len(os.listdir(store.root / "quarantine")) == 1
@@ -249,7 +249,7 @@ def test_failures_are_listed_beside_the_records_until_there_is_one(store: Store)
     notes = []
     for number in (1, 2):
         attempt = store.new_attempt(KEY)
-        store.note_failure(KEY, attempt, {"reason": f"boom {number}"})
+        store.publish_failure(KEY, attempt, {"reason": f"boom {number}"})
         notes.append({"reason": f"boom {number}", "key": KEY, "attempt": attempt})
         os.utime(store.attempt_folder(KEY, attempt) / "failure.json", (number, number))
     assert store.failures(KEY) == notes
@@ -261,7 +261,7 @@ def test_failures_are_listed_beside_the_records_until_there_is_one(store: Store)
     assert store.listing() == listing(done={KEY})
     assert store.last_failure(KEY) is None
     assert store.failures(KEY) == notes
-    store.note_failure(KEY, store.new_attempt(KEY), {"reason": "late"})
+    store.publish_failure(KEY, store.new_attempt(KEY), {"reason": "late"})
     assert store.listing() == listing(done={KEY})
 
 
@@ -284,8 +284,8 @@ def test_left_overs_are_swept_after_a_day(store: Store) -> None:
         os.utime(place / ".tmp-old", (time.time() - 86_500,) * 2)
     os.utime(store.record_path(KEY), (0, 0))
     assert len(list(store.records())) == 1
-    assert store.sweep_left_overs() == 3
-    assert store.sweep_left_overs() == 0
+    assert store.remove_temporary_files() == 3
+    assert store.remove_temporary_files() == 0
     assert store.is_done(KEY) and (folder / ".tmp-young").exists()
 
 
@@ -294,12 +294,12 @@ def test_left_overs_are_swept_after_a_day(store: Store) -> None:
 
 def test_a_claim_that_comes_after_the_record_is_given_back(store: Store) -> None:
     """A run is claimed once at a time, and not at all once it is done."""
-    held = store.claim(KEY, ATTEMPT)
+    held = store.acquire_lease(KEY, ATTEMPT)
     assert held is not None
-    assert store.claim(KEY, ATTEMPT) is None
+    assert store.acquire_lease(KEY, ATTEMPT) is None
     store.publish_record(KEY, record(), ATTEMPT)
     held.release()
-    assert store.claim(KEY, ATTEMPT) is None
+    assert store.acquire_lease(KEY, ATTEMPT) is None
     assert os.listdir(store.run_folder(KEY)) == []
 
 
@@ -309,7 +309,9 @@ def _work(store: Store, keys: list[str], seed: int) -> None:
     chance.shuffle(keys)
     while not store.listing().done >= set(keys):
         for key in keys:
-            held = None if store.is_done(key) else store.claim(key, f"w{os.getpid()}.{seed}")
+            held = (
+                None if store.is_done(key) else store.acquire_lease(key, f"w{os.getpid()}.{seed}")
+            )
             if held is None:
                 continue
             attempt = store.new_attempt(key)

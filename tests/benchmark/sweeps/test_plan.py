@@ -8,7 +8,7 @@ import pytest
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store.failures import note
+from paibench.benchmark.store.failures import record_failure
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps import plan as plans
 from paibench.benchmark.sweeps.plan import RECORD_BYTES, CostEstimate, plan, stage_group
@@ -45,8 +45,8 @@ def test_done_failed_and_missing(store: Store, record_factory: RecordFactory) ->
     asked = sweep(seed=[0, 1, 2, 3])
     done, broken, killed, fresh = asked.specs
     publish(store, record_factory(seed=0))
-    note(store, broken, store.new_attempt(broken.key), "error", "it raised")
-    note(store, killed, store.new_attempt(killed.key), "killed", "signal 9")
+    record_failure(store, broken, store.new_attempt(broken.key), "error", "it raised")
+    record_failure(store, killed, store.new_attempt(killed.key), "killed", "signal 9")
     work = plan(asked, store)
     assert (work.done, work.failed, work.missing) == ((done,), (broken,), (killed, fresh))
     assert plan(asked, store, retry=True).missing == (broken, killed, fresh)

@@ -10,7 +10,7 @@ import pytest
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store.failures import note
+from paibench.benchmark.store.failures import record_failure
 from paibench.benchmark.store.lease import LEASE_SECONDS
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
@@ -34,12 +34,12 @@ def store(tmp_path: Path, record_factory: Callable[..., Record]) -> Store:
     store = Store.open(tmp_path / "store")
     done: dict[str, Any] = record_factory(seed=0).plain()
     store.publish_record(DONE.key, done, store.new_attempt(DONE.key))
-    assert store.claim(RUNNING.key, ATTEMPT)
+    assert store.acquire_lease(RUNNING.key, ATTEMPT)
     store.attempt_folder(RUNNING.key, ATTEMPT).mkdir(parents=True)
-    Progress(store.attempt_folder(RUNNING.key, ATTEMPT), stages=3, step=50, steps=200).keep()
-    note(store, BROKEN, store.new_attempt(BROKEN.key), "plugin", "it raised")
-    note(store, KILLED, store.new_attempt(KILLED.key), "killed", "by somebody")
-    note(store, CUT, store.new_attempt(CUT.key), "preempted", "its job was preempted")
+    Progress(store.attempt_folder(RUNNING.key, ATTEMPT), stages=3, step=50, steps=200).save()
+    record_failure(store, BROKEN, store.new_attempt(BROKEN.key), "plugin", "it raised")
+    record_failure(store, KILLED, store.new_attempt(KILLED.key), "killed", "by somebody")
+    record_failure(store, CUT, store.new_attempt(CUT.key), "preempted", "its job was preempted")
     return store
 
 
@@ -64,7 +64,7 @@ def test_a_running_one(store: Store) -> None:
     run = sweep_status(store, ALL).running[RUNNING.key]
     assert (run.attempt, run.host) == (ATTEMPT, "node1")
     assert abs(run.since - time.time()) < 60
-    assert str(run.headway) == "25 % of its training"
+    assert str(run.progress) == "25 % of its training"
 
 
 def test_a_failed_one(store: Store) -> None:
@@ -93,7 +93,7 @@ def test_a_damaged_claim(store: Store) -> None:
     path.unlink()
     path.write_bytes(b"")
     run = sweep_status(store, ALL).running[RUNNING.key]
-    assert (run.host, str(run.headway)) == ("?", "in its search")
+    assert (run.host, str(run.progress)) == ("?", "in its search")
 
 
 def test_nothing_is_changed(store: Store) -> None:

@@ -21,7 +21,7 @@ from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps.checkpoint import RAREST, Checkpoints
 from paibench.benchmark.steps.device import RunSettings
-from paibench.benchmark.store.names import job_of
+from paibench.benchmark.store.names import slurm_job_of
 from paibench.benchmark.store.progress import Progress, read_progress
 from paibench.benchmark.store.store import Store
 
@@ -145,7 +145,7 @@ class Sweeping:
 
     def attempts(self, spec: Spec) -> list[str]:
         """The attempts at a run, those of one start of a job after those of the starts before."""
-        return sorted(self.store.attempts(spec.key), key=lambda name: job_of(name) or (0, 0))
+        return sorted(self.store.attempts(spec.key), key=lambda name: slurm_job_of(name) or (0, 0))
 
     def headway(self, spec: Spec, turn: int = -1) -> Progress:
         """How far an attempt came, the last unless told."""

@@ -47,7 +47,7 @@ def claimed(store: Store, owner: str, age: float) -> Path:
     """A claim on the run, by an attempt that came to step 5."""
     attempt = store.attempt_folder(SPEC.key, owner)
     attempt.mkdir(parents=True)
-    Progress(attempt, step=5, steps=10).keep()
+    Progress(attempt, step=5, steps=10).save()
     return claim(store.run_folder(SPEC.key), owner, age)
 
 

@@ -7,7 +7,7 @@ import pytest
 from standing_in import stand_in
 
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store.names import Job
+from paibench.benchmark.store.names import SlurmJob
 from paibench.benchmark.store.store import Store
 from paibench.slurm import job_state
 from paibench.slurm.job_state import UNKNOWN_END, end_of_finished_job, end_of_running_job, is_gone
@@ -56,7 +56,7 @@ def test_killed_for_its_memory(
     """A sample of accounting or a line of the log says so, and what it might have held."""
     stand_in(tmp_path, monkeypatch, sacct=f"echo '{KILLED.format(asked=asked, held=held)}'")
     (logs / "7_0_0_log.out").write_text(f"1 runs, 0 already there\n{log}\n")
-    found = end_of_finished_job(Job(7, 0), logs.parent.parent)
+    found = end_of_finished_job(SlurmJob(7, 0), logs.parent.parent)
     assert (found.cause, found.memory_mb) == ("memory", memory_mb)
 
 
@@ -67,20 +67,20 @@ def test_killed_by_somebody(
     """Without either it was killed, and nobody knows by whom."""
     stand_in(tmp_path, monkeypatch, sacct=f"echo '{KILLED.format(asked='1500M', held='500')}'")
     (logs / "7_0_0_log.out").write_text(log)
-    found = end_of_finished_job(Job(7, 0), logs.parent.parent)
+    found = end_of_finished_job(SlurmJob(7, 0), logs.parent.parent)
     assert (found.cause, found.reason) == ("killed", "its job failed (exit code 9:0)")
 
 
 def test_a_campaign_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without log and profile, what accounting says is all there is."""
     stand_in(tmp_path, monkeypatch, sacct=f"echo '{KILLED.format(asked=NO_AMOUNT, held='500')}'")
-    assert end_of_finished_job(Job(7, 0), tmp_path).cause == "killed"
+    assert end_of_finished_job(SlurmJob(7, 0), tmp_path).cause == "killed"
 
 
 def test_accounting_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then nobody can say."""
     stand_in(tmp_path, monkeypatch, sacct="exit 1")
-    assert end_of_finished_job(Job(7, 0), tmp_path) == UNKNOWN_END
+    assert end_of_finished_job(SlurmJob(7, 0), tmp_path) == UNKNOWN_END
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_each_start_has_its_own_fate(
         "7|7_0|CANCELLED by 0|0:15||1G|pai-0",
     ]
     stand_in(tmp_path, monkeypatch, sacct="; ".join(f"echo '{row}'" for row in rows))
-    assert end_of_finished_job(Job(7, restart), tmp_path).cause == cause
+    assert end_of_finished_job(SlurmJob(7, restart), tmp_path).cause == cause
 
 
 def test_a_number_that_another_job_had_before(
@@ -110,8 +110,8 @@ def test_a_number_that_another_job_had_before(
         "7|7_0|NODE_FAIL|1:0||1G|pai-0",
     ]
     stand_in(tmp_path, monkeypatch, sacct="; ".join(f"echo '{row}'" for row in rows))
-    assert end_of_finished_job(Job(7, 0), tmp_path).cause == "requeued"
-    assert end_of_finished_job(Job(7, 1), tmp_path).cause == "node"
+    assert end_of_finished_job(SlurmJob(7, 0), tmp_path).cause == "requeued"
+    assert end_of_finished_job(SlurmJob(7, 1), tmp_path).cause == "node"
 
 
 # -- whether a job is gone -------------------------------------------------------------------------
@@ -144,8 +144,8 @@ def here() -> Iterator[None]:
 def test_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeue: str, gone: bool) -> None:
     """A job is gone where the controller answers and does not name its own number."""
     stand_in(tmp_path, monkeypatch, squeue=squeue, scontrol="echo 'ClusterName = here'")
-    assert is_gone(Job(7, 0)) is gone
-    assert is_gone(Job(7, 0, "here")) is gone
+    assert is_gone(SlurmJob(7, 0)) is gone
+    assert is_gone(SlurmJob(7, 0, "here")) is gone
     assert " -a " in (tmp_path / "calls").read_text()
 
 
@@ -154,7 +154,7 @@ def test_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeue: str, gone
 def test_another_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scontrol: str) -> None:
     """What this controller says of a number is nothing about another cluster's job."""
     stand_in(tmp_path, monkeypatch, squeue="", scontrol=scontrol)
-    assert not is_gone(Job(7, 0, "elsewhere"))
+    assert not is_gone(SlurmJob(7, 0, "elsewhere"))
     assert "squeue" not in (tmp_path / "calls").read_text()
 
 

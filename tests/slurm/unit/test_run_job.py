@@ -115,7 +115,7 @@ def ended(store: Store, fate: JobEnd, before: float = 2 * SHORT, **headway: int)
         store.attempt_folder(SPEC_slurm_notes.key, attempt),
         started=int(time.time() - before),
         **headway,
-    ).keep()
+    ).save()
     record_interruption(store, SPEC_slurm_notes, attempt, fate)
     note = json.loads(
         (store.attempt_folder(SPEC_slurm_notes.key, attempt) / "failure.json").read_text()
@@ -199,7 +199,7 @@ def campaign(store_slurm_giving_up: Store) -> Submission:
 
 def fail(store_slurm_giving_up: Store, runs: list[Spec], reason: str = "no data") -> None:
     for spec in runs:
-        failures.note(
+        failures.record_failure(
             store_slurm_giving_up,
             spec,
             store_slurm_giving_up.new_attempt(spec.key),
@@ -242,7 +242,7 @@ def test_after_a_success(
     fail(store_slurm_giving_up, RUNS[1:])
     assert circuit_broken(made, store_slurm_giving_up) is None
     for spec in RUNS[1:3]:
-        failures.note(
+        failures.record_failure(
             store_slurm_giving_up,
             spec,
             store_slurm_giving_up.new_attempt(spec.key),
@@ -250,7 +250,7 @@ def test_after_a_success(
             "no space left",
         )
         assert circuit_broken(made, store_slurm_giving_up) is None
-    failures.note(
+    failures.record_failure(
         store_slurm_giving_up,
         RUNS[3],
         store_slurm_giving_up.new_attempt(RUNS[3].key),

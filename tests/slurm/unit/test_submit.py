@@ -83,7 +83,7 @@ def test_what_is_queued_is_left_out(sweep: Sweep, store: Store) -> None:
     assert first is not None
     first.write()
     for spec in first.bundle(0, 0):
-        failures.note(store, spec, "host.1.00000000", "plugin", "no")
+        failures.record_failure(store, spec, "host.1.00000000", "plugin", "no")
     job = QueuedJob(7, "7_0", 0, "PENDING", f"{first.name}-0", "")
     found = seen(sweep, store, Queue(store, (job,), frozenset()))
     assert (counts(found), found.failed) == ((2, 5, 0), ())
@@ -107,7 +107,7 @@ def test_what_a_job_has_yet_to_do(sweep: Sweep, store: Store, state: str, under_
 
 def test_what_somebody_is_at_is_left_out(sweep: Sweep, store: Store) -> None:
     """A claim of a local pool counts."""
-    held = store.claim(sweep.specs[3].key, "host.1.00000000")
+    held = store.acquire_lease(sweep.specs[3].key, "host.1.00000000")
     assert held is not None
     assert counts(seen(sweep, store)) == (1, 6, 0)
 

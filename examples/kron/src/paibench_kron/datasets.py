@@ -23,7 +23,7 @@ def stripes(
     known = moments(train[0])
     parts = (Images(pixels, labels, CLASSES, *known) for pixels, labels in (train, test))
     whole = DataSet(f"stripes-{noise:g}", *parts, fingerprint(*train, *test))
-    return whole.cut(examples=None, validation=validation, seed=seed)
+    return whole.subset(examples=None, validation=validation, seed=seed)
 
 
 def _images(count: int, noise: float, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
