@@ -1,7 +1,7 @@
 """A record is what one run gave: flat, plain, versioned, readable without paibench."""
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -58,6 +58,18 @@ class Environment(BaseModel):
     other_plugins: str | None = None
     isolation: str | None = None
     slurm_job: str | None = None
+
+
+class CurvePoint(TypedDict):
+    """One epoch of a training curve; `epoch` counts from 1, `loss` is None if it is not finite.
+
+    The curve of a run is a list of these in a JSON file beside its record.
+    """
+
+    epoch: int
+    train_loss: float
+    loss: float | None
+    accuracy: float
 
 
 class Record(BaseModel):

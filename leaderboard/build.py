@@ -64,7 +64,9 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
         page += [f"{_picture(file)}\n" for file in drawn[track] if file.endswith(".png")]
         page += [markdown(as_table(track, theirs))] if len(theirs) else []
     marked = {
-        key: mark for root in roots for key, mark in verification_level.of(Store.read(root)).items()
+        key: mark
+        for root in roots
+        for key, mark in verification_level.read_levels(Store.read(root)).items()
     }
     site = build_site(frame, out, roots, figures=drawn, marks=marked, public=public)
     left_out = [*site.left_out, *left_out]

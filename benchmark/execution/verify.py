@@ -1,6 +1,5 @@
 """Doing a run again from its record's spec, and saying whether the same comes of it."""
 
-import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any, Literal
 
 from paibench.benchmark.data.dataset import DataSet, load
 from paibench.benchmark.execution import memory
+from paibench.benchmark.execution.acceptance import tolerance
 from paibench.benchmark.execution.attempt import attempt
 from paibench.benchmark.provenance import third_party
 from paibench.benchmark.record import PROTOCOL, Environment, Record
@@ -30,8 +30,6 @@ from paibench.methods.training.loop import Diverged, steps_per_epoch
 
 Verdict = Literal["identical", "within the seed interval", "different"]
 
-POINTS = 0.005  # of accuracy, by which other hardware may differ whatever the seeds say
-SPREADS = 3.0  # standard deviations over seeds
 PLACE = ("device", "threads", "torch", "cuda", "paibench", "commit", "plugin_version", "isolation")
 """What may explain a difference, of the environments of both."""
 
@@ -40,9 +38,9 @@ PLACE = ("device", "threads", "torch", "cuda", "paibench", "commit", "plugin_ver
 class Verification:
     """What came of a run then and now.
 
-    `interval` is how far the accuracy may be off: `SPREADS` standard deviations over the `seeds`
-    records that differ in their seed alone, or `POINTS` where that is more. `moved` is the fraction
-    of kept weights that are others now, where the old mask is at hand.
+    `interval` is how far the accuracy may be off: the `tolerance` over the `seeds` records that
+    differ in their seed alone. `moved` is the fraction of kept weights that are others now, where
+    the old mask is at hand.
     """
 
     then: Record
@@ -114,8 +112,7 @@ def compare(then: Record, now: Record, store: Store | None, moved: float | None)
     # what was claimed is not to make its own interval
     others = [each for each in of_seeds(then, store) if each.key != then.key]
     known = [each.accuracy for each in (*others, now) if each.accuracy]
-    spread = statistics.stdev(known) if len(known) > 1 else 0.0
-    return Verification(then, now, len(known), max(POINTS, SPREADS * spread), moved)
+    return Verification(then, now, len(known), tolerance(known), moved)
 
 
 def of_seeds(then: Record, store: Store | None) -> Sequence[Record]:

@@ -4,10 +4,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 from torch import nn
 
+from paibench.benchmark.record import CurvePoint
 from paibench.benchmark.steps.checkpoint import Checkpointer, fingerprint
 from paibench.benchmark.steps.evaluate import evaluate
 from paibench.methods.core.mask import Mask
@@ -16,26 +16,17 @@ from paibench.methods.training.loop import Checkpoint, Diverged, Hooks, Trainer,
 from paibench.methods.training.recipe import Recipe
 
 
-class Point(TypedDict):
-    """One epoch of a training curve; `epoch` counts from 1, `loss` is None when not finite."""
-
-    epoch: int
-    train_loss: float
-    loss: float | None
-    accuracy: float
-
-
 @dataclass
 class Training:
     """What a training gave: its curve, the last point of which is the headline."""
 
     epochs: float
-    curve: list[Point] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
 
     @property
-    def best(self) -> Point:
+    def best(self) -> CurvePoint:
         """The best epoch, the earliest of equals. Stored, never ranked."""
         return max(self.curve, key=lambda point: (point["accuracy"], -point["epoch"]))
 

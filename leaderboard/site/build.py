@@ -22,7 +22,7 @@ from paibench.leaderboard.site.pages import ASSETS, asset, environment, page
 from paibench.leaderboard.site.slugs import method_slugs, track_slugs
 from paibench.leaderboard.site.tables import boards, frames
 from paibench.leaderboard.stats.summary import Track, tracks
-from paibench.leaderboard.submission.verification_level import with_marks
+from paibench.leaderboard.submission.verification_level import add_marks
 from paibench.methods.core.registry import UserError
 
 Figures = Mapping[Track, Mapping[str, bytes]]
@@ -61,7 +61,7 @@ def build_site(
         raise UserError("there are no records to show; run a sweep first")
     # In the order of keys, as sums of floats depend on it.
     ordered = frame.runs.sort_values("key", kind="stable", ignore_index=True)
-    known = with_marks(ordered, marks or {})
+    known = add_marks(ordered, marks or {})
     frame = Frame(known, tuple(sorted(frame.problems)))
     made = numbers(known, marks or {}, public)
     slugs = track_slugs(track for track, _ in tracks(made.cells))

@@ -49,7 +49,7 @@ def numbers(runs: pd.DataFrame, marks: Mapping[str, str], public: bool = False) 
     pairs = against_random(runs)[[*CELL, *_PAIR]]
     pairs = pairs.rename(columns={name: f"pair_{name}" for name in _PAIR})
     wide = cells.merge(_costs(runs), on=CELL, how="left").merge(pairs, on=CELL, how="left")
-    wide = wide.merge(given.of_cells(runs, marks).reset_index(), on=CELL, how="left")
+    wide = wide.merge(given.cell_levels(runs, marks).reset_index(), on=CELL, how="left")
     leads = given.may_lead(runs, marks).reset_index()
     may_lead = wide[CELL].merge(leads, on=CELL, how="left")["may_lead"]
     wide["group"] = rank_groups(wide, may_lead if public else None)

@@ -30,7 +30,7 @@ from paibench.leaderboard.site.tables import (
     verdicts,
 )
 from paibench.leaderboard.stats.summary import OUTCOMES, TRACK, Track, of_track
-from paibench.leaderboard.submission.verification_level import KINDS
+from paibench.leaderboard.submission.verification_level import LEVELS
 
 _HERE = Path(__file__).parent
 ASSETS = ("site.css", "theme.js", "table.js", "chart.js", "run.js")
@@ -254,7 +254,7 @@ def _marks(runs: pd.DataFrame) -> dict[str, str]:
     counts = runs[runs["accuracy"].notna()].groupby(["method", "mark"]).size().to_dict()
     words = {
         method: [
-            f"{counts[method, kind]:,} {kind}" for kind in KINDS[::-1] if (method, kind) in counts
+            f"{counts[method, kind]:,} {kind}" for kind in LEVELS[::-1] if (method, kind) in counts
         ]
         for method in runs["method"].unique()
     }

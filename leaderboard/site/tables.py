@@ -13,7 +13,7 @@ from paibench.leaderboard.site.cd_diagram import Diagram, diagram
 from paibench.leaderboard.stats import ranking
 from paibench.leaderboard.stats.cross_track import CrossTrackComparison
 from paibench.leaderboard.stats.summary import CELL, Track, of_track, tracks
-from paibench.leaderboard.submission.verification_level import KINDS
+from paibench.leaderboard.submission.verification_level import LEVELS
 from paibench.leaderboard.tables import (
     CONFLICT,
     ELSEWHERE,
@@ -229,9 +229,9 @@ def _beats(cells: Iterable[Cell]) -> Item:
 def _mark(cells: Iterable[Cell]) -> Item:
     """The mark of a row: that of the least of its cells that have an accuracy."""
     counts = Counter(str(cell["mark"]) for cell in cells if cell["accuracy_n"])
-    found = [kind for kind in KINDS if counts[kind]]
+    found = [kind for kind in LEVELS if counts[kind]]
     if len(found) < 2:
-        return Item(*found or KINDS[:1])
+        return Item(*found or LEVELS[:1])
     said = ", ".join(f"{kind} at {counts[kind]}" for kind in reversed(found))
     return Item(found[0], f"{said} sparsities")
 

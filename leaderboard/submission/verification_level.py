@@ -1,11 +1,9 @@
-"""Marks: what maintainers found out about a record by running it again.
+"""Marks: what maintainers established about a record by running it again.
 
-    <store>/marks/KEY.json      sealed: of which record (the sha256 of its file), the kind, by
-                                which code, when, what came
-
-A mark lies apart from the record, which is never touched, and counts only as long as the record
-has the bytes that it speaks of. Only maintainers add marks: validation refuses a submission that
-brings any, and what is in a store of one's own says what one did oneself.
+A mark is a file of its own, `<store>/marks/KEY.json`. It names the bytes of the record (the sha256
+of its file), the level, the code, the device, the time and the evidence. The record itself is never
+changed, and a mark counts only as long as the record has these bytes. Only maintainers add marks:
+validation refuses a submission that contains any.
 """
 
 from collections.abc import Mapping
@@ -23,99 +21,102 @@ from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.stats.summary import CELL
 
-Kind = Literal["self-reported", "checked", "verified"]
-KINDS: tuple[Kind, ...] = ("self-reported", "checked", "verified")
-"""From the least to the most: nobody ran it again; its mask was trained again; it was found and
-trained again, with fresh seeds too."""
+Level = Literal["self-reported", "checked", "verified"]
+LEVELS: tuple[Level, ...] = ("self-reported", "checked", "verified")
+"""From the lowest to the highest: nobody ran it again; its mask was trained again; the mask was
+searched and trained again, also with fresh seeds."""
 
-MARK = 1
+MARK = 1  # the version of the format of a mark
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One mark: the record it speaks of, how it was come by, and what came."""
+    """The level of one record, with the evidence and with the code and device that gave it."""
 
     key: str
-    kind: Kind
+    level: Level
     record_sha256: str
     paibench: str
     commit: str | None
     device: str
     torch: str
     when: str
-    came: Mapping[str, Any]
+    evidence: Mapping[str, Any]
 
     @classmethod
-    def now(cls, store: Store, key: str, kind: Kind, came: Mapping[str, Any], **by: Any) -> "Mark":
-        """A mark of a store's record as it is now. `by` are paibench, commit, device and torch."""
+    def now(
+        cls, store: Store, key: str, level: Level, evidence: Mapping[str, Any], **by: Any
+    ) -> "Mark":
+        """Return a mark of a record of a store; `by` has paibench, commit, device and torch."""
         record = sha256(read(store.record_path(key))).hexdigest()
         when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return cls(key, kind, record, when=when, came=came, **by)
+        return cls(key, level, record, when=when, evidence=evidence, **by)
 
 
-def write(store: Store, mark: Mark) -> Path:
-    """Put a mark into a store, in the place of one that says less or speaks of other bytes.
+def write_mark(store: Store, mark: Mark) -> Path:
+    """Write a mark into a store, unless the record has a mark of a higher level.
 
-    Raises StoreError where the store cannot be written.
+    Raises StoreError if the store cannot be written.
     """
     path = _path(store, mark.key)
-    there = find(store, mark.key)
-    if there and KINDS.index(there.kind) > KINDS.index(mark.kind):
+    present = read_mark(store, mark.key)
+    if present and LEVELS.index(present.level) > LEVELS.index(mark.level):
         return path
     path.parent.mkdir(exist_ok=True)
-    plain = {name: value for name, value in vars(mark).items() if name != "came"}
-    replace_atomic(path, encode({"mark": MARK, **plain, "came": dict(mark.came)}))
+    plain = dict(vars(mark))
+    # On disk these two fields have other names, which existing stores keep.
+    plain["kind"], plain["came"] = plain.pop("level"), dict(plain.pop("evidence"))
+    replace_atomic(path, encode({"mark": MARK, **plain}))
     return path
 
 
-def find(store: Store, key: str) -> Mark | None:
-    """The mark of a record; None where there is none that can be trusted and fits its bytes."""
+def read_mark(store: Store, key: str) -> Mark | None:
+    """Return the mark of a record, or None if it has no intact mark of its present bytes."""
     with suppress(OSError, Corrupt, TypeError, KeyError):
         plain = decode(read(_path(store, key)))
         if plain.pop("mark") == MARK:
-            mark = Mark(**plain)
+            mark = Mark(level=plain.pop("kind"), evidence=plain.pop("came"), **plain)
             record = sha256(read(store.record_path(key))).hexdigest()
-            if (mark.key, mark.record_sha256) == (key, record) and mark.kind in KINDS:
+            if (mark.key, mark.record_sha256) == (key, record) and mark.level in LEVELS:
                 return mark
     return None
 
 
-def of(store: Store) -> dict[str, Kind]:
-    """The mark of every record of a store by key; those without one are self-reported."""
+def read_levels(store: Store) -> dict[str, Level]:
+    """Return the level of every record of a store by key; without a mark it is self-reported."""
     marked = {path.stem for path in (store.root / "marks").glob("*.json")}
-    found: dict[str, Kind] = {}
+    levels: dict[str, Level] = {}
     for key in sorted(store.listing().done):
-        mark = find(store, key) if key in marked else None
-        found[key] = mark.kind if mark else "self-reported"
-    return found
+        mark = read_mark(store, key) if key in marked else None
+        levels[key] = mark.level if mark else "self-reported"
+    return levels
 
 
-def with_marks(runs: pd.DataFrame, marks: Mapping[str, str]) -> pd.DataFrame:
-    """A frame of runs with the column `mark`; a run that `marks` does not know is self-reported."""
-    return runs.assign(mark=[marks.get(key, KINDS[0]) for key in runs["key"]])
+def add_marks(runs: pd.DataFrame, levels: Mapping[str, str]) -> pd.DataFrame:
+    """Return a frame of runs with the column `mark`; unknown runs are self-reported."""
+    return runs.assign(mark=[levels.get(key, LEVELS[0]) for key in runs["key"]])
 
 
-def of_cells(runs: pd.DataFrame, marks: Mapping[str, str]) -> pd.Series:
-    """The mark of each cell of a frame of runs, by the columns of `CELL`.
+def cell_levels(runs: pd.DataFrame, levels: Mapping[str, str]) -> pd.Series:
+    """Return the level of each cell of a frame of runs, as `mark` by the columns of `CELL`.
 
-    A cell is as good as the least of its runs that gave an accuracy; a cell without any, and a
-    run that `marks` does not know, is self-reported.
+    A cell has the lowest level of its runs that have an accuracy. It is self-reported if it has no
+    such run, or a run that is not in `levels`.
     """
-    places = {kind: place for place, kind in enumerate(KINDS)}
-    place = with_marks(runs, marks)["mark"].map(places)
-    counted = runs.assign(place=place).dropna(subset=["accuracy"]).groupby(CELL)["place"].min()
+    rank = add_marks(runs, levels)["mark"].map({level: rank for rank, level in enumerate(LEVELS)})
+    counted = runs.assign(rank=rank).dropna(subset=["accuracy"]).groupby(CELL)["rank"].min()
     cells = runs.groupby(CELL).size().index
-    least = counted.reindex(cells, fill_value=0)
-    return least.map(dict(enumerate(KINDS))).astype("str").rename("mark")
+    lowest = counted.reindex(cells, fill_value=0)
+    return lowest.map(dict(enumerate(LEVELS))).astype("str").rename("mark")
 
 
-def may_lead(runs: pd.DataFrame, marks: Mapping[str, str]) -> pd.Series:
-    """Whether each cell of a frame of runs may hold a rank from 1 to 3: all of it is verified.
+def may_lead(runs: pd.DataFrame, levels: Mapping[str, str]) -> pd.Series:
+    """Return whether each cell may hold a rank from 1 to 3: whether it is verified.
 
-    A boolean per cell, by the columns of `CELL`. It is the rule of a public leaderboard; in a
-    store of one's own nothing is verified, and the rule would leave no rank.
+    This rule is for a public leaderboard. In a private store nothing is verified, so the rule
+    would leave the first three ranks empty.
     """
-    return (of_cells(runs, marks) == "verified").rename("may_lead")
+    return (cell_levels(runs, levels) == "verified").rename("may_lead")
 
 
 def _path(store: Store, key: str) -> Path:

@@ -15,12 +15,12 @@ from paibench.commands.run import Device, Run, Threads, facts_of, find_record, p
 from paibench.methods.core.registry import UserError
 
 if TYPE_CHECKING:
+    from paibench.benchmark.execution.acceptance import Acceptance
     from paibench.benchmark.execution.verify import Verification
     from paibench.benchmark.record import Record
     from paibench.benchmark.steps.device import RunSettings
     from paibench.benchmark.store.store import Store
-    from paibench.leaderboard.submission.acceptance import Acceptance
-    from paibench.leaderboard.submission.verification_level import Kind
+    from paibench.leaderboard.submission.verification_level import Level
 if TYPE_CHECKING:
     from paibench.leaderboard.submission.validate import Report
 
@@ -79,11 +79,11 @@ def verify(
 
     Exit status 0 where the mask is the same and the means lie near enough, 1 where not.
     """
+    from paibench.benchmark.execution.acceptance import accept, same_mask
     from paibench.benchmark.execution.attempt import Failed
     from paibench.benchmark.execution.verify import of_seeds
     from paibench.benchmark.execution.verify import verify as again
     from paibench.benchmark.store.store import Store
-    from paibench.leaderboard.submission.acceptance import accept, same_mask
 
     here = Store.read(store)
     then, _ = find_record(run, [store])
@@ -141,11 +141,11 @@ def _is_path(run: str) -> bool:
 
 def _fresh_seeds(given: list[int] | None, cell: "Sequence[Record]") -> list[int]:
     """Seeds that no run of the cell has, as given or drawn. Raises UserError."""
-    from paibench.leaderboard.submission.acceptance import FRESH
+    from paibench.benchmark.execution.acceptance import FRESH_SEEDS
 
     had = {int(record.spec.get("seed", 0)) for record in cell}
     if given is None:  # which nobody can have prepared for
-        return sorted(secrets.SystemRandom().sample(range(max(had) + 1, 2**31), FRESH))
+        return sorted(secrets.SystemRandom().sample(range(max(had) + 1, 2**31), FRESH_SEEDS))
     if len(set(given)) < len(given) or had & set(given):
         raise UserError(f"--seed {given}: fresh seeds are others than {sorted(had)}, each once")
     return given
@@ -173,18 +173,18 @@ def _accuracies_of(then: "Record", seeds: list[int], place: "RunSettings") -> li
 def _mark(
     store: "Store",
     records: "Sequence[Record]",
-    kind: "Kind",
+    level: "Level",
     came: dict[str, Any],
     by: "Verification",
 ) -> None:
-    from paibench.leaderboard.submission.verification_level import Mark, write
+    from paibench.leaderboard.submission.verification_level import Mark, write_mark
 
     where = by.now.environment
     for record in records:
-        write(
+        write_mark(
             store,
             Mark.now(
-                *(store, record.key, kind, came | {"dirty": where.dirty}),
+                *(store, record.key, level, came | {"dirty": where.dirty}),
                 paibench=where.paibench,
                 commit=where.commit,
                 device=where.device,
@@ -205,16 +205,16 @@ def _accuracies(found: "Verification") -> str:
 
 def _means(means: "Acceptance", seeds: list[int]) -> str:
     return (
-        f"  mean {means.came:.4f} of the fresh seeds {', '.join(map(str, seeds))}, "
+        f"  mean {means.measured:.4f} of the fresh seeds {', '.join(map(str, seeds))}, "
         f"{means.claimed:.4f} was claimed; {100 * means.allowed:.2f} points are allowed"
     )
 
 
 def _words(same: bool, means: "Acceptance") -> str:
-    from paibench.leaderboard.submission.acceptance import FRESH
+    from paibench.benchmark.execution.acceptance import FRESH_SEEDS
 
-    if means.n < FRESH:
-        return f"not verified: {FRESH} fresh seeds are needed"
+    if means.n < FRESH_SEEDS:
+        return f"not verified: {FRESH_SEEDS} fresh seeds are needed"
     if not same:
         return "not verified: the same seed gives another result"
     return "verified" if means.accepted else "not verified: the means lie too far apart"

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from paibench.leaderboard.submission.acceptance import FRESH, OVERLAP, POINTS, SPREADS
+from paibench.benchmark.execution.acceptance import FRESH_SEEDS, OVERLAP, POINTS, SPREADS
 from paibench.leaderboard.submission.findings import CHECKS
-from paibench.leaderboard.submission.verification_level import KINDS
+from paibench.leaderboard.submission.verification_level import LEVELS
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "publishing.md").read_text(encoding="utf-8")
@@ -21,12 +21,12 @@ def test_every_check_is_in_the_table() -> None:
 def test_every_mark_is_in_the_table() -> None:
     """From the least to the most."""
     marks = re.findall(r"^\| `([a-z-]+)` \| .+ \| .+ \|$", PAGE, flags=re.M)
-    assert tuple(marks) == KINDS
+    assert tuple(marks) == LEVELS
 
 
 def test_the_rule_is_in_words() -> None:
     """Half a point, three standard errors, three fresh seeds, 99.9 %."""
-    assert (POINTS, SPREADS, FRESH, OVERLAP) == (0.005, 3.0, 3, 0.999)
+    assert (POINTS, SPREADS, FRESH_SEEDS, OVERLAP) == (0.005, 3.0, 3, 0.999)
     for words in ("half a point", "3 s / sqrt(k)", "three fresh seeds", "99.9 %"):
         assert words in PAGE
 

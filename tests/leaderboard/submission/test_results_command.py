@@ -31,7 +31,9 @@ KEY = key_of()
 
 def kinds(root: Path) -> dict[str, str]:
     return {
-        key: kind for key, kind in verification_level.of(Store.read(root)).items() if kind[0] != "s"
+        key: kind
+        for key, kind in verification_level.read_levels(Store.read(root)).items()
+        if kind[0] != "s"
     }
 
 

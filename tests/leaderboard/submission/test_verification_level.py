@@ -12,7 +12,7 @@ from paibench.benchmark.store.store import Store
 from paibench.leaderboard.frame.load import load
 from paibench.leaderboard.stats.summary import CELL
 from paibench.leaderboard.submission import verification_level
-from paibench.leaderboard.submission.verification_level import Kind, Mark
+from paibench.leaderboard.submission.verification_level import Level, Mark
 
 Edit = Callable[..., None]
 
@@ -24,14 +24,16 @@ def first(root: Path) -> tuple[Store, str]:
     return store, min(store.listing().done)
 
 
-def mark(store: Store, key: str, kind: Kind) -> Path:
-    return verification_level.write(store, Mark.now(store, key, kind, {"difference": 0.0}, **BY))
+def mark(store: Store, key: str, level: Level) -> Path:
+    return verification_level.write_mark(
+        store, Mark.now(store, key, level, {"difference": 0.0}, **BY)
+    )
 
 
 def test_without_marks(sound: Path) -> None:
     """Every record is self-reported."""
     store, _ = first(sound)
-    found = verification_level.of(store)
+    found = verification_level.read_levels(store)
     assert (len(found), set(found.values())) == (14, {"self-reported"})
 
 
@@ -43,7 +45,7 @@ def test_a_mark(sound: Path) -> None:
     assert path == sound / "marks" / f"{key}.json"
     assert decode(path.read_bytes())["came"] == {"difference": 0.0}
     assert store.record_path(key).read_bytes() == before
-    found = verification_level.of(store)
+    found = verification_level.read_levels(store)
     assert found.pop(key) == "checked"
     assert set(found.values()) == {"self-reported"}
 
@@ -54,7 +56,7 @@ def test_the_higher_mark_stays(sound: Path) -> None:
     mark(store, key, "checked")
     mark(store, key, "verified")
     mark(store, key, "checked")
-    assert verification_level.of(store)[key] == "verified"
+    assert verification_level.read_levels(store)[key] == "verified"
 
 
 def test_a_mark_of_other_bytes(sound: Path, edit: Edit) -> None:
@@ -62,9 +64,9 @@ def test_a_mark_of_other_bytes(sound: Path, edit: Edit) -> None:
     store, key = first(sound)
     mark(store, key, "verified")
     edit(sound, key, environment__host="elsewhere")
-    assert verification_level.of(store)[key] == "self-reported"
+    assert verification_level.read_levels(store)[key] == "self-reported"
     mark(store, key, "checked")
-    assert verification_level.of(store)[key] == "checked"
+    assert verification_level.read_levels(store)[key] == "checked"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_mark_that_cannot_be_trusted(sound: Path, change: dict[str, Any]) -> N
     store, key = first(sound)
     path = mark(store, key, "verified")
     path.write_bytes(encode(decode(path.read_bytes()) | change))
-    assert verification_level.of(store)[key] == "self-reported"
+    assert verification_level.read_levels(store)[key] == "self-reported"
 
 
 def test_damaged_and_stray_marks(sound: Path) -> None:
@@ -93,7 +95,7 @@ def test_damaged_and_stray_marks(sound: Path) -> None:
     path = mark(store, key, "verified")
     path.write_bytes(path.read_bytes()[:-9])
     (sound / "marks" / f"{'0' * 40}.json").write_text("{}")
-    assert set(verification_level.of(store).values()) == {"self-reported"}
+    assert set(verification_level.read_levels(store).values()) == {"self-reported"}
 
 
 def test_a_column_of_marks(sound: Path) -> None:
@@ -101,10 +103,10 @@ def test_a_column_of_marks(sound: Path) -> None:
     store, key = first(sound)
     mark(store, key, "checked")
     runs = load(sound).runs
-    found = verification_level.with_marks(runs, verification_level.of(store))
+    found = verification_level.add_marks(runs, verification_level.read_levels(store))
     assert found.loc[found["key"] == key, "mark"].tolist() == ["checked"]
     assert found["mark"].value_counts().to_dict() == {"self-reported": 13, "checked": 1}
-    assert set(verification_level.with_marks(runs, {})["mark"]) == {"self-reported"}
+    assert set(verification_level.add_marks(runs, {})["mark"]) == {"self-reported"}
     assert "mark" not in runs
 
 
@@ -119,7 +121,7 @@ def test_a_cell_is_as_good_as_its_least_run(sound: Path) -> None:
     snip = runs[runs["method"] == "snip"]
     dense, half = (snip.loc[snip["density_asked"] == density, "key"] for density in (0.1, 0.5))
     known = dict.fromkeys(dense, "verified") | {half.iloc[0]: "verified", half.iloc[1]: "checked"}
-    found = verification_level.of_cells(runs, known)
+    found = verification_level.cell_levels(runs, known)
     assert list(found.index.names) == CELL
     assert cells(found)["snip", 0.1] == "verified"
     assert cells(found)["snip", 0.5] == "checked"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from paibench.leaderboard.submission.acceptance import accept, same_mask
+from paibench.benchmark.execution.acceptance import accept, same_mask
 
 
 def test_half_a_point() -> None:
@@ -21,7 +21,7 @@ def test_three_standard_errors() -> None:
     found = accept([0.93, 0.93], [0.88, 0.90, 0.92])
     assert found.allowed == pytest.approx(3 * 0.02 / math.sqrt(3))
     assert (found.claimed, found.n) == (0.93, 3)
-    assert found.came == pytest.approx(0.9)
+    assert found.measured == pytest.approx(0.9)
     assert found.difference == pytest.approx(-0.03)
     assert found.accepted
     assert not accept([0.94], [0.88, 0.90, 0.92]).accepted
