@@ -78,13 +78,13 @@ class Stream:
         size: int,
         *,
         augment: Augmentation = "none",
-        draw: torch.Generator | None = None,
+        generator: torch.Generator | None = None,
         skip: int = 0,
     ) -> Iterator[Batch]:
         """See `Split.batches`; raises UserError that names a file that cannot be decoded."""
         seeds = None
         if augment != "none":
-            seeds = torch.randint(2**62, (len(indices),), generator=draw)[skip * size :]
+            seeds = torch.randint(2**62, (len(indices),), generator=generator)[skip * size :]
         asked = indices[skip * size :]
         files = _Files(self.name, self.folder, self.files[asked.numpy()], augment, seeds)
         loader = DataLoader(

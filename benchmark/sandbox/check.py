@@ -20,7 +20,7 @@ def check_in_sandbox(method: str, seconds: float) -> Result:
     The masks are to be equal. What the walls were is said as what came.
     """
     started = time.perf_counter()
-    ended = partial(Result, "walls")
+    ended = partial(Result, "sandbox")
     try:
         first, second = (_searched(method, RunSettings(search_seconds=seconds)) for _ in range(2))
     except (MethodError, SearchTimeout, MemoryError, Diverged) as error:

@@ -9,7 +9,7 @@
 `paibench check-method NAME` and `pytest --paibench-method NAME` run the same cases.
 """
 
-from paibench.methods.conformance.names import CASES as CASES
+from paibench.methods.conformance.report import CASES as CASES
 
 
 def check(method: str, case: str) -> None:
@@ -18,6 +18,6 @@ def check(method: str, case: str) -> None:
     Raises AssertionError that says what was expected and what came. Skips the test, in pytest,
     where the case needs what is not here.
     """
-    from paibench.methods.conformance.running import check
+    from paibench.methods.conformance.runner import check
 
     check(method, case)

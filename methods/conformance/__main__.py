@@ -10,7 +10,7 @@ def main() -> int:
     method, *cases = sys.argv[1:]
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the finder prints is no result
-    from paibench.methods.conformance.running import results
+    from paibench.methods.conformance.runner import results
     from paibench.methods.core.registry import UserError
 
     try:

@@ -42,7 +42,7 @@ MARGIN = 0.2
 """Of accuracy, by which a mask may be worse than a random one on the separable task."""
 
 
-class Departure(AssertionError):
+class CaseFailed(AssertionError):
     """A finder does not do what is expected of it."""
 
     def __init__(self, expected: str, came: str) -> None:
@@ -51,12 +51,12 @@ class Departure(AssertionError):
         self.came = came
 
 
-class NotHere(Exception):
+class NotApplicable(Exception):
     """A case needs what this machine has not."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class Finder:
     """A finder under test."""
 
     name: str
@@ -88,7 +88,7 @@ class Subject:
         try:
             return as_ticket(found)
         except ValueError as error:
-            raise Departure("a Mask, Scores or a Ticket", _words(error)) from error
+            raise CaseFailed("a Mask, Scores or a Ticket", _words(error)) from error
 
     def mask(self, net: nn.Module, given: Task, density: float, **options: Any) -> Mask:
         """The mask that comes of that, as far as it goes: its names, types and counts are looked at
@@ -120,24 +120,27 @@ def _as_far_as_it_goes(found: Mask | Scores, net: nn.Module, density: float) -> 
     return keep_top(numbers, min(round(density * total(weights)), total(numbers)))
 
 
-def run_case(subject: Subject, case: str) -> None:
-    """Run a case by name, by one thread: the networks are small. Raises Departure, NotHere."""
+def run_case(subject: Finder, case: str) -> None:
+    """Run a case by name, in one thread: the networks are small.
+
+    Raises CaseFailed or NotApplicable.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         _RUNS[case](subject)
-    except (Departure, NotHere):
+    except (CaseFailed, NotApplicable):
         raise
     except Exception as error:  # the finder's, whatever it is
-        raise Departure("a search without an error", _words(error)) from error
+        raise CaseFailed("a search without an error", _words(error)) from error
     finally:
         torch.set_num_threads(threads)
 
 
-def _options(subject: Subject) -> None:
+def _options(subject: Finder) -> None:
     """Defaults said out loud change nothing."""
     if subject.trouble:
-        raise Departure("a function whose options can be read without running it", subject.trouble)
+        raise CaseFailed("a function whose options can be read without running it", subject.trouble)
     _need_to_repeat(subject)
     net = network("plain")
     said = {name: option.default for name, option in subject.options.items()}
@@ -147,34 +150,34 @@ def _options(subject: Subject) -> None:
         subject.finder(copy.deepcopy(net), task(), subject.usual, no_such_option=1)
     except TypeError:
         return
-    raise Departure("a TypeError for an option that is unknown", "a search without one")
+    raise CaseFailed("a TypeError for an option that is unknown", "a search without one")
 
 
-def _need_to_repeat(subject: Subject) -> None:
+def _need_to_repeat(subject: Finder) -> None:
     """Masks of two searches can be compared only where nothing but the searches may differ."""
     if subject.name != "dense" and not subject.repeats:
-        raise NotHere("two searches with one seed differ already")
+        raise NotApplicable("two searches with one seed differ already")
 
 
-def _covers(subject: Subject) -> None:
+def _covers(subject: Finder) -> None:
     net = network("plain")
     weights = prunable(net)
     found = subject.ticket(net, task(), subject.usual).mask
     values = found.values if isinstance(found, Scores) else found
     for name in weights:
         if name not in values:
-            raise Departure(f"the prunable weight {name!r}", f"{_listed(values)}")
+            raise CaseFailed(f"the prunable weight {name!r}", f"{_listed(values)}")
     for name, value in values.items():
         if name not in weights:
-            raise Departure("prunable weights alone", f"{name!r:.80}, which is none")
+            raise CaseFailed("prunable weights alone", f"{name!r:.80}, which is none")
         if value.shape != weights[name].shape:
             shapes = tuple(weights[name].shape), tuple(value.shape)
-            raise Departure(f"{name} of shape {shapes[0]}", f"shape {shapes[1]}")
+            raise CaseFailed(f"{name} of shape {shapes[0]}", f"shape {shapes[1]}")
         if not isinstance(found, Scores) and value.dtype != torch.bool:
-            raise Departure(f"a mask of {name} of torch.bool", f"{value.dtype}")
+            raise CaseFailed(f"a mask of {name} of torch.bool", f"{value.dtype}")
 
 
-def _count(subject: Subject) -> None:
+def _count(subject: Finder) -> None:
     net = network("plain")
     whole = total(prunable(net))
     densities = (1.0,) if subject.name == "dense" else (*DENSITIES, 1 / whole)
@@ -186,23 +189,23 @@ def _count(subject: Subject) -> None:
         else:
             kept = sum(int(each.count_nonzero()) for each in found.values())
         if kept != asked:
-            raise Departure(f"{asked} of {whole} weights at density {density:.4g}", f"{kept} kept")
+            raise CaseFailed(f"{asked} of {whole} weights at density {density:.4g}", f"{kept} kept")
 
 
-def _finite(subject: Subject) -> None:
+def _finite(subject: Finder) -> None:
     found = subject.ticket(network("plain"), task(), subject.usual).mask
     for name, score in found.values.items() if isinstance(found, Scores) else ():
         if bad := int((~score.isfinite()).sum()):
-            raise Departure("finite scores", f"{bad} of {score.numel()} of {name} are not")
+            raise CaseFailed("finite scores", f"{bad} of {score.numel()} of {name} are not")
 
 
-def _same_seed(subject: Subject) -> None:
+def _same_seed(subject: Finder) -> None:
     net = network("plain")
     first, second = (subject.mask(net, task(3), subject.usual) for _ in range(2))
     _same(first, second, "another search with the same seed")
 
 
-def _seed(subject: Subject) -> None:
+def _seed(subject: Finder) -> None:
     """Nets, data order and generator differ with the seed, as in the harness."""
     if subject.name == "dense":
         return
@@ -214,13 +217,13 @@ def _seed(subject: Subject) -> None:
         drawn.append(seen.seeds)
     if len(set(masks)) == 1:
         came = "one mask for three seeds with other weights, other order of data, other draws"
-        raise Departure("a mask that depends on something", came)
+        raise CaseFailed("a mask that depends on something", came)
     if fixed := drawn[0] & drawn[1]:
         came = f"a generator that was seeded with {min(fixed)} in two runs of other seeds"
-        raise Departure("draws from task.generator alone", came)
+        raise CaseFailed("draws from task.generator alone", came)
 
 
-def _again(subject: Subject) -> None:
+def _again(subject: Finder) -> None:
     _need_to_repeat(subject)
     first_net, other_net = network("plain", seed=5), network("plain", seed=6)
     first = subject.mask(first_net, task(0), subject.usual)
@@ -230,7 +233,7 @@ def _again(subject: Subject) -> None:
     _same(first, subject.mask(first_net, task(0), subject.usual), "the same after other searches")
 
 
-def _untouched(subject: Subject) -> None:
+def _untouched(subject: Finder) -> None:
     net, given = network("plain").train(), task()
     before, flags = copy.deepcopy(net.state_dict()), _flags(net)
     data = [tensor.clone() for tensor in _tensors(given)]
@@ -238,12 +241,12 @@ def _untouched(subject: Subject) -> None:
         subject.finder(copy.deepcopy(net), given, subject.usual)
     for name, value in net.state_dict().items():
         if not torch.equal(value, before[name]):
-            raise Departure(f"{name} of the harness's network as before", "other values")
+            raise CaseFailed(f"{name} of the harness's network as before", "other values")
     if _flags(net) != flags:
-        raise Departure("modes and gradients of the harness's network as before", "others")
+        raise CaseFailed("modes and gradients of the harness's network as before", "others")
     for old, new in zip(data, _tensors(given), strict=True):
         if not torch.equal(old, new):
-            raise Departure("the training data as before", "other values")
+            raise CaseFailed("the training data as before", "other values")
 
 
 def _tensors(given: Task) -> list[Tensor]:
@@ -287,7 +290,7 @@ def _globals_as_before() -> Iterator[None]:
         yield
         for what, now in _look().items():
             if now != before[what]:
-                raise Departure(
+                raise CaseFailed(
                     f"{what} as before{_briefly(before[what])}", f"another{_briefly(now)}"
                 )
         drew = {
@@ -298,7 +301,7 @@ def _globals_as_before() -> Iterator[None]:
         for whose, other in drew.items():
             if other:
                 came = f"draws from {whose} global generator; draw from task.generator"
-                raise Departure("the global random state as before", came)
+                raise CaseFailed("the global random state as before", came)
     finally:
         _set(before)
         torch.set_rng_state(states[0])
@@ -327,18 +330,18 @@ def _equal_states(one: Any, other: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def _network(kind: str) -> Callable[[Subject], None]:
-    def run(subject: Subject) -> None:
+def _network(kind: str) -> Callable[[Finder], None]:
+    def run(subject: Finder) -> None:
         subject.mask(network(kind), task(), subject.usual)
 
     return run
 
 
-def _float64(subject: Subject) -> None:
+def _float64(subject: Finder) -> None:
     subject.mask(network("plain", torch.float64), task(dtype=torch.float64), subject.usual)
 
 
-def _cost(subject: Subject) -> None:
+def _cost(subject: Finder) -> None:
     net, given = network("plain"), task()
     with count_examples(net) as passed:
         subject.ticket(net, given, subject.usual)
@@ -348,7 +351,7 @@ def _cost(subject: Subject) -> None:
     ):
         counted = getattr(given.cost, way)
         if counted < seen:
-            raise Departure(f"{seen} examples counted {way}", f"{counted} counted; {mend}")
+            raise CaseFailed(f"{seen} examples counted {way}", f"{counted} counted; {mend}")
 
 
 class _Killed(BaseException):
@@ -373,7 +376,7 @@ class _Kept:
         return dict(load(self.stages[name]))
 
 
-def _memo(subject: Subject) -> None:
+def _memo(subject: Finder) -> None:
     _need_to_repeat(subject)
     density = 1.0 if subject.name == "dense" else 0.5
     net, kept, given = network("plain"), _Kept({}), task()
@@ -389,10 +392,10 @@ def _memo(subject: Subject) -> None:
         mask = subject.mask(net, resumed, density)
         _same(whole, mask, f"a search that was killed after stage {stage + 1}")
         if resumed.cost != given.cost:
-            raise Departure(f"the cost {given.cost} after a kill", f"{resumed.cost}")
+            raise CaseFailed(f"the cost {given.cost} after a kill", f"{resumed.cost}")
 
 
-def _better(subject: Subject) -> None:
+def _better(subject: Finder) -> None:
     """A finder that keeps what it ought to prune keeps the dead half."""
     density = 1.0 if subject.name == "dense" else 0.1
     ours, chance = [], []
@@ -404,7 +407,7 @@ def _better(subject: Subject) -> None:
     mine, others = (sum(found) / len(SEEDS) for found in (ours, chance))
     if mine < others - MARGIN:
         came = f"{mine:.2f}: does it keep what it ought to prune?"
-        raise Departure(f"accuracy near a random mask's {others:.2f}", came)
+        raise CaseFailed(f"accuracy near a random mask's {others:.2f}", came)
 
 
 def _random(net: nn.Module, density: float, seed: int) -> Mask:
@@ -427,9 +430,9 @@ def _accuracy(net: nn.Module, mask: Mask, ticket: Ticket | None, seed: int) -> f
         return float((trained(inputs).argmax(1) == labels).float().mean())
 
 
-def _gpu(subject: Subject) -> None:
+def _gpu(subject: Finder) -> None:
     if not torch.cuda.is_available():
-        raise NotHere("there is no GPU here")
+        raise NotApplicable("there is no GPU here")
     net = network("batch-norm").cuda()
     masks = [subject.mask(net, task(device="cuda"), subject.usual) for _ in range(2)]
     _same(masks[0], masks[1], "another search with the same seed on the GPU")
@@ -438,7 +441,7 @@ def _gpu(subject: Subject) -> None:
 def _same(one: Mask, other: Mask, what: str) -> None:
     if digest(one) != digest(other):
         moved = sum(int((one[name] ^ other[name]).sum()) for name in one)
-        raise Departure(f"the same mask from {what}", f"{moved} of {total(one)} weights differ")
+        raise CaseFailed(f"the same mask from {what}", f"{moved} of {total(one)} weights differ")
 
 
 def _listed(values: Mapping[str, Tensor]) -> str:
@@ -454,7 +457,7 @@ def _words(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {said}".split())[:300]
 
 
-_RUNS: dict[str, Callable[[Subject], None]] = {
+_RUNS: dict[str, Callable[[Finder], None]] = {
     "options": _options,
     "covers": _covers,
     "count": _count,

@@ -11,7 +11,7 @@ from paibench.methods.training.recipe import Recipe
 CLASSES = 3
 SHAPE = (2, 6, 6)
 EXAMPLES = 48
-MARK = 7.25
+SENTINEL = 7.25
 """The first pixel of every example: what passes through a network and has it, is data."""
 
 
@@ -94,10 +94,10 @@ def network(kind: str, dtype: torch.dtype = torch.float32, seed: int = 5) -> nn.
 
 
 def images(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Inputs [48, 2, 6, 6] whose first pixel is MARK, and labels [48] of three classes."""
+    """Inputs [48, 2, 6, 6] whose first pixel is SENTINEL, and labels [48] of three classes."""
     draw = torch.Generator().manual_seed(11)
     inputs = torch.randn(EXAMPLES, *SHAPE, generator=draw, dtype=dtype)
-    inputs[:, 0, 0, 0] = MARK
+    inputs[:, 0, 0, 0] = SENTINEL
     return inputs, torch.arange(EXAMPLES) % CLASSES
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paibench.methods.conformance.networks import MARK
+from paibench.methods.conformance.networks import SENTINEL
 
 
 @dataclass
@@ -45,7 +45,7 @@ def count_examples(net: nn.Module) -> Iterator[Passed]:
 def _examples(inputs: tuple[Any, ...]) -> int:
     if not inputs or not isinstance(inputs[0], Tensor) or inputs[0].dim() != 4:
         return 0
-    return int((inputs[0][:, 0, 0, 0] == MARK).sum())
+    return int((inputs[0][:, 0, 0, 0] == SENTINEL).sum())
 
 
 class RecordGenerators(TorchDispatchMode):  # type: ignore[no-untyped-call]

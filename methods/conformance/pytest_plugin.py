@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from paibench.methods.conformance.names import CASES
+from paibench.methods.conformance.report import CASES
 from paibench.methods.core.registry import UserError, find, is_file, use_file
 
 
@@ -46,7 +46,7 @@ class Conformance(pytest.Item):
 
     def runtest(self) -> None:
         """Run the case."""
-        from paibench.methods.conformance.running import check
+        from paibench.methods.conformance.runner import check
 
         check(self.method, self.case)
 

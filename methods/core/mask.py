@@ -115,7 +115,7 @@ def top(flat: Tensor, kept: int) -> Tensor:
     threshold = kth_highest(flat, kept)
     mask = flat >= threshold
     if surplus := int(mask.count_nonzero()) - kept:
-        tied = numbers(flat == threshold)
+        tied = flatnonzero(flat == threshold)
         mask[tied[-surplus:]] = False
     return mask
 
@@ -135,12 +135,12 @@ def kth_highest(flat: Tensor, k: int) -> Tensor:
     high = sample[above] if above else flat.max()
     low = sample[min(middle + margin, sample.numel() - 1)]
     if 4 * k <= flat.numel():  # few are higher: one side of the bracket is enough, and quicker
-        inside, higher = flat[numbers(flat >= low)], 0
+        inside, higher = flat[flatnonzero(flat >= low)], 0
     elif 4 * (flat.numel() - k) <= flat.numel():
-        inside = flat[numbers(flat <= high)]
+        inside = flat[flatnonzero(flat <= high)]
         higher = flat.numel() - inside.numel()
     else:
-        inside = flat[numbers((flat <= high) & (flat >= low))]
+        inside = flat[flatnonzero((flat <= high) & (flat >= low))]
         higher = int((flat > high).count_nonzero())
     rank = k - higher
     if not 1 <= rank <= inside.numel():
@@ -148,7 +148,7 @@ def kth_highest(flat: Tensor, k: int) -> Tensor:
     return inside.kthvalue(inside.numel() - rank + 1).values
 
 
-def numbers(marks: Tensor) -> Tensor:
+def flatnonzero(marks: Tensor) -> Tensor:
     """Where a boolean vector is true, in order."""
     if marks.device.type != "cpu":
         return marks.nonzero().view(-1)

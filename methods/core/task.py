@@ -137,7 +137,7 @@ class Task:
             indices = self._balanced(indices, per_class)
         how = self.recipe.augment if augment else "none"
         draw = generator(self.seed, "search augment")
-        for inputs, labels in self._data.batches(indices, size, augment=how, draw=draw):
+        for inputs, labels in self._data.batches(indices, size, augment=how, generator=draw):
             self._spend(len(labels), 0)
             self._get_on()
             yield inputs, labels
@@ -172,7 +172,7 @@ class Task:
         after_epoch: Callable[[int], None] | None = None,
         penalty: Penalty | None = None,
         resumable: bool = False,
-        draws: Sequence[torch.Generator] = (),
+        generators: Sequence[torch.Generator] = (),
         **changes: Any,
     ) -> None:
         """Train the parameters of `module` that require gradients, in place.
@@ -183,15 +183,14 @@ class Task:
         epoch, and `penalty()` is added to each loss. Raises Diverged on a loss that is no
         finite number.
 
-        `resumable` promises that nothing decides a step but the state of the module, the generators
-        `draws`, and the arguments: then an interrupted run goes on within this training, with the
-        same bits.
+        `resumable` promises that only the state of the module, the `generators` and the arguments
+        decide a step: then an interrupted run resumes within this training, with the same bits.
         """
         recipe = replace(self.recipe, **changes)
         whole = recipe.epochs * steps_per_epoch(len(self._data), recipe.batch)
         hooks = Hooks(before_step, after_epoch, penalty, count=self._count_and_get_on)
         stop = whole if stop is None else stop
-        trainer = Trainer(module, self._data, recipe, self.seed, mask=mask, draws=draws)
+        trainer = Trainer(module, self._data, recipe, self.seed, mask=mask, generators=generators)
         if resumable and self._keep:
             kept, save = self._keep(trainer, f"{start} {stop} {recipe}")
             hooks = replace(hooks, count=self._count_both, save=save)

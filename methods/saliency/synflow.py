@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from paibench.methods.core.mask import flatten, num_kept, numbers, prunable, top, unflatten
+from paibench.methods.core.mask import flatnonzero, flatten, num_kept, prunable, top, unflatten
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
@@ -87,14 +87,14 @@ def prune_in_rounds(
         unit = 2 * highest or 1.0
         scores[fallen] = -1
         stands = top(scores, count)
-        fallen = numbers(~stands)
+        fallen = flatnonzero(~stands)
         last = scores[fallen]
-        new = numbers(last >= 0)
+        new = flatnonzero(last >= 0)
         places = standing.places[fallen[new]]
         order[places] = last[new].double() / unit + done
         flat[places] = 0
         if 5 * len(fallen) > len(scores) or done + 1 == len(counts):
-            left = numbers(stands)
+            left = flatnonzero(stands)
             scores, fallen = scores[left], fallen[:0]
             standing.cut(left)
     order[standing.places] = scores.double() / unit + len(counts)

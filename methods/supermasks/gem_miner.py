@@ -35,7 +35,7 @@ def gem_miner(
     lr: float = 0.1,
     optimizer: Literal["sgd", "adam"] = "sgd",
     counts: Literal["exact", "authors"] = "exact",
-    unflag: bool = True,
+    keep_unused: bool = True,
 ) -> Ticket:
     """The weights that are never frozen in a search that freezes the lowest scores in rounds.
 
@@ -54,7 +54,7 @@ def gem_miner(
         optimizer: what trains the scores.
         counts: exact leaves round(total * density^(i / rounds)) weights in round i; authors
             freezes ceil(rate * active) of them and all that tie with the last of these.
-        unflag: true brings back the weights that were never frozen and are still rounded to 0
+        keep_unused: true brings back the weights that were never frozen and are still rounded to 0
             at the end; false has training start with these weights at 0, as the search left
             them (the authors prune them, and so end below the density asked).
     """
@@ -93,7 +93,7 @@ def gem_miner(
     left = masked(state["order"], 1 - state["idle"].to(dtype), frozen)
     return Ticket(
         Scores(unflatten(state["order"], weights)),
-        weights=None if unflag else left,
+        weights=None if keep_unused else left,
         native=(native,),
     )
 
@@ -112,7 +112,7 @@ class Schedule:
         """Whether an epoch, counted from 0, ends with a round."""
         return epoch > 0 and epoch % self.period == 0
 
-    def stay(self, scores: Tensor, active: Tensor, epoch: int) -> Tensor:
+    def survivors(self, scores: Tensor, active: Tensor, epoch: int) -> Tensor:
         """Which of the active weights are still so after the round that ends an epoch."""
         if self.counts == "authors":
             fall = math.ceil((1 - self.density ** (1 / self.rounds)) * int(active.sum()))
@@ -138,7 +138,7 @@ class GemMinerSearch:
         self.schedule = schedule
         self.regularization = regularization
         self.flags = torch.ones_like(self.scores, requires_grad=False)
-        self.fell = torch.zeros_like(self.flags, dtype=torch.float64)
+        self.frozen_at = torch.zeros_like(self.flags, dtype=torch.float64)
         self.round = 0
 
     def effective(self, scores: Tensor, weights: Weights) -> Weights:
@@ -160,7 +160,7 @@ class GemMinerSearch:
         self.clamp()
         scores, active = self.scores.detach(), self.flags > 0
         if self.schedule.due(epoch):
-            self._freeze(self.schedule.stay(scores, active, epoch))
+            self._freeze(self.schedule.survivors(scores, active, epoch))
         active = self.flags > 0
         if not bool((active & (scores > 0.5)).any()):
             self._freeze(highest(scores, active, self.schedule.kept))
@@ -168,7 +168,7 @@ class GemMinerSearch:
     def _freeze(self, stay: Tensor) -> None:
         self.round += 1
         falls = (self.flags > 0) & ~stay
-        self.fell[falls] = self._rank(self.round)[falls]
+        self.frozen_at[falls] = self._rank(self.round)[falls]
         self.flags.copy_(stay)
 
     def _rank(self, number: int) -> Tensor:
@@ -178,5 +178,5 @@ class GemMinerSearch:
     def state(self) -> State:
         """The order of freezing, and which of the weights never frozen are used or idle."""
         active, above = self.flags > 0, self.scores.detach() > 0.5
-        order = torch.where(active, self._rank(self.round + 1), self.fell)
+        order = torch.where(active, self._rank(self.round + 1), self.frozen_at)
         return {"order": order, "used": active & above, "idle": active & ~above}

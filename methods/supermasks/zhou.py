@@ -68,7 +68,7 @@ def zhou(
             schedule="constant",
             warmup=0,
             resumable=True,
-            draws=[draw],
+            generators=[draw],
         )
         return {"logits": supermask.scores.detach()}
 

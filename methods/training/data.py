@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from paibench.methods.core.random_streams import generator
+from paibench.methods.core import random_streams
 from paibench.methods.training.recipe import Augmentation
 
 Batch = tuple[Tensor, Tensor]
@@ -30,13 +30,13 @@ class Split(Protocol):
         size: int,
         *,
         augment: Augmentation = "none",
-        draw: torch.Generator | None = None,
+        generator: torch.Generator | None = None,
         skip: int = 0,
     ) -> Iterator[Batch]:
         """The images at `indices` (int64, on the CPU) in that order, `size` at a time.
 
         Yields normalised float inputs [b, c, h, w] and int64 labels [b] on the device. An
-        augmentation draws from the CPU generator `draw`. The first `skip` batches are left
+        augmentation draws from the CPU generator `generator`. The first `skip` batches are left
         out; those that follow are what they would have been.
         """
         ...
@@ -80,12 +80,12 @@ class Images:
         size: int,
         *,
         augment: Augmentation = "none",
-        draw: torch.Generator | None = None,
+        generator: torch.Generator | None = None,
         skip: int = 0,
     ) -> Iterator[Batch]:
         """See `Split.batches`."""
         indices = indices.to(self.labels.device)
-        moves = Moves.draw(augment, indices, draw) if augment != "none" else None
+        moves = FlipsAndCrops.draw(augment, indices, generator) if augment != "none" else None
         scale, shift = self._normalisation()
         for start in range(skip * size, len(indices), size):
             chosen = indices[start : start + size]
@@ -106,18 +106,20 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Moves:
+class FlipsAndCrops:
     """The random flips and crops of one epoch, drawn at once so that devices agree."""
 
     flips: Tensor | None  # [n] bool
     offsets: Tensor | None  # [n, 2] int64, from 0 to 2 * PADDING
 
     @staticmethod
-    def draw(augment: Augmentation, images: Tensor, draw: torch.Generator | None) -> "Moves":
+    def draw(
+        augment: Augmentation, images: Tensor, generator: torch.Generator | None
+    ) -> "FlipsAndCrops":
         """Fresh moves for each of `images` [n], on its device."""
-        flips = torch.rand(len(images), generator=draw) < 0.5
-        crops = torch.randint(0, 2 * PADDING + 1, (len(images), 2), generator=draw)
-        return Moves(
+        flips = torch.rand(len(images), generator=generator) < 0.5
+        crops = torch.randint(0, 2 * PADDING + 1, (len(images), 2), generator=generator)
+        return FlipsAndCrops(
             flips.to(images.device) if "flip" in augment else None,
             crops.to(images.device) if "crop" in augment else None,
         )
@@ -143,4 +145,4 @@ class Moves:
 
 def order(count: int, seed: int, epoch: int) -> Tensor:
     """The order of the training examples in an epoch: a permutation from the seed alone."""
-    return torch.randperm(count, generator=generator(seed, "order", epoch))
+    return torch.randperm(count, generator=random_streams.generator(seed, "order", epoch))

@@ -28,17 +28,17 @@ class Diverged(ArithmeticError):
 class Checkpoint(TypedDict):
     """All that training needs to go on with the same bits.
 
-    Within an epoch these are also the losses of its steps so far [n], and the states of the
-    global generators, which dropout and its like draw from; `draws` are those of the trainer's.
+    `epoch_losses` are the losses of the current epoch so far [n], `rng` the states of the global
+    generators, which layers such as dropout draw from, `generators` those of `Trainer.generators`.
     """
 
     step: int
     module: dict[str, Tensor]
     optimizer: dict[str, object]
     losses: list[float]
-    within: Tensor
-    noise: list[Tensor]
-    draws: list[Tensor]
+    epoch_losses: Tensor
+    rng: list[Tensor]
+    generators: list[Tensor]
 
 
 Save = Callable[[Callable[[], Checkpoint]], None]
@@ -102,7 +102,7 @@ def examples_between(start: int, stop: int, examples: int, batch: int) -> int:
 class Trainer:
     """A module in training: what is optimised, how, and which weights stay 0.
 
-    `draws` are generators that its forward pass draws from, besides the global ones.
+    `generators` are generators that its forward pass draws from, besides the global ones.
     """
 
     module: nn.Module
@@ -111,7 +111,7 @@ class Trainer:
     seed: int
     mask: Mask | None = None
     finetune: bool = False
-    draws: Sequence[torch.Generator] = ()
+    generators: Sequence[torch.Generator] = ()
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -121,7 +121,7 @@ class Trainer:
         self.optimizer = _optimizer(self.recipe, self._parameters)
         self.device = next(self.module.parameters()).device
         self._pruned: tuple[list[Tensor], list[Tensor]] | None = None
-        self._within: Checkpoint | None = None
+        self._partial_epoch: Checkpoint | None = None
         if self.mask is not None and not all(bool(kept.all()) for kept in self.mask.values()):
             weights = prunable(self.module)
             covered: list[Tensor] = [weights[name] for name in self.mask]
@@ -151,10 +151,10 @@ class Trainer:
             order(len(self.data), self.seed, epoch),
             self.recipe.batch,
             augment=self.recipe.augment,
-            draw=generator(self.seed, "augment", epoch),
+            generator=generator(self.seed, "augment", epoch),
             skip=first,
         )
-        losses = self._go_on()
+        losses = self._resume_epoch()
         begun, end = epoch * per_epoch + first, (epoch + 1) * per_epoch
         noted_from = begun - len(losses)
         for step, (inputs, labels) in enumerate(islice(batches, last - first), begun + 1):
@@ -165,13 +165,13 @@ class Trainer:
                 hooks.save(partial(self.checkpoint, step, losses))
         self._note(losses, noted_from)
 
-    def _go_on(self) -> list[Tensor]:
+    def _resume_epoch(self) -> list[Tensor]:
         """The losses of this epoch before a checkpoint that was taken within it, if it was."""
-        within, self._within = self._within, None
-        if within is None or not len(within["within"]):
+        partial, self._partial_epoch = self._partial_epoch, None
+        if partial is None or not len(partial["epoch_losses"]):
             return []
-        _set_noise(within["noise"], self.device)
-        return list(within["within"].to(self.device))
+        _set_rng_states(partial["rng"], self.device)
+        return list(partial["epoch_losses"].to(self.device))
 
     def _step(self, inputs: Tensor, labels: Tensor, hooks: Hooks) -> Tensor:
         if hooks.before_step:
@@ -205,19 +205,21 @@ class Trainer:
             raise Diverged(first_step + int(bad[0]))
         self.losses.append(float(stacked.mean()))
 
-    def checkpoint(self, step: int, within: Sequence[Tensor] = ()) -> Checkpoint:
+    def checkpoint(self, step: int, epoch_losses: Sequence[Tensor] = ()) -> Checkpoint:
         """The state after `step` steps, in memory that the next step changes: store it at once.
 
-        `within` are the losses of the epoch's steps so far.
+        `epoch_losses` are the losses of the epoch's steps so far.
         """
         return {
             "step": step,
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "losses": list(self.losses),
-            "within": torch.stack(list(within)).cpu() if within else torch.empty(0),
-            "noise": _noise(self.device),
-            "draws": [draw.get_state() for draw in self.draws],
+            "epoch_losses": torch.stack(list(epoch_losses)).cpu()
+            if epoch_losses
+            else torch.empty(0),
+            "rng": _rng_states(self.device),
+            "generators": [each.get_state() for each in self.generators],
         }
 
     def restore(self, checkpoint: Checkpoint) -> int:
@@ -225,9 +227,9 @@ class Trainer:
         self.module.load_state_dict(checkpoint["module"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.losses[:] = checkpoint["losses"]
-        for draw, state in zip(self.draws, checkpoint["draws"], strict=True):
-            draw.set_state(state.cpu())
-        self._within = checkpoint
+        for each, state in zip(self.generators, checkpoint["generators"], strict=True):
+            each.set_state(state.cpu())
+        self._partial_epoch = checkpoint
         return checkpoint["step"]
 
 
@@ -269,13 +271,13 @@ def _training(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _noise(device: torch.device) -> list[Tensor]:
+def _rng_states(device: torch.device) -> list[Tensor]:
     """The states of the global generators that a training on this device draws from."""
     there = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [torch.get_rng_state(), *there]
 
 
-def _set_noise(states: list[Tensor], device: torch.device) -> None:
+def _set_rng_states(states: list[Tensor], device: torch.device) -> None:
     torch.set_rng_state(states[0].cpu())
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1].cpu(), device)

@@ -11,7 +11,7 @@ import torch
 
 from paibench.methods.conformance import CASES, check
 from paibench.methods.conformance.report import Report, Result
-from paibench.methods.conformance.running import results, run_isolated
+from paibench.methods.conformance.runner import results, run_isolated
 from paibench.methods.core import registry
 from paibench.methods.core.registry import UserError, names
 

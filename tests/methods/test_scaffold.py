@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from paibench.methods.conformance import CASES
-from paibench.methods.conformance.running import results
+from paibench.methods.conformance.runner import results
 from paibench.methods.core.registry import UserError
 from paibench.methods.scaffold.write import SHAPES, write_package
 

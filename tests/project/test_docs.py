@@ -18,7 +18,7 @@ from paibench.cli import app
 from paibench.leaderboard import tables as board
 from paibench.leaderboard.frame.load import load
 from paibench.leaderboard.stats.summary import summarize, tracks
-from paibench.methods.conformance.names import CASES, OTHER
+from paibench.methods.conformance.report import CASES, OTHER
 from paibench.methods.core.mask import prunable, total
 from paibench.methods.core.registry import Kind, find, get, names
 from paibench.methods.core.signature import Option, describe

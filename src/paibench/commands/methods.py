@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from paibench.commands import options as o
-from paibench.methods.conformance.names import CASES, OTHER
-from paibench.methods.conformance.report import Report, Result, states
+from paibench.methods.conformance.report import CASES, OTHER, Report, Result, states
 from paibench.methods.core.registry import UserError, did_you_mean
 
 Case = Annotated[
@@ -48,7 +47,7 @@ def check_method(
     Exit status 2 where a case fails.
     """
     from paibench.benchmark.provenance import code_sha256, distribution, install_source
-    from paibench.methods.conformance.running import run_isolated
+    from paibench.methods.conformance.runner import run_isolated
     from paibench.methods.core.registry import find
 
     name = o.method_name(method)
@@ -58,7 +57,7 @@ def check_method(
     for result in run_isolated(method, [each for each in cases if each in CASES], limit):
         results.append(result)
         _tell(result, as_json)
-    if "walls" in cases:
+    if "sandbox" in cases:
         from paibench.benchmark.sandbox.check import check_in_sandbox
 
         results.append(check_in_sandbox(name, limit))

@@ -34,7 +34,7 @@ def stream(tmp_path: Path) -> Stream:
 
 def all_of(stream: Stream, augment: Augmentation = "none", skip: int = 0) -> list[Tensor]:
     indices = torch.tensor([5, 0, 3, 1, 4])
-    batches = stream.batches(indices, 2, augment=augment, draw=generator(7), skip=skip)
+    batches = stream.batches(indices, 2, augment=augment, generator=generator(7), skip=skip)
     return [inputs for inputs, _ in batches]
 
 
@@ -88,7 +88,7 @@ def test_a_flip_mirrors_about_half_of_the_images(stream: Stream) -> None:
     """With "flip", every image is the plain one or its mirror image, and both occur."""
     indices = torch.zeros(16, dtype=torch.int64) + 2
     plain, _ = next(stream.batches(indices[:1], 1))
-    moved, _ = next(stream.batches(indices, 16, augment="flip", draw=generator(1)))
+    moved, _ = next(stream.batches(indices, 16, augment="flip", generator=generator(1)))
     mirrored = [torch.equal(image, plain[0].flip(2)) for image in moved]
     kept = [torch.equal(image, plain[0]) for image in moved]
     assert sum(mirrored) + sum(kept) == 16 and 3 <= sum(mirrored) <= 13
@@ -99,7 +99,8 @@ def test_a_crop_is_drawn_for_each_image(stream: Stream) -> None:
     """With "crop", no two draws of one image are alike, and equal generators draw alike."""
     indices = torch.zeros(8, dtype=torch.int64) + 2
     first, second = (
-        next(stream.batches(indices, 8, augment="crop", draw=generator(1)))[0] for _ in range(2)
+        next(stream.batches(indices, 8, augment="crop", generator=generator(1)))[0]
+        for _ in range(2)
     )
     assert torch.equal(first, second)
     assert len({image.sum().item() for image in first}) == 8
@@ -109,7 +110,7 @@ def test_the_global_generator_is_left_alone(stream: Stream) -> None:
     """Reading draws nothing from torch's own random numbers, with workers or without."""
     before = torch.get_rng_state()
     all_of(stream, "crop-flip")
-    next(stream.batches(torch.tensor([1]), 1, augment="crop-flip", draw=generator(0)))
+    next(stream.batches(torch.tensor([1]), 1, augment="crop-flip", generator=generator(0)))
     assert torch.equal(torch.get_rng_state(), before)
 
 

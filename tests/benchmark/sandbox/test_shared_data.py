@@ -24,7 +24,7 @@ KNOWN: Moments = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
 def batches(split: Images | Stream) -> list[Batch]:
     order = torch.tensor([3, 1, 2, 0])
     draw = torch.Generator().manual_seed(0)
-    return list(split.batches(order, 3, augment="crop-flip", draw=draw))
+    return list(split.batches(order, 3, augment="crop-flip", generator=draw))
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:

@@ -86,7 +86,7 @@ def test_authors_counts_on_resnet_20(
     scores = torch.randperm(RESNET_20, generator=torch.Generator().manual_seed(0)).double()
     active, counts = torch.ones(RESNET_20, dtype=torch.bool), [RESNET_20]
     for epoch in filter(schedule.due, range(150)):
-        active = schedule.stay(scores / RESNET_20, active, epoch)
+        active = schedule.survivors(scores / RESNET_20, active, epoch)
         counts.append(int(active.sum()))
     rate = 1 - density ** (1 / rounds)
     assert [b for _, b in zip(counts, counts[1:], strict=False)] == [
@@ -102,7 +102,7 @@ def test_exact_counts_on_resnet_20(density: float, period: int, rounds: int, _: 
     schedule = Schedule(RESNET_20, kept, density, 150, period, "exact")
     scores, active, counts = uniform(RESNET_20), torch.ones(RESNET_20, dtype=torch.bool), []
     for epoch in filter(schedule.due, range(150)):
-        active = schedule.stay(scores, active, epoch)
+        active = schedule.survivors(scores, active, epoch)
         counts.append(int(active.sum()))
     assert counts == [round(RESNET_20 * density ** (i / rounds)) for i in range(1, rounds + 1)]
     assert counts[-1] == kept
@@ -112,7 +112,7 @@ def test_exact_counts_on_resnet_20(density: float, period: int, rounds: int, _: 
 def test_a_round_freezes_the_lowest_active(counts: Literal["exact", "authors"]) -> None:
     """What falls scores below what stays; what had fallen before plays no part."""
     scores, active = uniform(100), uniform(100, seed=1) > 0.4
-    stay = Schedule(100, 10, 0.1, 3, 1, counts).stay(scores, active, 1)
+    stay = Schedule(100, 10, 0.1, 3, 1, counts).survivors(scores, active, 1)
     assert bool((stay <= active).all())
     assert 0 < int(stay.sum()) < int(active.sum())
     assert scores[stay].min() > scores[active & ~stay].max()
@@ -122,8 +122,8 @@ def test_ties_fall_together_for_the_authors_alone() -> None:
     """With many scores at 0 the authors' rule prunes all of them, ours its exact number."""
     scores = torch.cat([torch.zeros(60), torch.linspace(0.1, 1, 40)]).double()
     active = torch.ones(100, dtype=torch.bool)
-    authors = Schedule(100, 25, 0.25, 3, 1, "authors").stay(scores, active, 1)
-    exact = Schedule(100, 25, 0.25, 3, 1, "exact").stay(scores, active, 1)
+    authors = Schedule(100, 25, 0.25, 3, 1, "authors").survivors(scores, active, 1)
+    exact = Schedule(100, 25, 0.25, 3, 1, "exact").survivors(scores, active, 1)
     assert int(authors.sum()) == 40  # ceil(0.5 * 100) asked for 50
     assert int(exact.sum()) == 50
     assert exact.nonzero().view(-1).tolist() == [*range(10), *range(60, 100)]
@@ -247,10 +247,13 @@ def test_the_order_is_that_of_elimination() -> None:
         assert torch.equal(order[place].argsort(stable=True), ranks)
 
 
-def test_unflag_decides_how_idle_weights_begin() -> None:
+def test_keep_unused_decides_how_idle_weights_begin() -> None:
     """Kept weights that are rounded to 0 come back with it, and begin at 0 without it."""
     net = mlp()
-    back, idle = (gem_miner(net, blobs(), 0.5, lr=0.5, unflag=unflag) for unflag in (True, False))
+    back, idle = (
+        gem_miner(net, blobs(), 0.5, lr=0.5, keep_unused=keep_unused)
+        for keep_unused in (True, False)
+    )
     assert back.weights is None and idle.weights is not None
     mask, native = select(idle.mask, net, 0.5), idle.native[0]
     zeros = 0

@@ -24,7 +24,7 @@ FINDERS: dict[str, Callable[..., object]] = {
     "zhou": lambda *a: zhou(*a, lr=5.0, samples=2),
     "zhou rescaled constants": lambda *a: zhou(*a, rescale=True, signed_constant=True),
     "gem_miner": lambda *a: gem_miner(*a, period=1),
-    "gem_miner authors": lambda *a: gem_miner(*a, period=1, counts="authors", unflag=False),
+    "gem_miner authors": lambda *a: gem_miner(*a, period=1, counts="authors", keep_unused=False),
 }
 
 

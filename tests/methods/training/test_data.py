@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from paibench.methods.core.random_streams import generator
-from paibench.methods.training.data import PADDING, Batch, Images, Moves, order
+from paibench.methods.training.data import PADDING, Batch, FlipsAndCrops, Images, order
 from paibench.methods.training.recipe import Augmentation
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -91,7 +91,7 @@ def test_moves(
 ) -> None:
     """Flips and crops are those of a slow loop over pixels, whatever the shape."""
     images = make_images(count, channels, height, width)
-    moves = Moves.draw(augment, torch.arange(count), generator(seed))
+    moves = FlipsAndCrops.draw(augment, torch.arange(count), generator(seed))
     assert (moves.flips is None, moves.offsets is None) == (
         "flip" not in augment,
         "crop" not in augment,
@@ -107,7 +107,7 @@ def test_moves(
 
 def test_moves_are_uniform() -> None:
     """Half of the images are mirrored, and each of the 81 crops is as likely as another."""
-    moves = Moves.draw("crop-flip", torch.arange(81_000), generator(0))
+    moves = FlipsAndCrops.draw("crop-flip", torch.arange(81_000), generator(0))
     assert moves.flips is not None and moves.offsets is not None
     assert abs(float(moves.flips.double().mean()) - 0.5) < 0.01
     places = moves.offsets[:, 0] * (2 * PADDING + 1) + moves.offsets[:, 1]
@@ -124,7 +124,7 @@ def test_skipping(augment: Augmentation, skip: int) -> None:
 
     def batches(skip: int) -> list[Batch]:
         draw = generator(0, "augment")
-        return list(images.batches(indices, 6, augment=augment, draw=draw, skip=skip))
+        return list(images.batches(indices, 6, augment=augment, generator=draw, skip=skip))
 
     for (inputs, labels), (expected, same) in zip(batches(skip), batches(0)[skip:], strict=True):
         assert torch.equal(inputs, expected)
@@ -135,7 +135,7 @@ def test_a_crop_shows_black_at_the_border() -> None:
     """What lies outside of the image is a pixel of value 0, normalised as all pixels are."""
     white = torch.full((64, 1, 8, 8), 255, dtype=torch.uint8)
     images = Images(white, torch.zeros(64, dtype=torch.int64), 2, (0.5,), (0.25,))
-    ((inputs, _),) = images.batches(torch.arange(64), 64, augment="crop", draw=generator(0))
+    ((inputs, _),) = images.batches(torch.arange(64), 64, augment="crop", generator=generator(0))
     assert set(inputs.flatten().tolist()) == {-2.0, 2.0}
 
 

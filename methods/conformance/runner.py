@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import IO
 
-from paibench.methods.conformance.cases import Departure, NotHere, Subject, run_case
-from paibench.methods.conformance.names import CASES
-from paibench.methods.conformance.report import Outcome, Result
+from paibench.methods.conformance.cases import CaseFailed, Finder, NotApplicable, run_case
+from paibench.methods.conformance.report import CASES, Outcome, Result
 from paibench.methods.core.registry import UserError, did_you_mean, find, is_file, use_file
 from paibench.methods.core.signature import describe
 
 
-def subject(method: str) -> Subject:
+def subject(method: str) -> Finder:
     """A finder by its registered name, or as `file.py:function`.
 
     Raises UserError where there is none.
@@ -27,9 +26,9 @@ def subject(method: str) -> Subject:
     name = use_file(method) if is_file(method) else method
     entry = find(name)
     try:
-        return Subject(name, entry.load, describe(entry).options)
+        return Finder(name, entry.load, describe(entry).options)
     except UserError as error:
-        return Subject(name, entry.load, {}, trouble=str(error))
+        return Finder(name, entry.load, {}, trouble=str(error))
 
 
 def check(method: str, case: str) -> None:
@@ -41,7 +40,7 @@ def check(method: str, case: str) -> None:
         raise UserError(f"unknown case {case!r:.80}; {did_you_mean(case, CASES)}")
     try:
         run_case(subject(method), case)
-    except NotHere as error:
+    except NotApplicable as error:
         import pytest
 
         pytest.skip(str(error))
@@ -54,7 +53,7 @@ def results(method: str, cases: Iterable[str] = CASES) -> Iterator[Result]:
         yield result(finder, case)
 
 
-def result(finder: Subject, case: str) -> Result:
+def result(finder: Finder, case: str) -> Result:
     """What becomes of one case."""
     started = time.perf_counter()
 
@@ -64,9 +63,9 @@ def result(finder: Subject, case: str) -> Result:
 
     try:
         run_case(finder, case)
-    except NotHere as error:
+    except NotApplicable as error:
         return ended("skipped", came=str(error))
-    except Departure as error:
+    except CaseFailed as error:
         return ended("failed", error.expected, error.came)
     return ended("passed")
 
