@@ -108,16 +108,13 @@ def run(spec: Spec, place: RunSettings = RunSettings(), means: Means = Means()) 
 
 
 @lru_cache(maxsize=1)
-def _loaded(named: str, root: Path | None, device: torch.device, seed: int) -> DataSet:
-    dataset = Named.model_validate_json(named)
+def _loaded(dataset: Named, root: Path | None, device: torch.device, seed: int) -> DataSet:
     return load(dataset.name, dataset.options, root, device=device, seed=seed)
 
 
 def _data(dataset: Named, root: Path | None, device: torch.device, seed: int) -> DataSet:
     """The data set, kept from one run of a process to the next where the seed plays no part."""
-    return _loaded(
-        dataset.model_dump_json(), root, device, seed if "validation" in dataset.options else 0
-    )
+    return _loaded(dataset, root, device, seed if "validation" in dataset.options else 0)
 
 
 def _find(spec: Spec, net: nn.Module, data: DataSet, place: RunSettings, means: Means) -> Search:

@@ -1,4 +1,4 @@
-"""A spec says what is to be run: plain values, checked, with a key that names the result."""
+"""The specification of one run: plain values, checked, with a key that names the result."""
 
 import hashlib
 import json
@@ -26,10 +26,14 @@ from paibench.methods.training.recipe import Recipe
 Control = Literal["none", "shuffle", "reinit", "invert"]
 Init = Literal["kaiming_normal", "kaiming_uniform", "signed_constant", "xavier_normal", "native"]
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]{0,63}")
-_MANY = 4096
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+SETTING = ("dataset", "model", "recipe", "init")
+"""The fields that must be equal before the results of two runs are compared."""
+
 DEFAULTS = {"density": 1.0, "seed": 0, "init": "kaiming_normal", "control": "none"}
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]{0,63}")
+_CACHE_SIZE = 4096
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 class Named(BaseModel):
@@ -52,27 +56,41 @@ class Named(BaseModel):
 
     @field_validator("name")
     @classmethod
-    def _name_rule(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if not _NAME.fullmatch(name) or ".." in name:
-            raise ValueError(f"{name[:80]!r} is no name: letters, digits, '_', '-', '.' and ':'")
+            raise ValueError(
+                f"{name[:80]!r} is not a name; use letters, digits, '_', '-', '.' and ':'"
+            )
         return name
 
     @field_validator("options", mode="before")
     @classmethod
-    def _one_spelling(cls, options: dict[str, Any]) -> dict[str, Value]:
-        return {key: _plain(key, options[key]) for key in sorted(options)}
+    def _normalize_options(cls, options: dict[str, Any]) -> dict[str, Value]:
+        return {key: _normalize(key, options[key]) for key in sorted(options)}
 
     @model_serializer
-    def _to_plain(self) -> str | dict[str, Value]:
+    def to_plain(self) -> str | dict[str, Value]:
+        """Return the shortest JSON form: the name alone if there are no options."""
         return {"name": self.name, **self.options} if self.options else self.name
 
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        # the types belong to it, because True == 1 == 1.0 but their keys differ
+        return self.name, *((key, type(value), value) for key, value in self.options.items())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Named) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
     def __str__(self) -> str:
-        shown = ", ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name}({shown})" if shown else self.name
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.name}({options})" if options else self.name
 
 
 class Spec(BaseModel):
-    """One run, as plain values. Make it with `Spec.of`, which checks names and options."""
+    """One run, as plain values. Create it with `Spec.of`, which checks names and options."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -87,7 +105,7 @@ class Spec(BaseModel):
 
     @field_validator("density", mode="before")
     @classmethod
-    def _density_range(cls, density: Any) -> Any:
+    def _check_density(cls, density: Any) -> Any:
         if isinstance(density, int | float) and not isinstance(density, bool):
             if not 0 < density <= 1:
                 raise ValueError(
@@ -98,42 +116,48 @@ class Spec(BaseModel):
 
     @classmethod
     def of(cls, **plain: Any) -> "Spec":
-        """A checked spec: every name known, every option of its type, defaults left out.
+        """Return a checked spec: every name is known, every option valid, defaults left out.
 
-        Raises UserError in one line that names the field, the value and what to do.
+        Raises UserError in one line that names the field, the value and the remedy.
         """
         try:
             spec = cls.model_validate(plain)
         except ValueError as error:
             raise UserError(_explain(error, cls.model_fields)) from error
-        named = {field: _known(kind, getattr(spec, field)) for field, kind in _KINDS.items()}
+        named = {field: _check(kind, getattr(spec, field)) for field, kind in _KINDS.items()}
         if spec.method.name == "dense" and spec.density != 1:
             raise UserError(f"method dense keeps every weight: density {spec.density!r} must be 1")
         return spec.model_copy(update=named)
 
     @classmethod
     def read(cls, plain: Any) -> "Spec":
-        """The spec of a record: `model_validate`, with names that were met before known again."""
+        """Return the spec of a record; its names need not be registered here."""
         try:
-            met = {field: _met(plain[field]) for field in _KINDS}
+            named = {field: _cached_name(plain[field]) for field in _KINDS}
         except (LookupError, TypeError, ValueError, RecursionError):
-            return cls.model_validate(plain)
-        return cls.model_validate({**plain, **met})
+            return cls.model_validate(plain)  # raises the error that names the field
+        return cls.model_validate({**plain, **named})
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """The spec as plain values with defaults left out: what the key is made of."""
+        """The spec as plain values without defaults, from which the key is computed."""
         return {
-            name: value._to_plain() if isinstance(value, Named) else value
+            name: value.to_plain() if isinstance(value, Named) else value
             for name, value in vars(self).items()
+            # a field that is added later does not change existing keys, as long as it has a default
             if value != DEFAULTS.get(name)
         }
 
     @property
     def key(self) -> str:
-        """40 hexadecimal digits that name this run wherever it is done."""
+        """40 hexadecimal digits that name this run on every machine."""
         text = _ENCODER.encode(self.canonical)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:40]
+
+    @property
+    def setting(self) -> tuple[str, ...]:
+        """The fields of `SETTING` as text."""
+        return tuple(str(getattr(self, field)) for field in SETTING)
 
     def __str__(self) -> str:
         control = "" if self.control == "none" else f" {self.control}"
@@ -150,11 +174,11 @@ _KINDS: dict[str, Kind] = {
 
 
 def recipe_of(named: Named) -> Recipe:
-    """The recipe behind a name, with the changes that the spec makes to it.
+    """Return the recipe of that name with the options of the spec applied to it.
 
-    Raises UserError when a change is out of range.
+    Raises UserError if an option is out of range.
     """
-    recipe = _recipe(find(named.name, "recipes"))
+    recipe = _load_recipe(find(named.name, "recipes"))
     try:
         return replace(recipe, **named.options)  # type: ignore[arg-type]
     except UserError as error:
@@ -162,38 +186,45 @@ def recipe_of(named: Named) -> Recipe:
 
 
 def short_repr(value: object) -> str:
-    """A value as a message shows it: on one line, at most 80 characters, whatever it is."""
+    """Return the repr of any value for a message: one line of at most 80 characters."""
     try:
         return repr(value)[:80]
-    except (ValueError, RecursionError):  # thousands of digits, nesting without end
+    except (ValueError, RecursionError):  # an integer of thousands of digits, endless nesting
         return f"<{type(value).__name__}, too long to print>"
 
 
-_MET: dict[str, Named] = {}
+_NAMES: dict[str, Named] = {}
 
 
-def _met(plain: Any) -> Named:
-    """A name from plain values, the same object each time. Raises ValueError where it is none."""
-    text = repr(plain)  # tells 1 from 1.0 and True
-    named = _MET.get(text)
+def _cached_name(plain: Any) -> Named:
+    """Validate a name, or return it from the cache. Raises ValueError if it is not valid.
+
+    100,000 records hold a few dozen different names, and validation is most of the work of reading.
+    """
+    text = repr(plain)  # differs for 1, 1.0 and True
+    named = _NAMES.get(text)
     if named is None:
         named = Named.model_validate(plain)
-        if len(_MET) < _MANY and len(text) < 1000:
-            _MET[text] = named
+        if len(_NAMES) < _CACHE_SIZE and len(text) < 1000:
+            _NAMES[text] = named
     return named
 
 
-def _plain(key: str, value: Any) -> Value:
-    """The value of an option in its one spelling. Raises ValueError where it has none."""
+def _normalize(key: str, value: Any) -> Value:
+    """Return an option's value in its only spelling, so that equal specs have equal keys.
+
+    Raises ValueError if it has none.
+    """
     if not (key.isidentifier() and key.isascii()) or key == "name":
-        raise ValueError(f"{short_repr(key)} is no name of an option")
+        raise ValueError(f"{short_repr(key)} is not the name of an option")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
     if isinstance(value, float) and math.isfinite(value):
-        return value + 0.0  # -0.0 is 0.0
+        return value + 0.0  # turns -0.0 into 0.0
     if isinstance(value, str) and value.isprintable() and len(value) <= 1000:
+        # the two Unicode forms of é look alike and would hash differently
         return unicodedata.normalize("NFC", value)
     takes = {
         int: "a whole number of at most 64 bits",
@@ -203,53 +234,52 @@ def _plain(key: str, value: Any) -> Value:
     raise ValueError(f"option {key} takes {takes}, not {short_repr(value)}")
 
 
-def _recipe(entry: Entry) -> Recipe:
+def _load_recipe(entry: Entry) -> Recipe:
     recipe = entry.load()
     if not isinstance(recipe, Recipe):
-        raise UserError(f"recipe {entry.name}: {entry.value} is no Recipe")
+        raise UserError(f"recipe {entry.name}: {entry.value} is not a Recipe")
     return recipe
 
 
 def _recipe_options(recipe: Recipe) -> dict[str, Option]:
-    """The plain fields of a recipe, which a spec may change, as options."""
-    found = {}
+    """Return the plain fields of a recipe, which a spec may change, as options."""
+    options = {}
     for field in fields(recipe):
         default, choices = getattr(recipe, field.name), get_args(field.type)
         if choices and all(isinstance(choice, str) for choice in choices):
-            found[field.name] = Option((), choices, default)
+            options[field.name] = Option((), choices, default)
         elif isinstance(field.type, type):
-            found[field.name] = Option((field.type.__name__,), (), default)
-    return found
+            options[field.name] = Option((field.type.__name__,), (), default)
+    return options
 
 
-def _known(kind: Kind, named: Named) -> Named:
-    """The same with its options checked. Raises UserError for what is not known."""
+def _check(kind: Kind, named: Named) -> Named:
+    """Return the name with checked options. Raises UserError for an unknown name or option."""
     if kind == "models" and named.name.startswith("timm:"):
-        return named  # its options are timm's own; they are checked when it is built
-    return _checked(kind, find(named.name, kind), named.model_dump_json())
+        return named  # only timm knows the options of its models; building the model checks them
+    return _check_options(kind, find(named.name, kind), named)
 
 
-@lru_cache(maxsize=_MANY)  # a sweep says the same names thousands of times
-def _checked(kind: Kind, entry: Entry, text: str) -> Named:
-    named = Named.model_validate_json(text)
+@lru_cache(maxsize=_CACHE_SIZE)  # a sweep repeats the same few names thousands of times
+def _check_options(kind: Kind, entry: Entry, named: Named) -> Named:
     what = f"{'data set' if kind == 'datasets' else kind.removesuffix('s')} {named.name}"
     if kind != "recipes":
         return Named(name=named.name, options=checked(what, describe(entry).options, named.options))
-    options = _recipe_options(_recipe(entry))
-    found = Named(name=named.name, options=checked(what, options, named.options))
-    recipe_of(found)  # its ranges
-    return found
+    options = _recipe_options(_load_recipe(entry))
+    result = Named(name=named.name, options=checked(what, options, named.options))
+    recipe_of(result)  # checks the ranges
+    return result
 
 
-def _explain(error: ValueError, known: Mapping[str, object]) -> str:
-    """The first complaint of pydantic as one line with the field, the value and the mend."""
+def _explain(error: ValueError, fields: Mapping[str, object]) -> str:
+    """Return pydantic's first complaint as one line with the field, the value and the remedy."""
     first = error.errors()[0] if hasattr(error, "errors") else {"msg": str(error)}
     parts = [str(part) for part in first.get("loc", ()) if part != "options"]
-    place = ".".join(parts) or "spec"
+    field = ".".join(parts) or "spec"
     if first.get("type") == "extra_forbidden":
-        return f"{place}: unknown key; {did_you_mean(place, known)}"
+        return f"{field}: unknown key; {did_you_mean(field, fields)}"
     if first.get("type") == "missing":
-        return f"{place}: is missing; say which"
+        return f"{field}: is missing; add it"
     message = str(first["msg"]).removeprefix("Value error, ")
-    given = "" if first.get("type") == "value_error" else f", not {short_repr(first.get('input'))}"
-    return " ".join(f"{place}: {message}{given}".split())
+    value = "" if first.get("type") == "value_error" else f", not {short_repr(first.get('input'))}"
+    return " ".join(f"{field}: {message}{value}".split())

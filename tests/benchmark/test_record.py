@@ -118,7 +118,7 @@ def test_refusals(plain: Plain, changes: Plain, said: str) -> None:
     ("changes", "said"),
     [
         ({"density": 2.0}, "spec.density: 2.0 is outside (0, 1]"),
-        ({"method": "../snip"}, "spec.method.name: '../snip' is no name"),
+        ({"method": "../snip"}, "spec.method.name: '../snip' is not a name"),
         ({"methud": 1}, "spec.methud: Extra inputs are not permitted"),
         ({"seed": 1}, "key: "),
     ],

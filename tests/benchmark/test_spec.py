@@ -215,8 +215,8 @@ def test_a_recipe_is_changed_by_the_spec() -> None:
         ({"recipe": {"name": "lite", "drops": 1}}, "recipe lite has no option 'drops'"),
         ({"recipe": {"name": "lite", "epochs": 0}}, "recipe lite(epochs=0): epochs = 0 is out of "),
         ({"methud": "snip"}, "methud: unknown key; did you mean method?"),
-        ({"recipe": None}, "recipe: is missing; say which"),
-        ({"method": {"per_class": 5}}, "method.name: is missing; say which"),
+        ({"recipe": None}, "recipe: is missing; add it"),
+        ({"method": {"per_class": 5}}, "method.name: is missing; add it"),
         ({"method": 5}, "method: Input should be a valid dictionary or instance of Named, not 5"),
         ({"method": {"name": 5}}, "method.name: Input should be a valid string, not 5"),
         ({"method": {"name": "snip", "options": 5}}, "method snip has no option 'options'"),
@@ -252,7 +252,7 @@ def test_refusals(changes: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize("field", ["dataset", "model", "recipe", "method"])
 def test_hostile_names(field: str, name: str) -> None:
     """One rule for every name keeps paths, control characters, homoglyphs and lengths out."""
-    assert refusal(**{field: name}).startswith(f"{field}.name: {name[:80]!r} is no name: ")
+    assert refusal(**{field: name}).startswith(f"{field}.name: {name[:80]!r} is not a name; ")
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,9 @@ def test_hostile_values(value: object, takes: str) -> None:
 @pytest.mark.parametrize("key", ["", "a b", "a\n", "\u202e", "\xe9"], ids=ascii)
 def test_hostile_options(key: str) -> None:
     """The name of an option is an identifier."""
-    assert refusal(method={"name": "snip", key: 1}) == f"method: {key!r} is no name of an option"
+    assert (
+        refusal(method={"name": "snip", key: 1}) == f"method: {key!r} is not the name of an option"
+    )
 
 
 def test_nesting_without_end() -> None:
@@ -299,7 +301,7 @@ def test_a_recipe_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("paibench.benchmark.recipes")
     monkeypatch.setattr(module, "smoke", {"epochs": 1})
     assert refusal(recipe={"name": "smoke", "batch": 3}) == (
-        "recipe smoke: paibench.benchmark.recipes:smoke is no Recipe"
+        "recipe smoke: paibench.benchmark.recipes:smoke is not a Recipe"
     )
 
 

@@ -184,7 +184,7 @@ def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
         (b"a = " + b"[" * 5000, "is nested too deeply; a sweep is a short TOML file"),
         (b"a = " + b"{a = " * 5000, "is nested too deeply; a sweep is a short TOML file"),
         (b"[product]\nseed = " + b"9" * 5000, "is not TOML: it holds a number of thousands "),
-        (b"[product]\nseed = nan", "product: dataset: is missing; say which"),
+        (b"[product]\nseed = nan", "product: dataset: is missing; add it"),
         (PRODUCT.encode().replace(b"0.1", b"nan"), "product: density: nan is outside (0, 1]"),
         (PRODUCT.encode().replace(b"0.1", b"-inf"), "product: density: -inf is outside (0, 1]"),
         (PRODUCT.encode().replace(b"0.1", b"1e999"), "product: density: inf is outside (0, 1]"),
