@@ -1,11 +1,16 @@
 """What many tests need: valid records, stores that hold them, and the command line."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Tests run side by side: with a thread per core each, processes spend most of their time waiting
+# for each other's threads. Torch reads this when it is imported, here and in child processes.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from paibench import cli
 from paibench.benchmark.record import Record
