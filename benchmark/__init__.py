@@ -1,1 +1,1 @@
-"""What is run, how it is run, what is remembered."""
+"""The harness: what is run, how it is run, and what is kept of it."""

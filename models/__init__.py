@@ -1,1 +1,1 @@
-"""Networks as plain modules, the timm adapter, and the initializations."""
+"""Networks, their initializations, and the adapter for timm."""

@@ -1,1 +1,1 @@
-"""Many runs at once, on a cluster."""
+"""Runs on a SLURM cluster."""
