@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from paibench.benchmark.data.dataset import DataSet, load
-from paibench.benchmark.execution import memory
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.provenance import code_digest_at_start
 from paibench.benchmark.record import PROTOCOL, Record
 from paibench.benchmark.sandbox.parent import Aids, search_in_sandbox
 from paibench.benchmark.spec import Named, Spec, recipe_of
 from paibench.benchmark.steps import metrics
 from paibench.benchmark.steps.checkpoint import Checkpointer, keep_with
-from paibench.benchmark.steps.device import RunSettings, setup_device
+from paibench.benchmark.steps.device import peak_memory_mb, reset_peak_memory, setup_device
 from paibench.benchmark.steps.environment import code_of, digest, environment, kind_of_place, now
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import (
@@ -66,7 +66,7 @@ class Means:
     """Folders that no third party's method is to see, besides the data."""
 
 
-def run(spec: Spec, place: RunSettings = RunSettings(), means: Means = Means()) -> Outcome:  # noqa: B008
+def run(spec: Spec, settings: RunSettings = RunSettings(), means: Means = Means()) -> Outcome:  # noqa: B008
     """Do what the spec says.
 
     A loss that is not finite gives a record with the status `diverged`. Raises UserError for
@@ -74,9 +74,9 @@ def run(spec: Spec, place: RunSettings = RunSettings(), means: Means = Means()) 
     """
     started = now()
     code_digest_at_start()  # which may be another by the end
-    device = setup_device(place)
-    memory.reset_peak(device)
-    data = _data(spec.dataset, place.data, device, spec.seed)
+    device = setup_device(settings.device, settings.threads)
+    reset_peak_memory(device)
+    data = _data(spec.dataset, settings.data, device, spec.seed)
     net = make_network(spec, data, spec.seed).to(device)
     known: dict[str, Any] = {
         "protocol": PROTOCOL,
@@ -88,7 +88,7 @@ def run(spec: Spec, place: RunSettings = RunSettings(), means: Means = Means()) 
     files: dict[str, bytes] = {}
     found: Search | None = None
     try:
-        found = _find(spec, net, data, place, means)
+        found = _find(spec, net, data, settings, means)
         _check_untouched(known["initial_sha256"], net)
         files["mask.safetensors"] = to_bytes({n: m.cpu() for n, m in found.mask.items()})
         known |= metrics.mask_metrics(found, net, data)
@@ -102,7 +102,7 @@ def run(spec: Spec, place: RunSettings = RunSettings(), means: Means = Means()) 
         known |= {"status": "done", **metrics.training_metrics(training, net, data)}
     except Diverged as error:
         known |= {"status": "diverged", "reason": str(error)}
-    known["peak_memory_mb"] = max(memory.peak(device), found.find.peak_mb if found else 0.0)
+    known["peak_memory_mb"] = max(peak_memory_mb(device), found.find.peak_mb if found else 0.0)
     where = environment(spec, device, started, found.find.isolation if found else None)
     return Outcome(Record(**known, environment=where), files)
 
@@ -117,13 +117,13 @@ def _data(dataset: Named, root: Path | None, device: torch.device, seed: int) ->
     return _loaded(dataset, root, device, seed if "validation" in dataset.options else 0)
 
 
-def _find(spec: Spec, net: nn.Module, data: DataSet, place: RunSettings, means: Means) -> Search:
+def _find(spec: Spec, net: nn.Module, data: DataSet, settings: RunSettings, means: Means) -> Search:
     """What the method finds: the suite's own in this process, a third party's in one of its own."""
     device = next(net.parameters()).device
     memo = means.memo(kind_of_place(device), data.fingerprint) if means.memo else None
     origin = _origin(spec, data.fingerprint)
     own = is_own(spec.method.name)
-    if own or place.trusted:
+    if own or settings.trusted:
         keeper = means.search_keeper
         task = Task(
             data.train,
@@ -149,7 +149,7 @@ def _find(spec: Spec, net: nn.Module, data: DataSet, place: RunSettings, means: 
             leaving=means.leaving,
             hidden=means.hidden,
         )
-        found = search_in_sandbox(spec, net, data, place, aids)
+        found = search_in_sandbox(spec, net, data, settings, aids)
     recipe = recipe_of(spec.recipe)
     steps = recipe.epochs * steps_per_epoch(len(data.train), recipe.batch)
     return to_mask(spec, net, found, steps, device)

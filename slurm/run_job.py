@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from paibench.benchmark.execution.events import BREAKER, CircuitBreaker, CircuitBroken, Event
-from paibench.benchmark.execution.pool import Pool, Settings
+from paibench.benchmark.execution.pool import (
+    BREAKER_LIMIT,
+    CircuitBreaker,
+    CircuitBroken,
+    Event,
+    Pool,
+)
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.failures import is_final
@@ -44,10 +50,10 @@ def circuit_broken(campaign: Submission, store: Store) -> str | None:
     try:
         for note, spec in sorted(notes, key=lambda pair: str(pair[0].get("reason"))):
             cause, reason = str(note.get("cause", "error")), str(note.get("reason", "?"))
-            breaker.watch(Event(spec, "failed", 0.0, cause, reason))
+            breaker.check(Event(spec, "failed", 0.0, cause, reason))
     except CircuitBroken as broken:
         return _give_up(campaign, str(broken))
-    if len(broken_jobs := campaign.broken) >= BREAKER and listing.done.isdisjoint(keys):
+    if len(broken_jobs := campaign.broken) >= BREAKER_LIMIT and listing.done.isdisjoint(keys):
         return _give_up(campaign, f"{len(broken_jobs)} jobs tried none of theirs: {broken_jobs[0]}")
     return None
 
@@ -149,7 +155,9 @@ def work(folder: Path, chunk: int, index: int, told: Told) -> int:
         return 1
     rest = _missing(campaign, store, missing)
     if told.leaving() and rest:
-        return interrupt(store, pool.left, of_time=told.of_time, got_on=bool(ended or pool.left))
+        return interrupt(
+            store, pool.interrupted, of_time=told.of_time, got_on=bool(ended or pool.interrupted)
+        )
     if rest and (reason := _other_code(campaign, bundle)):
         return _refuse(store, rest, reason)
     if failed:
@@ -180,9 +188,9 @@ def run_memory(profile: Profile) -> int:
     return profile.memory_mb // profile.runs_at_a_time
 
 
-def _settings(campaign: Submission) -> Settings:
+def _settings(campaign: Submission) -> RunSettings:
     profile = campaign.profile
-    return Settings(
+    return RunSettings(
         jobs=profile.runs_at_a_time,
         threads=profile.threads,
         device=profile.device,
@@ -191,8 +199,8 @@ def _settings(campaign: Submission) -> Settings:
         trusted=profile.trusted,
         search_seconds=profile.search_seconds,
         memory_mb=run_memory(profile),
-        grace=GRACE,
-        patience=PATIENCE,
+        grace_seconds=GRACE,
+        wait_seconds=PATIENCE,
     )
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from paibench.benchmark.execution.worker_process import worker_environment
+from paibench.benchmark.execution.process_tree import child_environment
 from paibench.benchmark.provenance import code_digest, code_sha256, commit
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.atomic import create_once, read
@@ -248,7 +248,7 @@ def try_out(methods: Collection[str]) -> dict[str, str]:
             capture_output=True,
             text=True,
             cwd="/",
-            env=worker_environment(1),
+            env=child_environment(1),
             timeout=_SECONDS,
         )
     except subprocess.TimeoutExpired:

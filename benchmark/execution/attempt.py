@@ -9,27 +9,27 @@ from typing import Literal
 
 import torch
 
+from paibench.benchmark.execution.heartbeat import Heartbeat
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.execution.stage_cache import StageCache, cache_key
 from paibench.benchmark.provenance import display_name
 from paibench.benchmark.record import VOLATILE
 from paibench.benchmark.run import Means, run
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps.checkpoint import (
-    CHECKPOINT_SECONDS,
     Checkpointer,
     Checkpoints,
     CheckpointSlot,
 )
-from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.steps.search import MethodError, SearchTimeout
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.atomic import StoreError
 from paibench.benchmark.store.failures import Cause
-from paibench.benchmark.store.heartbeat import Heartbeat, Interrupted
 from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
+from paibench.methods.core.services import Interrupted
 from paibench.methods.core.task import Memo
 from paibench.methods.core.text import in_words, one_line
 
@@ -49,12 +49,11 @@ class Failed(Exception):
 def attempt(
     spec: Spec,
     store: Store,
-    place: RunSettings = RunSettings(),  # noqa: B008
+    settings: RunSettings = RunSettings(),  # noqa: B008
     *,
     name: str | None = None,
-    pulse: Callable[[], object] = lambda: None,
-    leaving: Callable[[], bool] = lambda: False,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    on_progress: Callable[[], object] = lambda: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Do a run unless its record is there ("already") or somebody is at work on it ("busy").
 
@@ -63,8 +62,8 @@ def attempt(
     the claim released and the training saved.
     """
     key, name = spec.key, name or new_attempt_id()
-    alive = Heartbeat(pulse, leaving)
-    noting = partial(_noting, spec, store, name, alive, place.memory_mb)
+    alive = Heartbeat(on_progress, should_stop)
+    noting = partial(_noting, spec, store, name, alive, settings.memory_mb)
     with noting():
         if store.is_done(key) and not store.quarantine(key):
             return "already"
@@ -72,17 +71,16 @@ def attempt(
         if claim is None:
             return "already" if store.is_done(key) else "busy"
         with alive.renewing(claim), noting():
-            _do(spec, store, place, name, alive, checkpoint_seconds)
+            _do(spec, store, settings, name, alive)
     return "done"
 
 
 def _do(
     spec: Spec,
     store: Store,
-    place: RunSettings,
+    settings: RunSettings,
     name: str,
     alive: Heartbeat,
-    checkpoint_seconds: float,
 ) -> None:
     key = spec.key
     folder = store.attempt_folder(key, name)
@@ -99,9 +97,11 @@ def _do(
 
     means = Means(
         memo=memo,
-        keeper=Checkpointer(trainings.save, trainings.load, checkpoint_seconds, alive.should_stop),
+        keeper=Checkpointer(
+            trainings.save, trainings.load, settings.checkpoint_seconds, alive.should_stop
+        ),
         search_keeper=Checkpointer(
-            searches.save, searches.load, checkpoint_seconds, alive.should_stop
+            searches.save, searches.load, settings.checkpoint_seconds, alive.should_stop
         ),
         pulse=alive,
         searching=alive.check_interrupt,
@@ -111,7 +111,7 @@ def _do(
         hidden=(store.root,),
     )
     try:
-        outcome = run(spec, place, means)
+        outcome = run(spec, settings, means)
     except Interrupted:
         headway.save()
         raise

@@ -13,12 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from paibench.benchmark.execution.heartbeat import Heartbeat
 from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps.environment import code_of, digest
 from paibench.benchmark.steps.search import attributing_errors
 from paibench.benchmark.store import lease
-from paibench.benchmark.store.heartbeat import Heartbeat
 from paibench.benchmark.store.store import Store
 
 State = dict[str, Tensor]

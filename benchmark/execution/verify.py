@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paibench.benchmark.data.dataset import DataSet, load
-from paibench.benchmark.execution import memory
 from paibench.benchmark.execution.acceptance import tolerance
 from paibench.benchmark.execution.attempt import attempt
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.provenance import third_party
 from paibench.benchmark.record import PROTOCOL, Environment, Record
 from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.steps import metrics
-from paibench.benchmark.steps.device import RunSettings, setup_device
+from paibench.benchmark.steps.device import peak_memory_mb, reset_peak_memory, setup_device
 from paibench.benchmark.steps.environment import digest, environment, now
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import Find, Search, reinit_seed
@@ -90,7 +90,7 @@ class Verification:
         return [f"{name}: {then}, now {now}" for name, then, now in pairs if then != now]
 
 
-def verify(then: Record, place: RunSettings, store: Store | None = None) -> Verification:
+def verify(then: Record, settings: RunSettings, store: Store | None = None) -> Verification:
     """Do a recorded run again, in a store that is thrown away.
 
     `store` is where the record is from, with its mask and the records of other seeds. Raises
@@ -101,7 +101,7 @@ def verify(then: Record, place: RunSettings, store: Store | None = None) -> Veri
         raise UserError(f"run {then.key} is {then.status}; there is nothing to verify")
     with tempfile.TemporaryDirectory(prefix="paibench-verify-") as folder:
         again = Store.open(Path(folder) / "store")
-        attempt(spec, again, place)
+        attempt(spec, again, settings)
         now = Record.read(again.read_record(spec.key))
         moved = _moved(then, now, store, again)
     return compare(then, now, store, moved)
@@ -155,7 +155,7 @@ _TAKEN_OVER = (
 """What a mask alone does not say: these are the record's own words."""
 
 
-def retrain(then: Record, mask: Mask, place: RunSettings = RunSettings()) -> Record:  # noqa: B008
+def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> Record:  # noqa: B008
     """What the mask of a record comes to here.
 
     What only a search can say is taken over. Raises UserError where the mask is not all that the
@@ -163,9 +163,11 @@ def retrain(then: Record, mask: Mask, place: RunSettings = RunSettings()) -> Rec
     """
     spec = _spec(then)
     started = now()
-    device = setup_device(place)
-    memory.reset_peak(device)
-    data = load(spec.dataset.name, spec.dataset.options, place.data, device=device, seed=spec.seed)
+    device = setup_device(settings.device, settings.threads)
+    reset_peak_memory(device)
+    data = load(
+        spec.dataset.name, spec.dataset.options, settings.data, device=device, seed=spec.seed
+    )
     net = make_network(spec, data, spec.seed).to(device)
     known: dict[str, Any] = {
         **{name: getattr(then, name) for name in _TAKEN_OVER},
@@ -194,7 +196,7 @@ def retrain(then: Record, mask: Mask, place: RunSettings = RunSettings()) -> Rec
     except Diverged as error:
         known |= {"status": "diverged", "reason": str(error)}
     where = _without_method(environment(spec, device, started), then.environment)
-    return Record(**known, peak_memory_mb=memory.peak(device), environment=where)
+    return Record(**known, peak_memory_mb=peak_memory_mb(device), environment=where)
 
 
 def _spec(then: Record) -> Spec:

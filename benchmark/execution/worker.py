@@ -1,11 +1,10 @@
-"""A worker process: takes specs from its standard input, one JSON line each, and does them.
+"""A worker process: executes the runs that its pool assigns.
 
-It answers with one JSON line per event. A method finds its standard input empty, and what it
-prints goes to standard error, so that it can neither take an order nor be taken for an event.
+Its standard input takes JSON lines: first the store and the settings, then one line per run. Its
+standard output gives one JSON line per event. A method finds standard input empty, and its prints
+go to standard error, so that it can neither take a run nor forge an event.
 """
 
-import argparse
-import ctypes
 import json
 import os
 import signal
@@ -17,152 +16,132 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from paibench.benchmark.execution.memory_limit import limit_memory
+from paibench.benchmark.execution.memory import limit_memory
+from paibench.benchmark.execution.process_tree import die_with_parent
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.execution.worker_process import BLOCKED_SIGNALS, EXIT_INTERRUPTED
 from paibench.benchmark.provenance import code_digest_at_start
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import use_file
+from paibench.methods.core.services import Interrupted
 
 EVENT_SECONDS = 0.5
 
 
 def main() -> None:
-    """`python -m paibench.benchmark.execution.worker`: see `arguments`."""
-    given = _arguments()
-    _die_with_parent()
-    leaving = _Leaving()
-    leaving.listen()
-    with _private_pipes() as (orders, say):
-        store = Store.open(given.store, create=False)
+    """Execute runs until standard input ends or a signal asks this process to stop."""
+    die_with_parent()
+    stop = _StopRequest()
+    stop.install_handlers()
+    with _private_pipes() as (lines, emit):
+        first = json.loads(next(lines))
+        settings = RunSettings.from_json(first["settings"])
+        store = Store.open(Path(first["store"]), create=False)
+        # torch takes seconds to import; a store that cannot be opened is reported before
         from paibench.benchmark.execution.attempt import Failed, attempt
-        from paibench.benchmark.steps.device import RunSettings
 
-        if given.memory_mb and given.device == "cpu":
-            limit_memory(given.memory_mb)
-        for file in given.method_file:
+        if settings.memory_mb and settings.device == "cpu":
+            limit_memory(settings.memory_mb)
+        for file in settings.method_files:
             use_file(file)
-        place = RunSettings(
-            device=given.device,
-            threads=given.threads,
-            data=given.data,
-            memory_mb=given.memory_mb,
-            trusted=given.trusted,
-            search_seconds=given.search_seconds,
-        )
-        code_digest_at_start()
-        leaving.ready = True
-        say(event="ready")
-        for line in orders:
+        code_digest_at_start()  # before a method or an editor can change the files
+        stop.ready = True
+        emit(event="ready")
+        for line in lines:
             order = json.loads(line)
-            spec = Spec.model_validate(order["spec"])
-            with leaving.at_work():
+            spec, name = Spec.model_validate(order["spec"]), order["attempt"]
+            with stop.during_run():
                 try:
                     result = attempt(
                         spec,
                         store,
-                        place,
-                        name=order["attempt"],
-                        pulse=_ticker(say),
-                        leaving=leaving,
-                        checkpoint_seconds=given.checkpoint_seconds,
+                        settings,
+                        name=name,
+                        on_progress=_alive_events(emit),
+                        should_stop=stop.is_requested,
                     )
-                    say(event="finished", result=result)
+                    emit(event="finished", result=result)
                 except Failed as failed:
                     traceback.print_exception(failed.__cause__)
-                    say(event="failed", cause=failed.cause, reason=str(failed))
+                    emit(event="failed", cause=failed.cause, reason=str(failed))
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="paibench.benchmark.execution.worker")
-    parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--checkpoint-seconds", type=float, default=20.0)
-    parser.add_argument("--memory-mb", type=int)
-    parser.add_argument("--trusted", action="store_true")
-    parser.add_argument("--search-seconds", type=float)
-    parser.add_argument("--method-file", action="append", default=[])
-    return parser.parse_args()
-
-
-def _ticker(say: Callable[..., None]) -> Callable[[], None]:
-    """Says that work gets on, at most twice a second."""
+def _alive_events(emit: Callable[..., None]) -> Callable[[], None]:
+    """Return a function that emits that the work progresses, at most twice a second."""
     last = time.monotonic()
 
-    def tick() -> None:
+    def alive() -> None:
         nonlocal last
         if time.monotonic() - last > EVENT_SECONDS:
             last = time.monotonic()
-            say(event="alive")
+            emit(event="alive")
 
-    return tick
+    return alive
 
 
-class _Leaving:
-    """Whether this process was asked to leave: by SIGTERM as soon as its run is kept, by SIGUSR1
-    at once. Either way it goes through every `finally`, so that claims are released.
+class _StopRequest:
+    """Whether a signal asked this process to stop.
+
+    After SIGTERM it stops as soon as its run is saved, after SIGUSR1 at once. Both ways run every
+    `finally`, so that leases are released.
     """
 
     def __init__(self) -> None:
-        self.asked = False
         self.ready = False
-        self.busy = False
+        self._requested = False
+        self._running = False
 
-    def __call__(self) -> bool:
-        return self.asked
+    def is_requested(self) -> bool:
+        """Whether SIGTERM has arrived."""
+        return self._requested
 
-    def listen(self) -> None:
-        """Heed the signals from now on; the parent has them held back until then."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # and so is the end of a job's time
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGUSR1, self._leave)
+    def install_handlers(self) -> None:
+        """Handle signals from now on; the parent has blocked them until here."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # and the warning before a job's end
+        signal.signal(signal.SIGTERM, self._request)
+        signal.signal(signal.SIGUSR1, self._stop_now)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_SIGNALS)
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """While a run can be kept; being asked before or after is to leave."""
-        self.busy = True
+    def during_run(self) -> Iterator[None]:
+        """While a run can be saved; before and after it a request stops the process at once."""
+        self._running = True
         yield
-        self.busy = False
-        if self.asked:
+        self._running = False
+        if self._requested:
             raise Interrupted
 
-    def _ask(self, *_: Any) -> None:
-        self.asked = True
-        if not self.busy:
-            self._leave()
+    def _request(self, *_: Any) -> None:
+        self._requested = True
+        if not self._running:
+            self._stop_now()
 
-    def _leave(self, *_: Any) -> None:
-        if not self.ready:  # nothing is held yet, and an import may swallow what is raised in it
+    def _stop_now(self, *_: Any) -> None:
+        if not self.ready:  # no lease is held yet, and an import might swallow an exception
             os._exit(EXIT_INTERRUPTED)
         raise Interrupted
 
 
-def _die_with_parent() -> None:
-    """Be killed when the parent is, so that no worker is left behind (on Linux)."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
 @contextmanager
 def _private_pipes() -> Iterator[tuple[IO[str], Callable[..., None]]]:
-    """Orders from what was standard input, and a way to say events on what was standard output."""
-    orders, events = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
+    """Move standard input and output out of the reach of methods.
+
+    Yield the lines of what was standard input, and a function that writes events to what was
+    standard output.
+    """
+    lines, events = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
 
-    def say(**event: Any) -> None:
+    def emit(**event: Any) -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
-    yield orders, say
+    yield lines, emit
 
 
 if __name__ == "__main__":

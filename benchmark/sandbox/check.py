@@ -4,9 +4,10 @@ import time
 from functools import partial
 
 from paibench.benchmark.data.dataset import load
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.sandbox.parent import Aids, search_in_sandbox
 from paibench.benchmark.spec import Spec, recipe_of
-from paibench.benchmark.steps.device import RunSettings, setup_device
+from paibench.benchmark.steps.device import setup_device
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import MethodError, Search, SearchTimeout, to_mask
 from paibench.methods.conformance.report import Result
@@ -32,14 +33,14 @@ def check_in_sandbox(method: str, seconds: float) -> Result:
     return ended("passed", came=f"behind: {first.find.isolation}", seconds=took)
 
 
-def _searched(method: str, place: RunSettings) -> Search:
+def _searched(method: str, settings: RunSettings) -> Search:
     density = 1.0 if method == "dense" else 0.1
     spec = Spec.of(
         dataset="digits", model="lenet-300-100", recipe="smoke", method=method, density=density
     )
-    device = setup_device(place)
+    device = setup_device(settings.device, settings.threads)
     data = load(spec.dataset.name, spec.dataset.options, None, device=device, seed=spec.seed)
     net = make_network(spec, data, spec.seed).to(device)
     recipe = recipe_of(spec.recipe)
     steps = recipe.epochs * steps_per_epoch(len(data.train), recipe.batch)
-    return to_mask(spec, net, search_in_sandbox(spec, net, data, place, Aids()), steps, device)
+    return to_mask(spec, net, search_in_sandbox(spec, net, data, settings, Aids()), steps, device)

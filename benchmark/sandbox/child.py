@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from paibench.benchmark.execution.process_tree import die_with_parent
 from paibench.benchmark.sandbox.ipc import Channel, Message, opened
 from paibench.benchmark.sandbox.isolation import ResourceLimits, isolate
-from paibench.benchmark.sandbox.namespaces import die_with_parent
 
 _LARGE = 1 << 40
 _OF_OTHERS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -85,8 +85,8 @@ def _search(order: SearchRequest, outside: "RemoteServices") -> None:
     from paibench.benchmark.sandbox import ticket_io
     from paibench.benchmark.spec import Spec
     from paibench.benchmark.steps.search import MethodError, attributing_errors, find
-    from paibench.benchmark.store.heartbeat import Interrupted
     from paibench.methods.core.registry import UserError, use_file
+    from paibench.methods.core.services import Interrupted
     from paibench.methods.core.text import in_words
     from paibench.methods.training.loop import Diverged
 
@@ -121,11 +121,11 @@ def _given(order: SearchRequest, spec: Any, outside: "RemoteServices") -> tuple[
     from paibench.benchmark.sandbox.shared_data import attach
     from paibench.benchmark.spec import recipe_of
     from paibench.benchmark.steps.checkpoint import Checkpointer, keep_with
-    from paibench.benchmark.steps.device import RunSettings, setup_device
+    from paibench.benchmark.steps.device import setup_device
     from paibench.benchmark.steps.network import make_network
     from paibench.methods.core.task import Task
 
-    device = setup_device(RunSettings(order.device, order.threads))
+    device = setup_device(order.device, order.threads)
     split = attach(order.loan, order.split, device)
     keeper = Checkpointer(outside.save, outside.load, order.checkpoint_seconds, outside.leaving)
     task = Task(
@@ -143,9 +143,9 @@ def _given(order: SearchRequest, spec: Any, outside: "RemoteServices") -> tuple[
 
 
 def _peak(device: Any) -> float:
-    from paibench.benchmark.execution.memory import peak
+    from paibench.benchmark.steps.device import peak_memory_mb
 
-    return peak(device)
+    return peak_memory_mb(device)
 
 
 class RemoteServices:
@@ -198,7 +198,7 @@ class RemoteServices:
     def or_leave(self) -> None:
         """Leave where that was asked, since nothing is lost here."""
         if self.leaving():
-            from paibench.benchmark.store.heartbeat import Interrupted
+            from paibench.methods.core.services import Interrupted
 
             raise Interrupted
 

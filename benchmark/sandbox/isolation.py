@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from paibench.benchmark.execution.memory_limit import limit_memory
+from paibench.benchmark.execution.memory import limit_memory
 from paibench.benchmark.sandbox import landlock, namespaces
 
 _SHARED = 1 << 30  # bytes of its own shared memory, for the helpers that read images

@@ -5,20 +5,23 @@ They are for whoever asks where the kernel lets users make their own; a superuse
 
 import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from paibench.benchmark.execution.process_tree import become_subreaper, kill_descendants
+from paibench.benchmark.execution.process_tree import (
+    become_subreaper,
+    die_with_parent,
+    kill_descendants,
+)
 
 _USER, _PIDS, _NETWORK, _MOUNTS, _IPC = 0x10000000, 0x20000000, 0x40000000, 0x00020000, 0x08000000
 USER, PID, NETWORK, MOUNT = (f"{kind} namespace" for kind in ("user", "pid", "network", "mount"))
 _NAMES = {_PIDS: PID, _NETWORK: NETWORK, _MOUNTS: MOUNT}
 _PRIVATE, _RECURSIVE, _READ_ONLY = 1 << 18, 1 << 14, 1 << 0
 _NO_SETUID, _NO_DEVICES = 1 << 1, 1 << 2
-_DEATH_SIGNAL, _DUMPABLE = 1, 4
+_DUMPABLE = 4  # an option of prctl
 
 
 def enter() -> list[str]:
@@ -74,14 +77,6 @@ def remount(hidden: Sequence[Path], shared_bytes: int, processes: int) -> bool:
     with suppress(OSError):
         Path("/proc/sys/kernel/pid_max").write_text(str(processes))
     return True
-
-
-def die_with_parent(parent: int) -> None:
-    """Be killed when this parent ends (on Linux)."""
-    if sys.platform == "linux":
-        _libc().prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() not in (parent, 0):  # it was quicker; 0 is one outside of our namespace
-            os._exit(1)
 
 
 def set_dumpable(shut: bool) -> None:

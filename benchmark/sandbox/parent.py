@@ -21,6 +21,7 @@ from torch import nn
 from paibench.benchmark.data.dataset import DataSet
 from paibench.benchmark.data.datasets import embedded
 from paibench.benchmark.execution.memory import available_mb
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.provenance import code_path
 from paibench.benchmark.sandbox import ticket_io
 from paibench.benchmark.sandbox.child import SearchRequest
@@ -30,11 +31,10 @@ from paibench.benchmark.sandbox.process import LOOK_SECONDS, SandboxProcess, san
 from paibench.benchmark.sandbox.shared_data import share
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps.checkpoint import Checkpointer
-from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.steps.search import Find, MethodError, SearchTimeout
-from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.benchmark.store.names import check_name
 from paibench.methods.core.registry import Kind, UserError, local_file
+from paibench.methods.core.services import Interrupted
 from paibench.methods.core.task import Cost, Memo, State
 from paibench.methods.core.text import one_line
 from paibench.methods.training.loop import Diverged
@@ -65,7 +65,7 @@ class Aids:
 
 
 def search_in_sandbox(
-    spec: Spec, net: nn.Module, data: DataSet, place: RunSettings, aids: Aids
+    spec: Spec, net: nn.Module, data: DataSet, settings: RunSettings, aids: Aids
 ) -> Find:
     """Let a method find its ticket in a process of its own.
 
@@ -74,26 +74,26 @@ def search_in_sandbox(
     """
     loan = share(data)
     size = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
-    limits = _limits(place)
+    limits = _limits(settings)
     channel, theirs = pair(min(_SMALL + _TIMES * size, _MOST))
     channel.socket.settimeout(_SPEAKING_SECONDS)
     arguments = [_MODULE, str(theirs.fileno()), str(os.getpid())]
     with (
         closing(channel.socket),
         sandbox_process(
-            arguments, [theirs.fileno(), loan.descriptor], place.threads, limits
+            arguments, [theirs.fileno(), loan.descriptor], settings.threads, limits
         ) as guard,
     ):
         theirs.close()
         order = SearchRequest(
             spec=spec.canonical,
-            device=place.device,
-            threads=place.threads,
+            device=settings.device,
+            threads=settings.threads,
             split=loan.about,
             loan=loan.descriptor,
             folder=str(guard.folder),
             readable=[str(path) for path in (*loan.folders, *_code(spec))],
-            hidden=[str(path) for path in (*aids.hidden, *_evaluated(place))],
+            hidden=[str(path) for path in (*aids.hidden, *_evaluated(settings))],
             limits=asdict(limits),
             origin=aids.origin,
             checkpoint_seconds=aids.keeper.seconds if aids.keeper else 0.0,
@@ -126,17 +126,17 @@ def _code(spec: Spec) -> Iterator[Path]:
             yield place
 
 
-def _evaluated(place: RunSettings) -> Iterator[Path]:
+def _evaluated(settings: RunSettings) -> Iterator[Path]:
     """Where data sets lie, evaluated splits and all."""
     yield embedded()
-    if place.data is not None:
-        yield place.data
+    if settings.data is not None:
+        yield settings.data
 
 
-def _limits(place: RunSettings) -> ResourceLimits:
+def _limits(settings: RunSettings) -> ResourceLimits:
     """What the place says, and otherwise what it has."""
-    seconds = place.search_seconds or ResourceLimits.seconds
-    memory_mb = place.memory_mb or int(_MEMORY_SHARE * available_mb())
+    seconds = settings.search_seconds or ResourceLimits.seconds
+    memory_mb = settings.memory_mb or int(_MEMORY_SHARE * available_mb())
     return ResourceLimits(seconds, min(ResourceLimits.silence, seconds), memory_mb)
 
 

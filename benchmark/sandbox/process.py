@@ -16,10 +16,9 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
-from paibench.benchmark.execution.memory_limit import memory_kills
-from paibench.benchmark.execution.pool import describe_exit
-from paibench.benchmark.execution.process_tree import kill_tree, tree
-from paibench.benchmark.execution.worker_process import LOG_LIMIT, worker_environment
+from paibench.benchmark.execution.memory import memory_kills
+from paibench.benchmark.execution.process_tree import child_environment, kill_tree, tree
+from paibench.benchmark.execution.worker_process import LOG_LIMIT, describe_exit
 from paibench.benchmark.sandbox.isolation import ResourceLimits
 from paibench.benchmark.sandbox.namespaces import set_dumpable
 from paibench.benchmark.steps.search import MethodError
@@ -27,7 +26,6 @@ from paibench.benchmark.steps.search import MethodError
 LOOK_SECONDS = 0.5
 _END_SECONDS = 2.0  # in which a process that closed its channel is to be gone
 _MOST_FILES = 20_000
-_HANDED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES")
 
 
 @dataclass
@@ -121,11 +119,8 @@ def sandbox_process(
 
 
 def _environment(threads: int, folder: Path) -> dict[str, str]:
-    given = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
-    place = {"HOME": str(folder), "TMPDIR": str(folder)}
-    kept = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
-    worker = worker_environment(threads)
-    return given | place | {name: worker[name] for name in kept}
+    environment = child_environment(threads) | {"HOME": str(folder), "TMPDIR": str(folder)}
+    return {name: environment[name] for name in environment.keys() - {"USER", "SLURM_JOB_ID"}}
 
 
 def _pass_on(pipe: IO[bytes]) -> None:

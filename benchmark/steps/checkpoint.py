@@ -15,7 +15,7 @@ import torch
 
 from paibench.benchmark.steps.environment import digest, kind_of_place
 from paibench.benchmark.store.atomic import read, replace_atomic
-from paibench.benchmark.store.heartbeat import Interrupted
+from paibench.methods.core.services import Interrupted
 from paibench.methods.core.task import Keep
 from paibench.methods.training.loop import Checkpoint, Save, Trainer
 

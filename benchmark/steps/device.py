@@ -1,7 +1,9 @@
-"""Where a run is done, and the device there made ready for arithmetic that can be repeated."""
+"""The device of a run: set up for arithmetic that gives the same bits, and its peak memory."""
 
 import os
-from dataclasses import dataclass
+import re
+import resource
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -9,39 +11,20 @@ import torch
 from paibench.methods.core.registry import UserError
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """Where and how a run is done; recorded, and no part of what is run."""
+def setup_device(name: str, threads: int) -> torch.device:
+    """Return the device after setting the number of threads and deterministic algorithms.
 
-    device: str = "cpu"
-    threads: int = 1
-    data: Path | None = None
-    memory_mb: int | None = None
-    """The most MiB that the process may hold, for the note of a run that wants more."""
-    trusted: bool = False
-    """Whether third parties' methods are run in this process, as our own are."""
-    search_seconds: float | None = None
-    """The most seconds that a search of theirs may take; None for `Limits.seconds`."""
-
-
-def setup_device(place: RunSettings) -> torch.device:
-    """The device of a place, its threads set and its arithmetic made repeatable.
-
-    Raises UserError when it is not there.
+    Raises UserError if the machine does not have the device.
     """
-    torch.set_num_threads(place.threads)
+    torch.set_num_threads(threads)
     try:
-        device = torch.device(place.device)
+        device = torch.device(name)
     except RuntimeError:
-        raise UserError(
-            f"device {place.device!r:.80} is unknown; use cpu, cuda or cuda:N"
-        ) from None
+        raise UserError(f"device {name!r:.80} is unknown; use cpu, cuda or cuda:N") from None
     if device.type == "cuda":
         if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(
-                f"device {place.device!r}: no such GPU here; `paibench doctor` lists them"
-            )
-        # read when CUDA starts, which is not before the first tensor is there
+            raise UserError(f"device {name!r}: no such GPU here; `paibench doctor` lists them")
+        # CUDA reads this when it starts, which is when the first tensor is created
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -50,5 +33,24 @@ def setup_device(place: RunSettings) -> torch.device:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
     elif device.type != "cpu":
-        raise UserError(f"device {place.device!r} is not supported; use cpu, cuda or cuda:N")
+        raise UserError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
     return device
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak of earlier runs in this process, if the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM, see proc(5)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the peak memory in MiB since the last reset: of the GPU, or resident on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with suppress(OSError):
+        if match := re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text()):
+            return int(match[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from paibench.benchmark import run as runs
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.run import Means, Outcome, run
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps import metrics
-from paibench.benchmark.steps.device import RunSettings, setup_device
+from paibench.benchmark.steps.device import setup_device
 from paibench.benchmark.steps.network import make_network
 from paibench.methods.core.mask import prunable, total
 from paibench.methods.core.mask_file import digest, from_bytes
@@ -216,7 +217,7 @@ def test_threads_are_those_of_the_place_whatever_ran_before() -> None:
 def test_devices_that_are_not_there(device: str, said: str) -> None:
     """A device that cannot be used is refused in one line."""
     with pytest.raises(UserError, match=f"^{said}$"):
-        setup_device(RunSettings(device))
+        setup_device(device, 1)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from paibench.benchmark.execution.attempt import attempt
-from paibench.benchmark.execution.events import Event
-from paibench.benchmark.execution.pool import Settings
+from paibench.benchmark.execution.pool import Event
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps import sweep as sweeps
@@ -195,14 +195,14 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any
 def test_failures(quick: tuple[Any, Store], capsys: pytest.CaptureFixture[str]) -> None:
     """What failed is said, gives status 1, and is not tried again before that is asked for."""
     sweep, store = quick
-    assert do_sweep(sweep, store, Settings(), as_json=True) == 1
+    assert do_sweep(sweep, store, RunSettings(), as_json=True) == 1
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["outcome"] for event in events] == ["failed", "done"]
     assert events[0]["cause"] == "plugin"
     assert events[0]["reason"] == "raises (hostile 1.0): RuntimeError: first second \\x1b[31m"
     assert [event["key"] for event in events] == [spec.key for spec in sweep.specs]
 
-    assert do_sweep(sweep, store, Settings()) == 1
+    assert do_sweep(sweep, store, RunSettings()) == 1
     assert capsys.readouterr().err.splitlines() == [
         "1 done, 0 to do, 1 at a time, 1 thread(s) each",
         "paibench: 1 runs failed before and were not tried again; --retry tries them",
@@ -220,10 +220,10 @@ def test_broken(
     sweep, store = quick
     (tmp_path / "torch.py").write_text("raise ImportError('no torch')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert do_sweep(sweep, store, Settings()) == 1
+    assert do_sweep(sweep, store, RunSettings()) == 1
     said = capsys.readouterr().err.splitlines()
     assert said[1:] == [
-        "paibench: stopped: no worker came to be ready, the last ended with exit status 1: "
+        "paibench: stopped: no worker became ready, the last ended with exit status 1: "
         "ImportError: no torch"
     ]
 
@@ -235,7 +235,7 @@ def test_bar(
     sweep, store = quick
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
-    with progress._reporter(plan(sweep, store), Settings(), as_json=False) as say:
+    with progress._reporter(plan(sweep, store), RunSettings(), as_json=False) as say:
         say(Event(sweep.specs[0], "failed", 1.25, "error", "ValueError: [b]no[/b]"))
         say(Event(sweep.specs[1], "done", 2.0))
     text = capsys.readouterr().err

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.run import run
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps.device import RunSettings
 from paibench.methods.core.mask import layer_counts, prunable, total
 from paibench.methods.core.mask_file import digest
 from paibench.methods.core.registry import get, names

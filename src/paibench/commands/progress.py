@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 
 import typer
 
-from paibench.benchmark.execution.events import CircuitBroken, Event
-from paibench.benchmark.execution.pool import Pool, Settings
+from paibench.benchmark.execution.pool import CircuitBroken, Event, Pool
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.plan import Plan, plan
 from paibench.benchmark.sweeps.sweep import Sweep
@@ -17,7 +17,7 @@ Say = Callable[[Event], None]
 
 
 def do_sweep(
-    sweep: Sweep, store: Store, settings: Settings, *, retry: bool = False, as_json: bool = False
+    sweep: Sweep, store: Store, settings: RunSettings, *, retry: bool = False, as_json: bool = False
 ) -> int:
     """Do what is missing of a sweep and say how it goes; the exit status.
 
@@ -53,7 +53,7 @@ def do_sweep(
 
 
 @contextmanager
-def _reporter(work: Plan, settings: Settings, as_json: bool) -> Iterator[Say]:
+def _reporter(work: Plan, settings: RunSettings, as_json: bool) -> Iterator[Say]:
     """Something to tell events to, fit for who reads it."""
     if as_json:
         yield lambda event: typer.echo(json.dumps(_plain(event)))

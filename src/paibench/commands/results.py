@@ -16,9 +16,9 @@ from paibench.methods.core.registry import UserError
 
 if TYPE_CHECKING:
     from paibench.benchmark.execution.acceptance import Acceptance
+    from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.execution.verify import Verification
     from paibench.benchmark.record import Record
-    from paibench.benchmark.steps.device import RunSettings
     from paibench.benchmark.store.store import Store
     from paibench.leaderboard.submission.verification_level import Level
 if TYPE_CHECKING:

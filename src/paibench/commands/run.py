@@ -13,9 +13,9 @@ from paibench.methods.core.registry import UserError, is_file
 if TYPE_CHECKING:
     from paibench.benchmark.store.store import Store
 if TYPE_CHECKING:
+    from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.execution.verify import Verification
     from paibench.benchmark.record import Record
-    from paibench.benchmark.steps.device import RunSettings
     from paibench.benchmark.store.store import Store
 
 
@@ -70,7 +70,7 @@ def quickstart(
     as_json: o.Json = False,
 ) -> None:
     """The main job, small: every method on the embedded digits, with a leaderboard."""
-    from paibench.benchmark.execution.pool import Settings
+    from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.store.store import Store
     from paibench.benchmark.sweeps.quickstart import quickstart_sweep
     from paibench.commands.leaderboard import write_board
@@ -79,7 +79,7 @@ def quickstart(
     said = [name.strip() for name in methods.split(",")] if methods else []
     sweep = quickstart_sweep([o.method_name(name) for name in said])
     store = Store.open(o.store_at(out, "quickstart"))
-    settings = Settings(
+    settings = RunSettings(
         jobs=o.jobs_for(jobs, 1),
         device=device,
         trusted=trusted,
@@ -137,7 +137,7 @@ def run(
         control=control,
     )
     from paibench.benchmark.execution.attempt import Failed, attempt
-    from paibench.benchmark.steps.device import RunSettings
+    from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.store.store import Store
 
     store = Store.open(place)
@@ -247,7 +247,7 @@ def place_of(
     then: "Record", device: str | None, threads: int | None, data: Path | None
 ) -> "RunSettings":
     """Where a recorded run is done again: as asked, or else as it was."""
-    from paibench.benchmark.steps.device import RunSettings
+    from paibench.benchmark.execution.settings import RunSettings
 
     kind = "cpu" if then.environment.cuda is None else "cuda"
     return RunSettings(

@@ -90,11 +90,11 @@ def refuse_problems(given: Profile) -> None:
 
 def do_here(asked: Request) -> int:
     """Do the sweep by a pool of this machine; the exit status."""
-    from paibench.benchmark.execution.pool import Settings
+    from paibench.benchmark.execution.settings import RunSettings
     from paibench.commands.progress import do_sweep
 
     typer.echo("there is no SLURM on this machine: the runs are done here, now", err=True)
-    settings = Settings(
+    settings = RunSettings(
         jobs=o.jobs_for(None, asked.profile.threads),
         threads=asked.profile.threads,
         device=asked.profile.device,

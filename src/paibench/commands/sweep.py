@@ -42,14 +42,14 @@ def sweep(
     as_json: o.Json = False,
 ) -> None:
     """Do the missing runs of a sweep. Say it again after a stop; finished work is found."""
-    from paibench.benchmark.execution.pool import Settings
+    from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.store.store import Store
     from paibench.benchmark.sweeps import sweep as sweeps
     from paibench.commands.progress import do_sweep
 
     asked = sweeps.read(file)
     store = Store.open(o.store_at(out, asked.name, data))
-    settings = Settings(
+    settings = RunSettings(
         jobs=o.jobs_for(jobs, threads),
         threads=threads,
         device=device,

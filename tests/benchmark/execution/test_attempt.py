@@ -16,16 +16,16 @@ import torch
 
 from paibench.benchmark.execution import stage_cache
 from paibench.benchmark.execution.attempt import Failed, attempt
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
 from paibench.benchmark.run import run
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps import environment
-from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.store.failures import MOST_ATTEMPTS, is_final
-from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask_file import digest, from_bytes
+from paibench.methods.core.services import Interrupted
 
 pytestmark = pytest.mark.usefixtures("hostile")
 
@@ -51,7 +51,7 @@ def is_free(store: Store, spec: Spec) -> bool:
 def test_record_and_files(store: Store) -> None:
     """A run leaves its record, its mask and its curve; claim and checkpoints are gone."""
     spec = spec_of()
-    assert attempt(spec, store, checkpoint_seconds=0) == "done"
+    assert attempt(spec, store, RunSettings(checkpoint_seconds=0)) == "done"
     record = record_of(store, spec)
     assert record.status == "done"
     assert record.mask_file is not None
@@ -187,11 +187,11 @@ def test_interrupted(store: Store) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        attempt(spec, store, pulse=pulse, checkpoint_seconds=0)
+        attempt(spec, store, RunSettings(checkpoint_seconds=0), on_progress=pulse)
     assert store.last_failure(spec.key) is None
     assert is_free(store, spec)
     steps = 100
-    assert attempt(spec, store, pulse=pulse) == "done"
+    assert attempt(spec, store, on_progress=pulse) == "done"
     assert steps == 117  # all but the 29 that a checkpoint was taken after
     without_files = {"mask_file": None, "curve_file": None}
     assert record_of(store, spec).stable() | without_files == run(spec).record.stable()
@@ -216,7 +216,7 @@ def test_full_store(store: Store, size: int, checkpoint_seconds: float) -> None:
     first, second = spec_of(), spec_of(density=0.2)
     attempt(first, store)
     with no_file_above(size), pytest.raises(Failed) as caught:
-        attempt(second, store, checkpoint_seconds=checkpoint_seconds)
+        attempt(second, store, RunSettings(checkpoint_seconds=checkpoint_seconds))
     assert caught.value.cause == "storage"
     assert str(caught.value).startswith(f"cannot write in '{store.root}/runs/")
     assert "bytes free" in str(caught.value)
@@ -283,10 +283,10 @@ def test_imp_broken_off(store: Store, monkeypatch: pytest.MonkeyPatch, step: int
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        attempt(spec, store, pulse=pulse)
+        attempt(spec, store, on_progress=pulse)
     whole = -(-step // 46) - 1
     names = counted(monkeypatch)
-    assert attempt(spec, store, pulse=pulse) == "done"
+    assert attempt(spec, store, on_progress=pulse) == "done"
     assert len(names) == 3 - whole
     files = {"mask_file": None, "curve_file": None}
     assert record_of(store, spec).stable() | files == run(spec).record.stable()
@@ -312,7 +312,13 @@ class Asked:
 def left(store: Store, spec: Spec, asked: Asked) -> str:
     """Leave an attempt when asked: its name. Nothing is noted and the claim is free."""
     with pytest.raises(Interrupted):
-        attempt(spec, store, pulse=asked.pulse, leaving=asked, checkpoint_seconds=3600)
+        attempt(
+            spec,
+            store,
+            RunSettings(checkpoint_seconds=3600),
+            on_progress=asked.pulse,
+            should_stop=asked,
+        )
     assert asked.steps == asked.at
     assert is_free(store, spec)
     assert store.failures(spec.key) == []
@@ -333,7 +339,7 @@ def test_left_in_training(store: Store, step: int) -> None:
     spec, asked = spec_of(), Asked(step)
     headway = read_progress(store.attempt_folder(spec.key, left(store, spec, asked)))
     assert (headway.begun, headway.step, headway.steps) == (0, step, 46)
-    assert attempt(spec, store, pulse=asked.pulse) == "done"
+    assert attempt(spec, store, on_progress=asked.pulse) == "done"
     assert asked.steps == 46
     assert is_as_alone(store, spec)
 
@@ -346,7 +352,7 @@ def test_left_in_a_search(store: Store, monkeypatch: pytest.MonkeyPatch, step: i
     whole = (step - 1) // 46
     assert (headway.stages, headway.steps, headway.searched) == (whole, 0, step - whole * 46)
     names = counted(monkeypatch)
-    assert attempt(spec, store, pulse=asked.pulse) == "done"
+    assert attempt(spec, store, on_progress=asked.pulse) == "done"
     assert len(names) == 3 - whole
     assert asked.steps == 4 * 46
     assert is_as_alone(store, spec)
@@ -369,7 +375,7 @@ def test_other_code_goes_on_with_nothing(
     left(store, spec, asked)
     with monkeypatch.context() as patch:
         patch.setattr(environment, "code_digest_at_start", lambda: "0" * 64)
-        assert attempt(spec, store, pulse=asked.pulse) == "done"
+        assert attempt(spec, store, on_progress=asked.pulse) == "done"
     assert asked.steps == 30 + steps
     assert is_as_alone(store, spec)
 
@@ -379,10 +385,10 @@ def test_left_in_a_stage_that_another_run_goes_on_with(store: Store) -> None:
     first, second = spec_of(IMP, density=0.125), spec_of(IMP, density=0.25)
     asked = Asked(10)
     left(store, first, asked)
-    assert attempt(second, store, pulse=asked.pulse) == "done"
+    assert attempt(second, store, on_progress=asked.pulse) == "done"
     assert asked.steps == 3 * 46  # two stages and its own training, none of it twice
     assert is_as_alone(store, second)
-    assert attempt(first, store, pulse=asked.pulse) == "done"
+    assert attempt(first, store, on_progress=asked.pulse) == "done"
     assert asked.steps == 5 * 46
     assert is_as_alone(store, first)
     assert list(store.root.rglob("*.pt")) == []
@@ -394,7 +400,7 @@ def test_left_in_a_search_for_scores(store: Store, method: str, step: int) -> No
     """So is the training of scores, with what it draws at random."""
     spec, asked = spec_of(method), Asked(step)
     left(store, spec, asked)
-    assert attempt(spec, store, pulse=asked.pulse) == "done"
+    assert attempt(spec, store, on_progress=asked.pulse) == "done"
     assert asked.steps == 2 * 46
     assert is_as_alone(store, spec)
 
@@ -403,7 +409,7 @@ def test_left_in_a_search_that_is_not_resumable(store: Store) -> None:
     """One that keeps a state of its own is begun anew, and ends the same."""
     spec, asked = spec_of("gem_miner"), Asked(10)
     left(store, spec, asked)
-    assert attempt(spec, store, pulse=asked.pulse) == "done"
+    assert attempt(spec, store, on_progress=asked.pulse) == "done"
     assert asked.steps == 10 + 2 * 46
     assert is_as_alone(store, spec)
 
@@ -414,7 +420,7 @@ def test_left_again_and_again(store: Store) -> None:
     while not store.is_done(spec.key):
         asked.at = asked.steps + 5
         with suppress(Interrupted):
-            attempt(spec, store, pulse=asked.pulse, leaving=asked)
+            attempt(spec, store, on_progress=asked.pulse, should_stop=asked)
     assert asked.steps == 46
     assert len(store.attempts(spec.key)) == 10
     assert is_as_alone(store, spec)
@@ -436,7 +442,7 @@ def test_a_helper_that_dies_of_the_same_signal(store: Store, heeded: bool) -> No
     before = signal.signal(signal.SIGTERM, lambda *_: signals.append(1))
     try:
         with pytest.raises(Interrupted if heeded else Failed):
-            asked = partial(attempt, leaving=lambda: heeded and bool(signals))
+            asked = partial(attempt, should_stop=lambda: heeded and bool(signals))
             asked(spec, store, RunSettings(trusted=True))
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from paibench.benchmark.execution import memory_limit
+from paibench.benchmark.execution import memory
 from paibench.benchmark.execution.attempt import attempt
-from paibench.benchmark.execution.memory import peak, reset_peak
-from paibench.benchmark.execution.memory_limit import memory_kills
-from paibench.benchmark.execution.pool import Pool, Settings
+from paibench.benchmark.execution.memory import memory_kills
+from paibench.benchmark.execution.pool import Pool
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.steps.device import peak_memory_mb, reset_peak_memory
 from paibench.benchmark.store.failures import is_final
 from paibench.benchmark.store.store import Store
 
@@ -24,13 +25,13 @@ CPU = torch.device("cpu")
 @pytest.mark.xfail(sys.platform != "linux", reason="peaks cannot be forgotten there")
 def test_peaks_are_those_of_one_run() -> None:
     """What an earlier run held is forgotten, and what a later one gave back is not."""
-    reset_peak(CPU)
-    before = peak(CPU)
+    reset_peak_memory(CPU)
+    before = peak_memory_mb(CPU)
     torch.ones(500 * 2**20 // 4)  # 500 MiB, held for a moment
-    after = peak(CPU)
-    reset_peak(CPU)
+    after = peak_memory_mb(CPU)
+    reset_peak_memory(CPU)
     assert before + 400 < after
-    assert peak(CPU) < after - 400
+    assert peak_memory_mb(CPU) < after - 400
 
 
 # test_memory_limit: A limit on memory makes want of memory an error that names its cause.
@@ -41,7 +42,7 @@ LIMIT = 2_000
 
 ASK = f"""
 import numpy as np, torch
-from paibench.benchmark.execution.memory_limit import limit_memory
+from paibench.benchmark.execution.memory import limit_memory
 
 gigabytes = 4 << 30
 before = np.empty(gigabytes, np.uint8), torch.empty(gigabytes, dtype=torch.uint8)
@@ -67,7 +68,7 @@ def test_more_than_the_limit_is_refused() -> None:
 
 HARD = """
 import resource
-from paibench.benchmark.execution.memory_limit import limit_memory
+from paibench.benchmark.execution.memory import limit_memory
 
 hard = 1_500 * 2**20
 resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
@@ -88,7 +89,7 @@ def test_a_run_that_wants_too_much(tmp_path: Path) -> None:
     asked = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
     modest, greedy = (Spec.of(**asked, method=name) for name in ("random", "asks_for_gigabytes"))
     store = Store.open(tmp_path / "store")
-    pool = Pool(store, Settings(memory_mb=LIMIT))
+    pool = Pool(store, RunSettings(memory_mb=LIMIT))
     with closing(pool.run([modest, greedy])) as told:
         causes = {event.spec.method.name: event.cause for event in told}
     assert causes == {"random": "", "asks_for_gigabytes": "memory"}
@@ -115,13 +116,13 @@ def test_kills_are_counted_by_the_control_group(
 ) -> None:
     """Both kinds of control group say how often the system has killed for want of memory."""
     (tmp_path / name).write_text(text)
-    monkeypatch.setattr(memory_limit, "_groups", lambda: [tmp_path / "gone", tmp_path])
+    monkeypatch.setattr(memory, "_control_groups", lambda: [tmp_path / "gone", tmp_path])
     assert memory_kills() == kills
 
 
 def test_every_control_group_of_memory_is_asked() -> None:
     """The folders are below the one of the system, for v2 and for v1's memory."""
-    groups = memory_limit._groups()
+    groups = memory._control_groups()
     assert all(folder.is_relative_to("/sys/fs/cgroup") for folder in groups)
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     assert len(groups) == sum(line.split(":")[1] in ("", "memory") for line in lines)

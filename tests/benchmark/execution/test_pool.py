@@ -12,21 +12,20 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from paibench.benchmark.execution import pool as pools
+from paibench.benchmark.execution import worker_process
 from paibench.benchmark.execution.attempt import attempt
-from paibench.benchmark.execution.events import CircuitBroken, Event
-from paibench.benchmark.execution.pool import ExitReasons, Pool, Settings
-from paibench.benchmark.execution.worker_process import EXIT_INTERRUPTED
+from paibench.benchmark.execution.pool import CircuitBroken, Event, Pool
+from paibench.benchmark.execution.settings import RunSettings
+from paibench.benchmark.execution.worker_process import EXIT_INTERRUPTED, ExitReasons
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.store.failures import is_final
 from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core import registry
 
 HOSTILE = Path(__file__).parents[2] / "plugins" / "hostile"
-SETTINGS = Settings(jobs=2, checkpoint_seconds=0, trusted=True)
+SETTINGS = RunSettings(jobs=2, checkpoint_seconds=0, trusted=True)
 """In workers: what a worker is to stand is tested here, not what its methods are kept from."""
 
 
@@ -96,7 +95,7 @@ class Swept(NamedTuple):
 def swept(
     store: Store,
     specs: list[Spec],
-    settings: Settings = SETTINGS,
+    settings: RunSettings = SETTINGS,
     meanwhile: Callable[[Pool, Event], object] = lambda pool, event: None,
 ) -> Swept:
     """Do the specs, one event each; no process and no open file is left."""
@@ -189,7 +188,7 @@ def test_a_run_that_its_worker_never_came_to(tmp_path: Path) -> None:
         return False
 
     store, spec = Store.open(tmp_path), spec_of("random")
-    pool = Pool(store, replace(SETTINGS, jobs=1), leaving=give_and_kill)
+    pool = Pool(store, replace(SETTINGS, jobs=1), should_stop=give_and_kill)
     with closing(pool.run([spec])) as told:
         assert [event.outcome for event in told] == ["done"]
     assert len(frozen) == len(store.attempts(spec.key)) == 1
@@ -201,7 +200,7 @@ TIME_LIMIT = 15.0
 KILLS = [killed_once(40), killed_once(100, search=True)]
 LOST = {
     "hangs": ("time", "over its time limit of 15 s; killed"),
-    "closes_pipes": ("killed", "its worker ended with signal SIGKILL; the system kills for want"),
+    "closes_pipes": ("killed", "its worker ended with signal SIGKILL; the system kills processes"),
     "crashes": ("crashed", "its worker ended with signal SIGSEGV"),
     "leaves_at_once": ("error", "its worker ended with exit status 0 but left no record"),
     "leaves": ("plugin", "SystemExit: 0"),
@@ -338,7 +337,7 @@ def test_workers_told_to_leave(tmp_path: Path, told: bool) -> None:
     with closing(pool.run([spec])) as events:
         causes = [event.cause for event in events]
     assert causes == ([] if told else ["killed"])
-    assert [spec for spec, _ in pool.left] == ([spec] if told else [])
+    assert [spec for spec, _ in pool.interrupted] == ([spec] if told else [])
     assert heard[0].returncode == 143
 
 
@@ -353,10 +352,10 @@ def test_left_when_told(tmp_path: Path) -> None:
         names = store.attempts(spec.key)
         return any(read_progress(store.attempt_folder(spec.key, name)).step for name in names)
 
-    pool = Pool(store, Settings(checkpoint_seconds=3600, trusted=True), leaving)
+    pool = Pool(store, RunSettings(checkpoint_seconds=3600, trusted=True), leaving)
     assert list(pool.run([spec, spec_of("snip")])) == []
     (attempt_at,) = store.attempts(spec.key)
-    assert pool.left == [(spec, attempt_at)]
+    assert pool.interrupted == [(spec, attempt_at)]
     assert not (store.run_folder(spec.key) / "claim").exists()
     assert (store.listing(), store.failures(spec.key)) == ((frozenset(), frozenset()), [])
 
@@ -365,7 +364,7 @@ def test_left_when_told(tmp_path: Path) -> None:
         steps += 1
 
     headway = read_progress(store.attempt_folder(spec.key, attempt_at))
-    assert attempt(spec, store, RunSettings(trusted=True), pulse=count) == "done"
+    assert attempt(spec, store, RunSettings(trusted=True), on_progress=count) == "done"
     assert steps == headway.steps - headway.step
     assert stable(store, spec) == alone(tmp_path / "alone", spec)
 
@@ -378,10 +377,10 @@ def test_patience(tmp_path: Path) -> None:
     store, held, broken = Store.open(tmp_path), spec_of("random"), spec_of("raises")
     claim = store.acquire_lease(held.key, "somebody")
     assert claim is not None
-    pool = Pool(store, Settings(patience=0.1, trusted=True))
+    pool = Pool(store, RunSettings(wait_seconds=0.1, trusted=True))
     (event,) = pool.run([held, broken])
     assert (event.spec, event.cause) == (broken, "plugin")
-    assert pool.left == []
+    assert pool.interrupted == []
     assert store.attempts(held.key) == []
     assert claim.path.read_bytes() == claim.text
     (name,) = store.attempts(broken.key)
@@ -402,8 +401,12 @@ def test_nothing_to_do(tmp_path: Path) -> None:
     [
         (0, "error", "exit status 0 but left no record"),
         (3, "error", "exit status 3"),
-        (EXIT_INTERRUPTED, "killed", "exit status 143: somebody told it to leave"),
-        (-signal.SIGKILL, "killed", "signal SIGKILL; the system kills for want of memory"),
+        (EXIT_INTERRUPTED, "killed", "exit status 143: it was asked to stop"),
+        (
+            -signal.SIGKILL,
+            "killed",
+            "signal SIGKILL; the system kills processes when memory runs out",
+        ),
         (-signal.SIGTERM, "killed", "signal SIGTERM"),
         (-signal.SIGSEGV, "crashed", "signal SIGSEGV"),
         (-signal.SIGABRT, "crashed", "signal SIGABRT"),
@@ -411,12 +414,12 @@ def test_nothing_to_do(tmp_path: Path) -> None:
 )
 def test_why(code: int, cause: str, says: str) -> None:
     """Who leaves would leave again; who is killed would not; who crashes may."""
-    assert ExitReasons().why(code) == (cause, f"its worker ended with {says}")
+    assert ExitReasons().explain(code) == (cause, f"its worker ended with {says}")
 
 
 def test_killed_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill that the system counts as one for memory is that, and the next one is not."""
     kills = [3, 3]
-    monkeypatch.setattr(pools, "memory_kills", lambda: kills.pop(0))
+    monkeypatch.setattr(worker_process, "memory_kills", lambda: kills.pop(0))
     told = ExitReasons(2)
-    assert [told.why(-signal.SIGKILL)[0] for _ in range(2)] == ["memory", "killed"]
+    assert [told.explain(-signal.SIGKILL)[0] for _ in range(2)] == ["memory", "killed"]

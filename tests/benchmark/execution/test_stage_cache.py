@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from paibench.benchmark.execution.heartbeat import Heartbeat
 from paibench.benchmark.execution.stage_cache import StageCache, State, cache_key
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.store.heartbeat import Heartbeat
 from paibench.benchmark.store.store import Store
 
 SCOPE = "c0" + "0" * 38

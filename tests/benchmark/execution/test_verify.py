@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from paibench.benchmark.execution.attempt import attempt
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.execution.verify import Verification, verify
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.store.checksummed_json import decode, encode
 from paibench.benchmark.store.store import Store
 

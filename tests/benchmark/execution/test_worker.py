@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
@@ -28,17 +29,11 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def worker(store: Store, hostile: None) -> Iterator[subprocess.Popen[str]]:
     """A worker with two threads to a run, which saves no training by itself."""
-    command = [
-        sys.executable,
-        "-m",
-        "paibench.benchmark.execution.worker",
-        "--store",
-        str(store.root),
-    ]
-    command += ["--trusted"]
-    command += ["--threads", "2", "--checkpoint-seconds", "3600"]
+    command = [sys.executable, "-m", "paibench.benchmark.execution.worker"]
+    settings = RunSettings(trusted=True, threads=2, checkpoint_seconds=3600)
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        send(process, store=str(store.root), settings=settings.to_json())
         yield process
         process.kill()
 
@@ -49,10 +44,14 @@ def spec_of(method: Any = "random", **fields: Any) -> Spec:
     return Spec.of(**(given | fields), method=method)
 
 
-def order(worker: subprocess.Popen[str], spec: Spec, attempt: str) -> None:
+def send(worker: subprocess.Popen[str], **message: Any) -> None:
     assert worker.stdin is not None
-    worker.stdin.write(json.dumps({"spec": spec.canonical, "attempt": attempt}) + "\n")
+    worker.stdin.write(json.dumps(message) + "\n")
     worker.stdin.flush()
+
+
+def order(worker: subprocess.Popen[str], spec: Spec, attempt: str) -> None:
+    send(worker, spec=spec.canonical, attempt=attempt)
 
 
 def said(worker: subprocess.Popen[str]) -> dict[str, Any]:
@@ -149,14 +148,9 @@ def test_hanging(worker: subprocess.Popen[str], store: Store) -> None:
 
 def test_without_a_store(tmp_path: Path) -> None:
     """Without a store it ends, and the last thing that it says is why."""
-    command = [
-        sys.executable,
-        "-m",
-        "paibench.benchmark.execution.worker",
-        "--store",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, input="", capture_output=True, text=True)
+    command = [sys.executable, "-m", "paibench.benchmark.execution.worker"]
+    first = json.dumps({"store": str(tmp_path), "settings": RunSettings().to_json()})
+    done = subprocess.run(command, input=first, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1].endswith("is not a paibench store: it has no bench.json")

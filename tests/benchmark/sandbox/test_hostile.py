@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from paibench.benchmark.execution.attempt import attempt
-from paibench.benchmark.execution.events import Event
-from paibench.benchmark.execution.pool import Pool, Settings
+from paibench.benchmark.execution.pool import Event, Pool
 from paibench.benchmark.execution.process_tree import tree
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.store.records import Problem
 from paibench.benchmark.store.store import Store
 from paibench.methods.core import registry
@@ -141,7 +140,7 @@ def siege(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sieged]:
         hostile = [spec_of(name) for name in (*COSTS_ITS_RUN, *GETS_NOWHERE)]
         good = iter(GOOD * len(hostile))
         beside = {spec.key: spec for bad in hostile for spec in (bad, next(good))}
-        settings = Settings(jobs=2, memory_mb=LIMIT_MB, search_seconds=SECONDS, data=data)
+        settings = RunSettings(jobs=2, memory_mb=LIMIT_MB, search_seconds=SECONDS, data=data)
         before = set(tree(os.getpid()))
         events = {event.spec.key: event for event in Pool(store, settings).run([*beside.values()])}
         left = sorted(set(tree(os.getpid())) - before)

@@ -15,17 +15,17 @@ from torch import nn
 from paibench.benchmark.data.dataset import load
 from paibench.benchmark.execution.attempt import Failed, attempt
 from paibench.benchmark.execution.process_tree import tree
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
 from paibench.benchmark.sandbox.check import check_in_sandbox
 from paibench.benchmark.sandbox.parent import Aids, search_in_sandbox
 from paibench.benchmark.spec import Spec, recipe_of
-from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import Search, find, to_mask
-from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask_file import digest
 from paibench.methods.core.registry import names, use_file
+from paibench.methods.core.services import Interrupted
 from paibench.methods.core.task import Task
 
 DIGITS = load("digits", {}, None, "cpu", 0)
@@ -132,7 +132,7 @@ def test_a_ticket_with_all_that_it_may_have(method: Callable[[str], str]) -> Non
 def test_controls(method: Callable[[str], str], control: str, tmp_path: Path) -> None:
     """They are applied outside, to what came back, as to any method's."""
     spec = spec_of(method("staged"), control=control)
-    trusted = record_of(Store.open(tmp_path / "a"), spec, place=RunSettings(trusted=True))
+    trusted = record_of(Store.open(tmp_path / "a"), spec, settings=RunSettings(trusted=True))
     assert record_of(Store.open(tmp_path / "b"), spec) == trusted
 
 
@@ -198,7 +198,12 @@ def test_left_within_a_search(method: Callable[[str], str], tmp_path: Path) -> N
     alone = record_of(Store.open(tmp_path / "alone"), spec)
     store = Store.open(tmp_path / "store")
     with pytest.raises(Interrupted):
-        attempt(spec, store, leaving=lambda: bool(kept(store)), checkpoint_seconds=0.05)
+        attempt(
+            spec,
+            store,
+            RunSettings(checkpoint_seconds=0.05),
+            should_stop=lambda: bool(kept(store)),
+        )
     assert kept(store)
     assert len(tree(os.getpid())) == 1
     assert not (store.run_folder(spec.key) / "claim").exists()
@@ -221,7 +226,7 @@ def test_killed_within_a_search(method: Callable[[str], str], tmp_path: Path) ->
     killer = Thread(target=kill)
     killer.start()
     with pytest.raises(Failed, match="ended with signal SIGKILL"):
-        attempt(spec, store, checkpoint_seconds=0.02)
+        attempt(spec, store, RunSettings(checkpoint_seconds=0.02))
     killer.join()
     assert record_of(store, spec) == alone
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from paibench.benchmark.data.dataset import load
 from paibench.benchmark.execution.attempt import attempt
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import Spec, recipe_of
-from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.steps.environment import digest
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import (

@@ -12,8 +12,8 @@ from paibench.benchmark.steps.checkpoint import Checkpointer
 from paibench.benchmark.steps.environment import digest
 from paibench.benchmark.steps.evaluate import evaluate
 from paibench.benchmark.steps.train import Training, train
-from paibench.benchmark.store.heartbeat import Interrupted
 from paibench.methods.core.mask import Mask, apply, layer_counts, prunable
+from paibench.methods.core.services import Interrupted
 from paibench.methods.training.data import Images
 from paibench.methods.training.loop import Diverged
 from paibench.methods.training.recipe import Recipe

@@ -12,7 +12,8 @@ from typing import Any
 
 from cluster import Cluster, clean_environment
 
-from paibench.benchmark.execution.pool import Pool, Settings
+from paibench.benchmark.execution.pool import Pool
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.atomic import read
@@ -117,7 +118,7 @@ def stable(store: Store) -> dict[str, dict[str, Any]]:
 def alone(folder: Path, specs: tuple[Spec, ...], jobs: int = 2) -> dict[str, dict[str, Any]]:
     """What the pool of this machine makes of the same runs, by key."""
     store = Store.open(folder)
-    for _ in Pool(store, Settings(jobs=jobs)).run(specs):
+    for _ in Pool(store, RunSettings(jobs=jobs)).run(specs):
         pass
     return stable(store)
 

@@ -17,10 +17,10 @@ import torch
 from cluster import Cluster
 
 from paibench.benchmark.execution.attempt import attempt
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps.checkpoint import RAREST, Checkpoints
-from paibench.benchmark.steps.device import RunSettings
 from paibench.benchmark.store.names import slurm_job_of
 from paibench.benchmark.store.progress import Progress, read_progress
 from paibench.benchmark.store.store import Store

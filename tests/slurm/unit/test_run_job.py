@@ -275,8 +275,8 @@ def test_jobs_that_try_nothing(store_slurm_giving_up: Store) -> None:
     made = campaign(store_slurm_giving_up)
     for number in range(3):
         assert circuit_broken(made, store_slurm_giving_up) is None
-        made.note_broken(f"host.{number}.00000000", "no worker came to be ready")
+        made.note_broken(f"host.{number}.00000000", "no worker became ready")
     assert (
         circuit_broken(made, store_slurm_giving_up)
-        == "3 jobs tried none of theirs: no worker came to be ready"
+        == "3 jobs tried none of theirs: no worker became ready"
     )

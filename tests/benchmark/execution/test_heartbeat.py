@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from paibench.benchmark.execution.heartbeat import Heartbeat
 from paibench.benchmark.store import lease
-from paibench.benchmark.store.heartbeat import Heartbeat, Interrupted
+from paibench.methods.core.services import Interrupted
 
 
 def claimed(folder: Path, seconds: float = 600) -> lease.Lease:

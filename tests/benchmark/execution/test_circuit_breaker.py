@@ -2,7 +2,7 @@
 
 import pytest
 
-from paibench.benchmark.execution.events import CircuitBreaker, CircuitBroken, Event, Outcome
+from paibench.benchmark.execution.pool import CircuitBreaker, CircuitBroken, Event, Outcome
 from paibench.benchmark.spec import Spec
 from paibench.methods.core.text import one_line
 
@@ -17,7 +17,7 @@ def told(methods: int, story: Story) -> int | None:
             {"dataset": "digits", "model": "conv-2", "recipe": "smoke", "method": method}
         )
         try:
-            breaker.watch(Event(spec, outcome, 0.0, cause, reason))
+            breaker.check(Event(spec, outcome, 0.0, cause, reason))
         except CircuitBroken:
             return number
     return None
