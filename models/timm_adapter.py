@@ -1,6 +1,5 @@
 """Any network of timm as a model: `timm:NAME`, never pretrained, never downloaded."""
 
-import difflib
 import inspect
 import warnings
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from torch import nn
 
+from paibench.methods.core.registry import did_you_mean
 from paibench.models.core.layers import Shape
 
 # What the adapter itself sets, or what no spec can say.
@@ -32,10 +32,8 @@ def timm_factory(name: str) -> Callable[..., nn.Module]:
         known = accepted(name)
         for option in options:
             if option not in known:
-                near = difflib.get_close_matches(option, known, n=1)
-                hint = f"did you mean {near[0]}? " if near else ""
                 raise ValueError(
-                    f"timm:{name} has no option {option[:80]!r}; {hint}known: {', '.join(known)}"
+                    f"timm:{name} has no option {option[:80]!r}; {did_you_mean(option, known)}"
                 )
         try:
             return _create(name, shape, classes, options)
@@ -62,8 +60,7 @@ def _architecture(name: str) -> type[nn.Module]:
     """The class of a network, from the annotation of its entry point where there is one."""
     known = timm.list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()"
+        hint = did_you_mean(name, known, otherwise="see timm.list_models()")
         raise ValueError(f"timm has no network {name[:80]!r}; {hint}")
     made = inspect.signature(timm.model_entrypoint(name)).return_annotation
     if isinstance(made, type) and issubclass(made, nn.Module):

@@ -28,24 +28,32 @@ _SAMPLE = 1 << 15  # enough that the bracket around a quantile holds well under 
 
 
 def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that masks cover, by name, in the order of `net.named_parameters()`.
+    """Return the prunable weights by name, in the order of `net.named_parameters()`.
 
-    These are the weights of convolutions and linear maps (the input projection of
-    `nn.MultiheadAttention` is one), never biases or parameters of norms. A tied weight
+    Prunable are the weights of convolutions and linear layers, input projections of
+    `nn.MultiheadAttention` included; biases and parameters of norms are not. A tied weight
     appears once, under its first name.
+
+    This is the only definition: masks, initializations and multiply-adds all use it.
     """
-    covered = set()
+    covered: set[int] = set()
     for module in net.modules():
         if isinstance(module, COVERED):
             covered.add(id(module.weight))
         elif isinstance(module, nn.MultiheadAttention):
-            parts = (module.in_proj_weight, *_projections(module))
-            covered.update(id(weight) for weight in parts if weight is not None)
+            covered.update(id(weight) for weight in input_projections(module))
     return {name: p for name, p in net.named_parameters() if id(p) in covered}
 
 
-def _projections(attention: nn.MultiheadAttention) -> tuple[nn.Parameter | None, ...]:
-    return attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight
+def input_projections(attention: nn.MultiheadAttention) -> list[nn.Parameter]:
+    """Return the one input projection, or three if keys and values have other sizes."""
+    weights = (
+        attention.in_proj_weight,
+        attention.q_proj_weight,
+        attention.k_proj_weight,
+        attention.v_proj_weight,
+    )
+    return [weight for weight in weights if weight is not None]
 
 
 def total(tensors: Mapping[str, Tensor]) -> int:

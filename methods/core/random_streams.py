@@ -1,4 +1,8 @@
-"""Random choices made visible: every stream of random numbers is derived from a seed and a name."""
+"""Named random streams derived from one seed.
+
+Every random choice of a run draws from a stream of its own name, so that a change in the number
+of draws of one part (a longer search, say) does not change the others.
+"""
 
 import hashlib
 
@@ -6,11 +10,17 @@ import torch
 
 
 def derive(seed: int, *parts: str | int) -> int:
-    """A seed of its own for one purpose: 63 bits of the sha256 of the seed and the parts."""
-    text = "/".join(str(part) for part in (seed, *parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    """Return the seed of the stream that `parts` name: 63 bits, from `hashed(seed, *parts)`."""
+    # 63 bits are a valid seed for any library that takes signed 64-bit integers
+    return hashed(seed, *parts) >> 1
 
 
 def generator(seed: int, *parts: str | int) -> torch.Generator:
-    """A generator on the CPU, so that every device sees the same random numbers."""
+    """Return a generator on the CPU, so that every device sees the same random numbers."""
     return torch.Generator().manual_seed(derive(seed, *parts))
+
+
+def hashed(*parts: str | int) -> int:
+    """Return the first 64 bits of the sha256 of the parts, joined by slashes."""
+    text = "/".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -1,11 +1,11 @@
 """A network from plain values: a factory, a shape, options, an initialization and a seed."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
+from paibench.methods.core.random_streams import hashed
 from paibench.models.core.init import initialize
 from paibench.models.core.layers import Shape
 
@@ -27,13 +27,8 @@ def build(
     Raises ValueError for an unknown initialization and whatever the factory raises.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_derive("construct", seed))
+        torch.default_generator.manual_seed(hashed("construct", seed))
         net = factory(shape, classes, **options)
-    # A generator of its own: how much a constructor draws must not change the weights.
-    initialize(net, init, torch.Generator().manual_seed(_derive("initialize", seed)))
+    # A separate stream: how much a constructor draws must not change the weights.
+    initialize(net, init, torch.Generator().manual_seed(hashed("initialize", seed)))
     return net
-
-
-def _derive(purpose: str, seed: int) -> int:
-    digest = hashlib.sha256(f"{purpose}/{seed}".encode()).digest()
-    return int.from_bytes(digest[:8], "big")

@@ -1,6 +1,5 @@
-"""How the weights of a network are drawn, by name."""
+"""The named initializations of a network."""
 
-import difflib
 import math
 from collections.abc import Callable
 
@@ -9,30 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-
-def weights(net: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights of convolutions and linear maps by parameter name, a tied one once.
-
-    The projections of `nn.MultiheadAttention` are linear maps too.
-    """
-    found: set[int] = set()
-    for module in net.modules():
-        if isinstance(module, _ConvNd | nn.Linear):
-            found.add(id(module.weight))
-        elif isinstance(module, nn.MultiheadAttention):
-            found.update(id(weight) for weight in projections(module))
-    return {name: p for name, p in net.named_parameters() if id(p) in found}
-
-
-def projections(attention: nn.MultiheadAttention) -> list[nn.Parameter]:
-    """The input projections: one weight, or three where keys and values have their own sizes."""
-    parts = (
-        attention.in_proj_weight,
-        attention.q_proj_weight,
-        attention.k_proj_weight,
-        attention.v_proj_weight,
-    )
-    return [weight for weight in parts if weight is not None]
+from paibench.methods.core.mask import prunable
+from paibench.methods.core.registry import did_you_mean
 
 
 def _kaiming_normal(weight: Tensor, generator: torch.Generator) -> None:
@@ -83,7 +60,7 @@ def fresh(net: nn.Module, scheme: str, generator: torch.Generator) -> dict[str, 
             "init 'native' is what the constructor draws: build the network again with another seed"
         )
     drawn = {}
-    for name, weight in weights(net).items():
+    for name, weight in prunable(net).items():
         # Always contiguous, so that the memory format of the network cannot change the draw.
         drawn[name] = torch.empty(weight.shape, dtype=weight.dtype)
         _DRAWS[scheme](drawn[name], generator)
@@ -101,7 +78,7 @@ def initialize(net: nn.Module, scheme: str, generator: torch.Generator) -> None:
     _check(scheme)
     if scheme == "native":
         return
-    parameters = weights(net)
+    parameters = prunable(net)
     for name, weight in fresh(net, scheme, generator).items():
         parameters[name].copy_(weight)
     for module in net.modules():
@@ -122,6 +99,4 @@ def _reset(norm: nn.Module) -> None:
 
 def _check(scheme: str) -> None:
     if scheme not in SCHEMES:
-        near = difflib.get_close_matches(scheme, SCHEMES, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown init {scheme[:80]!r}; {hint}known: {', '.join(SCHEMES)}")
+        raise ValueError(f"unknown init {scheme[:80]!r}; {did_you_mean(scheme, SCHEMES)}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from paibench.models.core.init import projections, weights
+from paibench.methods.core.mask import input_projections, prunable
 from paibench.models.core.layers import Shape
 
 
@@ -21,8 +21,10 @@ def multiply_adds(net: nn.Module, shape: Shape) -> dict[str, int]:
     attention only the linear layers count (`nn.MultiheadAttention` as self-attention), not the
     products of queries, keys and values. A layer that is never called as a module counts 0.
     """
+    # torch's FlopCounterMode gives equal counts for convolutions and linear layers, but counts by
+    # module: it cannot tell the projections of attention apart, nor from the products between them.
     net = copy.deepcopy(net).eval()
-    parameters = weights(net)
+    parameters = prunable(net)
     names = {id(weight): name for name, weight in parameters.items()}
     counts = dict.fromkeys(parameters, 0)
 
@@ -44,7 +46,7 @@ def _applied(
     if isinstance(module, nn.MultiheadAttention):
         # Its output projection is applied without being called, so it is counted here.
         positions = output[0].numel() // module.embed_dim
-        return [(w, positions) for w in (*projections(module), module.out_proj.weight)]
+        return [(w, positions) for w in (*input_projections(module), module.out_proj.weight)]
     assert isinstance(module, _ConvNd | nn.Linear)
     # The first axis of a weight: output units, but input channels when transposed.
     units = inputs[0] if isinstance(module, _ConvTransposeNd) else output

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from paibench.methods.core.mask import prunable
 from paibench.models.conv import conv_2, conv_4, conv_6, conv_8
-from paibench.models.core.init import weights
 
 FACTORIES = {2: conv_2, 4: conv_4, 6: conv_6, 8: conv_8}
 
@@ -24,7 +24,7 @@ def test_published_counts(factory: Callable[..., nn.Module], expected: int) -> N
     """The prunable counts on CIFAR-10 are the 4.3, 2.4 and 2.3 million of the papers."""
     with torch.device("meta"):
         net = factory((3, 32, 32), 10)
-    assert sum(w.numel() for w in weights(net).values()) == expected
+    assert sum(w.numel() for w in prunable(net).values()) == expected
 
 
 @pytest.mark.parametrize("side", [16, 28, 32, 64])
@@ -36,12 +36,12 @@ def test_counts_follow_the_size(depth: int, side: int) -> None:
     expected += plan[-1] * (side // 2 ** (depth // 2)) ** 2 * 256 + 256 * 256 + 256 * 100
     with torch.device("meta"):
         net = FACTORIES[depth]((3, side, side), 100)
-    assert sum(w.numel() for w in weights(net).values()) == expected
+    assert sum(w.numel() for w in prunable(net).values()) == expected
 
 
 def test_no_norms_and_zero_biases() -> None:
     """Every layer has a bias, which starts at zero, and nothing is normalized."""
     net = conv_4((1, 8, 8), 10, width=0.1)
     biases = {name for name, p in net.named_parameters() if name.endswith("bias") and not p.any()}
-    assert biases == {name.replace("weight", "bias") for name in weights(net)}
+    assert biases == {name.replace("weight", "bias") for name in prunable(net)}
     assert list(net.buffers()) == []

@@ -3,7 +3,7 @@
 import torch
 import torchvision.models as theirs
 
-from paibench.models.core.init import weights
+from paibench.methods.core.mask import prunable
 from paibench.models.mobilenet_v2 import mobilenet_v2
 
 
@@ -29,7 +29,7 @@ def test_count() -> None:
             inside = channels
     with torch.device("meta"):
         net = mobilenet_v2((3, 32, 32), 10)
-    assert sum(w.numel() for w in weights(net).values()) == expected == 2_202_560
+    assert sum(w.numel() for w in prunable(net).values()) == expected == 2_202_560
 
 
 def test_strides() -> None:

@@ -8,7 +8,7 @@ import torch
 import torchvision.models as theirs
 from torch import nn
 
-from paibench.models.core.init import weights
+from paibench.methods.core.mask import prunable
 from paibench.models.resnet import resnet_18, resnet_34, resnet_50
 
 PAIRS = [
@@ -19,7 +19,7 @@ PAIRS = [
 
 
 def _count(net: nn.Module) -> int:
-    return sum(w.numel() for w in weights(net).values())
+    return sum(w.numel() for w in prunable(net).values())
 
 
 @pytest.mark.parametrize(("ours", "reference"), PAIRS)

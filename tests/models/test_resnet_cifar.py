@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from paibench.models.core.init import weights
+from paibench.methods.core.mask import prunable
 from paibench.models.resnet_cifar import resnet_20, resnet_32, resnet_44, resnet_56
 
 FACTORIES = {20: resnet_20, 32: resnet_32, 44: resnet_44, 56: resnet_56}
 
 
 def _sizes(net: nn.Module) -> dict[str, int]:
-    return {name: w.numel() for name, w in weights(net).items()}
+    return {name: w.numel() for name, w in prunable(net).items()}
 
 
 def _formula(depth: int, shortcut: str) -> int:
@@ -48,7 +48,7 @@ def test_pad_takes_every_second_pixel() -> None:
     """With its convolutions at zero a stage hands on every second pixel between zero channels."""
     net = resnet_20((1, 8, 8), 10)
     stage = net.get_submodule("layer2")
-    for weight in weights(stage).values():
+    for weight in prunable(stage).values():
         nn.init.zeros_(weight)
     x = torch.rand(2, 16, 7, 8)
     expected = torch.zeros(2, 32, 4, 4)

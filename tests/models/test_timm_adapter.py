@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
+from paibench.methods.core.mask import prunable
 from paibench.models.core.build import Option, build
-from paibench.models.core.init import weights
 from paibench.models.timm_adapter import accepted, timm_factory
 
 VIT = "vit_tiny_patch16_224"
@@ -25,7 +25,7 @@ def test_logits(name: str, shape: tuple[int, int, int], options: dict[str, Optio
     """Networks are built for the shape, in train mode, and give one finite row per image."""
     net = build(timm_factory(name), shape, 10, options=options, init="kaiming_normal", seed=0)
     assert net.training
-    assert weights(net)
+    assert prunable(net)
     logits = net(torch.rand(4, *shape))
     assert logits.shape == (4, 10)
     assert logits.isfinite().all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from paibench.models.core.init import weights
+from paibench.methods.core.mask import prunable
 from paibench.models.vgg import vgg_11, vgg_13, vgg_16, vgg_19
 
 _A = [64, 128, 256, 256, 512, 512, 512, 512]
@@ -24,7 +24,7 @@ PLANS = [
 def _count(factory: Callable[..., nn.Module], shape: tuple[int, int, int], classes: int) -> int:
     with torch.device("meta"):
         net = factory(shape, classes)
-    return sum(w.numel() for w in weights(net).values())
+    return sum(w.numel() for w in prunable(net).values())
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 64, 64), (1, 28, 28)], ids=str)

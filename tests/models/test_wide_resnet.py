@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from paibench.models.core.init import weights
+from paibench.methods.core.mask import prunable
 from paibench.models.wide_resnet import wide_resnet
 
 
@@ -20,7 +20,7 @@ def test_counts(depth: int, k: int) -> None:
         expected += before * channels if before != channels else 0
     with torch.device("meta"):
         net = wide_resnet((3, 32, 32), 10, depth=depth, k=k)
-    assert sum(w.numel() for w in weights(net).values()) == expected
+    assert sum(w.numel() for w in prunable(net).values()) == expected
 
 
 def test_known_size() -> None:

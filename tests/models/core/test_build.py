@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from paibench.methods.core.mask import prunable
 from paibench.methods.core.registry import get, names
 from paibench.models.core.build import build
-from paibench.models.core.init import SCHEMES, weights
+from paibench.models.core.init import SCHEMES
 
 MODELS = names("models")
 NORMED = [name for name in MODELS if not name.startswith(("lenet", "conv"))]
@@ -74,9 +75,9 @@ def test_half_width(name: str) -> None:
     factory: Callable[..., nn.Module] = get(name, "models")
     with torch.device("meta"):
         full, half = (factory((3, 32, 32), 10, width=width) for width in (1.0, 0.5))
-    units = [weight.shape[0] for weight in weights(full).values()]
+    units = [weight.shape[0] for weight in prunable(full).values()]
     assert units[-1] == 10
-    halved = [weight.shape[0] for weight in weights(half).values()]
+    halved = [weight.shape[0] for weight in prunable(half).values()]
     assert halved == [*(count // 2 for count in units[:-1]), 10]
 
 
@@ -86,9 +87,9 @@ def test_without_affine(name: str) -> None:
     factory: Callable[..., nn.Module] = get(name, "models")
     with torch.device("meta"):
         affine, bare = (factory((3, 32, 32), 10, affine=value) for value in (True, False))
-    assert {n for n, _ in bare.named_parameters()} == {*weights(bare), "fc.bias"}
+    assert {n for n, _ in bare.named_parameters()} == {*prunable(bare), "fc.bias"}
     assert len(list(affine.parameters())) > len(list(bare.parameters()))
-    shapes: list[Any] = [[w.shape for w in weights(net).values()] for net in (affine, bare)]
+    shapes: list[Any] = [[w.shape for w in prunable(net).values()] for net in (affine, bare)]
     assert shapes[0] == shapes[1]
 
 
@@ -98,7 +99,7 @@ def test_the_seed_decides(init: str) -> None:
     first, again, other = (_small("resnet-20", 8, init=init, seed=seed) for seed in (0, 0, 1))
     states = [net.state_dict() for net in (first, again, other)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-    assert not any(torch.equal(states[0][name], states[2][name]) for name in weights(first))
+    assert not any(torch.equal(states[0][name], states[2][name]) for name in prunable(first))
 
 
 def test_the_global_random_state_is_untouched() -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from paibench.models.core.init import weights
+from paibench.methods.core.mask import prunable
 from paibench.models.core.macs import multiply_adds
 from paibench.models.lenet import lenet_300_100
 from paibench.models.resnet_cifar import resnet_20
@@ -13,7 +13,7 @@ def test_linear_layers() -> None:
     """A linear layer on one vector multiplies once per weight: 266,200 for LeNet-300-100."""
     net = lenet_300_100((1, 28, 28), 10)
     counts = multiply_adds(net, (1, 28, 28))
-    assert counts == {name: weight.numel() for name, weight in weights(net).items()}
+    assert counts == {name: weight.numel() for name, weight in prunable(net).items()}
     assert sum(counts.values()) == 266_200
 
 
