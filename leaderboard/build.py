@@ -16,7 +16,7 @@ from paibench.leaderboard.site.build import build_site
 from paibench.leaderboard.site.slugs import track_slugs
 from paibench.leaderboard.stats.summary import OUTCOMES, Track, summarize, tracks
 from paibench.leaderboard.submission import verification_level
-from paibench.leaderboard.tables import Table, markdown, table
+from paibench.leaderboard.tables import Table, accuracy_table, markdown
 from paibench.methods.core.registry import UserError
 
 _SHOWN = 20
@@ -57,7 +57,7 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
     for track, cells in found.items():
         drawn[track], missing = figures(slugs[track], track, summary, frame.runs, known)
         left_out += missing
-        tables.append(table(track, cells))
+        tables.append(accuracy_table(track, cells))
         theirs = reproduction(track, cells, known)
         page += [f"## {format.markdown(f'{track.model} on {track.dataset}')}", ""]
         page += [markdown(tables[-1])]

@@ -1,6 +1,15 @@
-"""Text from records made safe to show: in a terminal, in markdown, in a spreadsheet."""
+"""How numbers, names and text from records are printed, safely for each kind of output."""
 
+import math
 import unicodedata
+from typing import Any
+
+import pandas as pd
+
+GAP = "–"
+"""The text of a cell that no run was asked for."""
+BEST, UNLIKE, CONFLICT, ELSEWHERE = "◆", "*", "†", "‡"
+"""The signs of a cell: not beaten, mixed environments, not repeatable, not at initialization."""
 
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in "\\|`*[]~"}
 
@@ -33,3 +42,52 @@ def clean(text: str) -> str:
     if len(text) <= 400 and text.isascii() and text.isprintable() and "  " not in text:
         return text.strip()  # nearly always, and a report has millions
     return plain(text, 400)
+
+
+def row_name(method_label: str, control: str) -> str:
+    """Return the name of a row: the label of the method, and its control if it has one."""
+    return method_label if control == "none" else f"{method_label}, {control}"
+
+
+def sparsity_percent(density: float) -> str:
+    """Return a density as sparsity, with three digits of the fraction kept: 0.0562 → 94.38 %"""
+    kept = 100 * density
+    digits = max(0, 2 - math.floor(math.log10(kept)))
+    text = f"{100 - kept:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def common_n(counts: pd.Series) -> int:
+    """Return the commonest number of runs behind a mean; the larger one if two are as common."""
+    modes = counts[counts > 0].mode()
+    return int(modes.max()) if len(modes) else 0
+
+
+def number(value: Any) -> float | None:
+    """Return a number that can be printed, or None for NaN, infinity and <NA>."""
+    if value is None or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def percent(mean: float, half: float | None = None) -> str:
+    """Return a fraction in percent, with half the width of its interval: 97.7 ± 0.2"""
+    return f"{100 * mean:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
+
+
+def signed(mean: float, half: float | None = None) -> str:
+    """Return a difference of fractions in points: +1.2, −0.3
+
+    The sign is U+2212, which no spreadsheet reads as the start of a formula.
+    """
+    text = percent(abs(mean), half)
+    return f"{'−' if round(1000 * mean) < 0 else '+'}{text}"
+
+
+def amount(value: float, digits: int = 3) -> str:
+    """Return a number with `digits` digits, without an exponent if it stays readable: 14,700"""
+    if value and not 1e-4 <= abs(value) < 1e12:
+        return f"{value:.{digits - 1}e}"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"

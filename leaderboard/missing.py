@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from paibench.leaderboard.format import sparsity_percent
 from paibench.leaderboard.frame.load import Frame
-from paibench.leaderboard.tables import sparsity_percent
 
 _BY = ["status", "dataset", "model", "method_label", "control", "density_asked", "reason"]
 

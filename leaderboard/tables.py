@@ -1,9 +1,7 @@
-"""The leaderboard as a table: methods by sparsity, with intervals, counts and words for gaps."""
+"""The one model of a table, from which the terminal, Markdown, LaTeX and the site are rendered."""
 
-import math
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 from rich.console import Group
@@ -11,101 +9,233 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from paibench.leaderboard import format
+from paibench.leaderboard.format import (
+    BEST,
+    CONFLICT,
+    ELSEWHERE,
+    GAP,
+    UNLIKE,
+    common_n,
+    number,
+    percent,
+    row_name,
+    sparsity_percent,
+)
 from paibench.leaderboard.stats.ranking import incomplete, median_density, ranked, rewound_rows
-from paibench.leaderboard.stats.summary import Track
+from paibench.leaderboard.stats.summary import LOST, Track
 
-LOST = ("diverged", "failed", "skipped", "missing")
-UNLIKE, CONFLICT, ELSEWHERE = "*", "†", "‡"
-_KINDS = 3
+SummaryRow = Mapping[Hashable, Any]
+"""A row of the summary: one method, control and density of one track."""
+
+_KINDS = 3  # different environments that a note names
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table as raw text, not yet escaped: the first column names the methods."""
+class Column(NamedTuple):
+    """A column: its key in addresses, its head, what its values mean, and how they are shown."""
 
+    key: str
     title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
+    hint: str = ""
+    spread: bool = False
+    """Whether the values come with half widths and n, which the CSV gives separate columns."""
+    words: bool = False
+    """Whether the cells are sentences, which wrap."""
 
 
-def table(track: Track, cells: pd.DataFrame) -> Table:
-    """The table of one track from its cells of the summary.
+class Cell(NamedTuple):
+    """One cell of a table. `value` is the number that it is sorted by, None for text."""
 
-    Rows are in the order of `ranked`, signed where the weights are not at initialization. A cell
-    has the mean and half its 95 % t interval in percent, n where it differs from the caption's,
-    and what was lost of its runs; "–" where no run was asked for.
+    text: str
+    detail: str = ""
+    """Words that only the site shows, in small letters below the text."""
+    value: float | None = None
+    half: float | None = None
+    n: int | None = None
+    group: int | None = None
+    marks: str = ""
+    """Signs that the notes of the table explain."""
+    lost: str = ""
+    """The runs without a result, in words: "failed 1/3"."""
+
+
+class Row(NamedTuple):
+    """One row: its name, the page that the name links to, and a cell for each column."""
+
+    name: str
+    href: str
+    cells: tuple[Cell, ...]
+
+
+class Table(NamedTuple):
+    """A table as raw text, not yet escaped. The first column, `head`, has the names of the rows."""
+
+    id: str
+    title: str
+    caption: str
+    head: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    cut: int = 0
+    """How many rows there would be, if not all of them are in `rows`."""
+    notes: tuple[str, ...] = ()
+    """Lines below the caption: what the marks mean, and what is missing."""
+    usual_n: int = 0
+    """The n that the title states; text shows the n of the cells that differ."""
+
+
+def accuracy_table(track: Track, cells: pd.DataFrame) -> Table:
+    """Return all rows of one track in one table, from its cells of the summary.
+
+    Rows are in the order of `ranked`, with a sign if their weights are not at initialization.
     """
-    cells = cells.assign(row=[row_name(*pair) for pair in _pairs(cells)])
+    cells = with_rows(cells)
     usual = common_n(cells["accuracy_n"])
-    densities = sorted(cells["density_asked"].unique(), reverse=True)
-    shown = {
-        (cell["row"], cell["density_asked"]): _cell(cell, usual)
-        for cell in cells.to_dict("records")
-    }
+    columns = densities(cells)
+    by_row = cells_by_row(cells)
     late = rewound_rows(cells)
-    rows = tuple(
-        (
+    rows = [
+        Row(
             name + ELSEWHERE * (name in late),
-            *(shown.get((name, density), "–") for density in densities),
+            "",
+            tuple(accuracy(by_row[name].get(density)) for density in columns),
         )
         for name in ranked(cells)
+    ]
+    caption = (
+        "Accuracy in percent at the last epoch, by sparsity: mean ± half the width of its 95 % t "
+        f"interval over seeds; {GAP} was not asked for."
     )
-    head = ("method", *(sparsity_percent(density) for density in densities))
-    return Table(_title(track, cells, usual), head, rows, tuple(_notes(cells, usual)))
+    return Table(
+        id="accuracy",
+        title=_title(track, cells, usual),
+        caption=caption,
+        head="method",
+        columns=density_columns(columns),
+        rows=tuple(rows),
+        notes=tuple(_notes(cells, usual)),
+        usual_n=usual,
+    )
+
+
+def with_rows(cells: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `row`, the name of the row that a cell of the summary belongs to."""
+    pairs = zip(cells["method_label"], cells["control"], strict=True)
+    return cells.assign(row=[row_name(*pair) for pair in pairs])
+
+
+def cells_by_row(cells: pd.DataFrame) -> dict[str, dict[float, SummaryRow]]:
+    """Return the cells of a track by the name of their row and by density."""
+    rows: dict[str, dict[float, SummaryRow]] = {}
+    for cell in cells.to_dict("records"):
+        rows.setdefault(cell["row"], {})[cell["density_asked"]] = cell
+    return rows
+
+
+def densities(cells: pd.DataFrame) -> list[float]:
+    """Return the densities of a track that have columns, the densest first."""
+    return sorted(map(float, cells["density_asked"].unique()), reverse=True)
+
+
+def density_columns(densities: Sequence[float]) -> tuple[Column, ...]:
+    """Return a column for each density, named by its sparsity."""
+    return tuple(
+        Column(f"d{density:g}", sparsity_percent(density), spread=True) for density in densities
+    )
+
+
+def accuracy(cell: SummaryRow | None, measure: str = "accuracy") -> Cell:
+    """Return the mean of a measure with its interval, n, the lost runs and the rank group."""
+    if cell is None:
+        return Cell(GAP)
+    mean, n = number(cell[f"{measure}_mean"]), int(cell[f"{measure}_n"])
+    lost = lost_runs(cell)
+    if mean is None or not n:
+        return Cell(lost or "no value", n=0)
+    half = number(cell[f"{measure}_half"])
+    group = number(cell.get("group")) if measure == "accuracy" else None
+    detail = [f"group {int(group)}"] if group else []
+    detail += [f"n = {n}"]
+    if cell["collapsed"]:
+        detail += [f"collapsed {int(cell['collapsed'])}/{int(cell['runs'])}"]
+    return Cell(
+        percent(mean, half),
+        ", ".join(detail),
+        value=round(100 * mean, 4),
+        half=None if half is None else round(100 * half, 4),
+        n=n,
+        group=int(group) if group else None,
+        marks=_marks(cell),
+        lost=lost,
+    )
+
+
+def lost_runs(cell: SummaryRow) -> str:
+    """Return what became of the runs that gave no accuracy: "failed 1/3, missing 1/3"."""
+    return ", ".join(f"{word} {int(cell[word])}/{int(cell['runs'])}" for word in LOST if cell[word])
+
+
+def _marks(cell: SummaryRow) -> str:
+    signs = {
+        BEST: cell.get("best"),
+        UNLIKE: cell["unlike"],
+        CONFLICT: cell["conflicts"],
+        ELSEWHERE: cell["not_at_initialization"],
+    }
+    return "".join(sign for sign, applies in signs.items() if applies)
 
 
 def terminal(table: Table) -> Group:
-    """The table for `rich.print`; nothing in it is taken for markup."""
+    """Render a table for `rich.print`; nothing in it is read as markup."""
     shown = RichTable(title=Text(format.plain(table.title, 400)), title_justify="left")
-    for place, name in enumerate(table.head):
-        shown.add_column(Text(name), justify="right" if place else "left")
-    for row in table.rows:
+    head, *rows = text_rows(table)
+    for index, name in enumerate(head):
+        shown.add_column(Text(name), justify="right" if index else "left")
+    for row in rows:
         shown.add_row(*(Text(format.plain(cell)) for cell in row))
-    return Group(shown, *(Text(format.plain(note, 400)) for note in table.notes))
+    return Group(shown, *(Text(format.plain(note, 400)) for note in legend(table)))
 
 
 def markdown(table: Table) -> str:
-    """The table as GitHub's markdown, its title a bold line, its notes a list."""
-    rows = [table.head, ("---", *["---:"] * (len(table.head) - 1)), *table.rows]
-    lines = [f"| {' | '.join(format.markdown(cell) for cell in row)} |" for row in rows]
-    notes = [f"- {format.markdown(note, 400)}" for note in table.notes]
+    """Render a table as GitHub's Markdown: its title as a bold line, its notes as a list."""
+    head, *rows = text_rows(table)
+    rule = ["---", *("---" if column.words else "---:" for column in table.columns)]
+    cells = [[format.markdown(cell) for cell in row] for row in (head, *rows)]
+    cells.insert(1, rule)
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    notes = [f"- {format.markdown(note, 400)}" for note in legend(table)]
     return "\n".join([f"**{format.markdown(table.title, 400)}**", "", *lines, "", *notes, ""])
 
 
-def row_name(method_label: str, control: str) -> str:
-    """What a method is called in a table: its label, and its control where it has one."""
-    return method_label if control == "none" else f"{method_label}, {control}"
+def legend(table: Table) -> tuple[str, ...]:
+    """Return the lines below a table: its caption, then its notes."""
+    return (table.caption, *table.notes) if table.caption else table.notes
 
 
-def sparsity_percent(density: float) -> str:
-    """A density as the sparsity that is shown, in three digits of what is kept: 0.0562 → 94.38 %"""
-    kept = 100 * density
-    digits = max(0, 2 - math.floor(math.log10(kept)))
-    text = f"{100 - kept:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+def text_rows(table: Table) -> list[list[str]]:
+    """Return the head and the rows of a table as text, a string for each cell."""
+    head = [table.head, *(column.title for column in table.columns)]
+    rows = [
+        [
+            row.name,
+            *(
+                _text(cell, column, table.usual_n)
+                for cell, column in zip(row.cells, table.columns, strict=True)
+            ),
+        ]
+        for row in table.rows
+    ]
+    return [head, *rows]
 
 
-def common_n(counts: pd.Series) -> int:
-    """The commonest number of runs behind a mean, the larger where two are as common."""
-    found = counts[counts > 0].mode()
-    return int(found.max()) if len(found) else 0
-
-
-def _pairs(cells: pd.DataFrame) -> Iterable[tuple[str, str]]:
-    return zip(cells["method_label"], cells["control"], strict=True)
-
-
-def _cell(cell: Mapping[Hashable, Any], usual: int) -> str:
-    n, runs = int(cell["accuracy_n"]), int(cell["runs"])
-    words = [f"{lost} {int(cell[lost])}/{runs}" for lost in LOST if cell[lost]]
-    if n:
-        half = f" ± {100 * cell['accuracy_half']:.1f}" if n > 1 else ""
-        marks = UNLIKE * bool(cell["unlike"]) + CONFLICT * bool(cell["conflicts"])
-        marks += ELSEWHERE * bool(cell["not_at_initialization"])
-        count = f" (n={n})" if n != usual else ""
-        words.insert(0, f"{100 * cell['accuracy_mean']:.1f}{half}{marks}{count}")
-    return ", ".join(words)
+def _text(cell: Cell, column: Column, usual_n: int) -> str:
+    """Return one cell as text: n if it is not that of the title, and the lost runs."""
+    if not column.spread or cell.value is None:
+        return f"{cell.text} ({cell.detail})" if column.words and cell.detail else cell.text
+    n = "?" if cell.n is None else cell.n
+    count = f" (n={n})" if n != usual_n else ""
+    # "Not beaten" depends on the cost of the search, which text tables do not show.
+    text = f"{cell.text}{cell.marks.replace(BEST, '')}{count}"
+    return ", ".join(filter(None, [text, cell.lost]))
 
 
 def _title(track: Track, cells: pd.DataFrame, usual: int) -> str:
@@ -124,41 +254,40 @@ def _title(track: Track, cells: pd.DataFrame, usual: int) -> str:
 
 
 def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
-    interval = "mean ± half the width of its 95 % t interval over seeds"
-    yield f"Accuracy in percent at the last epoch, by sparsity: {interval}; – was not asked for."
     if usual == 1:
         yield "Most cells are of one seed, which has no interval."
-    for name, what in {"dense": "dense reference", "random": "random floor"}.items():
+    for name, role in {"dense": "dense reference", "random": "random floor"}.items():
         if not cells.loc[cells["row"] == name, "accuracy_n"].sum():
-            yield f"There is no {what} in this table."
+            yield f"There is no {role} in this table."
     if incomplete(cells[cells["density_asked"] == median_density(cells)]).any():
-        where = sparsity_percent(median_density(cells))
-        yield f"Rows are in order of the mean at {where}; those that lack runs there come after."
+        middle = sparsity_percent(median_density(cells))
+        yield f"Rows are in order of the mean at {middle}; rows that lack runs there come last."
     if late := sorted(rewound_rows(cells)):
         yield (
             f"{ELSEWHERE} weights not at initialization: {', '.join(late)}. They start "
             "from weights that the search made, so they stand after all others."
         )
     if (cells["unlike"] != "").any():
-        yield f"{UNLIKE} averages runs of unlike environments: {_kinds(cells, 'unlike')}."
+        yield f"{UNLIKE} averages runs of different environments: {_kinds(cells, 'unlike')}."
     if (cells["random_unlike"] != "").any():
-        yield f"Not made like the random runs of equal seed: {_kinds(cells, 'random_unlike')}."
+        kinds = _kinds(cells, "random_unlike")
+        yield f"Not made in the environment of the random runs of equal seed: {kinds}."
     if cells["conflicts"].any():
         yield (
             f"{CONFLICT} has runs that gave another result when the same spec was run again, so "
-            "they cannot be repeated exactly; the mean has the first result, the other is kept "
-            "in the store."
+            "they cannot be repeated exactly; the mean uses the first result, and the store keeps "
+            "the other."
         )
     if collapsed := list(_collapsed(cells)):
         yield f"Layers collapsed: {'; '.join(collapsed)}."
 
 
 def _kinds(cells: pd.DataFrame, name: str) -> str:
-    """What stands in a column of words, each with the rows that have it; the rest as a number."""
+    """Return the different texts of a column, each with its rows; count those beyond the limit."""
     rows = cells[cells[name] != ""].groupby(name)["row"].unique()
-    said = [f"{what} ({', '.join(sorted(names))})" for what, names in rows.items()]
-    more = [f"and {len(said) - _KINDS} more kinds, see the CSV"] if len(said) > _KINDS else []
-    return " / ".join([*said[:_KINDS], *more])
+    kinds = [f"{kind} ({', '.join(sorted(names))})" for kind, names in rows.items()]
+    more = [f"and {len(kinds) - _KINDS} more kinds, see the CSV"] if len(kinds) > _KINDS else []
+    return " / ".join([*kinds[:_KINDS], *more])
 
 
 def _collapsed(cells: pd.DataFrame) -> Iterable[str]:

@@ -22,10 +22,9 @@ from paibench.leaderboard.figures.style import (
     small,
     zoom,
 )
-from paibench.leaderboard.format import ascii_only
+from paibench.leaderboard.format import ELSEWHERE, ascii_only, common_n, sparsity_percent
 from paibench.leaderboard.stats.ranking import ranked, rewound_rows
 from paibench.leaderboard.stats.summary import Track
-from paibench.leaderboard.tables import ELSEWHERE, common_n, sparsity_percent
 
 WORDS = "published"
 _STYLE: dict[str, Any] = {"markerfacecolor": "none", "markersize": 7, "markeredgewidth": 0.9}

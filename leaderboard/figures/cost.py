@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet
-from paibench.leaderboard.format import ascii_only
+from paibench.leaderboard.format import ELSEWHERE, ascii_only, common_n, sparsity_percent
 from paibench.leaderboard.stats.ranking import incomplete, median_density, ranked, rewound_rows
 from paibench.leaderboard.stats.summary import Track
-from paibench.leaderboard.tables import ELSEWHERE, common_n, sparsity_percent
 
 _LEAST = 1e-9  # of an epoch: less than one example of any data set, so nothing
 _MOST = 1e9  # epochs: nobody waits for them

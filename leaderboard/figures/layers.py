@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet
-from paibench.leaderboard.format import ascii_only
+from paibench.leaderboard.format import ascii_only, sparsity_percent
 from paibench.leaderboard.stats.summary import Track, of_track
-from paibench.leaderboard.tables import sparsity_percent
 
 _MOST = 24  # names of layers below the axis, and no more
 _COLUMNS = ["method_label", "place", "layer", "n", "mean", "low", "high"]

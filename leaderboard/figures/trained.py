@@ -13,10 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet
-from paibench.leaderboard.format import ascii_only
+from paibench.leaderboard.format import ascii_only, common_n
 from paibench.leaderboard.stats.ranking import ranked
 from paibench.leaderboard.stats.summary import Track
-from paibench.leaderboard.tables import common_n
 
 _UNTRAINED: dict[str, Any] = {"linestyle": (0, (1, 1.5)), "markerfacecolor": "white"}
 _SUPERMASKS = ("edge_popup",)  # whose own accuracy is that of its ticket before training

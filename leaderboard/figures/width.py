@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 
 from paibench.leaderboard.figures.accuracy import MEANINGS, Measure
 from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet, small
-from paibench.leaderboard.format import ascii_only
+from paibench.leaderboard.format import ascii_only, common_n, sparsity_percent
 from paibench.leaderboard.frame import labels
 from paibench.leaderboard.stats.summary import TRACK, Track
-from paibench.leaderboard.tables import common_n, sparsity_percent
 
 TOLERANCE = 0.05
 _REST = [name for name in TRACK if name != "model"]

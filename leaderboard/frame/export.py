@@ -13,7 +13,7 @@ from pyarrow import parquet as pq
 
 from paibench.leaderboard import format
 from paibench.leaderboard.frame.columns import COLUMNS
-from paibench.leaderboard.tables import Table
+from paibench.leaderboard.tables import Table, legend, text_rows
 
 _TYPES = {
     "str": pa.string(),
@@ -105,6 +105,7 @@ _MARKS = {
     "[": "{[}",  # after the end of a row it would be an argument
     "*": "{*}",  # and this a star
     "±": r"$\pm$",
+    "−": "$-$",
     "–": "--",
     "†": r"\textdagger{}",
     "‡": r"\textdaggerdbl{}",
@@ -123,8 +124,9 @@ def text(words: str, limit: int = 120) -> str:
 
 def latex(table: Table) -> str:
     """The table as a float: title as caption, notes below; no label, since that is the paper's."""
-    columns = "l" + "r" * (len(table.head) - 1)
-    notes = [rf"\par {text(note, 400)}" for note in table.notes]
+    head, *rows = text_rows(table)
+    columns = "l" + "r" * (len(head) - 1)
+    notes = [rf"\par {text(note, 400)}" for note in legend(table)]
     if notes:
         notes = [r"\begin{minipage}{\linewidth}\footnotesize", *notes, r"\end{minipage}"]
     return "\n".join(
@@ -134,9 +136,9 @@ def latex(table: Table) -> str:
             rf"\caption{{{text(table.title, 400)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            _row(table.head),
+            _row(head),
             r"\midrule",
-            *map(_row, table.rows),
+            *map(_row, rows),
             r"\bottomrule",
             r"\end{tabular}",
             *notes,
@@ -146,7 +148,7 @@ def latex(table: Table) -> str:
     )
 
 
-def _row(cells: tuple[str, ...]) -> str:
+def _row(cells: list[str]) -> str:
     return " & ".join(map(text, cells)) + r" \\"
 
 

@@ -1,12 +1,21 @@
 """Published figures beside ours at nearly the same density: how far apart, and why it may be so."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from paibench.leaderboard.format import (
+    clean,
+    number,
+    percent,
+    row_name,
+    signed,
+    sparsity_percent,
+)
 from paibench.leaderboard.published import load as figures
 from paibench.leaderboard.stats.summary import Track
-from paibench.leaderboard.tables import Table, row_name, sparsity_percent
+from paibench.leaderboard.tables import Cell, Column, Row, Table
 
 TOLERANCE = 0.05
 _TYPES = {
@@ -18,6 +27,15 @@ _TYPES = {
     "difference": "float64",
     **dict.fromkeys(("differs", "kind", "source"), "str"),
 }
+COLUMNS = (
+    Column("theirs_at", "sparsity, theirs"),
+    Column("ours_at", "sparsity, ours"),
+    Column("theirs", "theirs", spread=True),
+    Column("ours", "ours", spread=True),
+    Column("difference", "difference", "ours minus theirs, in points"),
+    Column("differs", "how their protocol differs", words=True),
+    Column("source", "source", words=True),
+)
 _MEASURES = {
     "accuracy": "",
     "accuracy_untrained": ", before training",
@@ -51,33 +69,59 @@ def reproduction(
     return found.sort_values(order, ascending=falling, kind="stable", ignore_index=True)
 
 
-def as_table(track: Track, rows: pd.DataFrame, tolerance: float = TOLERANCE) -> Table:
-    """The rows of `reproduction` as a table to show, in percent."""
-    shown = tuple(
-        (
-            row_name(row["method_label"], row["control"]) + _MEASURES[row["measure"]],
-            sparsity_percent(row["density_theirs"]),
-            sparsity_percent(row["density_ours"]),
-            _number(row["theirs"], row["theirs_half"], row["theirs_n"]),
-            _number(row["ours"], row["ours_half"], row["ours_n"]),
-            f"{100 * row['difference']:+.1f}",
-            row["differs"],
-            f"{row['source']} ({row['kind']})",
-        )
-        for row in rows.to_dict("records")
+def as_table(track: Track, rows: pd.DataFrame, hrefs: Mapping[str, str] | None = None) -> Table:
+    """Return the rows of `reproduction` as a table, in percent.
+
+    `hrefs` has the page of each method label, for the site.
+    """
+    return Table(
+        id="published",
+        title=f"Published figures beside ours, {track.model} on {track.dataset}",
+        caption=(
+            "Accuracy in percent; the difference is ours minus theirs, in points. ± is half the "
+            "width of the 95 % t interval, shown only if a source gives a deviation and n, the "
+            "number of runs; n = ? if it does not say n."
+        ),
+        head="method",
+        columns=COLUMNS,
+        rows=tuple(_row(each, hrefs or {}) for each in rows.to_dict("records")),
+        notes=(
+            f"Ours is the nearest sparsity; its density is at most {100 * TOLERANCE:g} % away from "
+            "theirs.",
+            "Published figures are not ranked: no two of these protocols are the same.",
+        ),
     )
-    head = (
-        *("method", "sparsity, theirs", "sparsity, ours", "theirs", "ours", "difference"),
-        *("in what theirs differs", "source"),
+
+
+def _row(each: dict[Any, Any], hrefs: Mapping[str, str]) -> Row:
+    name = row_name(each["method_label"], each["control"]) + _MEASURES[each["measure"]]
+    difference = each["difference"]
+    cells = (
+        _sparsity(each["density_theirs"]),
+        _sparsity(each["density_ours"]),
+        _mean(each, "theirs"),
+        _mean(each, "ours"),
+        Cell(signed(difference), value=round(100 * difference, 4)),
+        Cell(clean(each["differs"]) or "nothing that the source says"),
+        Cell(clean(each["source"]), f"kind: {clean(each['kind'])}"),
     )
-    notes = (
-        "Accuracy in percent; the difference is ours minus theirs. ± is half the width of the "
-        "95 % t interval, there only where a source gives a deviation and how many runs it is of.",
-        f"Ours is the nearest density, at most {100 * tolerance:g} % of theirs away.",
-        "Published figures are not ranked: no two of these protocols are the same.",
+    return Row(clean(name), hrefs.get(each["method_label"], ""), cells)
+
+
+def _sparsity(density: float) -> Cell:
+    return Cell(sparsity_percent(density), value=round(100 * (1 - density), 9))
+
+
+def _mean(each: dict[Any, Any], whose: str) -> Cell:
+    half = number(each[f"{whose}_half"])
+    n = None if pd.isna(each[f"{whose}_n"]) else int(each[f"{whose}_n"])
+    return Cell(
+        percent(each[whose], half),
+        f"n = {'?' if n is None else n}",
+        value=round(100 * each[whose], 4),
+        half=None if half is None else round(100 * half, 4),
+        n=n,
     )
-    title = f"Published figures beside ours, {track.model} on {track.dataset}"
-    return Table(title, head, shown, notes)
 
 
 def _beside(theirs: dict[Any, Any], ours: pd.DataFrame, tolerance: float) -> dict[str, Any] | None:
@@ -101,8 +145,3 @@ def _beside(theirs: dict[Any, Any], ours: pd.DataFrame, tolerance: float) -> dic
         "difference": cell[f"{measure}_mean"] - theirs["accuracy"],
         **{name: theirs[name] for name in ("differs", "kind", "source")},
     }
-
-
-def _number(mean: float, half: float, n: Any) -> str:
-    spread = "" if pd.isna(half) else f" ± {100 * half:.1f}"
-    return f"{100 * mean:.1f}{spread} (n={'?' if pd.isna(n) else int(n)})"

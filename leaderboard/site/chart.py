@@ -14,10 +14,9 @@ import pandas as pd
 import vl_convert
 
 from paibench.leaderboard.figures.style import LineStyle, line_styles, zoom
-from paibench.leaderboard.format import clean
-from paibench.leaderboard.site.tables import densities, number
+from paibench.leaderboard.format import clean, number, sparsity_percent
 from paibench.leaderboard.stats import ranking
-from paibench.leaderboard.tables import sparsity_percent
+from paibench.leaderboard.tables import densities
 
 
 def point(density: float, mean: float, half: Any) -> dict[str, Any]:

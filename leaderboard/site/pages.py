@@ -19,7 +19,6 @@ from paibench.leaderboard.site.method_info import About
 from paibench.leaderboard.site.numbers import Numbers
 from paibench.leaderboard.site.tables import RUN_COLUMNS as METHOD_COLUMNS
 from paibench.leaderboard.site.tables import (
-    Board,
     Frames,
     across_part,
     differences,
@@ -31,6 +30,7 @@ from paibench.leaderboard.site.tables import (
 )
 from paibench.leaderboard.stats.summary import OUTCOMES, TRACK, Track, of_track
 from paibench.leaderboard.submission.verification_level import LEVELS
+from paibench.leaderboard.tables import Table
 
 _HERE = Path(__file__).parent
 ASSETS = ("site.css", "theme.js", "table.js", "chart.js", "run.js")
@@ -164,7 +164,7 @@ def _title(track: Track) -> str:
     return clean(f"{track.model} on {track.dataset}")
 
 
-def on_index(shown: Frames, found: list[Board]) -> dict[str, Any]:
+def on_index(shown: Frames, found: list[Table]) -> dict[str, Any]:
     """What the start page has of a track."""
     title = _title(shown.track)
     return {"slug": shown.slug, "title": title, "board": narrow(shown, found, title)}
@@ -203,7 +203,7 @@ def index(
     )
 
 
-def track(site: Site, shown: Frames, found: list[Board]) -> bytes:
+def track(site: Site, shown: Frames, found: list[Table]) -> bytes:
     """The page of a track: chart, tables, figures, and what is missing from it."""
     track, title = shown.track, _title(shown.track)
     tables = [*found, *_more(site, shown)]
@@ -237,7 +237,7 @@ def track(site: Site, shown: Frames, found: list[Board]) -> bytes:
     )
 
 
-def _more(site: Site, shown: Frames) -> list[Board]:
+def _more(site: Site, shown: Frames) -> list[Table]:
     """The tables of a track that only some have."""
     made = site.made
     found = (

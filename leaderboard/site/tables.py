@@ -2,167 +2,65 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from paibench.leaderboard.format import clean
-from paibench.leaderboard.published.compare import TOLERANCE, reproduction
+from paibench.leaderboard.format import (
+    BEST,
+    GAP,
+    amount,
+    clean,
+    number,
+    percent,
+    row_name,
+    signed,
+    sparsity_percent,
+)
+from paibench.leaderboard.published.compare import as_table, reproduction
 from paibench.leaderboard.site.cd_diagram import Diagram, diagram
 from paibench.leaderboard.stats import ranking
 from paibench.leaderboard.stats.cross_track import CrossTrackComparison
 from paibench.leaderboard.stats.summary import CELL, Track, of_track, tracks
 from paibench.leaderboard.submission.verification_level import LEVELS
 from paibench.leaderboard.tables import (
-    CONFLICT,
-    ELSEWHERE,
-    LOST,
-    UNLIKE,
-    row_name,
-    sparsity_percent,
+    Cell,
+    Column,
+    Row,
+    SummaryRow,
+    Table,
+    accuracy,
+    cells_by_row,
+    densities,
+    density_columns,
+    with_rows,
 )
 
-Cell = Mapping[Hashable, Any]
-GAP = "–"
-BEST = "◆"
 
-
-class Column(NamedTuple):
-    """A column: its key in addresses, its head, what its values mean, and how they are shown."""
-
-    key: str
-    title: str
-    hint: str = ""
-    spread: bool = False
-    """Whether the values come with half widths and n, which the CSV gives columns of their own."""
-    words: bool = False
-    """Whether it has sentences, which wrap."""
-
-
-class Item(NamedTuple):
-    """One cell of a table; `value` is what it sorts by, None where it is text."""
-
-    text: str
-    small: str = ""
-    value: float | None = None
-    half: float | None = None
-    n: int | None = None
-    group: int | None = None
-
-
-class Row(NamedTuple):
-    """One row: its name with a link, and an item for each column after the first."""
-
-    name: str
-    href: str
-    items: tuple[Item, ...]
-
-
-class Board(NamedTuple):
-    """A table with its caption; `cut` says how many rows it would have, where not all stand."""
-
-    id: str
-    title: str
-    caption: str
-    head: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    cut: int = 0
-
-
-def percent(mean: float, half: float | None = None) -> str:
-    """A fraction in percent, with half its interval: 97.7 ± 0.2"""
-    return f"{100 * mean:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
-
-
-def signed(mean: float, half: float | None = None) -> str:
-    """A difference of fractions in points, with a sign that is no formula: +1.2, −0.3"""
-    text = percent(abs(mean), half)
-    return f"{'−' if round(1000 * mean) < 0 else '+'}{text}"
-
-
-def number(value: Any) -> float | None:
-    """A number that can be shown, or None: of NaN, infinity and <NA> as well."""
-    if value is None or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def lost_words(cell: Cell) -> str:
-    """What became of the runs of a cell that gave no accuracy: "failed 1/3, missing 1/3"."""
-    return ", ".join(f"{word} {int(cell[word])}/{int(cell['runs'])}" for word in LOST if cell[word])
-
-
-def accuracy(cell: Cell | None, measure: str = "accuracy") -> Item:
-    """The mean of a measure with its interval, n, what was lost and the rank group."""
-    if cell is None:
-        return Item(GAP)
-    mean, n = number(cell[f"{measure}_mean"]), int(cell[f"{measure}_n"])
-    lost = lost_words(cell)
-    if mean is None or not n:
-        return Item(lost or "no value", "", None, None, 0)
-    half = number(cell[f"{measure}_half"])
-    group = _group(cell) if measure == "accuracy" else None
-    small = [f"group {group}"] if group else []
-    small += [f"n = {n}"] + ([lost] if lost else [])
-    small += (
-        [f"collapsed {int(cell['collapsed'])}/{int(cell['runs'])}"] if cell["collapsed"] else []
-    )
-    text = percent(mean, half) + marks(cell)
-    shown_half = None if half is None else round(100 * half, 4)
-    return Item(text, ", ".join(small), round(100 * mean, 4), shown_half, n, group)
-
-
-def marks(cell: Cell) -> str:
-    """The signs of a cell: not beaten, unlike environments, unrepeatable, not at initialization."""
-    signs = {
-        BEST: cell["best"],
-        UNLIKE: cell["unlike"],
-        CONFLICT: cell["conflicts"],
-        ELSEWHERE: cell["not_at_initialization"],
-    }
-    found = "".join(sign for sign, given in signs.items() if given)
-    return f" {found}" if found else ""
-
-
-def difference(cell: Cell | None) -> Item:
+def difference(cell: SummaryRow | None) -> Cell:
     """What a cell gains over random pruning in pairs of equal seeds, and the verdict in words."""
     if cell is None:
-        return Item(GAP)
+        return Cell(GAP)
     n, verdict = number(cell["pair_n"]), cell["pair_verdict"]
     mean, half = number(cell["pair_difference"]), number(cell["pair_half"])
     if n is None and (mean := number(cell["random_difference"])) is not None:
         n, half, verdict = int(cell["random_n"]), number(cell["random_half"]), "not tested"
     if mean is None or not n:
-        return Item("no pairs", "", None, None, 0)
+        return Cell("no pairs", "", None, None, 0)
     p = number(cell["pair_p_holm"])
-    small = [str(verdict), *([f"p = {p:.2g}"] if p is not None else []), f"n = {int(n)}"]
+    detail = [str(verdict), *([f"p = {p:.2g}"] if p is not None else []), f"n = {int(n)}"]
     shown_half = None if half is None else round(100 * half, 4)
-    return Item(signed(mean, half), ", ".join(small), round(100 * mean, 4), shown_half, int(n))
+    return Cell(signed(mean, half), ", ".join(detail), round(100 * mean, 4), shown_half, int(n))
 
 
-def cost(cell: Cell | None, name: str, scale: float = 1, digits: int = 3) -> Item:
+def cost(cell: SummaryRow | None, name: str, scale: float = 1, digits: int = 3) -> Cell:
     """A mean cost with its n."""
     mean = number(cell[f"{name}_mean"]) if cell is not None else None
     if cell is None or mean is None:
-        return Item(GAP)
+        return Cell(GAP)
     n = int(cell[f"{name}_n"])
-    return Item(amount(mean * scale, digits), f"n = {n}", round(mean * scale, 4), None, n)
-
-
-def amount(value: float, digits: int = 3) -> str:
-    """A number in so many digits, without an exponent as far as it can be read: 14,700"""
-    if value and not 1e-4 <= abs(value) < 1e12:
-        return f"{value:.{digits - 1}e}"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
-
-
-def _group(cell: Cell) -> int | None:
-    value = number(cell["group"])
-    return None if value is None else int(value)
+    return Cell(amount(mean * scale, digits), f"n = {n}", round(mean * scale, 4), None, n)
 
 
 # tail: The columns behind the sparsities: what sums a row up, and what it costs at one density.
@@ -181,8 +79,8 @@ SUMMARY_COLUMNS = (
 
 
 def summary_cells(
-    summed: dict[Any, Any], by_density: dict[float, Cell], where: Cell | None
-) -> Iterable[Item]:
+    summed: dict[Any, Any], by_density: dict[float, SummaryRow], where: SummaryRow | None
+) -> Iterable[Cell]:
     """The items of a row in `COLUMNS`, from its `critical`, its cells, and the one of its costs."""
     yield _critical(summed)
     yield _area(summed)
@@ -195,55 +93,55 @@ def summary_cells(
     yield _mark(by_density.values())
 
 
-def _critical(summed: dict[Any, Any]) -> Item:
+def _critical(summed: dict[Any, Any]) -> Cell:
     density, n = number(summed.get("critical_density")), int(summed.get("n", 0))
     if density is None:
-        return Item(GAP, str(summed.get("critical_reason", "")))
+        return Cell(GAP, str(summed.get("critical_reason", "")))
     beyond = "at least " if summed["beyond"] else ""
     sparsity = round(100 * (1 - density), 9)
-    return Item(f"{beyond}{sparsity_percent(density)}", f"n = {n}", sparsity, None, n)
+    return Cell(f"{beyond}{sparsity_percent(density)}", f"n = {n}", sparsity, None, n)
 
 
-def _area(summed: dict[Any, Any]) -> Item:
+def _area(summed: dict[Any, Any]) -> Cell:
     area, n = number(summed.get("area")), int(summed.get("n", 0))
     if area is None:
-        return Item(GAP, str(summed.get("area_reason", "")))
-    return Item(f"{area:.3f}", f"n = {n}", round(area, 6), None, n)
+        return Cell(GAP, str(summed.get("area_reason", "")))
+    return Cell(f"{area:.3f}", f"n = {n}", round(area, 6), None, n)
 
 
-def _beats(cells: Iterable[Cell]) -> Item:
+def _beats(cells: Iterable[SummaryRow]) -> Cell:
     """At how many of the tested sparsities a row beats random."""
     verdicts = [str(cell["pair_verdict"]) for cell in cells if number(cell["pair_n"])]
     if not verdicts:
-        return Item(GAP)
+        return Cell(GAP)
     beats = verdicts.count("beats random")
     tested = len([word for word in verdicts if word != "too few seeds"])
     if not tested:
-        return Item("too few seeds", f"at all {len(verdicts)}")
+        return Cell("too few seeds", f"at all {len(verdicts)}")
     worse = verdicts.count("worse than random")
-    small = f"worse at {worse}" if worse else ""
+    detail = f"worse at {worse}" if worse else ""
     word = "beats random" if beats == tested else "in part" if beats else "not shown"
-    return Item(f"{word}", ", ".join(filter(None, [f"at {beats} of {tested}", small])), beats)
+    return Cell(f"{word}", ", ".join(filter(None, [f"at {beats} of {tested}", detail])), beats)
 
 
-def _mark(cells: Iterable[Cell]) -> Item:
+def _mark(cells: Iterable[SummaryRow]) -> Cell:
     """The mark of a row: that of the least of its cells that have an accuracy."""
     counts = Counter(str(cell["mark"]) for cell in cells if cell["accuracy_n"])
     found = [kind for kind in LEVELS if counts[kind]]
     if len(found) < 2:
-        return Item(*found or LEVELS[:1])
+        return Cell(*found or LEVELS[:1])
     said = ", ".join(f"{kind} at {counts[kind]}" for kind in reversed(found))
-    return Item(found[0], f"{said} sparsities")
+    return Cell(found[0], f"{said} sparsities")
 
 
-def _multiply_adds(cell: Cell | None) -> Item:
+def _multiply_adds(cell: SummaryRow | None) -> Cell:
     dense = number(cell["multiply_adds_dense_mean"]) if cell is not None else None
     sparse = number(cell["multiply_adds_sparse_mean"]) if cell is not None else None
     if cell is None or not dense or sparse is None:
-        return Item(GAP)
+        return Cell(GAP)
     n = int(cell["multiply_adds_sparse_n"])
     share = 100 * sparse / dense
-    return Item(f"{share:.3g}", f"n = {n}", round(share, 6), None, n)
+    return Cell(f"{share:.3g}", f"n = {n}", round(share, 6), None, n)
 
 
 # method_boards: The tables of one method: every cell of it by track, with each of its runs.
@@ -276,7 +174,7 @@ class Line(NamedTuple):
     """One cell of the leaderboard: what it is, its items, its runs."""
 
     name: str
-    items: tuple[Item, ...]
+    cells: tuple[Cell, ...]
     runs: tuple[Run, ...]
 
 
@@ -320,23 +218,23 @@ def _runs(runs: pd.DataFrame) -> dict[tuple[object, ...], list[Run]]:
     return {cell: sorted(own, key=lambda run: (run.seed, run.key)) for cell, own in found.items()}
 
 
-def _items(cell: Cell) -> list[Item]:
+def _items(cell: SummaryRow) -> list[Cell]:
     density = float(cell["density_asked"])
     effective = number(cell["density_effective"])
     return [
-        Item(sparsity_percent(density), "", round(100 * (1 - density), 9)),
+        Cell(sparsity_percent(density), "", round(100 * (1 - density), 9)),
         accuracy(cell),
         difference(cell),
         _optional(cell, "accuracy_untrained"),
         _optional(cell, "native_accuracy"),
-        Item("–") if effective is None else Item(f"{effective:.4g}", "", effective),
+        Cell("–") if effective is None else Cell(f"{effective:.4g}", "", effective),
         cost(cell, "search_epochs"),
         cost(cell, "search_seconds"),
     ]
 
 
-def _optional(cell: Cell, measure: str) -> Item:
-    return accuracy(cell, measure) if cell[f"{measure}_n"] else Item("–")
+def _optional(cell: SummaryRow, measure: str) -> Cell:
+    return accuracy(cell, measure) if cell[f"{measure}_n"] else Cell("–")
 
 
 # across_boards: The comparison across tracks: mean ranks, the test, the diagram, who is above whom.
@@ -349,7 +247,7 @@ class CrossTrackPart(NamedTuple):
 
     words: str
     diagram: Diagram | None
-    boards: tuple[Board, ...]
+    boards: tuple[Table, ...]
     left_out: tuple[str, ...]
 
 
@@ -381,14 +279,14 @@ def across_part(found: CrossTrackComparison, slugs: dict[str, str]) -> CrossTrac
     return CrossTrackPart(words, drawn, boards, left_out)
 
 
-def _ranks(found: CrossTrackComparison, names: list[str], slugs: dict[str, str]) -> Board:
+def _ranks(found: CrossTrackComparison, names: list[str], slugs: dict[str, str]) -> Table:
     blocks = len(found.blocks)
     rows = [
         Row(
             clean(name),
             slugs[name],
             (
-                Item(
+                Cell(
                     f"{found.mean_rank[name]:.2f}",
                     f"{blocks} blocks",
                     round(found.mean_rank[name], 4),
@@ -398,13 +296,13 @@ def _ranks(found: CrossTrackComparison, names: list[str], slugs: dict[str, str])
         for name in names
     ]
     columns = (Column("rank", "mean rank"),)
-    return Board("mean-ranks", "Mean ranks", "1 is best; equals share a rank.", "method", columns,
+    return Table("mean-ranks", "Mean ranks", "1 is best; equals share a rank.", "method", columns,
                  tuple(rows))  # fmt: skip
 
 
 def _wins(
     found: CrossTrackComparison, names: list[str], slugs: dict[str, str], total: int
-) -> Board:
+) -> Table:
     blocks = len(found.blocks)
     wins: dict[Any, int] = found.wins.stack().to_dict()
     ties: dict[Any, int] = found.ties.stack().to_dict()
@@ -412,7 +310,7 @@ def _wins(
     rows = []
     for name in names:
         items = [
-            Item("·") if name == other else _win(wins, ties, shares, (name, other))
+            Cell("·") if name == other else _win(wins, ties, shares, (name, other))
             for other in names
         ]
         rows.append(Row(clean(name), slugs[name], tuple(items)))
@@ -422,14 +320,14 @@ def _wins(
         "sorted by share of blocks, a tie as half."
     )
     cut = total if total > len(names) else 0
-    return Board("wins", "Win matrix", caption, "method", columns, tuple(rows), cut)
+    return Table("wins", "Win matrix", caption, "method", columns, tuple(rows), cut)
 
 
 def _win(
     wins: dict[Any, int], ties: dict[Any, int], shares: dict[Any, float], pair: tuple[str, str]
-) -> Item:
-    small = f"{ties[pair]} equal" if ties[pair] else ""
-    return Item(str(wins[pair]), small, round(100 * shares[pair], 3))
+) -> Cell:
+    detail = f"{ties[pair]} equal" if ties[pair] else ""
+    return Cell(str(wins[pair]), detail, round(100 * shares[pair], 3))
 
 
 # track_boards: The tables of one track: ranked, not at initialization, controls, against random.
@@ -460,13 +358,12 @@ def frames(
     rows: dict[tuple[Any, ...], dict[Any, Any]],
 ) -> Frames:
     """The cells of a track with the column `row`, and how many rows its page can hold."""
-    pairs = zip(cells["method_label"], cells["control"], strict=True)
-    cells = cells.assign(row=[row_name(*pair) for pair in pairs])
+    cells = with_rows(cells)
     width = 3 * _CELL * cells["density_asked"].nunique() + _ROW
     return Frames(track, cells, slugs, slug, rows, max(20, _BYTES // width))
 
 
-def boards(shown: Frames) -> list[Board]:
+def boards(shown: Frames) -> list[Table]:
     """The tables of accuracy: of tickets at initialization, of others, of controls."""
     cells = shown.cells
     order = ranking.ranked(cells)
@@ -484,7 +381,7 @@ def boards(shown: Frames) -> list[Board]:
     ]
 
 
-def differences(shown: Frames) -> Board | None:
+def differences(shown: Frames) -> Table | None:
     """What each row gains over random pruning at each sparsity, with tests."""
     own = shown.cells[~shown.cells["row"].isin(["random", "dense"])]
     rows = set(own["row"])
@@ -494,29 +391,21 @@ def differences(shown: Frames) -> Board | None:
     return _board(shown, "differences", "Against random", names, difference)
 
 
-def densities(cells: pd.DataFrame) -> list[float]:
-    """The densities of a track that have columns, the densest first."""
-    return sorted(map(float, cells["density_asked"].unique()), reverse=True)
-
-
 def _board(
     shown: Frames,
     key: str,
     title: str,
     names: list[str],
-    item: Callable[[Cell | None], Item],
+    item: Callable[[SummaryRow | None], Cell],
     tail: bool = False,
-) -> Board:
+) -> Table:
     wanted = names[: shown.at_most]
     columns = densities(shown.cells)
-    found: dict[str, dict[float, Cell]] = {name: {} for name in wanted}
-    own = shown.cells[shown.cells["row"].isin(wanted)]
-    for cell in own.to_dict("records"):
-        found[cell["row"]][cell["density_asked"]] = cell
+    by_row = cells_by_row(shown.cells[shown.cells["row"].isin(wanted)])
     middle = ranking.median_density(shown.cells)
     rows = []
     for name in wanted:
-        by_density = found[name]
+        by_density = by_row[name]
         items = [item(by_density.get(density)) for density in columns]
         any_cell = next(iter(by_density.values()))
         if tail:
@@ -526,20 +415,14 @@ def _board(
         href = f"method/{shown.slugs[any_cell['method']]}.html#{shown.slug}"
         rows.append(Row(clean(name), href, tuple(items)))
     cut = len(names) if len(names) > len(wanted) else 0
-    return Board(
+    return Table(
         key,
         title,
         _captions(key, middle),
         "method",
-        (*heads(columns), *SUMMARY_COLUMNS * tail),
+        (*density_columns(columns), *SUMMARY_COLUMNS * tail),
         tuple(rows),
         cut,
-    )
-
-
-def heads(columns: list[float]) -> tuple[Column, ...]:
-    return tuple(
-        Column(f"d{density:g}", sparsity_percent(density), "", spread=True) for density in columns
     )
 
 
@@ -566,13 +449,13 @@ def _captions(key: str, middle: float) -> str:
 _SHOWN_ROWS, _SHOWN_DENSITIES = 12, 7
 
 
-def narrow(shown: Frames, found: list[Board], title: str) -> Board:
+def narrow(shown: Frames, found: list[Table], title: str) -> Table:
     """The head of a track's ranking for the start page: its first rows, without their costs."""
     ranked = next((board for board in found if board.id == "ranked"), None)
     if ranked is None:
-        return Board(f"on-{shown.slug}", title, "No row of it can be ranked.", "method", (), ())
+        return Table(f"on-{shown.slug}", title, "No row of it can be ranked.", "method", (), ())
     spread = [place for place, column in enumerate(ranked.columns) if column.spread]
-    filled = {place: sum(bool(row.items[place].n) for row in ranked.rows) for place in spread}
+    filled = {place: sum(bool(row.cells[place].n) for row in ranked.rows) for place in spread}
     fullest = sorted(spread, key=lambda place: (place > 0, -filled[place], place))
     keys = ("critical", "area", "verdict", "mark")
     kept = [
@@ -580,13 +463,13 @@ def narrow(shown: Frames, found: list[Board], title: str) -> Board:
         *(p for p, c in enumerate(ranked.columns) if c.key in keys),
     ]
     rows = [
-        row._replace(items=tuple(row.items[place] for place in kept))
+        row._replace(cells=tuple(row.cells[place] for place in kept))
         for row in ranked.rows[:_SHOWN_ROWS]
     ]
     columns = tuple(ranked.columns[place] for place in kept)
     total = ranked.cut or len(ranked.rows)
     more = f" The first {len(rows)} of {total} rows." if total > len(rows) else ""
-    return Board(f"on-{shown.slug}", title, ranked.caption + more, "method", columns, tuple(rows))
+    return Table(f"on-{shown.slug}", title, ranked.caption + more, "method", columns, tuple(rows))
 
 
 # verdict_boards: What the controls of each method say, in words.
@@ -606,7 +489,7 @@ _CONTROL_CAPTION = (
 )
 
 
-def verdicts(shown: Frames, controls: pd.DataFrame) -> Board | None:
+def verdicts(shown: Frames, controls: pd.DataFrame) -> Table | None:
     """A row for each control of each method at each sparsity; None where there are no pairs."""
     found = of_track(controls, shown.track)
     if found.empty:
@@ -618,7 +501,7 @@ def verdicts(shown: Frames, controls: pd.DataFrame) -> Board | None:
     )
     cut = len(found) if len(found) > 6 * shown.at_most else 0
     rows = [_control_row(shown, pair) for pair in found.head(6 * shown.at_most).to_dict("records")]
-    return Board(
+    return Table(
         "verdicts",
         "What the controls say",
         _CONTROL_CAPTION,
@@ -633,17 +516,17 @@ def _control_row(shown: Frames, pair: dict[Any, Any]) -> Row:
     density, n = float(pair["density_asked"]), int(pair["n"])
     half, p = number(pair["half"]), number(pair["p_holm"])
     items = (
-        Item(str(pair["control"])),
-        Item(sparsity_percent(density), "", round(100 * (1 - density), 9)),
-        Item(
+        Cell(str(pair["control"])),
+        Cell(sparsity_percent(density), "", round(100 * (1 - density), 9)),
+        Cell(
             signed(float(pair["difference"]), half),
             f"n = {n}",
             round(100 * float(pair["difference"]), 4),
             None if half is None else round(100 * half, 4),
             n,
         ),
-        Item("–") if p is None else Item(f"{p:.2g}", "", float(f"{p:.6g}")),
-        Item(str(pair["verdict"])),
+        Cell("–") if p is None else Cell(f"{p:.2g}", "", float(f"{p:.6g}")),
+        Cell(str(pair["verdict"])),
     )
     href = f"method/{shown.slugs[pair['method']]}.html#{shown.slug}"
     return Row(clean(pair["method_label"]), href, items)
@@ -658,7 +541,7 @@ _SUPERMASK_CAPTION = (
 )
 
 
-def supermasks(shown: Frames, found: pd.DataFrame) -> Board | None:
+def supermasks(shown: Frames, found: pd.DataFrame) -> Table | None:
     """Accuracy of supermasks before any training of the weights, a class of its own."""
     own = of_track(found, shown.track).to_dict("records")
     cells = {(cell["method_label"], cell["density_asked"]): cell for cell in own}
@@ -676,94 +559,43 @@ def supermasks(shown: Frames, found: pd.DataFrame) -> Board | None:
     ]
     cut = len(slugs) if len(slugs) > len(rows) else 0
     title = "Supermasks before training"
-    return Board(
+    return Table(
         "supermasks",
         title,
         _SUPERMASK_CAPTION,
         "method",
-        heads(columns),
+        density_columns(columns),
         tuple(rows),
         cut,
     )
 
 
-def _supermask(cell: Cell | None) -> Item:
+def _supermask(cell: SummaryRow | None) -> Cell:
     if cell is None:
-        return Item(GAP)
+        return Cell(GAP)
     mean, half, n = float(cell["mean"]), number(cell["half"]), int(cell["n"])
     reached = number(cell["native_density"])
-    small = [f"at {sparsity_percent(reached)}"] if reached else []
+    detail = [f"at {sparsity_percent(reached)}"] if reached else []
     spread = None if half is None else round(100 * half, 6)
-    return Item(
-        percent(mean, half), ", ".join([*small, f"n = {n}"]), round(100 * mean, 6), spread, n
+    return Cell(
+        percent(mean, half), ", ".join([*detail, f"n = {n}"]), round(100 * mean, 6), spread, n
     )
 
 
 # published_board: Published figures beside ours on the page of a track; never ranked.
 
-_PUBLISHED_COLUMNS = (
-    Column("theirs_at", "sparsity, theirs"),
-    Column("ours_at", "sparsity, ours"),
-    Column("theirs", "theirs", spread=True),
-    Column("ours", "ours", spread=True),
-    Column("difference", "difference", "ours minus theirs, in points"),
-    Column("differs", "in what their protocol differs", words=True),
-    Column("source", "source", words=True),
-)
-_MEASURES = {
-    "accuracy": "",
-    "accuracy_untrained": ", before training",
-    "native_accuracy": ", its own supermask",
-}
-_PUBLISHED_CAPTION = (
-    "Accuracy in percent; the difference is ours minus theirs, in points. ± is half the width of "
-    "the 95 % t interval, there only where a source gives a deviation and n, the number of runs; "
-    "n = ? where it does not say. "
-    f"Ours is the nearest sparsity, its density at most {100 * TOLERANCE:g} % away from theirs. "
-    "Published figures are not ranked: no two of these protocols are the same."
-)
 
-
-def published(shown: Frames, figures: pd.DataFrame) -> Board | None:
+def published(shown: Frames, figures: pd.DataFrame) -> Table | None:
     """Every published figure that a cell of ours stands beside; None where there is none."""
     found = reproduction(shown.track, shown.cells, figures)
+    if found.empty:
+        return None
     names = shown.cells.drop_duplicates("method_label")
     methods = dict(zip(names["method_label"], names["method"], strict=True))
-    rows = tuple(
-        _published_row(
-            each, f"method/{shown.slugs[methods[each['method_label']]]}.html#{shown.slug}"
-        )
-        for each in found.to_dict("records")
-    )
-    if not rows:
-        return None
-    cut = len(rows) if len(rows) > shown.at_most else 0
-    return Board("published", "Published figures", _PUBLISHED_CAPTION, "method", _PUBLISHED_COLUMNS,
-                 rows[: shown.at_most], cut)  # fmt: skip
-
-
-def _published_row(each: dict[Any, Any], href: str) -> Row:
-    name = row_name(each["method_label"], each["control"]) + _MEASURES[each["measure"]]
-    difference = each["difference"]
-    items = (
-        _sparsity(each["density_theirs"]),
-        _sparsity(each["density_ours"]),
-        _mean(each, "theirs"),
-        _mean(each, "ours"),
-        Item(signed(difference), "", round(100 * difference, 4)),
-        Item(clean(each["differs"]) or "nothing that the source says"),
-        Item(clean(each["source"]), f"kind: {clean(each['kind'])}"),
-    )
-    return Row(clean(name), href, items)
-
-
-def _sparsity(density: float) -> Item:
-    return Item(sparsity_percent(density), "", round(100 * (1 - density), 9))
-
-
-def _mean(each: dict[Any, Any], whose: str) -> Item:
-    half = number(each[f"{whose}_half"])
-    n = None if pd.isna(each[f"{whose}_n"]) else int(each[f"{whose}_n"])
-    shown_half = None if half is None else round(100 * half, 4)
-    said = "n = ?" if n is None else f"n = {n}"
-    return Item(percent(each[whose], half), said, round(100 * each[whose], 4), shown_half, n)
+    hrefs = {
+        label: f"method/{shown.slugs[method]}.html#{shown.slug}"
+        for label, method in methods.items()
+    }
+    table = as_table(shown.track, found, hrefs)
+    cut = len(table.rows) if len(table.rows) > shown.at_most else 0
+    return table._replace(title="Published figures", rows=table.rows[: shown.at_most], cut=cut)

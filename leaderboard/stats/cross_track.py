@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from paibench.leaderboard.format import sparsity_percent
 from paibench.leaderboard.stats.paired import ALPHA
 from paibench.leaderboard.stats.ranking import incomplete, row_class
 from paibench.leaderboard.stats.summary import TRACK
-from paibench.leaderboard.tables import sparsity_percent
 
 BLOCK = [*TRACK, "density_asked"]
 _DIGITS = 12  # means closer than this are ties: floats that should be equal

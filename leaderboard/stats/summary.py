@@ -67,6 +67,8 @@ TRACK = ["dataset", "model", "recipe", "init", "split", "protocol"]
 CELL = [*TRACK, "method", "method_label", "control", "density_asked"]
 MEASURES = ("accuracy", "accuracy_untrained", "native_accuracy")
 OUTCOMES = ("done", "diverged", "failed", "skipped", "missing")
+LOST = OUTCOMES[1:]
+"""The outcomes that give no accuracy."""
 _COUNTED = ("collapsed", "conflicts", "not_at_initialization")
 _WORDS = ["unlike", "random_unlike"]
 

@@ -245,7 +245,7 @@ def test_results(page: str) -> None:
     ((track, cells),) = tracks(summarize(load(ROOT / "results" / "mnist-lenet").runs))
     rows = [
         line
-        for line in board.markdown(board.table(track, cells)).splitlines()
+        for line in board.markdown(board.accuracy_table(track, cells)).splitlines()
         if line.startswith("|")
     ]
     assert "\n".join(rows) in (ROOT / page).read_text(encoding="utf-8")

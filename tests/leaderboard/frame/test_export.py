@@ -28,7 +28,7 @@ from paibench.leaderboard.frame.export import (
     text,
 )
 from paibench.leaderboard.frame.load import row_of, tabulate
-from paibench.leaderboard.tables import Table
+from paibench.leaderboard.tables import Cell, Column, Row, Table
 from paibench.methods.core.registry import is_own, names
 
 RecordFactory = Callable[..., Record]
@@ -173,9 +173,16 @@ def test_characters(words: str, expected: str) -> None:
     assert text(words) == expected
 
 
+def table_of(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], *notes: str) -> Table:
+    first, *others = head
+    columns = tuple(Column(name, name) for name in others)
+    shown = tuple(Row(name, "", tuple(map(Cell, cells))) for name, *cells in rows)
+    return Table("id", title, "", first, columns, shown, notes=notes)
+
+
 def test_structure() -> None:
     """One float with rules of booktabs, one line per row, one column per name of the head."""
-    table = Table("a & b", ("method", "0 %", "90 %"), (("x_1", "90.0 ± 0.1", "–"),) * 2, ("50 %.",))
+    table = table_of("a & b", ("method", "0 %", "90 %"), [("x_1", "90.0 ± 0.1", "–")] * 2, "50 %.")
     lines = latex(table).splitlines()
     assert lines[:2] == [r"\begin{table}", r"\centering"] and lines[-1] == r"\end{table}"
     assert r"\caption{a \& b}" in lines and r"\begin{tabular}{lrr}" in lines
@@ -195,7 +202,7 @@ def test_hostile_text_changes_no_structure(
     title: str, rows: list[tuple[str, ...]], notes: list[str]
 ) -> None:
     """As many rows and columns as the table has, every environment closed, every brace balanced."""
-    written = latex(Table(title, ("a", "b", "c"), tuple(rows), tuple(notes)))
+    written = latex(table_of(title, ("a", "b", "c"), rows, *notes))
     body = written.partition("\\toprule\n")[2].partition("\\bottomrule")[0].splitlines()
     body.remove(r"\midrule")
     assert len(body) == 1 + len(rows)
