@@ -1,4 +1,4 @@
-"""What the manual says is what the code does."""
+"""The manual agrees with the code: names, options, counts, fields, commands, links, results."""
 
 import re
 import shlex
@@ -42,13 +42,13 @@ def page(name: str) -> str:
 
 
 def sections(text: str) -> dict[str, str]:
-    """What stands below each heading of the second level."""
+    """Return the text below each second-level heading."""
     parts = re.split(r"^## (.+)\n", text, flags=re.M)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def tables(text: str) -> Iterator[list[dict[str, str]]]:
-    """Each table as rows by the names of its columns, without backticks."""
+    """Yield each table as a list of rows, keyed by column, without backticks."""
     for block in re.findall(r"(?:^\|.*\n?)+", text, flags=re.M):
         head, _, *rows = (line.strip().strip("|").split("|") for line in block.splitlines())
         names = [cell.strip() for cell in head]
@@ -56,15 +56,15 @@ def tables(text: str) -> Iterator[list[dict[str, str]]]:
 
 
 def table(text: str, first_column: str) -> list[dict[str, str]]:
-    """The one table that begins with this column."""
-    [found] = [rows for rows in tables(text) if next(iter(rows[0])) == first_column]
-    return found
+    """Return the only table with this first column."""
+    [rows] = [rows for rows in tables(text) if next(iter(rows[0])) == first_column]
+    return rows
 
 
 def option_rows(text: str) -> dict[str, tuple[str, str]]:
-    """What the tables of options say that each takes, and its default."""
-    found = (row for rows in tables(text) if "takes" in rows[0] for row in rows)
-    return {row["option"]: (row["takes"], row["default"]) for row in found}
+    """Return what each option takes and its default, from the tables of options."""
+    options = (row for rows in tables(text) if "takes" in rows[0] for row in rows)
+    return {row["option"]: (row["takes"], row["default"]) for row in options}
 
 
 def as_shown(option: Option) -> tuple[str, str]:
@@ -80,7 +80,7 @@ def without_blocks(text: str) -> str:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words after `paibench` of every command line in shell blocks and in the text."""
+    """Yield the arguments of every `paibench` command line, in shell blocks and in sentences."""
     shell = "\n".join(blocks(text, "sh")).replace("\\\n", " ")
     for line in [*shell.splitlines(), *re.findall(r"`(paibench [^`]+)`", without_blocks(text))]:
         for part in re.split(r"&&|\||;", line):
@@ -90,7 +90,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors that headings have on GitHub."""
+    """Return the anchors that GitHub gives to the headings."""
     headings = re.findall(r"^#+ (.+)$", without_blocks(text), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
@@ -105,16 +105,16 @@ NAMED: list[tuple[Kind, str]] = [
 
 @pytest.mark.parametrize(("kind", "name"), NAMED)
 def test_every_name_is_on_its_page(kind: Kind, name: str) -> None:
-    """Methods, models, data sets and recipes each stand on the page of their kind."""
+    """Every method, model, data set and recipe is on the page of its kind."""
     text = page(name)
     rows = re.findall(r"^\| `(.+?)` \|", text, flags=re.M)
-    said = set(sections(text)) if kind == "methods" else set(rows)
-    assert set(names(kind)) - said == set()
+    listed = set(sections(text)) if kind == "methods" else set(rows)
+    assert set(names(kind)) - listed == set()
 
 
 @pytest.mark.parametrize("name", names("methods"))
 def test_options_of_a_method(name: str) -> None:
-    """The table of a method has its options, in their order, with types and defaults."""
+    """The table of a method lists its options in order, with types and defaults."""
     options = describe(find(name)).options
     rows = option_rows(sections(page("methods.md"))[name])
     assert list(rows.items()) == [(key, as_shown(value)) for key, value in options.items()]
@@ -122,17 +122,17 @@ def test_options_of_a_method(name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [NAMED[1], NAMED[2]])
 def test_options_of_models_and_data_sets(kind: Kind, name: str) -> None:
-    """The tables of options have what models and data sets take, and nothing else."""
-    taken = {
+    """The tables of options list exactly the options of models and data sets."""
+    accepted = {
         (key, *as_shown(option))
         for each in names(kind)
         for key, option in describe(find(each, kind)).options.items()
     }
-    assert {(key, *row) for key, row in option_rows(page(name)).items()} == taken
+    assert {(key, *row) for key, row in option_rows(page(name)).items()} == accepted
 
 
 def test_prunable_counts() -> None:
-    """The counts of prunable weights are those of the networks."""
+    """The table of models states the number of prunable weights of each network."""
     for row in table(page("models.md"), "model"):
         for column, (shape, classes) in IMAGES.items():
             with torch.device("meta"):
@@ -141,13 +141,13 @@ def test_prunable_counts() -> None:
 
 
 def test_initializations() -> None:
-    """The table of initializations has all of them."""
+    """The table of initializations lists all of them."""
     assert {row["init"] for row in table(page("models.md"), "init")} == set(SCHEMES)
 
 
 @pytest.mark.parametrize("name", names("recipes"))
 def test_recipe(name: str) -> None:
-    """The table of recipes says how each trains."""
+    """The table of recipes states the settings of each recipe."""
     [row] = [row for row in table(page("protocol.md"), "recipe") if row["recipe"] == name]
     recipe: Recipe = get(name, "recipes")
     assert (row["epochs"], row["batch"]) == (str(recipe.epochs), str(recipe.batch))
@@ -163,7 +163,7 @@ def test_recipe(name: str) -> None:
 
 
 def test_fields_of_a_record() -> None:
-    """The tables of a record's fields have all of them, in their order."""
+    """The tables of record fields list all fields in order."""
     text = sections(page("protocol.md"))["The record"]
     fields = [field.alias or name for name, field in Record.model_fields.items()]
     assert [row["field"] for row in table(text, "field")] == fields
@@ -172,59 +172,59 @@ def test_fields_of_a_record() -> None:
 
 
 def test_outcomes() -> None:
-    """Every status is explained, and every cause of a failure with whether it is tried again."""
+    """The page explains every status and cause, and says which causes are tried again."""
     text = sections(page("protocol.md"))["Outcomes"]
-    said = set(re.findall(r"`(\w+)`", text))
-    assert {*get_args(Status), *get_args(Interruption)} <= said
+    explained = set(re.findall(r"`(\w+)`", text))
+    assert {*get_args(Status), *get_args(Interruption)} <= explained
     causes = {row["cause"]: row["again?"].startswith("yes") for row in table(text, "cause")}
     assert causes == {cause: cause in TRIED_AGAIN for cause in get_args(Cause)}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links(path: Path) -> None:
-    """Every relative link leads to a file that is there, and to a heading in it."""
+    """Every relative link leads to an existing file, and its anchor to a heading there."""
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://", target):
             continue
         file, _, anchor = target.partition("#")
-        there = path.parent / file if file else path
-        assert there.is_file(), target
-        assert not anchor or anchor in anchors(there.read_text(encoding="utf-8")), target
+        linked = path.parent / file if file else path
+        assert linked.is_file(), target
+        assert not anchor or anchor in anchors(linked.read_text(encoding="utf-8")), target
 
 
 @pytest.mark.parametrize("block", blocks(page("sweeps.md"), "toml"), ids=["pilot", "controls"])
 def test_sweeps(block: str) -> None:
-    """Every sweep of the manual is one."""
+    """Every example of a sweep expands to specs."""
     assert expand(tomllib.loads(block)).specs
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_commands(path: Path) -> None:
-    """Every command line has a command that exists, with options and values that it takes."""
+    """Every command line names an existing command and passes options that it accepts."""
     for name, *words in commands(path.read_text(encoding="utf-8")):
         assert name in COMMANDS, name
-        if words:  # a bare name in a sentence speaks of the command
+        if words:  # a bare name in a sentence only mentions the command
             context = COMMANDS[name].make_context(name, words)
             if group := getattr(COMMANDS[name], "commands", None):
                 group[words[0]].make_context(words[0], words[1:], parent=context)
 
 
 def test_every_command_is_in_the_manual() -> None:
-    """No command is left unsaid."""
-    said = {name for path in PAGES for name, *_ in commands(path.read_text(encoding="utf-8"))}
-    assert set(COMMANDS) - said == set()
+    """The manual mentions every command."""
+    mentioned = {name for path in PAGES for name, *_ in commands(path.read_text(encoding="utf-8"))}
+    assert set(COMMANDS) - mentioned == set()
 
 
 def test_conformance_cases() -> None:
-    """The table of what a method is checked for has every case, in order and in its words."""
+    """The table of conformance cases lists all cases in order, with the sentence of each."""
     rows = table(page("add-a-method.md"), "case")
     assert {row["case"]: row["states"] for row in rows} == CASES | OTHER
     assert [row["case"] for row in rows] == [*CASES, *OTHER]
 
 
 def test_profile() -> None:
-    """Every key of a profile is in its table, no other is, and the example is one."""
+    """The table of profile keys lists exactly the keys, and the example is a valid profile."""
     text = page("cluster.md")
     keys = {key.strip("`") for row in table(text, "key") for key in row["key"].split(", ")}
     assert keys == Profile.model_fields.keys() - {"name"}
@@ -233,7 +233,7 @@ def test_profile() -> None:
 
 
 def test_notebook(capsys: pytest.CaptureFixture[str]) -> None:
-    """The notebook's lines run as they stand."""
+    """The code for a notebook runs as printed."""
     [block] = blocks(page("run.md"), "python")
     exec(compile(block, "docs/run.md", "exec"), {})
     assert capsys.readouterr().out.startswith("0.05 {'fc1.weight': ")
@@ -241,7 +241,7 @@ def test_notebook(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/mnist-lenet.md"])
 def test_results(page: str) -> None:
-    """The table of a published sweep is the one that its records make."""
+    """The printed table of results is the table that the published records give."""
     ((track, cells),) = tracks(summarize(load(ROOT / "results" / "mnist-lenet").runs))
     rows = [
         line
