@@ -1,1 +1,1 @@
-"""Submitting results: records held to what can be checked without running anything of theirs."""
+"""Submissions: records that others want published, checked without running their code."""

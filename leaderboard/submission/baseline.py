@@ -1,6 +1,6 @@
-"""What is published already, which a submission may add to and must not change."""
+"""The published results, which a submission may add to but not change."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from hashlib import sha256
@@ -11,74 +11,75 @@ from paibench.benchmark.store.checksummed_json import Corrupt
 from paibench.leaderboard.submission.checks.cross import Run
 from paibench.leaderboard.submission.findings import Fault, Finding, finding
 from paibench.leaderboard.submission.open import open_record
-from paibench.leaderboard.submission.scan import MASK_LIMIT, Tree
+from paibench.leaderboard.submission.scan import MASK_LIMIT, StoreFiles
 
 
-class Reference:
-    """Published stores: the bytes of their records and marks by key, and which files there are."""
+class Baseline:
+    """Published stores: the digests of their records and marks, and the names of their files."""
 
-    def __init__(self, trees: Sequence[Tree]) -> None:
-        self._trees = trees
+    def __init__(self, stores: Sequence[StoreFiles] = ()) -> None:
+        self._stores = stores
 
     @cached_property
-    def digests(self) -> dict[str, str]:
-        """The sha256 of the file of each record."""
-        return _digests(path for tree in self._trees for path in tree.records.values())
+    def records(self) -> dict[str, str]:
+        """The sha256 of the file of each record, by key."""
+        return _digests(path for store in self._stores for path in store.records.values())
 
     @cached_property
     def marks(self) -> dict[str, str]:
-        """The same of each mark."""
-        return _digests(path for tree in self._trees for path in tree.marks)
+        """The sha256 of the file of each mark, by key."""
+        return _digests(path for store in self._stores for path in store.marks)
 
-    def beside(self, key: str) -> set[str]:
-        """The names of the mask and the curve of a record, as far as they are published."""
-        return {name for tree in self._trees for name in tree.beside.get(key, ())}
+    def attachments(self, key: str) -> set[str]:
+        """Return the names of the published mask and curve of a record."""
+        return {name for store in self._stores for name in store.attachments.get(key, ())}
 
     def has_sweep(self, name: str) -> bool:
-        """Whether a sweep is published."""
-        return any(path.name == name for tree in self._trees for path in tree.sweeps)
+        """Return whether a sweep is published."""
+        return any(path.name == name for store in self._stores for path in store.sweeps)
 
-    def runs(self, but: Collection[str]) -> list[Run]:
-        """The published records that are sound, but for those with these keys."""
-        found = []
-        for tree in self._trees:
-            for key, path in tree.records.items():
-                if key not in but and (submitted := open_record(path, key).found):
-                    found.append(Run(f"{tree.shown(path)} (published)", submitted, new=False))
-        return found
+    def runs_except(self, keys: Collection[str]) -> list[Run]:
+        """Return the valid published records, without those of `keys`."""
+        return [
+            Run(f"{store.display(path)} (published)", submitted, new=False)
+            for store in self._stores
+            for key, path in store.records.items()
+            if key not in keys and (submitted := open_record(path, key).submitted)
+        ]
 
-    def lost(self, trees: Sequence[Tree]) -> Iterator[Finding]:
-        """What is published in folders of stores and is not in these any more, or is other."""
-        there = {name: path for tree in trees for name, path in _files(tree)}
-        for tree in self._trees if all(tree.name for tree in self._trees) else ():
-            for name, path in _files(tree):
-                if name not in there:
+    def lost(self, stores: Sequence[StoreFiles]) -> Iterator[Finding]:
+        """Find published files that these stores lack or have changed.
+
+        Only a folder of stores is all that is published, so a single store gives no findings.
+        """
+        if not all(store.name for store in self._stores):
+            return
+        present = {name: path for store in stores for name, path in _files(store)}
+        for store in self._stores:
+            # Changed records are found when they are opened, so they are not reported twice.
+            compared = {path for files in store.attachments.values() for path in files.values()}
+            compared.update(store.sweeps)
+            for name, path in _files(store):
+                if name not in present:
                     yield finding(name, None, Fault("removed", "a published file", "nothing"))
-                    continue
-                told = path.parent.name not in tree.beside and path not in tree.sweeps
-                if not told and _digest(path) != _digest(there[name]):  # told of as a record
-                    yield finding(name, None, Fault("changed", "its bytes", "other bytes"))
+                elif path in compared and digest(path) != digest(present[name]):
+                    fault = Fault("changed", "the published bytes", "other bytes")
+                    yield finding(name, None, fault)
 
 
-NOTHING = Reference(())
-
-
-def _files(tree: Tree) -> Iterator[tuple[str, Path]]:
-    """Every published file by its name."""
-    beside = (path for files in tree.beside.values() for path in files.values())
-    for path in (*tree.records.values(), *beside, *tree.sweeps, *tree.marks):
-        yield tree.shown(path), path
-
-
-def _digest(path: Path) -> str | None:
+def digest(path: Path) -> str | None:
+    """Return the sha256 of a file, or None if it cannot be read."""
     with suppress(OSError, Corrupt):
         return sha256(read(path, MASK_LIMIT)).hexdigest()
     return None
 
 
-def _digests(paths: Iterator[Path]) -> dict[str, str]:
-    found = {}
-    for path in paths:
-        with suppress(OSError, Corrupt):
-            found[path.stem] = sha256(read(path)).hexdigest()
-    return found
+def _digests(paths: Iterable[Path]) -> dict[str, str]:
+    return {path.stem: value for path in paths if (value := digest(path))}
+
+
+def _files(store: StoreFiles) -> Iterator[tuple[str, Path]]:
+    """Every published file with its name."""
+    attached = (path for files in store.attachments.values() for path in files.values())
+    for path in (*store.records.values(), *attached, *store.sweeps, *store.marks):
+        yield store.display(path), path

@@ -1,4 +1,4 @@
-"""What validation says: one finding per fault, by checks that each have a name and a mend."""
+"""The findings of validation: one per fault, from checks that each have a name and a fix."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,181 +9,163 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Check(NamedTuple):
-    """What a check holds a submission to, and what to do where it does not hold."""
+    """What a check requires of a submission, and what its author can do if it fails."""
 
-    states: str
-    mend: str
+    requires: str
+    fix: str
 
 
+_RESTORE = "restore the record that the run wrote"
+_RERUN = "run it again with this version of paibench"
+_OWN_MASK = "submit the mask that this run found"
+
+# The table of checks in docs/publishing.md is this one, and a test compares the two.
 CHECKS: Mapping[str, Check] = {
     "file": Check(
-        "every file is a plain file of at most the size that its kind may have",
-        "put the file itself there, made by `paibench export`",
+        "every file is a regular file, not larger than its kind may be",
+        "replace it by the file that `paibench export` writes",
     ),
     "unknown": Check(
-        "nothing lies there that is no part of published results",
-        "remove it; `paibench export` copies only what is published",
+        "the store contains only files that belong to published results",
+        "remove the file; `paibench export` copies only what is published",
     ),
     "seal": Check(
-        "a record is canonical JSON whose seal fits",
-        "restore the record that the run wrote",
+        "a record is canonical JSON, and its checksum (the field `seal`) is correct",
+        _RESTORE,
     ),
     "schema": Check(
-        "a record has the fields of the published schema, and all that a done run has",
-        "restore the record, or make it with this version of paibench",
+        "a record has the fields of the published schema, and a finished run has all of them",
+        "restore the record, or run it again with this version of paibench",
     ),
     "name": Check(
-        "a record lies under its own key",
-        "give the file the key of its record",
+        "the file name of a record is its key",
+        "name the file after the key of its record",
     ),
     "spec": Check(
-        "a spec names options that exist, in its one spelling, defaults left out",
-        "run the spec as `paibench run` writes it",
+        "a spec names options that exist, in canonical form, without defaults",
+        "submit the spec as `paibench run` writes it",
     ),
     "key": Check(
-        "the key is that of the spec, computed again",
-        "run the edited spec; a record is never edited",
+        "the key of a record is the key of its spec",
+        "run the changed spec; never edit a record",
     ),
-    "protocol": Check(
-        "the protocol is the one that is current",
-        "run it again with this version of paibench",
-    ),
+    "protocol": Check("the protocol is the current one", _RERUN),
     "range": Check(
-        "every number is one that a run can give: accuracies are counts over the examples, "
-        "times are not negative",
-        "restore the record that the run wrote",
+        "every number is possible: accuracies are counts over the examples, times are not negative",
+        _RESTORE,
     ),
     "date": Check(
         "a run ends after it starts, and not in the future",
         "set the clock of the machine and run it again",
     ),
     "text": Check(
-        "text is printable, short, and neither markup nor a formula",
-        "run it where host, device and plugin have plain names",
+        "text is printable and short, and is neither markup nor a formula",
+        "run it again with plain names of host, device and plugin",
     ),
     "count": Check(
-        "the mask keeps `round(density * N)` of N weights, and the counts agree with each other",
-        "restore the record that the run wrote",
+        "the mask keeps `round(density * N)` of N weights, and all counts agree",
+        _RESTORE,
     ),
     "best": Check(
         "the best accuracy is the highest of the curve, at its earliest epoch",
-        "restore the record that the run wrote",
+        _RESTORE,
     ),
     "curve": Check(
-        "the curve is there, has a point per epoch, and ends with what the record says",
+        "the curve exists, has one point per epoch, and ends with the values of the record",
         "submit the curve that the run wrote, with `paibench export`",
     ),
     "mask-file": Check(
-        "the mask is there, and its bytes fit their name and their own digest",
+        "the mask exists, and its bytes match its name and its own digest",
         "submit the mask that the run wrote, with `paibench export --masks`",
     ),
-    "mask-sha256": Check(
-        "the mask's sha256, computed again, is that of the record",
-        "submit the mask that this run found",
-    ),
-    "mask-layers": Check(
-        "the mask has the layers and the sizes that the record says",
-        "submit the mask that this run found",
-    ),
+    "mask-sha256": Check("the sha256 of the mask is the one in the record", _OWN_MASK),
+    "mask-layers": Check("the mask has the layers and sizes that the record states", _OWN_MASK),
     "mask-kept": Check(
-        "the mask keeps in every layer as many weights as the record says",
-        "submit the mask that this run found",
+        "the mask keeps as many weights in every layer as the record states", _OWN_MASK
     ),
     "plugin": Check(
-        "a method of a third party is named with its distribution, version, origin and digest",
+        "a third party's method has a distribution, a version, an origin and a digest",
         "install the method as a distribution and run it again",
     ),
     "code": Check(
-        "the code is a version that is known, of a commit without changes",
+        "the code is a known version, from a commit without changes",
         "run it from a commit",
     ),
-    "initial": Check(
-        "runs of one data set, model, init and seed start from equal weights",
-        "run it again with this version of paibench",
-    ),
-    "layers": Check(
-        "runs of one data set and model have equal layers",
-        "run it again with this version of paibench",
-    ),
+    "initial": Check("runs of one data set, model, init and seed start from equal weights", _RERUN),
+    "layers": Check("runs of one data set and model have equal layers", _RERUN),
     "data": Check(
-        "runs on one data set saw equal data",
-        "take the data that `paibench prepare` checks",
+        "runs on one data set use equal data",
+        "use the data that `paibench prepare` checks",
     ),
     "seeds": Check(
         "every cell of a track has the seeds 0 to k - 1, as many as `dense` and `random` have",
         "run the missing seeds; none may be left out",
     ),
-    "floor": Check(
+    "baselines": Check(
         "every track has `dense`, and `random` at each density of a method",
-        "run `dense` and `random` too, on the same seeds",
+        "run `dense` and `random` too, with the same seeds",
     ),
     "copied": Check(
         "no two seeds have equal trained weights, or equal losses and accuracies",
         "run every seed",
     ),
     "same-mask": Check(
-        "two methods do not find the same mask",
-        "look into it: one of them may have been given the other's mask",
+        "no two methods find the same mask",
+        "find out whether one of them was given the mask of the other",
     ),
-    "twice": Check(
-        "a run is published once",
-        "remove one of the two",
-    ),
+    "duplicate": Check("a run is published once", "remove one of the two records"),
     "sweep": Check(
-        "a sweep's file has the name of its list of runs, and every run its key",
+        "a sweep file is named after its list of runs, and every run after its key",
         "restore the file that `paibench sweep` wrote",
     ),
     "missing": Check(
-        "every run that a sweep of the submission asks for has a record",
-        "finish the sweep, or say in the pull request why not",
+        "every run of a submitted sweep has a record",
+        "finish the sweep, or explain the gap in the pull request",
     ),
     "changed": Check(
-        "what is published already is the same byte for byte",
-        "restore it; a new result for an old spec is an issue, not a submission",
+        "published files are unchanged, byte for byte",
+        "restore the file; report a new result for an old spec as an issue",
     ),
-    "removed": Check(
-        "what is published already is still there",
-        "restore it",
-    ),
+    "removed": Check("no published file is missing", "restore the file"),
     "mark": Check(
-        "a submission brings no marks",
-        "remove the folder `marks`; maintainers add them",
+        "a submission contains no marks",
+        "remove the folder `marks`; only maintainers add marks",
     ),
 }
 
 
 class Fault(NamedTuple):
-    """What is wrong in one record or file, before it is known which."""
+    """A failed check, before its file is known."""
 
     check: str
     expected: str
-    came: str
+    actual: str
     severity: Severity = "error"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: which file and run, by which check, what was expected, what came, what to do."""
+    """A failed check of one file: what was expected, what is there, and how to fix it."""
 
     severity: Severity
     file: str
     key: str | None
     check: str
     expected: str
-    came: str
-    mend: str
+    actual: str
+    fix: str
 
 
 def finding(file: str, key: str | None, fault: Fault) -> Finding:
-    """A fault of a file, with its mend."""
-    check, expected, came, severity = fault
-    return Finding(severity, file, key, check, expected, came, CHECKS[check].mend)
+    """Return the finding for a fault of a file."""
+    check, expected, actual, severity = fault
+    return Finding(severity, file, key, check, expected, actual, CHECKS[check].fix)
 
 
-def shown(value: object) -> str:
-    """A value of a record as a finding shows it: at most 80 characters, whatever it is."""
+def shorten(value: object) -> str:
+    """Return any value of a record as text of at most 80 characters."""
     try:
         text = value if isinstance(value, str) else repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, nesting without end
-        return f"a {type(value).__name__} too long to print"
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or deep nesting
+        return f"a {type(value).__name__} that is too long to print"
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,4 +1,4 @@
-"""Adding sound records to a store: what is there already stays as it is."""
+"""Add the valid records of one store to another without changing what is already there."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,51 +13,50 @@ from paibench.methods.core.registry import UserError
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of a merge: how many files of each kind are new, and what validation said."""
+    """The result of a merge: the number of new files of each kind, and the validation report."""
 
     report: Report
     new: Counter[str]
-    """Of records, masks, curves and sweeps."""
+    """The number of new records, masks, curves and sweeps."""
     already: int
-    """Records that were there, with the same bytes."""
+    """The number of records that the target already had, with the same bytes."""
 
 
 def merge(source: Path, target: Path, *, dry_run: bool = False) -> Merged:
-    """Copy the records of a store with their masks, curves and sweeps into another.
+    """Copy the records of a store into another, with their masks, curves and sweeps.
 
-    The source is validated against the target, and nothing is copied unless all of it is sound;
-    with `dry_run` nothing is copied in any case. A record comes after what lies beside it, so
-    that a merge that was ended can be said again. Raises UserError where one of them is no store,
-    or both are the same.
+    The source is validated against the target. Nothing is copied if any error is found, nor with
+    `dry_run`. Raises UserError if either is not a store, or if both are the same.
     """
     if source.resolve() == target.resolve():
-        raise UserError(f"{target}: is what is to be merged itself; name another store")
+        raise UserError(f"{target}: source and target are the same; name another store")
     into = Store.read(target)
     if "bench.json" not in {path.name for path in source.glob("*.json")}:
         raise UserError(f"{str(source)!r:.200}: is not a paibench store; name one store to merge")
     report = validate(source, target)
     new: Counter[str] = Counter()
     already = 0
-    if not report.sound:
+    if not report.valid:
         return Merged(report, new, already)
     if not dry_run:
         into = Store.open(target, create=False)
-    tree = scan(source)
-    for key, path in sorted(tree.records.items()):
-        for file in tree.beside.get(key, {}).values():
+    files = scan(source)
+    for key, path in sorted(files.records.items()):
+        # A record is copied after its mask and curve, so that an interrupted merge can be repeated.
+        for file in files.attachments.get(key, {}).values():
             kind = "masks" if file.name.startswith("mask-") else "curves"
             new[kind] += _copy(file, into.run_folder(key) / file.name, MASK_LIMIT, dry_run)
-        came = _copy(path, into.record_path(key), MASK_LIMIT, dry_run)
-        new["records"] += came
-        already += not came
-    for path in tree.sweeps:
+        is_new = _copy(path, into.record_path(key), MASK_LIMIT, dry_run)
+        new["records"] += is_new
+        already += not is_new
+    for path in files.sweeps:
         new["sweeps"] += _copy(path, into.root / "sweeps" / path.name, SWEEP_LIMIT, dry_run)
     return Merged(report, new, already)
 
 
-def _copy(file: Path, place: Path, limit: int, dry_run: bool) -> bool:
-    """Whether the file was new there."""
+def _copy(source: Path, target: Path, limit: int, dry_run: bool) -> bool:
+    """Copy a file unless it exists or this is a dry run; return whether it is new."""
     if dry_run:
-        return not place.exists()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return create_once(place, read(file, limit)) == "new"
+        return not target.exists()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return create_once(target, read(source, limit)) == "new"

@@ -1,4 +1,4 @@
-"""A submitted record, opened: what it must be before its numbers mean anything."""
+"""Open a submitted record: check bytes, schema and spec before its numbers are read."""
 
 import hashlib
 import json
@@ -12,21 +12,21 @@ from paibench.benchmark.record import SCHEMA, Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.atomic import read
 from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
-from paibench.leaderboard.submission.findings import Fault, shown
+from paibench.leaderboard.submission.findings import Fault, shorten
 from paibench.methods.core.registry import Kind, UserError, is_own
 
 _OUT_OF_RANGE = {"greater_than_equal", "less_than_equal", "less_than", "finite_number"}
-_NAMES: tuple[tuple[str, Kind], ...] = (
-    ("dataset", "datasets"),
-    ("model", "models"),
-    ("recipe", "recipes"),
-    ("method", "methods"),
-)
+_REGISTRIES: dict[str, Kind] = {
+    "dataset": "datasets",
+    "model": "models",
+    "recipe": "recipes",
+    "method": "methods",
+}
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A record whose key is that of its spec, and the sha256 of the bytes that it was read from."""
+    """A record that has the key of its spec, and the sha256 of its file."""
 
     record: Record
     spec: Spec
@@ -35,54 +35,56 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Opened:
-    """What opening a file gave: a record, unless there are faults that leave none."""
+    """The result of opening a file: a record, or the faults that prevent one."""
 
-    found: Submitted | None
+    submitted: Submitted | None
     faults: tuple[Fault, ...] = ()
     sha256: str | None = None
-    """Of the file, where it could be read."""
+    """The sha256 of the file, if it could be read."""
 
 
 def open_record(path: Path, key: str) -> Opened:
-    """The record under the name of a run. Nothing but this file is read."""
+    """Open the record of the run `key`. Nothing but this file is read."""
     try:
         data = read(path)
     except Corrupt as error:
-        return Opened(None, (Fault("file", "a plain file", str(error)),))
+        return Opened(None, (Fault("file", "a regular file", str(error)),))
     except OSError as error:
-        return Opened(None, (Fault("file", "a file that can be read", error.strerror or "none"),))
-    found = judge(data, key)
+        return Opened(None, (Fault("file", "a readable file", error.strerror or "none"),))
+    parsed = parse_record(data, key)
     sha256 = hashlib.sha256(data).hexdigest()
-    if isinstance(found, Record):
-        return Opened(Submitted(found, Spec.model_validate(found.spec), sha256), (), sha256)
-    return Opened(None, found, sha256)
+    if isinstance(parsed, Record):
+        return Opened(Submitted(parsed, Spec.model_validate(parsed.spec), sha256), (), sha256)
+    return Opened(None, parsed, sha256)
 
 
-def judge(data: bytes, key: str) -> Record | tuple[Fault, ...]:
-    """The record of a run in these bytes, or why they are none."""
+def parse_record(data: bytes, key: str) -> Record | tuple[Fault, ...]:
+    """Return the record of the run `key` in these bytes, or why there is none."""
     try:
         plain = decode(data)
     except Corrupt as error:
         return (Fault("seal", "an intact record", str(error)),)
+    # One record has one spelling, so that its bytes can be compared with published ones.
     if encode(plain) != data:
-        return (Fault("seal", "canonical JSON", "other spelling of the same"),)
+        return (Fault("seal", "canonical JSON", "the same values, written differently"),)
     schema = plain.get("schema")
     if type(schema) is not int or not 1 <= schema <= SCHEMA:
-        return (Fault("schema", f"schema 1 to {SCHEMA}", shown(schema)),)
+        return (Fault("schema", f"schema 1 to {SCHEMA}", shorten(schema)),)
     try:
         record = Record.model_validate(plain)
     except ValueError as error:
-        return tuple(_of_schema(error))
-    return tuple(_of_spec(record, key)) or record
+        return tuple(_schema_faults(error))
+    return tuple(_spec_faults(record, key)) or record
 
 
 def owns(spec: Spec, field: str) -> bool:
-    """Whether the suite brings what a spec names there: data set, model, recipe or method."""
+    """Return whether paibench itself provides the data set, model, recipe or method of a spec."""
     name: str = getattr(spec, field).name
-    return (field == "model" and name.startswith("timm:")) or _is_own(name, dict(_NAMES)[field])
+    # timm models are ours as well: the adapter builds them, and no plugin code runs.
+    return (field == "model" and name.startswith("timm:")) or _is_own(name, _REGISTRIES[field])
 
 
-@cache  # asked for every record, and answered from a file
+@cache  # every record asks, and the answer is in a file
 def _is_own(name: str, kind: Kind) -> bool:
     try:
         return is_own(name, kind)
@@ -90,51 +92,52 @@ def _is_own(name: str, kind: Kind) -> bool:
         return False
 
 
-def _of_schema(error: ValueError) -> Iterator[Fault]:
-    """The complaints of pydantic, told apart by what they are about."""
+def _schema_faults(error: ValueError) -> Iterator[Fault]:
+    """Sort the errors of pydantic by the check that they belong to."""
     for each in getattr(error, "errors", list)()[:20]:
-        place = shown(".".join(map(str, each["loc"])))
-        message = shown(str(each["msg"]).removeprefix("Value error, "))
+        place = shorten(".".join(map(str, each["loc"])))
+        message = shorten(str(each["msg"]).removeprefix("Value error, "))
         if each["type"] in _OUT_OF_RANGE:
-            yield Fault("range", f"{place}: {message}", shown(each.get("input")))
+            yield Fault("range", f"{place}: {message}", shorten(each.get("input")))
         elif each["loc"] or message.startswith(("accuracy:", "reason:")):
-            yield Fault("schema", f"{place}: {message}".removeprefix(": "), _came(each))
+            yield Fault("schema", f"{place}: {message}".removeprefix(": "), _input_of(each))
         else:
             yield Fault("count", "counts that agree", message)
 
 
-def _came(error: dict[str, Any]) -> str:
-    return shown(error.get("input")) if error["loc"] and error["type"] != "missing" else "nothing"
+def _input_of(error: dict[str, Any]) -> str:
+    present = error["loc"] and error["type"] != "missing"
+    return shorten(error.get("input")) if present else "nothing"
 
 
-def _of_spec(record: Record, key: str) -> Iterator[Fault]:
+def _spec_faults(record: Record, key: str) -> Iterator[Fault]:
     try:
         spec = Spec.model_validate(record.spec)
-        canonical, given = (
+        canonical, submitted = (
             json.dumps(each, sort_keys=True) for each in (spec.canonical, record.spec)
         )
-        again = spec.key
+        key_of_spec = spec.key
     except (ValueError, ArithmeticError, RecursionError) as error:
         first = error.errors()[0]["msg"] if hasattr(error, "errors") else error
-        yield Fault("spec", "a spec", shown(str(first)))
+        yield Fault("spec", "a spec", shorten(str(first)))
         return
-    if record.key != again:
-        yield Fault("key", again, record.key)
+    if record.key != key_of_spec:
+        yield Fault("key", key_of_spec, record.key)
     elif record.key != key:
         yield Fault("name", f"{record.key}.json", f"{key}.json")
-    elif canonical != given:
-        yield Fault("spec", shown(canonical), shown(given))
-    elif all(owns(spec, field) for field, _ in _NAMES):
-        yield from _of_options(record)
+    elif canonical != submitted:
+        yield Fault("spec", shorten(canonical), shorten(submitted))
+    elif all(owns(spec, field) for field in _REGISTRIES):
+        yield from _option_faults(record)
 
 
-def _of_options(record: Record) -> Iterator[Fault]:
-    """Options that the suite does not have, or that stand at their default."""
+def _option_faults(record: Record) -> Iterator[Fault]:
+    """Find options that do not exist or have their default value; only ours are known."""
     try:
         spec = Spec.of(**record.spec)
     except UserError as error:
-        yield Fault("spec", "options that the suite has", shown(str(error)))
+        yield Fault("spec", "options that exist", shorten(str(error)))
         return
     if spec.key != record.key:
-        left_out = shown(json.dumps(spec.canonical, sort_keys=True))
-        yield Fault("spec", left_out, "the same with defaults written out")
+        shortest = shorten(json.dumps(spec.canonical, sort_keys=True))
+        yield Fault("spec", shortest, "the same spec with defaults written out")

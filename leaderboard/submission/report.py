@@ -1,4 +1,4 @@
-"""A report of validation: for a terminal, for a program, and for the page of a pull request."""
+"""The report of a validation, for a terminal, for a program and for a pull request."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -12,47 +12,46 @@ from paibench.leaderboard.submission.findings import SEVERITIES, Finding
 from paibench.leaderboard.submission.validate import Report
 
 _SHOWN = 50
-_COLUMNS = ("check", "file", "expected", "came")
+_COLUMNS = ("check", "file", "expected", "actual")
 
 
 def headline(report: Report) -> str:
-    """One line: what was read, and how many findings of each severity there are."""
-    found = Counter(each.severity for each in report.findings)
-    counts = [(found[severity], severity) for severity in SEVERITIES if found[severity]]
-    said = ", ".join(f"{number} {name}{'s' * (number > 1)}" for number, name in counts)
-    verdict = "sound" if report.sound else "not sound"
-    read = f"{report.records} records, {report.new} of them new"
-    return f"{verdict}: {read}; {said or 'no findings'}"
+    """Return one line: the verdict, the number of records, and the number of findings."""
+    by_severity = Counter(each.severity for each in report.findings)
+    counts = [(by_severity[severity], severity) for severity in SEVERITIES if by_severity[severity]]
+    findings = ", ".join(f"{number} {name}{'s' * (number > 1)}" for number, name in counts)
+    verdict = "valid" if report.valid else "not valid"
+    return f"{verdict}: {report.records} records, {report.new} new; {findings or 'no findings'}"
 
 
 def terminal(report: Report) -> Table:
-    """The findings as a table, the first fifty; equal ones of several files are one row."""
+    """Return the first fifty rows of findings as a table; equal findings share a row."""
     table = Table(title=format.plain(str(report.root)), title_justify="left", show_lines=True)
     for name in _COLUMNS:
         table.add_column(name, overflow="fold")
     for row in _rows(report)[:_SHOWN]:
-        # as Text, in which brackets are no markup
+        # As Text, because brackets in a string would be markup.
         table.add_row(*(Text(format.plain(cell, 200)) for cell in row))
     return table
 
 
-def mends(report: Report) -> list[str]:
-    """What to do, once for each check that found something."""
-    said = {each.check: each.mend for each in report.findings if each.severity != "note"}
-    return [f"{check}: {mend}" for check, mend in said.items()]
+def fixes(report: Report) -> list[str]:
+    """Return what to do, once for each check that found an error or a warning."""
+    fix_of = {each.check: each.fix for each in report.findings if each.severity != "note"}
+    return [f"{check}: {fix}" for check, fix in fix_of.items()]
 
 
 def more(report: Report) -> str | None:
-    """How many findings the table leaves out, in words."""
+    """Return a line that says how many rows the table leaves out, if any."""
     rest = len(_rows(report)) - _SHOWN
-    return f"and {rest} more; --json has all" if rest > 0 else None
+    return f"and {rest} more; --json prints all of them" if rest > 0 else None
 
 
 def plain(report: Report) -> dict[str, Any]:
-    """All of the report as JSON values."""
+    """Return the whole report as JSON values."""
     return {
         "root": str(report.root),
-        "sound": report.sound,
+        "valid": report.valid,
         "records": report.records,
         "new": report.new,
         "findings": [asdict(each) for each in report.findings],
@@ -60,7 +59,7 @@ def plain(report: Report) -> dict[str, Any]:
 
 
 def markdown(report: Report) -> str:
-    """The report as a page, in which no text of a record is markup."""
+    """Return the report as Markdown; no text of a record becomes markup."""
     lines = ["# Results", "", f"{headline(report).capitalize()}.", ""]
     if report.findings:
         lines += [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
@@ -69,17 +68,17 @@ def markdown(report: Report) -> str:
     if rest := more(report):
         lines += ["", f"{rest.capitalize()}."]
     if report.findings:
-        lines += ["", *(f"- {format.markdown(line, 200)}" for line in mends(report))]
+        lines += ["", *(f"- {format.markdown(line, 200)}" for line in fixes(report))]
     return "\n".join([*lines, ""])
 
 
 def _rows(report: Report) -> list[tuple[str, ...]]:
-    """The cells of each row, in the order of the findings."""
-    alike: dict[tuple[str, ...], list[Finding]] = {}
+    """Return the cells of each row, in the order of the findings."""
+    equal: dict[tuple[str, ...], list[Finding]] = {}
     for each in report.findings:
-        what = f"{each.check} ({each.severity})", each.expected, each.came
-        alike.setdefault(what, []).append(each)
+        row = f"{each.check} ({each.severity})", each.expected, each.actual
+        equal.setdefault(row, []).append(each)
     return [
-        (check, f"{first.file}{f' and {len(others)} more' if others else ''}", expected, came)
-        for (check, expected, came), (first, *others) in alike.items()
+        (check, f"{first.file}{f' and {len(others)} more' if others else ''}", expected, actual)
+        for (check, expected, actual), (first, *others) in equal.items()
     ]

@@ -1,4 +1,4 @@
-"""Which files a submission holds: listed without following a link and without opening any."""
+"""List the files of a submission without following links and without opening any file."""
 
 import os
 import re
@@ -10,139 +10,151 @@ from pathlib import Path
 from paibench.benchmark.store.atomic import LIMIT
 from paibench.leaderboard.submission.findings import Fault, Finding, finding
 
-MASK_LIMIT = 2**27  # bytes; a thousand million weights
+MASK_LIMIT = 2**27  # bytes, enough for a thousand million weights
 SWEEP_LIMIT = 2**26
 
-_SHARD = re.compile(r"[0-9a-f]{2}")
+_PREFIX = re.compile(r"[0-9a-f]{2}")
 _RECORD = re.compile(r"([0-9a-f]{40})\.json")
 _FAILED = re.compile(r"[0-9a-f]{40}\.failed")
-_FOLDER = re.compile(r"[0-9a-f]{40}")
+_KEY = re.compile(r"[0-9a-f]{40}")
 _MASK = re.compile(r"mask-[0-9a-f]{16}\.safetensors")
 _CURVE = re.compile(r"curve-[0-9a-f]{16}\.json")
-_SWEEP = re.compile(r"[0-9a-f]{40}\.json")
-_AT_WORK = re.compile(r"attempts|checkpoints|claim.*|\.tmp-.*")  # beside a run in a store of work
-_OF_A_STORE = {"stages", "submissions", "quarantine", "index", "leaderboard"}
+# A store in which runs are executed also has these. They are counted, not refused, so that a user
+# may validate a store before it is exported.
+_WORK_FILES = re.compile(r"attempts|checkpoints|claim.*|\.tmp-.*")
+_WORK_FOLDERS = {"stages", "submissions", "quarantine", "index", "leaderboard"}
 
 
 @dataclass
-class Tree:
-    """The files of one store that are to be read, each known to be plain and not too large."""
+class StoreFiles:
+    """The files of one store, each known to be a regular file of an acceptable size."""
 
     root: Path
     name: str = ""
-    """What its files are called by: the store's folder and "/", or nothing."""
+    """The prefix of its files in findings: the folder of the store and "/", or nothing."""
     records: dict[str, Path] = field(default_factory=dict)
-    """By the key of their file name."""
-    beside: dict[str, dict[str, Path]] = field(default_factory=dict)
+    """By the key in their file name."""
+    attachments: dict[str, dict[str, Path]] = field(default_factory=dict)
     """Masks and curves by key and file name."""
     sweeps: list[Path] = field(default_factory=list)
     marks: list[Path] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     unpublished: Counter[str] = field(default_factory=Counter)
-    """How many of each kind of thing there are that a store of work has and no submission."""
+    """The number of files that exist only where runs are executed, by kind."""
 
-    def shown(self, path: Path) -> str:
-        """A file of it as findings name it."""
+    def display(self, path: Path) -> str:
+        """Return the name of a file in findings."""
         return f"{self.name}{path.relative_to(self.root)}"
 
-    def refuse(self, path: Path, check: str, expected: str, came: str) -> None:
-        """Note that a file cannot be part of a submission."""
-        self.findings.append(finding(self.shown(path), None, Fault(check, expected, came)))
+    def refuse(self, path: Path, check: str, expected: str, actual: str) -> None:
+        """Add a finding for a file that cannot be part of a submission."""
+        self.findings.append(finding(self.display(path), None, Fault(check, expected, actual)))
 
 
-def scan(root: Path, name: str = "") -> Tree:
-    """What lies in a store. Raises OSError where a folder cannot be listed."""
-    tree = Tree(root, name)
+def scan(root: Path, name: str = "") -> StoreFiles:
+    """List the files of a store. Raises OSError if a folder cannot be listed."""
+    store = StoreFiles(root, name)
+    parts = {"runs": _scan_runs, "sweeps": _scan_sweeps, "marks": _scan_marks}
     for entry in _entries(root):
         path = Path(entry.path)
         if entry.name == "bench.json":
-            _plain(tree, entry, LIMIT)
-        elif entry.name in ("runs", "sweeps", "marks") and _is_folder(tree, entry):
-            {"runs": _runs, "sweeps": _sweeps, "marks": _marks}[entry.name](tree, path)
-        elif entry.name in _OF_A_STORE and entry.is_dir(follow_symlinks=False):
-            tree.unpublished[entry.name] += bool(_entries(path))
-        elif entry.name not in ("runs", "sweeps", "marks"):
-            tree.refuse(path, "unknown", "the files of a store", "another file or folder")
-    for kind, number in sorted(tree.unpublished.items()):
-        if number:
-            came = f"{number} of them"
-            fault = Fault("unknown", "only what is published", came, "warning")
-            tree.findings.append(finding(f"{name}{kind}", None, fault))
-    return tree
-
-
-def _runs(tree: Tree, folder: Path) -> None:
-    for shard in _entries(folder):
-        if not _SHARD.fullmatch(shard.name):
-            tree.refuse(Path(shard.path), "unknown", "folders 00 to ff", "another name")
-        elif _is_folder(tree, shard):
-            for entry in _entries(Path(shard.path)):
-                _run(tree, shard.name, entry)
-
-
-def _run(tree: Tree, shard: str, entry: "os.DirEntry[str]") -> None:
-    path = Path(entry.path)
-    if found := _RECORD.fullmatch(entry.name):
-        if not entry.name.startswith(shard):
-            tree.refuse(path, "name", f"a key that begins with {shard}", entry.name)
-        elif _plain(tree, entry, LIMIT):
-            tree.records[found[1]] = path
-    elif _FAILED.fullmatch(entry.name):
-        tree.unpublished["runs/*/*.failed"] += 1
-    elif _FOLDER.fullmatch(entry.name) and entry.name.startswith(shard):
-        if _is_folder(tree, entry):
-            _beside(tree, path)
-    elif _AT_WORK.fullmatch(entry.name):
-        tree.unpublished[f"runs/*/{entry.name[:20]}"] += 1
-    else:
-        tree.refuse(path, "unknown", "KEY.json and the folder KEY", "another name")
-
-
-def _beside(tree: Tree, folder: Path) -> None:
-    found = tree.beside.setdefault(folder.name, {})
-    for entry in _entries(folder):
-        if _AT_WORK.fullmatch(entry.name):
-            kind = entry.name if entry.name in ("attempts", "checkpoints") else "claims"
-            tree.unpublished[f"runs/*/*/{kind}"] += 1
-        elif _MASK.fullmatch(entry.name) or _CURVE.fullmatch(entry.name):
-            if _plain(tree, entry, MASK_LIMIT if _MASK.fullmatch(entry.name) else LIMIT):
-                found[entry.name] = Path(entry.path)
+            _is_regular(store, entry, LIMIT)
+        elif entry.name in parts:
+            if _is_folder(store, entry):
+                parts[entry.name](store, path)
+        elif entry.name in _WORK_FOLDERS and entry.is_dir(follow_symlinks=False):
+            store.unpublished[entry.name] += bool(_entries(path))
         else:
-            tree.refuse(Path(entry.path), "unknown", "a mask and a curve", "another name")
+            store.refuse(path, "unknown", "the files of a store", "another file or folder")
+    for kind, number in sorted(store.unpublished.items()):
+        if number:
+            fault = Fault("unknown", "only published files", f"{number} of these", "warning")
+            store.findings.append(finding(f"{name}{kind}", None, fault))
+    return store
 
 
-def _sweeps(tree: Tree, folder: Path) -> None:
+def find_stores(root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the stores of a folder with their names: the folder itself as "", or those in it."""
+    if "bench.json" in os.listdir(root):
+        yield "", root
+        return
+    for entry in _entries(root):
+        if entry.is_dir(follow_symlinks=False) and "bench.json" in os.listdir(entry.path):
+            yield entry.name, Path(entry.path)
+
+
+def _scan_runs(store: StoreFiles, folder: Path) -> None:
+    for prefix in _entries(folder):
+        if not _PREFIX.fullmatch(prefix.name):
+            store.refuse(Path(prefix.path), "unknown", "folders 00 to ff", "another name")
+        elif _is_folder(store, prefix):
+            for entry in _entries(Path(prefix.path)):
+                _scan_run(store, prefix.name, entry)
+
+
+def _scan_run(store: StoreFiles, prefix: str, entry: "os.DirEntry[str]") -> None:
+    path = Path(entry.path)
+    if match := _RECORD.fullmatch(entry.name):
+        if not entry.name.startswith(prefix):
+            store.refuse(path, "name", f"a key that begins with {prefix}", entry.name)
+        elif _is_regular(store, entry, LIMIT):
+            store.records[match[1]] = path
+    elif _FAILED.fullmatch(entry.name):
+        store.unpublished["runs/*/*.failed"] += 1
+    elif _KEY.fullmatch(entry.name) and entry.name.startswith(prefix):
+        if _is_folder(store, entry):
+            _scan_attachments(store, path)
+    elif _WORK_FILES.fullmatch(entry.name):
+        store.unpublished[f"runs/*/{entry.name[:20]}"] += 1
+    else:
+        store.refuse(path, "unknown", "KEY.json and the folder KEY", "another name")
+
+
+def _scan_attachments(store: StoreFiles, folder: Path) -> None:
+    attachments = store.attachments.setdefault(folder.name, {})
     for entry in _entries(folder):
-        if not _SWEEP.fullmatch(entry.name):
-            tree.refuse(Path(entry.path), "unknown", "sweeps by their hash", "another name")
-        elif _plain(tree, entry, SWEEP_LIMIT):
-            tree.sweeps.append(Path(entry.path))
+        if _WORK_FILES.fullmatch(entry.name):
+            kind = entry.name if entry.name in ("attempts", "checkpoints") else "claims"
+            store.unpublished[f"runs/*/*/{kind}"] += 1
+        elif _MASK.fullmatch(entry.name) or _CURVE.fullmatch(entry.name):
+            if _is_regular(store, entry, MASK_LIMIT if _MASK.fullmatch(entry.name) else LIMIT):
+                attachments[entry.name] = Path(entry.path)
+        else:
+            store.refuse(Path(entry.path), "unknown", "a mask and a curve", "another name")
 
 
-def _marks(tree: Tree, folder: Path) -> None:
+def _scan_sweeps(store: StoreFiles, folder: Path) -> None:
+    for entry in _entries(folder):
+        if not _RECORD.fullmatch(entry.name):  # a sweep, too, is named after a digest
+            store.refuse(Path(entry.path), "unknown", "sweeps named by their hash", "another name")
+        elif _is_regular(store, entry, SWEEP_LIMIT):
+            store.sweeps.append(Path(entry.path))
+
+
+def _scan_marks(store: StoreFiles, folder: Path) -> None:
     for entry in _entries(folder):
         if not _RECORD.fullmatch(entry.name):
-            tree.refuse(Path(entry.path), "unknown", "marks by the key of a run", "another name")
-        elif _plain(tree, entry, LIMIT):
-            tree.marks.append(Path(entry.path))
+            store.refuse(Path(entry.path), "unknown", "marks named by a key", "another name")
+        elif _is_regular(store, entry, LIMIT):
+            store.marks.append(Path(entry.path))
 
 
-def _plain(tree: Tree, entry: "os.DirEntry[str]", limit: int) -> bool:
-    """Whether this is a plain file of at most so many bytes; noted where it is not."""
+def _is_regular(store: StoreFiles, entry: "os.DirEntry[str]", limit: int) -> bool:
+    """Return whether this is a regular file of at most `limit` bytes; otherwise add a finding."""
     path = Path(entry.path)
     if not entry.is_file(follow_symlinks=False):
-        tree.refuse(path, "file", "a plain file", _kind(entry))
+        store.refuse(path, "file", "a regular file", _kind(entry))
         return False
     size = entry.stat(follow_symlinks=False).st_size
     if size > limit:
-        tree.refuse(path, "file", f"at most {limit} bytes", f"{size} bytes")
+        store.refuse(path, "file", f"at most {limit} bytes", f"{size} bytes")
     return size <= limit
 
 
-def _is_folder(tree: Tree, entry: "os.DirEntry[str]") -> bool:
+def _is_folder(store: StoreFiles, entry: "os.DirEntry[str]") -> bool:
     if entry.is_dir(follow_symlinks=False):
         return True
-    tree.refuse(Path(entry.path), "file", "a folder", _kind(entry))
+    store.refuse(Path(entry.path), "file", "a folder", _kind(entry))
     return False
 
 
@@ -155,15 +167,5 @@ def _kind(entry: "os.DirEntry[str]") -> str:
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":
-    with os.scandir(folder) as found:
-        return sorted(found, key=lambda entry: entry.name)
-
-
-def stores(root: Path) -> Iterator[tuple[str, Path]]:
-    """The stores of a folder by their names: itself, as "", or those that lie in it."""
-    if "bench.json" in os.listdir(root):
-        yield "", root
-        return
-    for entry in _entries(root):
-        if entry.is_dir(follow_symlinks=False) and "bench.json" in os.listdir(entry.path):
-            yield entry.name, Path(entry.path)
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)

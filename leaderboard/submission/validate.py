@@ -1,9 +1,9 @@
-"""Holding a submission to all that can be checked without running it again."""
+"""Validate a submission: apply every check that does not need to run anything again."""
 
 import json
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -13,189 +13,165 @@ from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.atomic import read
 from paibench.benchmark.store.checksummed_json import Corrupt, decode
 from paibench.benchmark.store.layout import check
-from paibench.leaderboard.submission.baseline import NOTHING, Reference
-from paibench.leaderboard.submission.checks import files as file_checks
-from paibench.leaderboard.submission.checks import provenance as provenance_checks
-from paibench.leaderboard.submission.checks import record as record_checks
-from paibench.leaderboard.submission.checks.cross import Run, together
+from paibench.leaderboard.submission.baseline import Baseline, digest
+from paibench.leaderboard.submission.checks.cross import Run, cross_check
+from paibench.leaderboard.submission.checks.files import check_curve, check_mask
+from paibench.leaderboard.submission.checks.provenance import check_provenance
+from paibench.leaderboard.submission.checks.record import check_record
 from paibench.leaderboard.submission.findings import (
     SEVERITIES,
     Fault,
     Finding,
     finding,
-    shown,
+    shorten,
 )
-from paibench.leaderboard.submission.open import Submitted, open_record
-from paibench.leaderboard.submission.scan import SWEEP_LIMIT, Tree, scan, stores
+from paibench.leaderboard.submission.open import Opened, Submitted, open_record
+from paibench.leaderboard.submission.scan import SWEEP_LIMIT, StoreFiles, find_stores, scan
 from paibench.methods.core.registry import UserError
 
 
 @dataclass(frozen=True)
 class Report:
-    """What validation found in a folder: how much was read, and every finding, errors first."""
+    """The result of validating a folder: how many records it has, and every finding."""
 
     root: Path
     records: int
     new: int
-    """Records that the reference does not have."""
+    """The number of records that are not published."""
     findings: tuple[Finding, ...]
+    """Errors first."""
 
     @property
-    def sound(self) -> bool:
-        """Whether nothing is an error."""
-        return not any(found.severity == "error" for found in self.findings)
+    def valid(self) -> bool:
+        """Whether no finding is an error."""
+        return not any(each.severity == "error" for each in self.findings)
 
 
 def validate(root: Path, against: Path | None = None, now: datetime | None = None) -> Report:
     """Check a store, or a folder of stores, as a submission. Nothing of it is run or changed.
 
-    `against` is what is published: its records are not judged again, and must not be changed; a
-    folder of stores is held to have all of them still. `now` is the time that dates are held
-    against. Raises UserError where there is no store to read.
+    `against` is what is published: its records are not checked again and must not have changed,
+    and a folder of stores must still contain all of them. `now` replaces the current time in the
+    checks of dates. Raises UserError if there is no store to read.
     """
-    whole, trees = _trees(root)
-    reference = _reference(against) if against else NOTHING
+    is_collection, stores = _open_stores(root)
+    baseline = Baseline(_open_stores(against)[1]) if against else Baseline()
     now = now or datetime.now(UTC)
     findings: list[Finding] = []
     runs: list[Run] = []
-    for tree in trees:
-        findings += tree.findings
-        runs += _records(tree, reference, now, findings)
-        findings += _sweeps(tree, reference)
-        findings += _marks(tree, reference)
-    findings += _twice(trees)
-    published = reference.runs({run.record.key for run in runs})
-    number = sum(len(tree.records) for tree in trees)
-    beside_each_other = together([*runs, *published], complete=len(runs) == number)
-    findings += [finding(run.file, run.record.key, fault) for run, fault in beside_each_other]
-    findings += reference.lost(trees) if whole else ()
-    order = {severity: place for place, severity in enumerate(SEVERITIES)}
-    findings.sort(key=lambda found: (order[found.severity], found.file, found.check))
-    new = sum(run.new for run in runs)
-    return Report(root, number, new, tuple(findings))
+    for store in stores:
+        findings += store.findings
+        for key, path in sorted(store.records.items()):
+            opened, new, faults = _check_record(store, key, baseline, now)
+            findings += [finding(store.display(path), key, fault) for fault in faults]
+            if opened.submitted and new is not None:
+                runs.append(Run(store.display(path), opened.submitted, new))
+        findings += _check_sweeps(store, baseline)
+        findings += _check_marks(store, baseline)
+    findings += _duplicates(stores)
+    published = baseline.runs_except({run.record.key for run in runs})
+    number = sum(len(store.records) for store in stores)
+    faults_of_runs = cross_check([*runs, *published], complete=len(runs) == number)
+    findings += [finding(run.file, run.record.key, fault) for run, fault in faults_of_runs]
+    findings += baseline.lost(stores) if is_collection else ()
+    findings.sort(key=lambda each: (SEVERITIES.index(each.severity), each.file, each.check))
+    return Report(root, number, sum(run.new for run in runs), tuple(findings))
 
 
-def _trees(root: Path) -> tuple[bool, list[Tree]]:
-    """Whether this is a folder of stores, and what lies in them."""
-    if root.is_symlink():  # which in a pull request could lead to what is published
+def _open_stores(root: Path) -> tuple[bool, list[StoreFiles]]:
+    """Return whether `root` is a folder of stores, and the files of each store."""
+    if root.is_symlink():  # in a pull request, a link could lead to the published records
         raise UserError(f"{str(root)!r:.200}: is a link; name the folder itself")
     try:
-        found = list(stores(root))
-        if not found:
+        folders = list(find_stores(root))
+        if not folders:
             raise UserError(f"{str(root)!r:.200}: there is no store in it; name a store")
-        for _, folder in found:
+        for _, folder in folders:
             check(folder)
-        whole = found[0][0] != ""
-        trees = [scan(folder, f"{name}/" if whole else "") for name, folder in found]
-        if whole:
-            trees[0].findings += _strangers(root, {name for name, _ in found})
+        is_collection = folders[0][0] != ""
+        stores = [scan(folder, f"{name}/" if is_collection else "") for name, folder in folders]
+        if is_collection:
+            for name in sorted(set(os.listdir(root)) - {name for name, _ in folders}):
+                fault = Fault("unknown", "folders that are stores", "another file or folder")
+                stores[0].findings.append(finding(name, None, fault))
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{str(root)!r:.200}: cannot be read: {reason}; name a store") from error
-    return whole, trees
+    return is_collection, stores
 
 
-def _strangers(root: Path, known: set[str]) -> Iterator[Finding]:
-    for name in sorted(set(os.listdir(root)) - known):
-        fault = Fault("unknown", "folders that are stores", "another file or folder")
-        yield finding(name, None, fault)
+def _check_record(
+    store: StoreFiles, key: str, baseline: Baseline, now: datetime
+) -> tuple[Opened, bool | None, Sequence[Fault]]:
+    """Open a record; return it, whether it is new (None if it is changed), and its faults."""
+    opened = open_record(store.records[key], key)
+    published = baseline.records.get(key)
+    if published is None:
+        own = _record_faults(opened.submitted, store, now) if opened.submitted else ()
+        return opened, True, [*opened.faults, *own]
+    if published != opened.sha256:
+        return opened, None, [Fault("changed", f"sha256 {published[:16]}", "other bytes")]
+    added = _added_file_faults(opened.submitted, store, baseline) if opened.submitted else ()
+    return opened, False, list(added)
 
 
-def _reference(root: Path) -> Reference:
-    return Reference(_trees(root)[1])
+def _record_faults(submitted: Submitted, store: StoreFiles, now: datetime) -> Iterator[Fault]:
+    record, spec = submitted.record, submitted.spec
+    files = store.attachments.get(record.key, {})
+    yield from check_record(record, spec, now)
+    yield from check_provenance(record, spec)
+    yield from check_mask(record, files)
+    yield from check_curve(record, spec, files)
 
 
-def _records(
-    tree: Tree, reference: Reference, now: datetime, findings: list[Finding]
-) -> Iterator[Run]:
-    """The records of a store that can be trusted to be records, with what is wrong in them."""
-    for key, path in sorted(tree.records.items()):
-        file, files = tree.shown(path), tree.beside.get(key, {})
-        opened = open_record(path, key)
-        published = reference.digests.get(key)
-        same = published is not None and published == opened.sha256
-        if published is None:
-            faults = [
-                *opened.faults,
-                *(_of_record(opened.found, files, now) if opened.found else ()),
-            ]
-        elif not same:
-            faults = [Fault("changed", f"sha256 {published[:16]}", "other bytes")]
-        else:
-            faults = list(_of_added(opened.found, files, reference.beside(key)))
-        findings += [finding(file, key, fault) for fault in faults]
-        if opened.found and (same or published is None):
-            yield Run(file, opened.found, new=not same)
-
-
-def _of_added(
-    found: Submitted | None, files: Mapping[str, Path], published: Collection[str]
+def _added_file_faults(
+    submitted: Submitted, store: StoreFiles, baseline: Baseline
 ) -> Iterator[Fault]:
-    """Of a mask or a curve that comes to a published record."""
-    added = files.keys() - published
-    if found and found.record.mask_file in added:
-        yield from file_checks.mask(found.record, files)
-    if found and found.record.curve_file in added:
-        yield from file_checks.curve(found.record, found.spec, files)
+    """Check a mask or a curve that is added to a published record."""
+    record = submitted.record
+    files = store.attachments.get(record.key, {})
+    added = files.keys() - baseline.attachments(record.key)
+    if record.mask_file in added:
+        yield from check_mask(record, files)
+    if record.curve_file in added:
+        yield from check_curve(record, submitted.spec, files)
 
 
-def _of_record(found: Submitted, files: Mapping[str, Path], now: datetime) -> Iterator[Fault]:
-    record, spec = found.record, found.spec
-    yield from record_checks.protocol(record)
-    yield from record_checks.outcome(record)
-    yield from record_checks.dates(record, now)
-    yield from record_checks.ranges(record)
-    yield from record_checks.counts(record, spec)
-    yield from record_checks.best(record)
-    yield from record_checks.texts(record)
-    yield from provenance_checks.code(record)
-    yield from provenance_checks.plugin(record, spec)
-    yield from file_checks.mask(record, files)
-    yield from file_checks.curve(record, spec, files)
-
-
-def _sweeps(tree: Tree, reference: Reference) -> Iterator[Finding]:
-    """Sweeps are what they are named, and what they ask for is there."""
-    for path in tree.sweeps:
-        file = tree.shown(path)
+def _check_sweeps(store: StoreFiles, baseline: Baseline) -> Iterator[Finding]:
+    """Check that each sweep has the name of its list of runs, and that its runs exist."""
+    for path in store.sweeps:
+        file = store.display(path)
         try:
             plain = decode(read(path, SWEEP_LIMIT))
             name, runs = plain["name"], plain["runs"]
             keys = sorted(Spec.model_validate(spec).key for spec in runs.values())
-            again = sha256(json.dumps([name, keys]).encode()).hexdigest()[:40]
+            identifier = sha256(json.dumps([name, keys]).encode()).hexdigest()[:40]
         except (Corrupt, OSError) as error:
-            yield finding(file, None, Fault("sweep", "an intact sweep", shown(str(error))))
+            yield finding(file, None, Fault("sweep", "an intact sweep", shorten(str(error))))
             continue
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
-            yield finding(file, None, Fault("sweep", "a name and runs with specs", "others"))
+            yield finding(file, None, Fault("sweep", "a name and runs with specs", "other fields"))
             continue
-        if (again, keys) != (path.stem, sorted(runs)):
-            yield finding(file, None, Fault("sweep", f"{again}.json", path.name))
-        elif not reference.has_sweep(path.name):
-            lacking = runs.keys() - tree.records.keys() - reference.digests.keys()
-            if lacking:
-                came = f"{len(lacking)} of {len(runs)} are missing, as {min(lacking)}"
-                yield finding(file, None, Fault("missing", "all of its runs", came, "warning"))
+        if (identifier, keys) != (path.stem, sorted(runs)):
+            yield finding(file, None, Fault("sweep", f"{identifier}.json", path.name))
+        elif not baseline.has_sweep(path.name):
+            missing = runs.keys() - store.records.keys() - baseline.records.keys()
+            if missing:
+                actual = f"{len(missing)} of {len(runs)} are missing, for example {min(missing)}"
+                yield finding(file, None, Fault("missing", "all of its runs", actual, "warning"))
 
 
-def _marks(tree: Tree, reference: Reference) -> Iterator[Finding]:
-    for path in tree.marks:
-        if reference.marks.get(path.stem) != _digest(path):
-            yield finding(tree.shown(path), path.stem, Fault("mark", "no marks", "a mark"))
+def _check_marks(store: StoreFiles, baseline: Baseline) -> Iterator[Finding]:
+    for path in store.marks:
+        if baseline.marks.get(path.stem) != digest(path):
+            yield finding(store.display(path), path.stem, Fault("mark", "no marks", "a mark"))
 
 
-def _twice(trees: list[Tree]) -> Iterator[Finding]:
-    places = defaultdict(list)
-    for tree in trees:
-        for key, path in tree.records.items():
-            places[key].append(tree.shown(path))
-    for key, (first, *others) in places.items():
+def _duplicates(stores: Sequence[StoreFiles]) -> Iterator[Finding]:
+    files_of = defaultdict(list)
+    for store in stores:
+        for key, path in store.records.items():
+            files_of[key].append(store.display(path))
+    for key, (first, *others) in files_of.items():
         for file in others:
-            yield finding(file, key, Fault("twice", "one record of this run", f"also {first}"))
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return sha256(read(path)).hexdigest()
-    except (OSError, Corrupt):
-        return None
+            yield finding(file, key, Fault("duplicate", "one record of this run", f"also {first}"))

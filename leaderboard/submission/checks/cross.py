@@ -1,21 +1,21 @@
-"""Submitted records held against each other: equal starts, equal data, all seeds, no copies."""
+"""Compare submitted records with each other: equal starts, equal data, all seeds, no copies."""
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.leaderboard.submission.findings import Fault, Severity, shown
+from paibench.leaderboard.submission.findings import Fault, Severity, shorten
 from paibench.leaderboard.submission.open import Submitted
 
-FLOOR = ("dense", "random")
+BASELINES = ("dense", "random")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A record with the name of its file; `new` where it is not published already."""
+    """A record with the name of its file; `new` unless it is published already."""
 
     file: str
     submitted: Submitted
@@ -30,16 +30,16 @@ class Run:
         return self.submitted.spec
 
 
-Named = tuple[Run, Fault]
+RunFault = tuple[Run, Fault]
 
 
-def together(runs: Sequence[Run], complete: bool = True) -> Iterator[Named]:
-    """The faults of new runs that show beside others alone.
+def cross_check(runs: Sequence[Run], complete: bool = True) -> Iterator[RunFault]:
+    """Find the faults of new runs that show only beside other runs.
 
-    Where the runs are not all that were submitted, since some could not be read, nothing is said
-    of what is missing.
+    Missing seeds and baselines are reported only if the runs are `complete`: a record that could
+    not be read may be the one that seems to be missing.
     """
-    yield from _initial(runs)
+    yield from _initial_weights(runs)
     yield from _layers(runs)
     yield from _data(runs)
     yield from _copied(runs)
@@ -49,137 +49,133 @@ def together(runs: Sequence[Run], complete: bool = True) -> Iterator[Named]:
 
 
 def _network(run: Run) -> Hashable:
-    """What the network depends on: the model, and the images whatever their number."""
+    """What the network depends on: the model and the shape of the data, not how much there is."""
     options = run.spec.dataset.options.items()
     images = tuple(option for option in options if option[0] not in ("examples", "validation"))
     return run.spec.dataset.name, images, str(run.spec.model)
 
 
-def _place(run: Run) -> Hashable:
-    where = run.record.environment
-    return where.device, where.torch, where.cuda
+def _machine(run: Run) -> Hashable:
+    environment = run.record.environment
+    return environment.device, environment.torch, environment.cuda
 
 
-def _initial(runs: Sequence[Run]) -> Iterator[Named]:
-    """Machines of other kinds may draw other last bits: between them it is a warning."""
-    begun = (run for run in runs if run.record.initial_sha256 is not None)
-    groups = _groups(begun, lambda run: (_network(run), run.spec.init, run.spec.seed))
-    for alike in groups.values():
-        for run, due in _odd(alike, lambda run: run.record.initial_sha256):
-            equals = [other for other in alike if other.record.initial_sha256 == due]
-            same_place = not equals or _place(run) in set(map(_place, equals))
-            severity: Severity = "error" if same_place else "warning"
-            came = shown(run.record.initial_sha256)
-            yield run, Fault("initial", shown(due or "one value"), came, severity)
+def _initial_weights(runs: Sequence[Run]) -> Iterator[RunFault]:
+    """Machines of different kinds may draw different last bits, which is only a warning."""
+    initialized = (run for run in runs if run.record.initial_sha256 is not None)
+    groups = _group_by(initialized, lambda run: (_network(run), run.spec.init, run.spec.seed))
+    for group in groups.values():
+        for run, due in _outliers(group, lambda run: run.record.initial_sha256):
+            others = [other for other in group if other.record.initial_sha256 == due]
+            same_machine = not others or _machine(run) in set(map(_machine, others))
+            severity: Severity = "error" if same_machine else "warning"
+            actual = shorten(run.record.initial_sha256)
+            yield run, Fault("initial", shorten(due or "one value"), actual, severity)
 
 
-def _layers(runs: Sequence[Run]) -> Iterator[Named]:
+def _layers(runs: Sequence[Run]) -> Iterator[RunFault]:
     def layers(run: Run) -> Hashable:
         record = run.record
         sizes = tuple(zip(record.layer_names, record.layer_sizes, strict=True))
         return sizes, record.multiply_adds_dense
 
-    found = (run for run in runs if run.record.layer_names)
-    for alike in _groups(found, _network).values():
-        for run, due in _odd(alike, layers):
-            yield run, Fault("layers", shown(due or "one value"), shown(layers(run)))
+    for group in _group_by((run for run in runs if run.record.layer_names), _network).values():
+        for run, due in _outliers(group, layers):
+            yield run, Fault("layers", shorten(due or "one value"), shorten(layers(run)))
 
 
-def _data(runs: Sequence[Run]) -> Iterator[Named]:
+def _data(runs: Sequence[Run]) -> Iterator[RunFault]:
+    # A validation split is drawn by the seed, so its data differ rightly.
     fixed = (run for run in runs if "validation" not in run.spec.dataset.options)
-    for alike in _groups(fixed, lambda run: str(run.spec.dataset)).values():
-        for run, due in _odd(alike, lambda run: run.record.data_fingerprint):
-            came = shown(run.record.data_fingerprint)
-            yield run, Fault("data", shown(due or "one value"), came)
+    for group in _group_by(fixed, lambda run: str(run.spec.dataset)).values():
+        for run, due in _outliers(group, lambda run: run.record.data_fingerprint):
+            actual = shorten(run.record.data_fingerprint)
+            yield run, Fault("data", shorten(due or "one value"), actual)
 
 
-def _copied(runs: Sequence[Run]) -> Iterator[Named]:
-    """Two seeds with the same end."""
-    done = [run for run in runs if _is_alive(run.record)]
-    ends: tuple[tuple[str, Callable[[Run], Hashable]], ...] = (
-        ("trained_sha256", lambda run: run.record.trained_sha256),
-        (
-            "accuracy and losses",
-            lambda run: (
-                _network(run),
-                run.record.accuracy,
-                run.record.loss,
-                run.record.train_loss,
-            ),
+def _copied(runs: Sequence[Run]) -> Iterator[RunFault]:
+    """Find two seeds with the same trained weights, or the same accuracy and losses."""
+    results: dict[str, Callable[[Run], Hashable]] = {
+        "trained_sha256": lambda run: run.record.trained_sha256,
+        "accuracy and losses": lambda run: (
+            _network(run),
+            run.record.accuracy,
+            run.record.loss,
+            run.record.train_loss,
         ),
-    )
-    told = set()
-    for what, end in ends:
-        for alike in _groups(done, end).values():
-            if len({run.spec.seed for run in alike}) < 2:
+    }
+    done = [run for run in runs if _has_own_result(run.record)]
+    reported = set()
+    for what, result in results.items():
+        for group in _group_by(done, result).values():
+            if len({run.spec.seed for run in group}) < 2:
                 continue
-            for run in alike:
-                other = next(o for o in alike if o.spec.seed != run.spec.seed)
-                if run.new and run.file not in told:
-                    told.add(run.file)
-                    came = f"those of seed {other.spec.seed}, {other.file}"
-                    yield run, Fault("copied", f"{what} of its own", shown(came))
+            for run in group:
+                other = next(o for o in group if o.spec.seed != run.spec.seed)
+                if run.new and run.file not in reported:
+                    reported.add(run.file)
+                    actual = f"those of seed {other.spec.seed}, {other.file}"
+                    yield run, Fault("copied", f"different {what}", shorten(actual))
 
 
-def _is_alive(record: Record) -> bool:
-    """Whether a run has an end of its own: without a path to the output, many may end alike."""
-    ended = record.status == "done" and record.trained_sha256 is not None
-    return ended and not record.collapsed and record.density_effective != 0
+def _has_own_result(record: Record) -> bool:
+    """Return whether a run cannot end like another: networks without a path to the output may."""
+    trained = record.status == "done" and record.trained_sha256 is not None
+    return trained and not record.collapsed and record.density_effective != 0
 
 
-def _same_mask(runs: Sequence[Run]) -> Iterator[Named]:
-    """Of other methods, not of one with other options, which may make no difference."""
+def _same_mask(runs: Sequence[Run]) -> Iterator[RunFault]:
+    """Find two methods with one mask. The options of one method may make no difference."""
     pruned = (run for run in runs if run.record.mask_sha256 and run.spec.density < 1)
-    for alike in _groups(pruned, lambda run: run.record.mask_sha256).values():
-        for run in alike:
-            others = [o for o in alike if o.spec.method.name != run.spec.method.name]
+    for group in _group_by(pruned, lambda run: run.record.mask_sha256).values():
+        for run in group:
+            others = [o for o in group if o.spec.method.name != run.spec.method.name]
             if run.new and others:
-                came = f"that of {others[0].spec.method}, {others[0].file}"
-                yield run, Fault("same-mask", "a mask of its own", shown(came), "warning")
+                actual = f"that of {others[0].spec.method}, {others[0].file}"
+                yield run, Fault("same-mask", "a mask of its own", shorten(actual), "warning")
 
 
-def _seeds(runs: Sequence[Run]) -> Iterator[Named]:
-    """Each cell with a new run has the seeds of the track, from 0 on, as its floor has."""
-    for track in _groups(runs, _track).values():
-        cells = _groups(track, _cell)
-        judged = {cell: alike for cell, alike in cells.items() if any(run.new for run in alike)}
-        if not judged:
+def _seeds(runs: Sequence[Run]) -> Iterator[RunFault]:
+    """Find cells with a new run that lack a seed which other cells of the track have."""
+    for track in _group_by(runs, _track).values():
+        cells = _group_by(track, _cell)
+        new_cells = {cell: group for cell, group in cells.items() if any(r.new for r in group)}
+        if not new_cells:
             continue
-        floor = {cell: alike for cell, alike in cells.items() if _is_floor(alike[0])}
-        due = set(range(1 + max(r.spec.seed for a in (judged | floor).values() for r in a)))
-        for cell, alike in (judged | floor).items():
-            seeds = {run.spec.seed for run in alike}
-            if lacking := sorted(due - seeds):
-                run = next((run for run in alike if run.new), alike[0])
+        baselines = {cell: group for cell, group in cells.items() if _is_baseline(group[0])}
+        judged = new_cells | baselines
+        due = set(range(1 + max(run.spec.seed for group in judged.values() for run in group)))
+        for cell, group in judged.items():
+            if missing := sorted(due - {run.spec.seed for run in group}):
+                run = next((run for run in group if run.new), group[0])
                 expected = f"seeds 0 to {max(due)} of {run.spec.method} at {run.spec.density:g}"
-                yield run, Fault("seeds", shown(expected), shown(f"without {lacking}"))
-            elif len(due) == 1 and cell in judged:
-                yield alike[0], Fault("seeds", "two seeds or more", "one seed", "warning")
-        yield from _floor(cells, judged)
+                yield run, Fault("seeds", shorten(expected), shorten(f"without {missing}"))
+            elif len(due) == 1 and cell in new_cells:
+                yield group[0], Fault("seeds", "two or more seeds", "one seed", "warning")
+        yield from _missing_baselines(cells, new_cells)
 
 
-def _floor(
-    cells: Mapping[Hashable, Sequence[Run]], judged: Mapping[Hashable, Sequence[Run]]
-) -> Iterator[Named]:
-    there = {_asked(alike[0]) for alike in cells.values() if _is_floor(alike[0])}
-    told = set()
-    for alike in judged.values():
-        density = alike[0].spec.density
-        due: list[tuple[str, float]] = [("dense", 1.0)]
-        due += [("random", density)] if density < 1 else []
+def _missing_baselines(
+    cells: Mapping[Hashable, Sequence[Run]], new_cells: Mapping[Hashable, Sequence[Run]]
+) -> Iterator[RunFault]:
+    present = {
+        (group[0].spec.method.name, group[0].spec.density)
+        for group in cells.values()
+        if _is_baseline(group[0])
+    }
+    for group in new_cells.values():
+        density = group[0].spec.density
+        due = [("dense", 1.0), *([("random", density)] if density < 1 else [])]
         for needed in due:
-            if needed not in there and needed not in told:
-                told.add(needed)
-                yield alike[0], Fault("floor", f"{needed[0]} at density {needed[1]:g}", "none")
+            if needed not in present:
+                present.add(needed)  # so that it is reported once
+                expected = f"{needed[0]} at density {needed[1]:g}"
+                yield group[0], Fault("baselines", expected, "none")
 
 
-def _asked(run: Run) -> tuple[str, float]:
-    return run.spec.method.name, run.spec.density
-
-
-def _is_floor(run: Run) -> bool:
+def _is_baseline(run: Run) -> bool:
     plain = not run.spec.method.options and run.spec.control == "none"
-    return plain and run.spec.method.name in FLOOR
+    return plain and run.spec.method.name in BASELINES
 
 
 def _track(run: Run) -> Hashable:
@@ -191,27 +187,29 @@ def _cell(run: Run) -> Hashable:
     return json.dumps(run.spec.model_copy(update={"seed": 0}).canonical, sort_keys=True)
 
 
-def _groups(
-    runs: "Sequence[Run] | Iterator[Run]", by: Callable[[Run], Hashable]
+def _group_by(
+    runs: Iterable[Run], value: Callable[[Run], Hashable]
 ) -> Mapping[Hashable, list[Run]]:
-    found: dict[Hashable, list[Run]] = defaultdict(list)
+    groups: dict[Hashable, list[Run]] = defaultdict(list)
     for run in runs:
-        found[by(run)].append(run)
-    return found
+        groups[value(run)].append(run)
+    return groups
 
 
-def _odd(runs: Sequence[Run], value: Callable[[Run], Hashable]) -> Iterator[tuple[Run, Hashable]]:
-    """The new runs whose value is not that of the others, with that; None where there is no such.
+def _outliers(
+    runs: Sequence[Run], value: Callable[[Run], Hashable]
+) -> Iterator[tuple[Run, Hashable]]:
+    """Yield each new run whose value is not the expected one, with the expected value.
 
-    What is published is right; without it, what most have.
+    Published runs give the expected value, or else the majority does; it is None in a tie.
     """
-    seen = Counter(map(value, runs))
-    if len(seen) < 2:
+    all_values = Counter(map(value, runs))
+    if len(all_values) < 2:
         return
-    known = Counter(value(run) for run in runs if not run.new) or seen
-    (due, most), *others = known.most_common(2)
+    trusted = Counter(value(run) for run in runs if not run.new) or all_values
+    (expected, most), *others = trusted.most_common(2)
     if others and others[0][1] == most:
-        due = None
+        expected = None
     for run in runs:
-        if run.new and value(run) != due:
-            yield run, due
+        if run.new and value(run) != expected:
+            yield run, expected

@@ -1,4 +1,4 @@
-"""What lies beside a record, read as data and held against it: its mask and its curve."""
+"""Check the mask and the curve of a record: read them as data and compare them with it."""
 
 import hashlib
 import json
@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from paibench.benchmark.record import Record
+from paibench.benchmark.record import CurvePoint, Record
 from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.store.atomic import LIMIT, read
 from paibench.benchmark.store.checksummed_json import Corrupt, without_duplicates
 from paibench.benchmark.store.records import check_hash
-from paibench.leaderboard.submission.findings import Fault, shown
+from paibench.leaderboard.submission.findings import Fault, shorten
 from paibench.leaderboard.submission.open import owns
 from paibench.leaderboard.submission.scan import MASK_LIMIT
 
@@ -126,80 +126,75 @@ def _digest(shapes: Mapping[str, Shape], bits: Mapping[str, Bits]) -> str:
     return whole.hexdigest()
 
 
-# beside: What lies beside a record, read as data and held against it: its mask and its curve.
-
-
-class Point(NamedTuple):
-    """One epoch of a curve."""
-
-    epoch: int
-    train_loss: float
-    loss: float | None
-    accuracy: float
-
-
-def mask(record: Record, files: Mapping[str, Path]) -> Iterator[Fault]:
-    """The digest and the counts of the mask, computed again from its file."""
+def check_mask(record: Record, files: Mapping[str, Path]) -> Iterator[Fault]:
+    """Compare the digest and the counts of the mask file with the record."""
     if record.mask_file is None:
         if record.mask_sha256 is not None or record.kept is not None:
             yield Fault("mask-file", "mask_file: the name of the mask", "none")
         return
     try:
-        found = parse(_read(record.mask_file, files, MASK_LIMIT))
+        mask = parse(_read(record.mask_file, files, MASK_LIMIT))
     except Corrupt as error:
-        yield Fault("mask-file", shown(record.mask_file), str(error))
+        yield Fault("mask-file", shorten(record.mask_file), str(error))
         return
-    if found.sha256 != record.mask_sha256:
-        yield Fault("mask-sha256", shown(record.mask_sha256), found.sha256)
-        return  # it is the mask of another run
+    if mask.sha256 != record.mask_sha256:
+        yield Fault("mask-sha256", shorten(record.mask_sha256), mask.sha256)
+        return  # it is the mask of another run, so its counts say nothing
     sizes = dict(zip(record.layer_names, record.layer_sizes, strict=True))
-    if found.sizes != sizes:
-        yield Fault("mask-layers", shown(sizes), shown(found.sizes))
+    if mask.sizes != sizes:
+        yield Fault("mask-layers", shorten(sizes), shorten(mask.sizes))
         return
     for name, kept in zip(record.layer_names, record.layer_kept, strict=True):
-        if found.kept[name] != kept:
-            yield Fault("mask-kept", f"{shown(name)}: {kept} kept", f"{found.kept[name]}")
+        if mask.kept[name] != kept:
+            yield Fault("mask-kept", f"{shorten(name)}: {kept} kept", f"{mask.kept[name]}")
 
 
-def curve(record: Record, spec: Spec, files: Mapping[str, Path]) -> Iterator[Fault]:
-    """The curve ends where the record does, has its epochs, and its best is the best."""
+def check_curve(record: Record, spec: Spec, files: Mapping[str, Path]) -> Iterator[Fault]:
+    """Compare the epochs, the last point and the best point of the curve with the record."""
     if record.curve_file is None or record.status != "done":
-        return  # that a done run has one is a matter of the schema
+        return  # the check of the schema reports a finished run without a curve
     try:
         points = list(_points(_read(record.curve_file, files, LIMIT)))
     except Corrupt as error:
-        yield Fault("curve", shown(record.curve_file), str(error))
+        yield Fault("curve", shorten(record.curve_file), str(error))
         return
     yield from _epochs(record, spec, points)
     last = points[-1]
-    for name in ("accuracy", "loss", "train_loss"):
-        if getattr(record, name) != getattr(last, name):
-            yield Fault("curve", f"{name} {getattr(last, name)}", shown(getattr(record, name)))
-            return  # it is the curve of another record
-    best = max(points, key=lambda point: (point.accuracy, -point.epoch))
-    if (record.accuracy_best, record.best_epoch) != (best.accuracy, best.epoch):
-        came = f"{record.accuracy_best} at epoch {record.best_epoch}"
-        yield Fault("best", f"{best.accuracy} at epoch {best.epoch}", shown(came))
+    results = {
+        "accuracy": (last["accuracy"], record.accuracy),
+        "loss": (last["loss"], record.loss),
+        "train_loss": (last["train_loss"], record.train_loss),
+    }
+    for name, (expected, actual) in results.items():
+        if expected != actual:
+            yield Fault("curve", f"{name} {expected}", shorten(actual))
+            return  # it is the curve of another record, so its best point says nothing
+    best = max(points, key=lambda point: (point["accuracy"], -point["epoch"]))
+    if (record.accuracy_best, record.best_epoch) != (best["accuracy"], best["epoch"]):
+        stated = f"{record.accuracy_best} at epoch {record.best_epoch}"
+        expected = f"{best['accuracy']} at epoch {best['epoch']}"
+        yield Fault("best", expected, shorten(stated))
 
 
-def _epochs(record: Record, spec: Spec, points: Sequence[Point]) -> Iterator[Fault]:
-    """A point for each epoch that was trained, the last of which is the recipe's last."""
-    had = [point.epoch for point in points]
-    last = recipe_of(spec.recipe).epochs if owns(spec, "recipe") else had[-1]
+def _epochs(record: Record, spec: Spec, points: Sequence[CurvePoint]) -> Iterator[Fault]:
+    """The curve has a point for each trained epoch, and ends at the last epoch of the recipe."""
+    epochs = [point["epoch"] for point in points]
+    # The epochs of a third party's recipe are not known without running its code.
+    last = recipe_of(spec.recipe).epochs if owns(spec, "recipe") else epochs[-1]
     trained = record.epochs_trained or 0.0
     if trained > last:
-        yield Fault("curve", f"at most {last} epochs", shown(trained))
-    # a ticket that enters the schedule within an epoch has a point for it
-    elif len(had) != max(1, math.ceil(trained - 1e-9)):
-        yield Fault("curve", f"points of {trained} epochs", f"{len(had)} points")
-    elif had != list(range(last - len(had) + 1, last + 1)):
-        yield Fault("curve", f"epochs up to {last}, one after the other", shown(had))
+        yield Fault("curve", f"at most {last} epochs", shorten(trained))
+    # A rewound ticket may enter the schedule within an epoch, and has a point for the rest of it.
+    elif len(epochs) != max(1, math.ceil(trained - 1e-9)):
+        yield Fault("curve", f"points of {trained} epochs", f"{len(epochs)} points")
+    elif epochs != list(range(last - len(epochs) + 1, last + 1)):
+        yield Fault("curve", f"consecutive epochs up to {last}", shorten(epochs))
 
 
 def _read(name: str, files: Mapping[str, Path], limit: int) -> bytes:
-    """The bytes of a file that a record names. Raises Corrupt where they are not its own."""
+    """Return the bytes of a file that a record names. Raises Corrupt if its hash is another."""
     if name not in files:
-        raise Corrupt("it is not there")
+        raise Corrupt("it does not exist")
     try:
         data = read(files[name], limit)
     except OSError as error:
@@ -208,24 +203,25 @@ def _read(name: str, files: Mapping[str, Path], limit: int) -> bytes:
     return data
 
 
-def _points(data: bytes) -> Iterator[Point]:
+def _points(data: bytes) -> Iterator[CurvePoint]:
     try:
         plain = json.loads(data.decode(), object_pairs_hook=without_duplicates)
-    except (ValueError, RecursionError):  # Corrupt is one
-        raise Corrupt("it is no JSON") from None
+    except (ValueError, RecursionError):  # Corrupt is a ValueError
+        raise Corrupt("it is not JSON") from None
     if not isinstance(plain, list) or not plain:
-        raise Corrupt("it is no list of points")
-    for each in plain:
-        if not (isinstance(each, dict) and each.keys() == set(Point._fields)):
+        raise Corrupt("it is not a list of points")
+    for point in plain:
+        if not (isinstance(point, dict) and point.keys() == CurvePoint.__annotations__.keys()):
             raise Corrupt("a point has other fields than epoch, losses and accuracy")
-        if not _is_sound(Point(**each)):
+        if not _is_possible(CurvePoint(**point)):
             raise Corrupt("a point has numbers that no epoch gives")
-        yield Point(**each)
+        yield CurvePoint(**point)
 
 
-def _is_sound(point: Point) -> bool:
+def _is_possible(point: CurvePoint) -> bool:
     def number(value: Any, most: float = 1e300) -> bool:
         return type(value) in (int, float) and 0 <= value <= most
 
-    losses = number(point.train_loss) and (point.loss is None or number(point.loss))
-    return type(point.epoch) is int and point.epoch > 0 and losses and number(point.accuracy, 1.0)
+    losses = number(point["train_loss"]) and (point["loss"] is None or number(point["loss"]))
+    whole = type(point["epoch"]) is int and point["epoch"] > 0
+    return whole and losses and number(point["accuracy"], 1.0)

@@ -1,4 +1,4 @@
-"""With which code a record says that it was made: the suite's, and a third party's."""
+"""Check where the code of a record comes from: paibench itself, and a third party's method."""
 
 import re
 from collections.abc import Iterator
@@ -7,52 +7,63 @@ from importlib.metadata import version
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.leaderboard.submission.findings import Fault, shown
+from paibench.leaderboard.submission.findings import Fault, shorten
 from paibench.leaderboard.submission.open import owns
 
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,3}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def code(record: Record) -> Iterator[Fault]:
-    """Warnings where it cannot be said which code it was."""
-    where = record.environment
-    if where.commit is None:
+def check_provenance(record: Record, spec: Spec) -> Iterator[Fault]:
+    """Find code that cannot be identified."""
+    yield from _code(record)
+    yield from _plugin(record, spec)
+
+
+def _code(record: Record) -> Iterator[Fault]:
+    """Find an unknown version or commit; most of these are warnings for the reviewer."""
+    environment = record.environment
+    if environment.commit is None:
         yield Fault("code", "the commit of the code", "none", "warning")
-    elif not _COMMIT.fullmatch(where.commit):
-        yield Fault("code", "the sha of a commit", shown(where.commit))
-    if where.dirty:
-        yield Fault("code", "code without changes", "changes that were not committed", "warning")
-    ours = _ours()
-    if not _VERSION.fullmatch(where.paibench):
-        yield Fault("code", "a version of paibench", shown(where.paibench), "warning")
-    elif _numbers(where.paibench) > _numbers(ours):
-        yield Fault("code", f"a version up to {ours}", where.paibench, "warning")
+    elif not _COMMIT.fullmatch(environment.commit):
+        yield Fault("code", "the sha of a commit", shorten(environment.commit))
+    if environment.dirty:
+        yield Fault("code", "code without changes", "uncommitted changes", "warning")
+    own = _own_version()
+    if not _VERSION.fullmatch(environment.paibench):
+        yield Fault("code", "a version of paibench", shorten(environment.paibench), "warning")
+    elif _numbers(environment.paibench) > _numbers(own):
+        yield Fault("code", f"a version up to {own}", environment.paibench, "warning")
 
 
-def plugin(record: Record, spec: Spec) -> Iterator[Fault]:
-    """Our methods are ours; another's is named so that it can be found again."""
-    where = record.environment
+def _plugin(record: Record, spec: Spec) -> Iterator[Fault]:
+    """Find a method without a distribution that a reader can look up."""
+    environment = record.environment
     if owns(spec, "method"):
-        if where.plugin != "paibench":
-            yield Fault("plugin", f"paibench brings {spec.method.name}", shown(where.plugin))
+        if environment.plugin != "paibench":
+            expected = f"{spec.method.name} from paibench"
+            yield Fault("plugin", expected, shorten(environment.plugin))
         return
-    if where.plugin in ("paibench", "unknown", ""):
-        yield Fault("plugin", f"who brings {spec.method.name}", shown(where.plugin))
-    elif where.plugin == "local file" or spec.method.name.startswith("local:"):
+    if environment.plugin in ("paibench", "unknown", ""):
+        expected = f"the distribution that provides {spec.method.name}"
+        yield Fault("plugin", expected, shorten(environment.plugin))
+    elif environment.plugin == "local file" or spec.method.name.startswith("local:"):
         yield Fault("plugin", "a method of a distribution", "a method in a local file")
-    elif not (where.plugin_version and where.plugin_origin and where.plugin_sha256):
+    elif not (
+        environment.plugin_version and environment.plugin_origin and environment.plugin_sha256
+    ):
         yield Fault("plugin", "version, origin and digest of the plugin", "not all of them")
     else:
-        if where.isolation in (None, "trusted"):
-            came = where.isolation or "nothing"
-            yield Fault("plugin", "a search behind walls", came, "warning")
-        said = f"{where.plugin} {where.plugin_version} from {where.plugin_origin}"
-        yield Fault("plugin", "a reader's knowledge", shown(said), "note")
+        if environment.isolation in (None, "trusted"):
+            actual = environment.isolation or "nothing"
+            yield Fault("plugin", "a search in the sandbox", actual, "warning")
+        plugin = f"{environment.plugin} {environment.plugin_version}"
+        actual = shorten(f"{plugin} from {environment.plugin_origin}")
+        yield Fault("plugin", "a plugin that the reviewer knows", actual, "note")
 
 
 @cache
-def _ours() -> str:
+def _own_version() -> str:
     return version("paibench")
 
 

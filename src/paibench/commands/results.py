@@ -244,7 +244,7 @@ def validate(
 ) -> None:
     """Check records, masks and curves without running anything of theirs.
 
-    Exit status 0 where they are sound, 1 where something is an error, 2 where there is no store.
+    Exit status 0 if they are valid, 1 if something is an error, 2 if there is no store.
     """
     from paibench.benchmark.store.atomic import replace_atomic as write
     from paibench.leaderboard.submission.report import markdown
@@ -254,7 +254,7 @@ def validate(
     if report:
         write(report, markdown(found).encode())
     _tell_report(found, as_json)
-    raise SystemExit(0 if found.sound else 1)
+    raise SystemExit(0 if found.valid else 1)
 
 
 @results.command()
@@ -264,26 +264,26 @@ def merge(
     dry_run: DryRun = False,
     as_json: o.Json = False,
 ) -> None:
-    """Add the records of a store to another, where all of them are sound. Nothing is overwritten.
+    """Add the records of a store to another if all of them are valid. Nothing is overwritten.
 
-    Exit status 0 where they are there now, 1 where something is an error, and nothing is added.
+    Exit status 0 if they were added or are present, 1 if something is an error.
     """
     from paibench.leaderboard.submission.merge import merge as add
     from paibench.leaderboard.submission.report import plain
 
     merged = add(source, into, dry_run=dry_run)
-    sound = merged.report.sound
+    valid = merged.report.valid
     if as_json:
         facts = {"new": dict(merged.new), "already": merged.already, "dry_run": dry_run}
         typer.echo(json.dumps(facts | {"report": plain(merged.report)}))
-    elif not sound:
+    elif not valid:
         _tell_report(merged.report, False)
         typer.echo("nothing was added")
     else:
         new = ", ".join(f"{number} {kind}" for kind, number in sorted(merged.new.items()) if number)
         would = "would be added" if dry_run else "added"
         typer.echo(f"{into}: {new or 'nothing'} {would}; {merged.already} records were there")
-    raise SystemExit(0 if sound else 1)
+    raise SystemExit(0 if valid else 1)
 
 
 results.command()(check)
@@ -300,5 +300,5 @@ def _tell_report(found: "Report", as_json: bool) -> None:
         return
     if found.findings:
         Console().print(report.terminal(found))
-    lines = [report.more(found), *report.mends(found), report.headline(found)]
+    lines = [report.more(found), *report.fixes(found), report.headline(found)]
     typer.echo("\n".join(line for line in lines if line))

@@ -1,4 +1,4 @@
-"""The rule by which a claim is taken for true."""
+"""The rule that decides whether a claimed result is accepted."""
 
 import math
 
@@ -8,7 +8,7 @@ from paibench.benchmark.execution.acceptance import accept, same_mask
 
 
 def test_half_a_point() -> None:
-    """Where the fresh seeds agree, the means may differ by half a point and no more."""
+    """If the fresh seeds agree, the means may differ by half a point and no more."""
     fresh = [0.9, 0.9, 0.9]
     assert accept([0.905], fresh).allowed == 0.005
     assert accept([0.9049], fresh).accepted
@@ -27,14 +27,14 @@ def test_three_standard_errors() -> None:
     assert not accept([0.94], [0.88, 0.90, 0.92]).accepted
 
 
-def test_what_is_claimed_does_not_widen_its_own_interval() -> None:
-    """However far the claimed accuracies lie apart, as much is allowed."""
+def test_a_claim_does_not_widen_its_own_interval() -> None:
+    """The spread of the claimed accuracies does not matter."""
     fresh = [0.88, 0.90, 0.92]
     assert accept([0.1, 0.9], fresh).allowed == accept([0.5, 0.5], fresh).allowed
 
 
 def test_two_seeds_are_too_few() -> None:
-    """Three fresh seeds are needed, whatever comes."""
+    """Three fresh seeds are needed, whatever they give."""
     assert not accept([0.9], [0.9, 0.9]).accepted
     with pytest.raises(ValueError, match="nothing to compare"):
         accept([], [0.9])
@@ -52,5 +52,5 @@ def test_two_seeds_are_too_few() -> None:
     ],
 )
 def test_the_same_mask(equal: bool, elsewhere: bool, moved: float | None, same: bool) -> None:
-    """Equal, or on another machine with at most a thousandth of it elsewhere."""
+    """Masks are equal, or on another machine differ in at most a thousandth."""
     assert same_mask(equal, elsewhere, moved) is same

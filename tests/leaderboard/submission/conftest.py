@@ -1,4 +1,4 @@
-"""A small store that was truly made, with masks and its sweep, and copies of it to falsify."""
+"""A small store from real runs, with masks and its sweep, and copies of it to forge."""
 
 import shutil
 from collections.abc import Callable
@@ -30,7 +30,7 @@ SWEEP = {
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of 14 runs on the digits, as `paibench export --masks` would publish it."""
+    """A store of 14 runs on the digits, as `paibench export --masks` publishes it."""
     work = tmp_path_factory.mktemp("submission")
     store = Store.open(work / "work")
     sweep = expand(SWEEP)
@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sound(made: Path, tmp_path: Path) -> Path:
+def submission(made: Path, tmp_path: Path) -> Path:
     """A copy of that store, at tmp_path / "results" / "small"."""
     shutil.copytree(made, tmp_path / "results" / "small")
     return tmp_path / "results" / "small"
@@ -51,7 +51,10 @@ def sound(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def edit() -> Edit:
-    """Changes fields of a record; environment__host is that of its environment. The seal fits."""
+    """A function that changes fields of a record, and its checksum with them.
+
+    `environment__host` is the host of its environment.
+    """
 
     def change(root: Path, key: str, /, **fields: Any) -> None:
         path = Store.read(root).record_path(key)

@@ -1,4 +1,4 @@
-"""Whatever stands in a submission, validation says so: it never fails by itself."""
+"""Validation never raises, whatever a submission contains."""
 
 import json
 import shutil
@@ -36,30 +36,30 @@ QUICK = settings(
 
 @pytest.fixture(scope="module")
 def one(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, bytes]]:
-    """A store with one record: its root, the record's path, and its bytes as they were."""
+    """A store with one record: its root, the path of the record, and its original bytes."""
     root = tmp_path_factory.mktemp("fuzz") / "store"
     path = next(path for path in sorted((made / "runs").glob("*/*.json")))
-    there = root / path.relative_to(made)
-    shutil.copytree(path.with_suffix(""), there.with_suffix(""))
+    copy = root / path.relative_to(made)
+    shutil.copytree(path.with_suffix(""), copy.with_suffix(""))
     shutil.copy(made / "bench.json", root)
-    yield root, there, path.read_bytes()
+    yield root, copy, path.read_bytes()
 
 
-def told(root: Path) -> bool:
-    """Whether it is sound, after every way of telling it was tried."""
-    found = validate(root, root)
+def is_valid(root: Path) -> bool:
+    """Return whether a store is valid, after every form of the report was written."""
+    published = validate(root, root)
     again = validate(root)
     assert json.loads(json.dumps(report.plain(again)))["records"] == 1
     assert "<script" not in report.markdown(again)
     assert report.terminal(again).row_count <= 50
-    assert found.records == 1
-    return again.sound
+    assert published.records == 1
+    return again.valid
 
 
 @QUICK
 @given(data=st.data())
 def test_any_value_in_any_field(one: tuple[Path, Path, bytes], data: st.DataObject) -> None:
-    """Findings come of it, and nothing is raised."""
+    """Any value in any field of a record gives findings."""
     root, path, bytes_ = one
     plain = decode(bytes_)
     into = plain["environment"] if data.draw(st.booleans()) else plain
@@ -68,44 +68,43 @@ def test_any_value_in_any_field(one: tuple[Path, Path, bytes], data: st.DataObje
     path.unlink(missing_ok=True)
     try:
         path.write_bytes(encode(plain))
-    except ValueError:  # which no record holds
+    except ValueError:  # values that no record can hold
         path.write_bytes(json.dumps(plain).encode())
-    sound = told(root)
-    assert not sound  # one seed alone lacks its floor
+    assert not is_valid(root)  # a single record has no baselines
 
 
 @QUICK
 @given(changes=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=5))
 def test_any_bytes(one: tuple[Path, Path, bytes], changes: list[tuple[int, int]]) -> None:
-    """The same of changed bytes, whose seal does not fit."""
+    """Changed bytes give findings, because the checksum does not match."""
     root, path, bytes_ = one
     data = bytearray(bytes_)
     for place, value in changes:
         data[place % len(data)] = value
     path.unlink(missing_ok=True)
     path.write_bytes(bytes(data))
-    assert not told(root)
+    assert not is_valid(root)
 
 
 @QUICK
 @given(curve=ANY | st.lists(st.fixed_dictionaries(
     dict.fromkeys(("epoch", "train_loss", "loss", "accuracy"), LEAVES)), max_size=3))  # fmt: skip
 def test_any_curve(one: tuple[Path, Path, bytes], curve: Any) -> None:
-    """The same of a curve under a name that fits."""
+    """Any curve under the name of its hash gives findings."""
     root, path, bytes_ = one
     data = json.dumps(curve).encode()
     name = hashed_name("curve.json", data)
     (path.with_suffix("") / name).write_bytes(data)
     path.unlink(missing_ok=True)
     path.write_bytes(encode(decode(bytes_) | {"curve_file": name}))
-    assert not told(root)
+    assert not is_valid(root)
     (path.with_suffix("") / name).unlink()
 
 
 @QUICK
 @given(spec=st.dictionaries(st.sampled_from(FIELDS), ANY))
 def test_any_spec(one: tuple[Path, Path, bytes], spec: dict[str, Any]) -> None:
-    """The same of a spec; its key does not fit, or it is none."""
+    """Any change of the spec gives findings: it is invalid or has another key."""
     root, path, bytes_ = one
     plain = decode(bytes_)
     path.unlink(missing_ok=True)
@@ -113,4 +112,4 @@ def test_any_spec(one: tuple[Path, Path, bytes], spec: dict[str, Any]) -> None:
         path.write_bytes(encode(plain | {"spec": plain["spec"] | spec}))
     except ValueError:
         return
-    assert not told(root)
+    assert not is_valid(root)

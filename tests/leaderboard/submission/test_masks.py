@@ -1,4 +1,4 @@
-"""Mask files as numpy reads them: the same as torch does, and no byte is believed."""
+"""The mask reader of validation agrees with that of torch and trusts no byte."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def drawn(shapes: dict[str, list[int]], seed: int) -> dict[str, torch.Tensor]:
 @settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8), SHAPES, min_size=1, max_size=4), st.integers(0, 99))
 def test_the_same_as_torch(shapes: dict[str, list[int]], seed: int) -> None:
-    """Digest, shapes and counts of any mask are those that torch gives."""
+    """Digest, shapes and counts of any mask equal those from torch."""
     if "__metadata__" in shapes:
         return
     mask = drawn(shapes, seed)
@@ -38,7 +38,7 @@ def test_the_same_as_torch(shapes: dict[str, list[int]], seed: int) -> None:
 
 
 def test_masks_of_real_runs(made: Path) -> None:
-    """Those that the harness wrote are read alike."""
+    """Both readers read the masks that real runs wrote."""
     files = sorted(made.rglob("mask-*.safetensors"))
     assert len(files) == 14
     for file in files:

@@ -1,4 +1,4 @@
-"""Adding a submission to a store: all of it or nothing, and nothing that is there is touched."""
+"""A merge adds all of a submission or nothing, and changes no file of the target."""
 
 import shutil
 from collections.abc import Callable
@@ -19,58 +19,60 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def into(sound: Path, tmp_path: Path) -> Path:
+def into(submission: Path, tmp_path: Path) -> Path:
     """A store that has half of the records."""
-    shutil.copytree(sound, tmp_path / "into")
+    shutil.copytree(submission, tmp_path / "into")
     for path in sorted((tmp_path / "into" / "runs").glob("*/*.json"))[::2]:
         path.unlink()
         shutil.rmtree(path.with_suffix(""))
     return tmp_path / "into"
 
 
-def test_all_that_is_new(sound: Path, into: Path) -> None:
-    """Records, masks and curves come over byte for byte, and a second time changes nothing."""
-    merged = merge(sound, into)
+def test_new_records_are_copied(submission: Path, into: Path) -> None:
+    """Records, masks and curves are copied byte for byte; a second merge changes nothing."""
+    merged = merge(submission, into)
     assert (dict(merged.new), merged.already) == (
         {"records": 7, "masks": 7, "curves": 7, "sweeps": 0},
         7,
     )
-    assert tree(into) == tree(sound)
-    again = merge(sound, into)
+    assert tree(into) == tree(submission)
+    again = merge(submission, into)
     assert (sum(again.new.values()), again.already) == (0, 14)
-    assert tree(into) == tree(sound)
+    assert tree(into) == tree(submission)
 
 
-def test_a_dry_run(sound: Path, into: Path) -> None:
-    """It counts the same and writes nothing."""
+def test_a_dry_run(submission: Path, into: Path) -> None:
+    """A dry run gives the same counts and writes nothing."""
     before = tree(into)
-    said = merge(sound, into, dry_run=True)
+    counted = merge(submission, into, dry_run=True)
     assert tree(into) == before
-    assert said.new == merge(sound, into).new
+    assert counted.new == merge(submission, into).new
 
 
-def test_nothing_comes_of_what_is_not_sound(sound: Path, into: Path, edit: Edit) -> None:
-    """One falsified record, and none is added."""
+def test_an_invalid_submission_adds_nothing(submission: Path, into: Path, edit: Edit) -> None:
+    """If one record is forged, no record is added."""
     before = tree(into)
-    new = min(Store.read(sound).listing().done - Store.read(into).listing().done)
-    edit(sound, new, search_seconds=-1.0)
-    merged = merge(sound, into)
-    assert [found.check for found in merged.report.findings if found.severity == "error"] == [
-        "range"
-    ]
+    new = min(Store.read(submission).listing().done - Store.read(into).listing().done)
+    edit(submission, new, search_seconds=-1.0)
+    merged = merge(submission, into)
+    assert [each.check for each in merged.report.findings if each.severity == "error"] == ["range"]
     assert (sum(merged.new.values()), tree(into)) == (0, before)
 
 
-def test_a_record_that_is_there_stays(sound: Path, into: Path, edit: Edit) -> None:
-    """Another record of a run that is there is an error, and not written over it."""
+def test_an_existing_record_is_not_overwritten(submission: Path, into: Path, edit: Edit) -> None:
+    """A different record of an existing run is an error."""
     before = tree(into)
-    edit(sound, min(Store.read(into).listing().done), environment__host="elsewhere")
-    assert not merge(sound, into).report.sound
+    edit(submission, min(Store.read(into).listing().done), environment__host="elsewhere")
+    assert not merge(submission, into).report.valid
     assert tree(into) == before
 
 
-def test_what_is_no_store(sound: Path, into: Path, tmp_path: Path) -> None:
-    """One line says which: neither folders of stores nor the store itself are merged."""
-    for source, target in ((sound, sound), (sound.parent, into), (sound, tmp_path / "nowhere")):
+def test_only_two_different_stores_are_merged(submission: Path, into: Path, tmp_path: Path) -> None:
+    """A folder of stores, the same store twice and a missing store are refused."""
+    for source, target in (
+        (submission, submission),
+        (submission.parent, into),
+        (submission, tmp_path / "nowhere"),
+    ):
         with pytest.raises(UserError):
             merge(source, target)

@@ -1,4 +1,4 @@
-"""`paibench results`: what it prints, writes and ends with."""
+"""The output, the files and the exit status of `paibench results`."""
 
 import json
 import os
@@ -29,7 +29,8 @@ def key_of(method: str = "snip", density: float = 0.1, seed: int = 0) -> str:
 KEY = key_of()
 
 
-def kinds(root: Path) -> dict[str, str]:
+def marked(root: Path) -> dict[str, str]:
+    """Return the records with a mark, and its level."""
     return {
         key: kind
         for key, kind in verification_level.read_levels(Store.read(root)).items()
@@ -37,55 +38,55 @@ def kinds(root: Path) -> dict[str, str]:
     }
 
 
-def test_a_sound_store(sound: Path, say: Say) -> None:
-    """Status 0, and the last line says how much was read."""
-    status, out, err = say("results", "validate", str(sound))
+def test_a_valid_store(submission: Path, say: Say) -> None:
+    """The status is 0, and the last line has the number of records."""
+    status, out, err = say("results", "validate", str(submission))
     assert (status, err) == (0, "")
-    assert out.splitlines()[-1].startswith("sound: 14 records, 14 of them new; ")
+    assert out.splitlines()[-1].startswith("valid: 14 records, 14 new; ")
 
 
-def test_a_falsified_store(sound: Path, say: Say, edit: Edit, tmp_path: Path) -> None:
-    """Status 1; a table and what to do, the same as JSON, and as Markdown in a file."""
-    edit(sound, KEY, search_seconds=-1.0, environment__dirty=False)
+def test_a_forged_store(submission: Path, say: Say, edit: Edit, tmp_path: Path) -> None:
+    """The status is 1; table, JSON and Markdown have the finding and its fix."""
+    edit(submission, KEY, search_seconds=-1.0, environment__dirty=False)
     page = tmp_path / "report.md"
-    status, out, _ = say("results", "validate", str(sound), "--report", str(page))
+    status, out, _ = say("results", "validate", str(submission), "--report", str(page))
     assert status == 1
     assert "range (error)" in out
     assert "range: restore the record that the run wrote" in out
-    assert out.splitlines()[-1].startswith("not sound: 14 records, ")
-    status, out, _ = say("results", "validate", str(sound), "--json")
+    assert out.splitlines()[-1].startswith("not valid: 14 records, ")
+    status, out, _ = say("results", "validate", str(submission), "--json")
     facts = json.loads(out)
-    [found] = [each for each in facts["findings"] if each["severity"] == "error"]
-    assert (status, facts["sound"], found["check"]) == (1, False, "range")
-    assert (found["key"], found["file"]) == (KEY, f"runs/{KEY[:2]}/{KEY}.json")
+    [finding] = [each for each in facts["findings"] if each["severity"] == "error"]
+    assert (status, facts["valid"], finding["check"]) == (1, False, "range")
+    assert (finding["key"], finding["file"]) == (KEY, f"runs/{KEY[:2]}/{KEY}.json")
     text = page.read_text()
-    assert text.startswith("# Results\n\nNot sound: 14 records, ")
+    assert text.startswith("# Results\n\nNot valid: 14 records, ")
     assert f"| range (error) | runs/{KEY[:2]}/{KEY}.json |" in text
 
 
-def test_equal_findings_are_one_row(sound: Path, say: Say, edit: Edit) -> None:
-    """The table says how many more files there are; JSON has each."""
-    keys = sorted(Store.read(sound).listing().done)
+def test_equal_findings_are_one_row(submission: Path, say: Say, edit: Edit) -> None:
+    """The table has the number of files with an equal finding; JSON has each file."""
+    keys = sorted(Store.read(submission).listing().done)
     for key in keys:
-        edit(sound, key, environment__dirty=True, environment__commit="0" * 40)
-    _, out, _ = say("results", "validate", str(sound))
+        edit(submission, key, environment__dirty=True, environment__commit="0" * 40)
+    _, out, _ = say("results", "validate", str(submission))
     assert out.count("code (warning)") == 1
     assert "and 13 more" in " ".join(out.replace("│", " ").split())
-    facts = json.loads(say("results", "validate", str(sound), "--json")[1])
+    facts = json.loads(say("results", "validate", str(submission), "--json")[1])
     assert [each["key"] for each in facts["findings"]] == keys
 
 
-def test_against_what_is_published(sound: Path, made: Path, say: Say) -> None:
-    """Nothing new is nothing to find."""
-    status, out, _ = say("results", "validate", str(sound), "--against", str(made))
-    assert (status, out) == (0, "sound: 14 records, 0 of them new; no findings\n")
+def test_published_records_give_no_findings(submission: Path, made: Path, say: Say) -> None:
+    """A store that equals the published one has no new records and no findings."""
+    status, out, _ = say("results", "validate", str(submission), "--against", str(made))
+    assert (status, out) == (0, "valid: 14 records, 0 new; no findings\n")
 
 
-def test_hostile_text_is_text(sound: Path, say: Say, edit: Edit, tmp_path: Path) -> None:
-    """Neither in the terminal nor on the page is it markup, nor more than one line."""
-    edit(sound, KEY, environment__host="[red]<script>\x1b[31m|`a`\n# b")
+def test_hostile_text_is_text(submission: Path, say: Say, edit: Edit, tmp_path: Path) -> None:
+    """In the terminal and in Markdown, hostile text is one line without markup."""
+    edit(submission, KEY, environment__host="[red]<script>\x1b[31m|`a`\n# b")
     page = tmp_path / "report.md"
-    status, out, _ = say("results", "validate", str(sound), "--report", str(page))
+    status, out, _ = say("results", "validate", str(submission), "--report", str(page))
     assert (status, "\x1b" in out) == (1, False)
     [line] = [line for line in page.read_text().splitlines() if "text (error)" in line]
     assert "<script>" not in line
@@ -95,127 +96,139 @@ def test_hostile_text_is_text(sound: Path, say: Say, edit: Edit, tmp_path: Path)
 @pytest.mark.parametrize(
     "command", [("validate",), ("merge", "{0}"), ("validate", "{0}", "--against")]
 )
-def test_what_is_no_store(sound: Path, say: Say, command: tuple[str, ...]) -> None:
-    """Status 2, and one line."""
-    words = [word.format(sound) for word in command]
-    status, out, err = say("results", *words, str(sound / "sweeps"))
+def test_a_folder_without_a_store(submission: Path, say: Say, command: tuple[str, ...]) -> None:
+    """The status is 2, with one line of error."""
+    words = [word.format(submission) for word in command]
+    status, out, err = say("results", *words, str(submission / "sweeps"))
     assert (status, out, err.count("\n")) == (2, "", 1)
 
 
-def test_merge(sound: Path, say: Say, tmp_path: Path, edit: Edit) -> None:
-    """A dry run says what would be added; then it is; nothing comes of what is not sound."""
+def test_merge(submission: Path, say: Say, tmp_path: Path, edit: Edit) -> None:
+    """A dry run prints what a merge then adds; an invalid store adds nothing."""
     into = str(Store.open(tmp_path / "into").root)
     what = "14 curves, 14 masks, 14 records, 1 sweeps"
-    assert say("results", "merge", str(sound), into, "--dry-run") == (
+    assert say("results", "merge", str(submission), into, "--dry-run") == (
         0,
         f"{into}: {what} would be added; 0 records were there\n",
         "",
     )
-    assert say("results", "merge", str(sound), into)[1].startswith(f"{into}: {what} added; 0 ")
-    status, out, _ = say("results", "merge", str(sound), into, "--json")
+    assert say("results", "merge", str(submission), into)[1].startswith(f"{into}: {what} added; 0 ")
+    status, out, _ = say("results", "merge", str(submission), into, "--json")
     facts = json.loads(out)
-    assert (status, facts["already"], facts["report"]["sound"]) == (0, 14, True)
-    edit(sound, KEY, environment__host="elsewhere")
-    status, out, _ = say("results", "merge", str(sound), into)
+    assert (status, facts["already"], facts["report"]["valid"]) == (0, 14, True)
+    edit(submission, KEY, environment__host="elsewhere")
+    status, out, _ = say("results", "merge", str(submission), into)
     assert (status, out.splitlines()[-1]) == (1, "nothing was added")
 
 
-def test_an_export_with_masks_is_a_submission(sound: Path, say: Say, tmp_path: Path) -> None:
-    """What `export --masks` writes is sound; without masks it is not."""
-    for options, sound_ in (((), 1), (("--masks",), 0)):
+def test_an_export_with_masks_is_a_submission(submission: Path, say: Say, tmp_path: Path) -> None:
+    """The output of `export --masks` is valid; without masks it is not."""
+    for options, expected in (((), 1), (("--masks",), 0)):
         out = str(tmp_path / f"copy{len(options)}")
-        assert say("export", str(sound), "--out", out, *options)[0] == 0
-        assert say("results", "validate", out)[0] == sound_
+        assert say("export", str(submission), "--out", out, *options)[0] == 0
+        assert say("results", "validate", out)[0] == expected
 
 
-def test_check(sound: Path, say: Say) -> None:
-    """The mask is trained again, without its method, and the record is marked."""
-    status, out, _ = say("results", "check", KEY[:12], str(sound), "--dry-run")
-    assert (status, out.splitlines()[-1], kinds(sound)) == (0, "checked", {})
-    status, out, _ = say("results", "check", KEY[:12], str(sound), "--json")
+def test_check(submission: Path, say: Say) -> None:
+    """The mask is trained again without its method, and the record gets a mark."""
+    status, out, _ = say("results", "check", KEY[:12], str(submission), "--dry-run")
+    assert (status, out.splitlines()[-1], marked(submission)) == (0, "checked", {})
+    status, out, _ = say("results", "check", KEY[:12], str(submission), "--json")
     facts = json.loads(out)
     assert (status, facts["checked"], facts["difference"]) == (0, True, 0.0)
-    assert kinds(sound) == {KEY: "checked"}
-    came = decode((sound / "marks" / f"{KEY}.json").read_bytes())["came"]
-    assert (came["verdict"], came["accuracy_then"]) == ("identical", came["accuracy_now"])
+    assert marked(submission) == {KEY: "checked"}
+    evidence = decode((submission / "marks" / f"{KEY}.json").read_bytes())["came"]
+    assert (evidence["verdict"], evidence["accuracy_then"]) == (
+        "identical",
+        evidence["accuracy_now"],
+    )
 
 
-def test_check_finds_a_fabricated_accuracy(sound: Path, say: Say, edit: Edit) -> None:
-    """A number that was made up, with all that goes with it, is not what the mask comes to."""
-    edit(sound, KEY, accuracy=357 / 360, accuracy_best=357 / 360)
-    status, out, _ = say("results", "check", KEY, str(sound))
-    assert (status, out.splitlines()[-1], kinds(sound)) == (1, "not checked", {})
+def test_check_finds_an_invented_accuracy(submission: Path, say: Say, edit: Edit) -> None:
+    """An invented accuracy differs from the one that the mask gives."""
+    edit(submission, KEY, accuracy=357 / 360, accuracy_best=357 / 360)
+    status, out, _ = say("results", "check", KEY, str(submission))
+    assert (status, out.splitlines()[-1], marked(submission)) == (1, "not checked", {})
 
 
-def test_check_a_file(sound: Path, made: Path, say: Say, tmp_path: Path) -> None:
-    """The record of a submission is checked with its own mask, and marked where it is merged."""
+def test_check_takes_the_file_of_a_record(
+    submission: Path, made: Path, say: Say, tmp_path: Path
+) -> None:
+    """A submitted record is checked with the mask beside it, and marked in the target store."""
     file = str(Store.read(made).record_path(KEY))
     into = Store.open(tmp_path / "into").root
     status, out, err = say("results", "check", file, str(into))
     assert (status, out) == (2, "")
     assert "merge it first" in err
-    for mask in sound.rglob("mask-*"):
+    for mask in submission.rglob("mask-*"):
         mask.unlink()
-    assert say("results", "check", KEY, str(sound))[0] == 2
-    assert say("results", "check", file, str(sound))[0] == 0
-    assert kinds(sound) == {KEY: "checked"}
+    assert say("results", "check", KEY, str(submission))[0] == 2
+    assert say("results", "check", file, str(submission))[0] == 0
+    assert marked(submission) == {KEY: "checked"}
 
 
-def test_check_with_another_mask(sound: Path, say: Say, edit: Edit) -> None:
-    """A mask that is not the record's is no proof of it, whatever it comes to."""
-    theirs = Store.read(sound).read_record(key_of("magnitude"))["mask_sha256"]
-    edit(sound, KEY, mask_sha256=theirs, environment__device="abacus")
-    status, out, _ = say("results", "check", KEY, str(sound))
-    assert (status, kinds(sound)) == (1, {})
+def test_check_needs_the_mask_of_the_record(submission: Path, say: Say, edit: Edit) -> None:
+    """Another mask is no evidence, whatever accuracy it gives."""
+    theirs = Store.read(submission).read_record(key_of("magnitude"))["mask_sha256"]
+    edit(submission, KEY, mask_sha256=theirs, environment__device="abacus")
+    status, out, _ = say("results", "check", KEY, str(submission))
+    assert (status, marked(submission)) == (1, {})
     assert out.splitlines()[-1] == "not checked: the mask is another"
 
 
-def test_verify(sound: Path, say: Say) -> None:
-    """The run and three fresh seeds, and both seeds of the cell are verified."""
-    status, out, _ = say("results", "verify", KEY, str(sound), *FRESH)
+def test_verify(submission: Path, say: Say) -> None:
+    """The run and three fresh seeds are run, and both seeds of the cell get a mark."""
+    status, out, _ = say("results", "verify", KEY, str(submission), *FRESH)
     assert (status, out.splitlines()[-1]) == (0, "verified")
     assert "of the fresh seeds 11, 12, 13" in out
-    assert kinds(sound) == {KEY: "verified", key_of(seed=1): "verified"}
-    came = decode((sound / "marks" / f"{KEY}.json").read_bytes())["came"]
-    assert (came["fresh_seeds"], came["n"]) == ([11, 12, 13], 3)
+    assert marked(submission) == {KEY: "verified", key_of(seed=1): "verified"}
+    evidence = decode((submission / "marks" / f"{KEY}.json").read_bytes())["came"]
+    assert (evidence["fresh_seeds"], evidence["n"]) == ([11, 12, 13], 3)
 
 
 @pytest.mark.parametrize(
-    ("fields", "seeds", "said"),
+    ("fields", "seeds", "message"),
     [
         ({}, FRESH[:4], "not verified: 3 fresh seeds are needed"),
         ({"mask_sha256": "0" * 64}, FRESH, "not verified: the same seed gives another result"),
     ],
     ids=["seeds", "mask"],
 )
-def test_what_is_not_verified(
-    sound: Path, say: Say, edit: Edit, fields: dict[str, Any], seeds: tuple[str, ...], said: str
+def test_a_claim_that_is_not_verified(
+    submission: Path,
+    say: Say,
+    edit: Edit,
+    fields: dict[str, Any],
+    seeds: tuple[str, ...],
+    message: str,
 ) -> None:
-    """Status 1, the reason, and no mark."""
-    edit(sound, KEY, **fields)
-    status, out, _ = say("results", "verify", KEY, str(sound), *seeds)
-    assert (status, out.splitlines()[-1], kinds(sound)) == (1, said, {})
+    """The status is 1, with the reason and without a mark."""
+    edit(submission, KEY, **fields)
+    status, out, _ = say("results", "verify", KEY, str(submission), *seeds)
+    assert (status, out.splitlines()[-1], marked(submission)) == (1, message, {})
 
 
-def test_other_seeds_that_are_not_true(sound: Path, say: Say, edit: Edit) -> None:
-    """Where the run that is looked at is true and the others are not, fresh seeds tell."""
-    edit(sound, key_of(seed=1), accuracy=0.25)
-    status, out, _ = say("results", "verify", KEY, str(sound), *FRESH)
-    assert (status, kinds(sound)) == (1, {})
+def test_fresh_seeds_find_invented_other_seeds(submission: Path, say: Say, edit: Edit) -> None:
+    """If only the other seeds of a cell are invented, the fresh seeds show it."""
+    edit(submission, key_of(seed=1), accuracy=0.25)
+    status, out, _ = say("results", "verify", KEY, str(submission), *FRESH)
+    assert (status, marked(submission)) == (1, {})
     assert out.startswith(f"{KEY}  identical\n")
     assert out.splitlines()[-1] == "not verified: the means lie too far apart"
 
 
 @pytest.mark.parametrize("seeds", [("--seed", "0"), ("--seed", "5", "--seed", "5")])
-def test_seeds_that_are_not_fresh(sound: Path, say: Say, seeds: tuple[str, ...]) -> None:
-    """One line, and nothing is run."""
-    status, out, err = say("results", "verify", KEY, str(sound), *seeds)
+def test_known_or_repeated_seeds_are_refused(
+    submission: Path, say: Say, seeds: tuple[str, ...]
+) -> None:
+    """One line of error, and nothing is run."""
+    status, out, err = say("results", "verify", KEY, str(submission), *seeds)
     assert (status, out) == (2, "")
     assert "fresh seeds are others than [0, 1]" in err
 
 
-def test_validation_needs_no_torch(sound: Path) -> None:
-    """Help imports nothing heavy, and validation no torch."""
+def test_validation_needs_no_torch(submission: Path) -> None:
+    """Help imports no heavy module, and validation does not import torch."""
     code = (
         "import sys\nfrom paibench.cli import main\nsys.argv = ['paibench', *sys.argv[1:]]\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
@@ -229,4 +242,4 @@ def test_validation_needs_no_torch(sound: Path) -> None:
         return done.stdout.splitlines()[-1]
 
     assert heavy("--help") == ""
-    assert "torch" not in heavy("validate", str(sound))
+    assert "torch" not in heavy("validate", str(submission))

@@ -1,4 +1,4 @@
-"""Planted falsifications, each found by the check that is there for it, and by no other."""
+"""Each planted forgery is found by the one check that exists for it."""
 
 import json
 import os
@@ -27,7 +27,7 @@ NOW = datetime.now(UTC)
 BASE = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke"}
 FORGED: dict[str, tuple[str, Forge]] = {}
 WARNED = {"code", "missing", "same-mask"}
-"""The checks that never refuse a submission by themselves, or seldom do."""
+"""The checks whose findings are warnings, always or in these tests."""
 
 
 def spec_of(method: str = "snip", density: float = 0.1, seed: int = 0, **other: Any) -> Spec:
@@ -56,7 +56,7 @@ def overwrite(path: Path, data: bytes) -> None:
 
 
 def put(root: Path, key: str, name: str, data: bytes) -> str:
-    """Put a file beside a record, under the name that its bytes give it."""
+    """Write a file beside a record, under the name of its hash."""
     full = hashed_name(name, data)
     overwrite(folder(root, key) / full, data)
     return full
@@ -75,7 +75,7 @@ def put_curve(root: Path, curve: list[dict[str, Any]]) -> str:
 
 
 def forged(check: str) -> Callable[[Forge], Forge]:
-    """A falsification, and the check that finds it."""
+    """Register a forgery with the check that finds it."""
 
     def keep(forge: Forge) -> Forge:
         FORGED[forge.__name__] = (check, forge)
@@ -85,10 +85,10 @@ def forged(check: str) -> Callable[[Forge], Forge]:
 
 
 def errors(report: Report) -> set[str]:
-    return {found.check for found in report.findings if found.severity == "error"}
+    return {each.check for each in report.findings if each.severity == "error"}
 
 
-# -- what is forged --------------------------------------------------------------------------------
+# -- forgeries -------------------------------------------------------------------------------------
 
 
 @forged("curve")
@@ -102,7 +102,7 @@ def shortened_curve(root: Path, edit: Edit) -> None:
 
 
 @forged("curve")
-def curve_that_is_no_list(root: Path, edit: Edit) -> None:
+def curve_that_is_not_a_list(root: Path, edit: Edit) -> None:
     edit(root, KEY, curve_file=put(root, KEY, "curve.json", b'{"epoch": 1}'))
 
 
@@ -141,7 +141,7 @@ def flipped_bit_in_a_mask(root: Path, edit: Edit) -> None:
 
 
 @forged("mask-file")
-def flipped_bit_under_a_fitting_name(root: Path, edit: Edit) -> None:
+def flipped_bit_under_the_name_of_its_hash(root: Path, edit: Edit) -> None:
     data = bytearray(mask_of(root, KEY))
     data[-1] ^= 1
     edit(root, KEY, mask_file=put(root, KEY, "mask.safetensors", bytes(data)))
@@ -179,7 +179,7 @@ def layers_of_another_network(root: Path, edit: Edit) -> None:
 
 
 @forged("count")
-def collapse_that_is_kept_quiet(root: Path, edit: Edit) -> None:
+def invented_collapse(root: Path, edit: Edit) -> None:
     edit(root, KEY, collapsed=["fc1.weight"])
 
 
@@ -214,7 +214,7 @@ def removed_seed(root: Path, edit: Edit) -> None:
     shutil.rmtree(folder(root, key))
 
 
-@forged("floor")
+@forged("baselines")
 def without_random(root: Path, edit: Edit) -> None:
     for density in (0.1, 0.5):
         for seed in (0, 1):
@@ -391,176 +391,192 @@ def sweep_that_asks_for_less(root: Path, edit: Edit) -> None:
     overwrite(path, encode(plain))
 
 
-@forged("twice")
+@forged("duplicate")
 def second_copy_in_another_store(root: Path, edit: Edit) -> None:
     shutil.copytree(root, root.with_name("again"))
 
 
-# -- what is found ---------------------------------------------------------------------------------
+# -- tests -----------------------------------------------------------------------------------------
 
 
-def test_a_sound_store(sound: Path) -> None:
-    """What the harness made has no errors, alone and as one of a folder of stores."""
-    report = validate(sound, now=NOW)
+def test_a_valid_store(submission: Path) -> None:
+    """A store of real runs has no errors, by itself and in a folder of stores."""
+    report = validate(submission, now=NOW)
     assert (report.records, report.new, errors(report)) == (14, 14, set())
-    assert errors(validate(sound.parent, now=NOW)) == set()
+    assert errors(validate(submission.parent, now=NOW)) == set()
 
 
 @pytest.mark.parametrize("name", list(FORGED))
-def test_a_falsification_is_found(name: str, sound: Path, edit: Edit) -> None:
-    """It is an error of the one check that is there for it."""
+def test_a_forgery_is_found(name: str, submission: Path, edit: Edit) -> None:
+    """A forgery is an error of exactly one check."""
     check, forge = FORGED[name]
-    forge(sound, edit)
+    forge(submission, edit)
     whole = name == "second_copy_in_another_store"
-    report = validate(sound.parent if whole else sound, now=NOW)
+    report = validate(submission.parent if whole else submission, now=NOW)
     assert errors(report) == {check}
-    assert not report.sound
-    assert all(found.expected and found.came and found.mend for found in report.findings)
+    assert not report.valid
+    assert all(each.expected and each.actual and each.fix for each in report.findings)
 
 
-def test_every_check_is_tried() -> None:
-    """There is a falsification for each check, here or below."""
+def test_every_check_has_a_forgery() -> None:
+    """There is a forgery for each check, in the list or in a test of its own."""
     below = {"changed", "removed"}
     assert {check for check, _ in FORGED.values()} | below | WARNED == set(CHECKS)
 
 
-def test_an_edited_accuracy_with_its_old_key(sound: Path, made: Path, edit: Edit) -> None:
-    """With a curve that was forged to fit, nothing tells; but it is not what is published."""
-    curve = curve_of(sound)
+def test_a_consistent_forgery_of_a_published_record(
+    submission: Path, made: Path, edit: Edit
+) -> None:
+    """A forged accuracy with a matching curve is found only beside the published record."""
+    curve = curve_of(submission)
     curve[-1]["accuracy"] = 357 / 360
-    edit(sound, KEY, accuracy=357 / 360, accuracy_best=357 / 360, best_epoch=len(curve))
-    edit(sound, KEY, curve_file=put_curve(sound, curve))
-    assert errors(validate(sound, now=NOW)) == set()
-    assert errors(validate(sound, made, now=NOW)) == {"changed"}
+    edit(submission, KEY, accuracy=357 / 360, accuracy_best=357 / 360, best_epoch=len(curve))
+    edit(submission, KEY, curve_file=put_curve(submission, curve))
+    assert errors(validate(submission, now=NOW)) == set()
+    assert errors(validate(submission, made, now=NOW)) == {"changed"}
 
 
-def test_another_record_is_changed(sound: Path, made: Path, edit: Edit) -> None:
-    """Whatever is changed in a published record, it is found."""
-    edit(sound, OTHER, environment__host="elsewhere")
-    report = validate(sound, made, now=NOW)
-    assert [(found.check, found.key) for found in report.findings] == [("changed", OTHER)]
+def test_any_change_of_a_published_record_is_found(
+    submission: Path, made: Path, edit: Edit
+) -> None:
+    """Even a changed host name is found."""
+    edit(submission, OTHER, environment__host="elsewhere")
+    report = validate(submission, made, now=NOW)
+    assert [(each.check, each.key) for each in report.findings] == [("changed", OTHER)]
 
 
-def test_what_is_published_is_not_judged_again(sound: Path, tmp_path: Path) -> None:
-    """Records that were published without their masks stay; new ones need theirs."""
+def test_published_records_are_not_checked_again(submission: Path, tmp_path: Path) -> None:
+    """Records may have been published without masks; new records need theirs."""
     base = tmp_path / "base" / "small"
-    for mask in sound.rglob("mask-*"):
+    for mask in submission.rglob("mask-*"):
         mask.unlink()
-    shutil.copytree(sound, base)
+    shutil.copytree(submission, base)
     assert errors(validate(base, now=NOW)) == {"mask-file"}
-    report = validate(sound.parent, base.parent, now=NOW)
+    report = validate(submission.parent, base.parent, now=NOW)
     assert (report.records, report.new, report.findings) == (14, 0, ())
     record(base, OTHER).unlink()
-    report = validate(sound.parent, base.parent, now=NOW)
-    assert [(found.check, found.key) for found in report.findings if found.check != "code"] == [
+    report = validate(submission.parent, base.parent, now=NOW)
+    assert [(each.check, each.key) for each in report.findings if each.check != "code"] == [
         ("mask-file", OTHER)
     ]
 
 
-def test_a_mask_that_comes_later(sound: Path, made: Path, tmp_path: Path) -> None:
-    """To a published record a mask may be added, if it is the right one."""
+def test_a_mask_added_to_a_published_record(submission: Path, made: Path, tmp_path: Path) -> None:
+    """A mask may be added to a published record if it is the right one."""
     base = tmp_path / "base" / "small"
     shutil.copytree(made, base)
     name = plain_of(base)["mask_file"]
     (folder(base) / name).unlink()
-    assert validate(sound.parent, base.parent, now=NOW).findings == ()
-    overwrite(folder(sound) / name, mask_of(sound, OTHER))
-    assert errors(validate(sound.parent, base.parent, now=NOW)) == {"mask-file"}
+    assert validate(submission.parent, base.parent, now=NOW).findings == ()
+    overwrite(folder(submission) / name, mask_of(submission, OTHER))
+    assert errors(validate(submission.parent, base.parent, now=NOW)) == {"mask-file"}
 
 
 @pytest.mark.parametrize("what", ["record", "mask", "curve", "sweep", "store"])
-def test_nothing_published_is_removed(sound: Path, made: Path, tmp_path: Path, what: str) -> None:
-    """Of a folder of stores, which is all that is published, nothing may be gone."""
+def test_nothing_published_is_removed(
+    submission: Path, made: Path, tmp_path: Path, what: str
+) -> None:
+    """No published file may be missing from a folder of stores, or differ."""
     base = tmp_path / "base" / "small"
     shutil.copytree(made, base)
     if what == "store":
-        shutil.copytree(sound, sound.with_name("another"))
-        shutil.rmtree(sound)
-        assert errors(validate(sound.parent, base.parent, now=NOW)) == {"removed"}
+        shutil.copytree(submission, submission.with_name("another"))
+        shutil.rmtree(submission)
+        assert errors(validate(submission.parent, base.parent, now=NOW)) == {"removed"}
         return
-    plain = plain_of(sound)
+    plain = plain_of(submission)
     path = {
-        "record": record(sound),
-        "mask": folder(sound) / plain["mask_file"],
-        "curve": folder(sound) / plain["curve_file"],
-        "sweep": next((sound / "sweeps").iterdir()),
+        "record": record(submission),
+        "mask": folder(submission) / plain["mask_file"],
+        "curve": folder(submission) / plain["curve_file"],
+        "sweep": next((submission / "sweeps").iterdir()),
     }[what]
     data = path.read_bytes()
     path.unlink()
-    assert errors(validate(sound.parent, base.parent, now=NOW)) == {"removed"}
+    assert errors(validate(submission.parent, base.parent, now=NOW)) == {"removed"}
     overwrite(path, data[:-2])
-    found = errors(validate(sound.parent, base.parent, now=NOW))
-    assert found == ({"changed", "sweep"} if what == "sweep" else {"changed"})
+    checks = errors(validate(submission.parent, base.parent, now=NOW))
+    assert checks == ({"changed", "sweep"} if what == "sweep" else {"changed"})
 
 
-def test_fewer_seeds_than_are_published(sound: Path, made: Path) -> None:
-    """A new method brings as many seeds as dense and random have."""
-    for path in list((sound / "runs").rglob("*.json")):
+def test_fewer_seeds_than_the_published_baselines(submission: Path, made: Path) -> None:
+    """A new method needs as many seeds as dense and random have."""
+    for path in list((submission / "runs").rglob("*.json")):
         if len(path.stem) == 40 and path.stem != KEY:
             path.unlink()
             shutil.rmtree(path.with_suffix(""))
-    base = sound.parent.parent / "base"
+    base = submission.parent.parent / "base"
     shutil.copytree(made, base)
     for seed in (0, 1):
         record(base, spec_of(seed=seed).key).unlink()
-    report = validate(sound, base, now=NOW)
+    report = validate(submission, base, now=NOW)
     assert (report.records, report.new, errors(report)) == (1, 1, {"seeds"})
-    assert [found.came for found in report.findings if found.check == "seeds"] == ["without [1]"]
+    assert [each.actual for each in report.findings if each.check == "seeds"] == ["without [1]"]
 
 
-def test_warnings_do_not_refuse(sound: Path, edit: Edit) -> None:
-    """Changes that were not committed, runs that a sweep lacks, and a mask of another method."""
+def test_warnings_do_not_refuse_a_submission(submission: Path, edit: Edit) -> None:
+    """Uncommitted changes, missing runs of a sweep and a shared mask are warnings."""
     for seed in (0, 1):
         for density in (0.1, 0.5):
-            record(sound, spec_of("magnitude", density, seed).key).unlink()
-    edit(sound, KEY, environment__dirty=True, environment__paibench="99.0.0")
+            record(submission, spec_of("magnitude", density, seed).key).unlink()
+    edit(submission, KEY, environment__dirty=True, environment__paibench="99.0.0")
     theirs = spec_of("random").key
     fields = ("mask_sha256", "layer_kept", "collapsed")
-    edit(sound, theirs, **{name: plain_of(sound)[name] for name in fields})
-    name = put(sound, theirs, "mask.safetensors", mask_of(sound, KEY))
-    edit(sound, theirs, mask_file=name)
-    report = validate(sound, now=NOW)
-    assert report.sound
-    assert {found.check for found in report.findings} == WARNED
+    edit(submission, theirs, **{name: plain_of(submission)[name] for name in fields})
+    name = put(submission, theirs, "mask.safetensors", mask_of(submission, KEY))
+    edit(submission, theirs, mask_file=name)
+    report = validate(submission, now=NOW)
+    assert report.valid
+    assert {each.check for each in report.findings} == WARNED
 
 
-def test_a_machine_of_another_kind(sound: Path, edit: Edit) -> None:
-    """Other initial weights are a warning there, where the last bits may differ."""
-    edit(sound, KEY, initial_sha256="0" * 64, environment__device="abacus")
-    report = validate(sound, now=NOW)
-    assert report.sound
-    assert "initial" in {found.check for found in report.findings}
+def test_a_machine_of_another_kind(submission: Path, edit: Edit) -> None:
+    """Other initial weights are a warning on another machine, where last bits may differ."""
+    edit(submission, KEY, initial_sha256="0" * 64, environment__device="abacus")
+    report = validate(submission, now=NOW)
+    assert report.valid
+    assert "initial" in {each.check for each in report.findings}
 
 
-def test_a_method_of_a_third_party(sound: Path, edit: Edit) -> None:
-    """It is named with version, origin and digest, or refused."""
+def test_a_method_of_a_third_party(submission: Path, edit: Edit) -> None:
+    """A third party's method needs a version, an origin and a digest."""
     specs = [Spec.model_validate(BASE | {"method": "theirs", "density": 0.1, "seed": seed})
              for seed in (0, 1)]  # fmt: skip
     for seed, spec in enumerate(specs):
         old = spec_of(seed=seed).key
-        os.rename(record(sound, old), record(sound, spec.key))
-        os.rename(folder(sound, old), folder(sound, spec.key))
-        edit(sound, spec.key, key=spec.key, spec=spec.canonical)
-        edit(sound, spec.key, environment__plugin="their-plugin", environment__plugin_version="1")
-    assert errors(validate(sound, now=NOW)) == {"plugin"}
+        os.rename(record(submission, old), record(submission, spec.key))
+        os.rename(folder(submission, old), folder(submission, spec.key))
+        edit(submission, spec.key, key=spec.key, spec=spec.canonical)
+        edit(
+            submission,
+            spec.key,
+            environment__plugin="their-plugin",
+            environment__plugin_version="1",
+        )
+    assert errors(validate(submission, now=NOW)) == {"plugin"}
     for spec in specs:
-        edit(sound, spec.key, environment__plugin_origin="an index", schema=2)
-        edit(sound, spec.key, environment__plugin_sha256="0" * 64, environment__isolation="walls")
-    report = validate(sound, now=NOW)
-    assert report.sound
-    notes = [found.came for found in report.findings if found.severity == "note"]
-    assert notes == ["their-plugin 1 from an index"] * 2
+        edit(submission, spec.key, environment__plugin_origin="an index", schema=2)
+        edit(
+            submission,
+            spec.key,
+            environment__plugin_sha256="0" * 64,
+            environment__isolation="walls",
+        )
+    report = validate(submission, now=NOW)
+    assert report.valid
+    notes = [each.actual for each in report.findings if each.severity == "note"]
+    assert notes == ["theirs 1 from an index"] * 2
 
 
-def test_runs_without_a_path_to_the_output_may_end_alike(sound: Path, edit: Edit) -> None:
-    """Two seeds of a network that is cut through give the loss of chance, and are no copies."""
-    ends = {name: plain_of(sound)[name] for name in ("loss", "train_loss", "accuracy")}
+def test_disconnected_networks_may_have_equal_results(submission: Path, edit: Edit) -> None:
+    """Two seeds of a disconnected network have the loss of chance, and are no copies."""
+    ends = {name: plain_of(submission)[name] for name in ("loss", "train_loss", "accuracy")}
     other = spec_of(seed=1).key
-    edit(sound, other, **ends, accuracy_best=ends["accuracy"])
-    assert "copied" in errors(validate(sound, now=NOW))
+    edit(submission, other, **ends, accuracy_best=ends["accuracy"])
+    assert "copied" in errors(validate(submission, now=NOW))
     for key in (KEY, other):
-        edit(sound, key, density_effective=0.0)
-    assert "copied" not in errors(validate(sound, now=NOW))
+        edit(submission, key, density_effective=0.0)
+    assert "copied" not in errors(validate(submission, now=NOW))
 
 
 def unusable(tmp_path: Path, made: Path) -> Iterator[Path]:
@@ -580,7 +596,7 @@ def unusable(tmp_path: Path, made: Path) -> Iterator[Path]:
 
 
 def test_unusable_input(tmp_path: Path, made: Path) -> None:
-    """What is no store is said in one line, on either side."""
+    """A folder without a store gives one line of error, on either side."""
     for path in unusable(tmp_path, made):
         for arguments in ((path,), (made, path)):
             with pytest.raises(UserError) as caught:

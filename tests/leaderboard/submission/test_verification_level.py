@@ -1,4 +1,4 @@
-"""Marks lie apart from records, and count as long as the record is the one that they speak of."""
+"""A mark is a file of its own and counts as long as its record has the same bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,40 +30,40 @@ def mark(store: Store, key: str, level: Level) -> Path:
     )
 
 
-def test_without_marks(sound: Path) -> None:
-    """Every record is self-reported."""
-    store, _ = first(sound)
-    found = verification_level.read_levels(store)
-    assert (len(found), set(found.values())) == (14, {"self-reported"})
+def test_without_marks(submission: Path) -> None:
+    """Without marks, every record is self-reported."""
+    store, _ = first(submission)
+    levels = verification_level.read_levels(store)
+    assert (len(levels), set(levels.values())) == (14, {"self-reported"})
 
 
-def test_a_mark(sound: Path) -> None:
-    """It is what was written, in a sealed file that leaves the record as it is."""
-    store, key = first(sound)
+def test_a_mark(submission: Path) -> None:
+    """A mark is read as it was written, and the record does not change."""
+    store, key = first(submission)
     before = store.record_path(key).read_bytes()
     path = mark(store, key, "checked")
-    assert path == sound / "marks" / f"{key}.json"
+    assert path == submission / "marks" / f"{key}.json"
     assert decode(path.read_bytes())["came"] == {"difference": 0.0}
     assert store.record_path(key).read_bytes() == before
-    found = verification_level.read_levels(store)
-    assert found.pop(key) == "checked"
-    assert set(found.values()) == {"self-reported"}
+    levels = verification_level.read_levels(store)
+    assert levels.pop(key) == "checked"
+    assert set(levels.values()) == {"self-reported"}
 
 
-def test_the_higher_mark_stays(sound: Path) -> None:
-    """What was verified is not less for being checked afterwards."""
-    store, key = first(sound)
+def test_the_higher_level_stays(submission: Path) -> None:
+    """A check does not lower the level of a verified record."""
+    store, key = first(submission)
     mark(store, key, "checked")
     mark(store, key, "verified")
     mark(store, key, "checked")
     assert verification_level.read_levels(store)[key] == "verified"
 
 
-def test_a_mark_of_other_bytes(sound: Path, edit: Edit) -> None:
-    """It does not count once the record is another, and gives way to a new one."""
-    store, key = first(sound)
+def test_a_mark_of_a_changed_record(submission: Path, edit: Edit) -> None:
+    """The mark does not count once the record has changed, and a new mark replaces it."""
+    store, key = first(submission)
     mark(store, key, "verified")
-    edit(sound, key, environment__host="elsewhere")
+    edit(submission, key, environment__host="elsewhere")
     assert verification_level.read_levels(store)[key] == "self-reported"
     mark(store, key, "checked")
     assert verification_level.read_levels(store)[key] == "checked"
@@ -81,59 +81,59 @@ def test_a_mark_of_other_bytes(sound: Path, edit: Edit) -> None:
     ],
     ids=str,
 )
-def test_a_mark_that_cannot_be_trusted(sound: Path, change: dict[str, Any]) -> None:
-    """It does not count, though its seal fits."""
-    store, key = first(sound)
+def test_a_mark_that_cannot_be_trusted(submission: Path, change: dict[str, Any]) -> None:
+    """A mark with a wrong field does not count, although its checksum is correct."""
+    store, key = first(submission)
     path = mark(store, key, "verified")
     path.write_bytes(encode(decode(path.read_bytes()) | change))
     assert verification_level.read_levels(store)[key] == "self-reported"
 
 
-def test_damaged_and_stray_marks(sound: Path) -> None:
-    """Neither bytes that are no mark nor marks of no record count."""
-    store, key = first(sound)
+def test_damaged_and_stray_marks(submission: Path) -> None:
+    """Damaged marks and marks without a record do not count."""
+    store, key = first(submission)
     path = mark(store, key, "verified")
     path.write_bytes(path.read_bytes()[:-9])
-    (sound / "marks" / f"{'0' * 40}.json").write_text("{}")
+    (submission / "marks" / f"{'0' * 40}.json").write_text("{}")
     assert set(verification_level.read_levels(store).values()) == {"self-reported"}
 
 
-def test_a_column_of_marks(sound: Path) -> None:
-    """Each run of a frame has its mark, and one that is not known is self-reported."""
-    store, key = first(sound)
+def test_a_column_of_marks(submission: Path) -> None:
+    """Each run of a frame has its level; an unknown run is self-reported."""
+    store, key = first(submission)
     mark(store, key, "checked")
-    runs = load(sound).runs
-    found = verification_level.add_marks(runs, verification_level.read_levels(store))
-    assert found.loc[found["key"] == key, "mark"].tolist() == ["checked"]
-    assert found["mark"].value_counts().to_dict() == {"self-reported": 13, "checked": 1}
+    runs = load(submission).runs
+    levels = verification_level.add_marks(runs, verification_level.read_levels(store))
+    assert levels.loc[levels["key"] == key, "mark"].tolist() == ["checked"]
+    assert levels["mark"].value_counts().to_dict() == {"self-reported": 13, "checked": 1}
     assert set(verification_level.add_marks(runs, {})["mark"]) == {"self-reported"}
     assert "mark" not in runs
 
 
-def cells(found: pd.Series) -> dict[tuple[str, float], object]:
-    named = found.reset_index().set_index(["method", "density_asked"])[found.name]
+def cells(levels: pd.Series) -> dict[tuple[str, float], object]:
+    named = levels.reset_index().set_index(["method", "density_asked"])[levels.name]
     return dict(named.items())  # type: ignore[arg-type]
 
 
-def test_a_cell_is_as_good_as_its_least_run(sound: Path) -> None:
-    """Of two seeds both are verified, or the cell may not lead."""
-    runs = load(sound).runs
+def test_a_cell_has_the_lowest_level_of_its_runs(submission: Path) -> None:
+    """A cell may lead only if all of its seeds are verified."""
+    runs = load(submission).runs
     snip = runs[runs["method"] == "snip"]
     dense, half = (snip.loc[snip["density_asked"] == density, "key"] for density in (0.1, 0.5))
     known = dict.fromkeys(dense, "verified") | {half.iloc[0]: "verified", half.iloc[1]: "checked"}
-    found = verification_level.cell_levels(runs, known)
-    assert list(found.index.names) == CELL
-    assert cells(found)["snip", 0.1] == "verified"
-    assert cells(found)["snip", 0.5] == "checked"
-    assert cells(found)["magnitude", 0.1] == "self-reported"
+    levels = verification_level.cell_levels(runs, known)
+    assert list(levels.index.names) == CELL
+    assert cells(levels)["snip", 0.1] == "verified"
+    assert cells(levels)["snip", 0.5] == "checked"
+    assert cells(levels)["magnitude", 0.1] == "self-reported"
     may = verification_level.may_lead(runs, known)
     assert may.dtype == bool
     assert [cell for cell, leads in cells(may).items() if leads] == [("snip", 0.1)]
 
 
-def test_a_run_without_an_accuracy_asks_for_no_mark(sound: Path) -> None:
-    """What diverged or is missing takes no rank; a cell without any accuracy may not lead."""
-    runs = load(sound).runs
+def test_a_run_without_an_accuracy_needs_no_mark(submission: Path) -> None:
+    """A lost run does not lower its cell; a cell without any accuracy may not lead."""
+    runs = load(submission).runs
     snip = (runs["method"] == "snip") & (runs["density_asked"] == 0.1)
     known = dict.fromkeys(runs["key"], "verified")
     lost = runs[snip].index[0]

@@ -1,4 +1,4 @@
-"""What the workflows may do: nothing of a pull request is run, and nothing can be written."""
+"""The workflows run no code of a pull request and cannot write to the repository."""
 
 import re
 import shlex
@@ -31,12 +31,12 @@ def events(name: str) -> dict[str, Any]:
 
 
 def test_the_workflows_are_these() -> None:
-    """There is no other, which these tests would not know of."""
+    """There is no workflow that these tests do not cover."""
     assert sorted(path.name for path in FOLDER.iterdir()) == NAMES
 
 
-def test_a_pull_request_is_one_of_a_stranger() -> None:
-    """The event gives a fork no secrets, and it is for results alone."""
+def test_a_pull_request_is_not_trusted() -> None:
+    """The event gives a fork no secrets, and only changes of results trigger it."""
     assert events("results.yml") == {"pull_request": {"paths": ["results/**"]}}
     assert set(events("site.yml")) == {"push", "workflow_dispatch"}
     assert events("site.yml")["push"] == {"branches": ["main"]}
@@ -48,7 +48,7 @@ def test_a_pull_request_is_one_of_a_stranger() -> None:
 
 
 def test_nothing_can_be_written() -> None:
-    """Validation may read; to publish, one job may write pages and nothing else."""
+    """Validation can only read; one job of the site may write pages and nothing else."""
     found = workflow("results.yml")
     assert found["permissions"] == {"contents": "read"}
     assert all("permissions" not in job for job in found["jobs"].values())
@@ -58,8 +58,8 @@ def test_nothing_can_be_written() -> None:
     assert granted == {"build": None, "publish": {"pages": "write", "id-token": "write"}}
 
 
-def test_what_of_a_pull_request_is_fetched() -> None:
-    """The program comes from the base; of the head come the files below results/, as data."""
+def test_only_results_of_a_pull_request_are_fetched() -> None:
+    """The program comes from the base branch; the head gives only files below results/."""
     base, head = (each["with"] for each in steps("results.yml") if "checkout" in str(each))
     assert base["ref"] == "${{ github.event.pull_request.base.sha }}"
     assert "repository" not in base
@@ -70,7 +70,7 @@ def test_what_of_a_pull_request_is_fetched() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_token_is_left_behind(name: str) -> None:
-    """No checkout keeps its credentials."""
+    """No checkout stores its credentials."""
     checkouts = [
         each for each in steps(name) if each.get("uses", "").startswith("actions/checkout")
     ]
@@ -78,8 +78,8 @@ def test_no_token_is_left_behind(name: str) -> None:
     assert all(each["with"]["persist-credentials"] is False for each in checkouts)
 
 
-def test_nothing_of_the_head_is_run() -> None:
-    """Its folder is named by one step alone, as what is validated, and no step stands in it."""
+def test_no_code_of_the_head_is_run() -> None:
+    """Only the validation names the folder of the head, and no step runs in it."""
     runs = [each["run"] for each in steps("results.yml") if "run" in each]
     assert [run for run in runs if "head" in run] == [
         "paibench results validate ../head/results --against results --report ../report.md"
@@ -91,14 +91,14 @@ def test_nothing_of_the_head_is_run() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_text_of_a_pull_request_is_a_command(name: str) -> None:
-    """No expression stands in a shell line, where a title or a branch's name could be code."""
+    """No shell line has an expression, in which a title or a branch name could be code."""
     for each in steps(name):
         assert "${{" not in each.get("run", "")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_actions_are_pinned(name: str) -> None:
-    """Each is GitHub's own, by its major version."""
+    """Each action is GitHub's own, with a major version."""
     used = [each["uses"] for each in steps(name) if "uses" in each]
     assert used
     assert [use for use in used if not re.fullmatch(r"actions/[a-z-]+@v\d+", use)] == []
@@ -106,7 +106,7 @@ def test_actions_are_pinned(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_commands_exist(name: str) -> None:
-    """Each command of ours is one, with options that it takes."""
+    """Each paibench command exists and takes the given options."""
     lines = [shlex.split(each["run"]) for each in steps(name) if "run" in each]
     ours = [words[1:] for words in lines if words[0] == "paibench"]
     assert len(ours) == 1
@@ -117,6 +117,6 @@ def test_the_commands_exist(name: str) -> None:
 
 
 def test_every_job_ends() -> None:
-    """None may run for longer than half an hour."""
+    """No job may run for longer than half an hour."""
     jobs = [job for name in NAMES for job in workflow(name)["jobs"].values()]
     assert [job["timeout-minutes"] <= 30 for job in jobs] == [True] * 3

@@ -1,4 +1,4 @@
-"""A run trained again from its mask alone comes to the same, whoever found the mask."""
+"""A run that is trained again from its mask alone gives the same record."""
 
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,16 @@ def made(folder: Path, **fields: Any) -> tuple[Record, Mask]:
 
 
 @pytest.mark.parametrize("control", ["none", "shuffle", "reinit", "invert"])
-def test_the_same_comes_of_it(tmp_path: Path, control: str) -> None:
-    """Every field but times and place is that of the run, controls included."""
+def test_the_record_is_the_same(tmp_path: Path, control: str) -> None:
+    """All fields except times and environment are equal, with each control."""
     record, mask = made(tmp_path, method="snip", control=control)
     again = retrain(record, mask)
     assert again.stable() == record.stable()
     assert again.plain().keys() - again.stable().keys() == set(VOLATILE)
 
 
-def test_no_method_is_asked(tmp_path: Path) -> None:
-    """The method need not be known here; its part of the environment is taken over."""
+def test_the_method_need_not_be_installed(tmp_path: Path) -> None:
+    """The environment of an unknown method is copied from its record."""
     record, mask = made(tmp_path, method="magnitude")
     spec = Spec.model_validate(record.spec | {"method": "theirs"})
     plugin = {"plugin": "theirs", "plugin_version": "1", "isolation": "walls"}
@@ -52,7 +52,7 @@ def test_no_method_is_asked(tmp_path: Path) -> None:
 
 
 def test_another_mask(tmp_path: Path) -> None:
-    """A mask that is not the record's shows in its sha256 and in what comes of it."""
+    """Another mask gives another sha256 and other trained weights."""
     record, _ = made(tmp_path, method="snip")
     _, mask = made(tmp_path, method="random")
     again = retrain(record, mask)
@@ -61,7 +61,7 @@ def test_another_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"at_initialization": False}, "is not all that it started from"),
         ({"at_initialization": None}, "is not all that it started from"),
@@ -71,8 +71,10 @@ def test_another_mask(tmp_path: Path) -> None:
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
 )
-def test_what_a_mask_does_not_say(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    """One line says why it takes more than the mask, or why the mask does not fit."""
+def test_records_that_a_mask_does_not_determine(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    """One line says why the mask is not enough, or why it does not fit the network."""
     record, mask = made(tmp_path, method="snip")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         retrain(record.model_copy(update=change), mask)
