@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -165,9 +165,9 @@ def check_curve(record: Record, spec: Spec, files: Mapping[str, Path]) -> Iterat
         "loss": (last["loss"], record.loss),
         "train_loss": (last["train_loss"], record.train_loss),
     }
-    for name, (expected, actual) in results.items():
-        if expected != actual:
-            yield Fault("curve", f"{name} {expected}", shorten(actual))
+    for name, (in_curve, in_record) in results.items():
+        if in_curve != in_record:
+            yield Fault("curve", f"{name} {in_curve}", shorten(in_record))
             return  # it is the curve of another record, so its best point says nothing
     best = max(points, key=lambda point: (point["accuracy"], -point["epoch"]))
     if (record.accuracy_best, record.best_epoch) != (best["accuracy"], best["epoch"]):
@@ -213,12 +213,12 @@ def _points(data: bytes) -> Iterator[CurvePoint]:
     for point in plain:
         if not (isinstance(point, dict) and point.keys() == CurvePoint.__annotations__.keys()):
             raise Corrupt("a point has other fields than epoch, losses and accuracy")
-        if not _is_possible(CurvePoint(**point)):
+        if not _is_possible(point):
             raise Corrupt("a point has numbers that no epoch gives")
-        yield CurvePoint(**point)
+        yield cast(CurvePoint, point)
 
 
-def _is_possible(point: CurvePoint) -> bool:
+def _is_possible(point: Mapping[str, Any]) -> bool:
     def number(value: Any, most: float = 1e300) -> bool:
         return type(value) in (int, float) and 0 <= value <= most
 
