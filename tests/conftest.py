@@ -1,10 +1,9 @@
-"""What many tests need: valid records, stores that hold them, and the command line."""
+"""Fixtures that tests of several folders use: records, stores, the command line."""
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,79 +11,16 @@ import pytest
 # for each other's threads. Torch reads this when it is imported, here and in child processes.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from factories import installed, make_record, publish
+
 from paibench import cli
 from paibench.benchmark.record import Record
-from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.store import Store
-from paibench.methods.core import registry
 
 RecordFactory = Callable[..., Record]
 StoreFactory = Callable[[Iterable[Record]], Path]
 Said = tuple[int, str, str]
 Say = Callable[..., Said]
-
-_SPEC = {
-    "dataset": "digits",
-    "model": "lenet-300-100",
-    "recipe": "lite",
-    "method": "snip",
-    "density": 0.1,
-    "seed": 0,
-}
-_LAYERS = {"fc1.weight": 19_200, "fc2.weight": 30_000, "fc3.weight": 1_000}
-_ENVIRONMENT = {
-    "started": "2026-01-01T00:00:00+00:00",
-    "finished": "2026-01-01T00:01:00+00:00",
-    "host": "node",
-    "device": "cpu",
-    "threads": 1,
-    "paibench": "0.1.0",
-    "python": "3.11.0",
-    "torch": "2.10.0",
-    "plugin": "paibench",
-    "plugin_version": "0.1.0",
-}
-
-
-def _kept_per_layer(density: float) -> list[int]:
-    """Exactly round(density * total) weights, spread evenly, the rest from the first layer on."""
-    left = round(density * sum(_LAYERS.values()))
-    kept = [int(density * size) for size in _LAYERS.values()]
-    for place, size in enumerate(_LAYERS.values()):
-        more = min(size - kept[place], left - sum(kept))
-        kept[place] += more
-    return kept
-
-
-def make_record(**fields: Any) -> Record:
-    """A valid record; fields of the spec, of the record and of `environment` as wanted."""
-    asked = {name: fields.pop(name) for name in Spec.model_fields if name in fields}
-    spec = Spec.model_validate(_SPEC | asked)
-    kept = _kept_per_layer(spec.density)
-    total = sum(_LAYERS.values())
-    plain = {
-        "schema": 1,
-        "key": spec.key,
-        "spec": spec.canonical,
-        "status": "done",
-        "data_fingerprint": "f" * 64,
-        "data_name": "digits",
-        "evaluated_on": "test",
-        "train_examples": 1437,
-        "test_examples": 360,
-        "prunable": total,
-        "kept": sum(kept),
-        "density": sum(kept) / total,
-        "density_effective": sum(kept) / total,
-        "layer_names": list(_LAYERS),
-        "layer_sizes": list(_LAYERS.values()),
-        "layer_kept": kept,
-        "accuracy": 0.9,
-        "accuracy_untrained": 0.1,
-        "search_epochs": 1.0,
-    }
-    environment = _ENVIRONMENT | fields.pop("environment", {})
-    return Record.read(plain | {"environment": environment} | fields)
 
 
 @pytest.fixture
@@ -94,13 +30,18 @@ def record_factory() -> RecordFactory:
 
 
 @pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store at tmp_path / "store"."""
+    return Store.open(tmp_path / "store")
+
+
+@pytest.fixture
 def store_factory(tmp_path: Path) -> StoreFactory:
     """Makes a store with these records in it, at tmp_path / "store"."""
 
     def make(records: Iterable[Record]) -> Path:
         store = Store.open(tmp_path / "store")
-        for record in records:
-            store.publish_record(record.key, record.plain(), store.new_attempt(record.key))
+        publish(store, *records)
         return store.root
 
     return make
@@ -124,11 +65,7 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture
-def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A stranger's methods are installed, here and in workers."""
-    folder = str(Path(__file__).parent / "plugins" / "hostile")
-    monkeypatch.setenv("PYTHONPATH", folder)
-    monkeypatch.syspath_prepend(folder)
-    registry._entries.cache_clear()
-    yield
-    registry._entries.cache_clear()
+def hostile() -> Iterator[None]:
+    """The methods of `plugins/hostile` are installed, here and in workers."""
+    with installed("hostile"):
+        yield

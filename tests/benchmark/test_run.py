@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import factories
 import pytest
 import torch
 from torch import nn
@@ -33,13 +34,7 @@ def threads() -> Iterator[None]:
 
 
 def spec_of(**fields: Any) -> Spec:
-    given = {
-        "dataset": "digits",
-        "model": "lenet-300-100",
-        "recipe": "smoke",
-        "method": "magnitude",
-    }
-    return Spec.of(**(given | {"density": 0.1} | fields))
+    return factories.spec_of(**{"method": "magnitude"} | fields)
 
 
 def done(**fields: Any) -> Outcome:

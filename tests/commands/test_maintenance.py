@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from factories import spec_of
 from standing_in import stand_in
 
-from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.failures import record_failure
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
@@ -18,9 +18,7 @@ from paibench.slurm.profile import Profile
 from paibench.slurm.submission import Submission
 
 Say = Callable[..., tuple[int, str, str]]
-SPEC = Spec.of(
-    dataset="digits", model="lenet-300-100", recipe="lite", method="snip", density=0.1, seed=0
-)
+SPEC = spec_of("snip", recipe="lite")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from paibench.benchmark.sweeps import sweep as sweeps
 from paibench.benchmark.sweeps.plan import plan
 from paibench.commands import progress
 from paibench.commands.progress import do_sweep
-from paibench.methods.core import registry
 
 TOML = """
 name = "story"
@@ -177,19 +175,14 @@ def test_records_are_those_of_a_quiet_sweep(story: Story, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Store]]:
+def quick(tmp_path: Path, hostile: None) -> tuple[Any, Store]:
     """A sweep of a method that works and one that does not."""
-    hostile = str(Path(__file__).parents[1] / "plugins" / "hostile")
-    monkeypatch.setenv("PYTHONPATH", hostile)
-    monkeypatch.syspath_prepend(hostile)
-    registry._entries.cache_clear()
     file = tmp_path / "quick.toml"
     file.write_text(TOML.replace("epochs = 60", "epochs = 1").replace("0.5, 0.2, 0.1, ", ""))
     asked = sweeps.read(file)
     broken = asked.specs[0].model_dump() | {"method": {"name": "raises"}}
     specs = (type(asked.specs[0]).model_validate(broken), asked.specs[1])
-    yield sweeps.Sweep("quick", specs), Store.open(tmp_path / "store")
-    registry._entries.cache_clear()
+    return sweeps.Sweep("quick", specs), Store.open(tmp_path / "store")
 
 
 def test_failures(quick: tuple[Any, Store], capsys: pytest.CaptureFixture[str]) -> None:

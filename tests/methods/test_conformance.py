@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import installed
 
 from paibench.methods.conformance import CASES, check
 from paibench.methods.conformance.report import Report, Result
 from paibench.methods.conformance.runner import results, run_isolated
-from paibench.methods.core import registry
 from paibench.methods.core.registry import UserError, names
 
-PLUGINS = Path(__file__).parents[1] / "plugins"
 HERE = [case for case in CASES if case != "gpu" or torch.cuda.is_available()]
 MUTANTS = {
     "wrong_sign": "better",
@@ -51,13 +50,10 @@ MUTANTS = {
 
 
 @pytest.fixture
-def mutants(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def mutants() -> Iterator[None]:
     """Finders with one fault each are installed, here and in processes that are started."""
-    monkeypatch.setenv("PYTHONPATH", str(PLUGINS / "mutants"))
-    monkeypatch.syspath_prepend(str(PLUGINS / "mutants"))
-    registry._entries.cache_clear()
-    yield
-    registry._entries.cache_clear()
+    with installed("mutants"):
+        yield
 
 
 @pytest.mark.parametrize("case", HERE)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from factories import spec_of
 
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.run import run
@@ -20,16 +21,14 @@ DEVICE = "cuda"
 METHODS = [name for name in names() if name != "dense"]
 
 
-def spec_of(method: str, **fields: object) -> Spec:
-    density = 1.0 if method == "dense" else 0.05
-    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": density}
-    return Spec.of(method=method, **(given | fields))
+def sparse(method: str) -> Spec:
+    return spec_of(method, density=1.0 if method == "dense" else 0.05)
 
 
 @pytest.mark.parametrize("method", ["dense", *METHODS])
 def test_a_run_gives_the_same_bits_twice(method: str) -> None:
     """Mask, trained weights and accuracy are equal, and the device stands in the record."""
-    first, second = (run(spec_of(method), RunSettings(DEVICE)).record for _ in range(2))
+    first, second = (run(sparse(method), RunSettings(DEVICE)).record for _ in range(2))
     assert first.stable() == second.stable()
     assert first.status == "done"
     assert first.environment.device == torch.cuda.get_device_name(DEVICE)
@@ -57,6 +56,6 @@ def test_exact_counts_on_a_convolutional_network(method: str, precision: str) ->
 @pytest.mark.parametrize("method", ["random", "magnitude", "synflow"])
 def test_masks_that_need_no_data_are_those_of_the_cpu(method: str) -> None:
     """Initial weights and draws come from the CPU, so device and CPU agree on the mask."""
-    here, there = (run(spec_of(method), RunSettings(device)).record for device in ("cpu", DEVICE))
+    here, there = (run(sparse(method), RunSettings(device)).record for device in ("cpu", DEVICE))
     assert here.initial_sha256 == there.initial_sha256
     assert here.mask_sha256 == there.mask_sha256

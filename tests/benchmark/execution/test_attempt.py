@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from factories import spec_of
 
 from paibench.benchmark.execution import stage_cache
 from paibench.benchmark.execution.attempt import Failed, attempt
@@ -28,16 +28,6 @@ from paibench.methods.core.mask_file import digest, from_bytes
 from paibench.methods.core.services import Interrupted
 
 pytestmark = pytest.mark.usefixtures("hostile")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
-def spec_of(method: Any = "random", **fields: Any) -> Spec:
-    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
-    return Spec.of(**(given | fields), method=method)
 
 
 def record_of(store: Store, spec: Spec) -> Record:

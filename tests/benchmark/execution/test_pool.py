@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from factories import installed, spec_of
 
 from paibench.benchmark.execution import worker_process
 from paibench.benchmark.execution.attempt import attempt
@@ -22,9 +23,7 @@ from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.failures import is_final
 from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
-from paibench.methods.core import registry
 
-HOSTILE = Path(__file__).parents[2] / "plugins" / "hostile"
 SETTINGS = RunSettings(jobs=2, checkpoint_seconds=0, trusted=True)
 """In workers: what a worker is to stand is tested here, not what its methods are kept from."""
 
@@ -32,19 +31,10 @@ SETTINGS = RunSettings(jobs=2, checkpoint_seconds=0, trusted=True)
 @pytest.fixture(autouse=True, scope="module")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A stranger's methods are installed, here and in workers; where they leave their notes."""
-    with pytest.MonkeyPatch.context() as patch:
+    with installed("hostile") as patch:
         folder = tmp_path_factory.mktemp("notes")
         patch.setenv("TMPDIR", str(folder))  # one of the few that workers are handed on
-        patch.setenv("PYTHONPATH", str(HOSTILE))
-        patch.syspath_prepend(str(HOSTILE))
-        registry._entries.cache_clear()
         yield folder / "notes"
-    registry._entries.cache_clear()
-
-
-def spec_of(method: Any = "random", **fields: Any) -> Spec:
-    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
-    return Spec.model_validate(given | fields | {"method": method})
 
 
 def killed_once(step: int, search: bool = False, seed: int = 0, epochs: int = 3) -> Spec:

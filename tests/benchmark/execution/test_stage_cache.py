@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -29,11 +28,6 @@ assert acquire(Path(sys.argv[1]), "other")
 print("held", flush=True)
 time.sleep(600)
 """
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
 
 
 class Counted:

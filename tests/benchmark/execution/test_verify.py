@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import factories
 import pytest
 
 from paibench.benchmark.execution.attempt import attempt
@@ -19,8 +20,7 @@ Say = Callable[..., tuple[int, str, str]]
 
 
 def spec_of(seed: int = 0, **fields: Any) -> Spec:
-    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "method": "snip"}
-    return Spec.of(**(given | {"density": 0.1, "seed": seed} | fields))
+    return factories.spec_of(**{"method": "snip", "seed": seed} | fields)
 
 
 @pytest.fixture

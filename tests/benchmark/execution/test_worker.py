@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import factories
 import pytest
 
 from paibench.benchmark.execution.settings import RunSettings
@@ -19,11 +20,6 @@ from paibench.benchmark.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("hostile")
 LEFT = 128 + signal.SIGTERM  # the exit status of who leaves
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
 
 
 @pytest.fixture
@@ -39,9 +35,7 @@ def worker(store: Store, hostile: None) -> Iterator[subprocess.Popen[str]]:
 
 
 def spec_of(method: Any = "random", **fields: Any) -> Spec:
-    few = {"name": "digits", "examples": 200}
-    given = {"dataset": few, "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
-    return Spec.of(**(given | fields), method=method)
+    return factories.spec_of(method, dataset={"name": "digits", "examples": 200}, **fields)
 
 
 def send(worker: subprocess.Popen[str], **message: Any) -> None:

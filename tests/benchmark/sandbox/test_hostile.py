@@ -7,9 +7,10 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
+from factories import PLUGINS, spec_of
 
 from paibench.benchmark.execution.attempt import attempt
 from paibench.benchmark.execution.pool import Event, Pool
@@ -22,7 +23,7 @@ from paibench.benchmark.store.store import Store
 from paibench.methods.core import registry
 
 pytestmark = pytest.mark.slow  # two sweeps, one of all that is hostile
-HOSTILE = Path(__file__).parents[2] / "plugins" / "hostile"
+HOSTILE = PLUGINS / "hostile"
 SECONDS = 8.0
 LIMIT_MB = 2_500
 
@@ -90,11 +91,6 @@ GETS_NOWHERE = [
     ),
 ]
 """Their masks are sound, and they raise where they get through."""
-
-
-def spec_of(method: Any, **fields: Any) -> Spec:
-    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
-    return Spec.model_validate(given | fields | {"method": method})
 
 
 GOOD = [

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from factories import spec_of
 from torch import nn
 
 from paibench.benchmark.data.dataset import load
@@ -77,11 +78,6 @@ def method(tmp_path: Path) -> Callable[[str], str]:
     file = tmp_path / "own.py"
     file.write_text(OWN)
     return lambda function: use_file(f"{file}:{function}")
-
-
-def spec_of(method: Any, **fields: Any) -> Spec:
-    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
-    return Spec.model_validate(given | fields | {"method": method})
 
 
 def here(spec: Spec, net: nn.Module) -> Search:

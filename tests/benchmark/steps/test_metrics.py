@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from factories import spec_of
 from torch import nn
 
 from paibench.benchmark import run as runs
@@ -22,11 +23,6 @@ from paibench.methods.core.ticket import Ticket
 
 DIGITS = load("digits", {}, None, "cpu", 0)
 SIZES = {"fc1.weight": 64 * 300, "fc2.weight": 300 * 100, "fc3.weight": 100 * 10}
-
-
-def spec_of(**fields: Any) -> Spec:
-    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "method": "random"}
-    return Spec.of(**(given | {"density": 0.1} | fields))
 
 
 def net_of(spec: Spec) -> nn.Module:

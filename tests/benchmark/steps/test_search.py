@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from factories import spec_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -30,7 +31,6 @@ from paibench.benchmark.steps.search import (
 )
 from paibench.benchmark.store.atomic import StoreError
 from paibench.benchmark.store.store import Store
-from paibench.methods.core import registry
 from paibench.methods.core.mask import Mask, flatten, layer_counts, prunable
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
@@ -38,19 +38,7 @@ from paibench.methods.training.loop import Diverged
 
 DIGITS = load("digits", {}, None, "cpu", 0)
 
-
-@pytest.fixture(autouse=True)
-def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A stranger's methods are installed."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "plugins" / "hostile"))
-    registry._entries.cache_clear()
-    yield
-    registry._entries.cache_clear()
-
-
-def spec_of(method: Any, **fields: Any) -> Spec:
-    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}
-    return Spec.of(**(given | fields), method=method)
+pytestmark = pytest.mark.usefixtures("hostile")
 
 
 def search(spec: Spec, net: nn.Module, task: Task) -> Search:

@@ -1,9 +1,9 @@
 """What is kept of a run that failed, and which failures are worth another attempt."""
 
-from pathlib import Path
 from typing import get_args
 
 import pytest
+from factories import spec_of
 
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import failures
@@ -17,14 +17,7 @@ from paibench.benchmark.store.failures import (
 )
 from paibench.benchmark.store.store import Store
 
-SPEC = Spec.of(
-    dataset="digits", model="lenet-300-100", recipe="lite", method="snip", density=0.1, seed=3
-)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
+SPEC = spec_of("snip", recipe="lite", seed=3)
 
 
 def fail(store: Store, *causes: Cause | Interruption) -> None:

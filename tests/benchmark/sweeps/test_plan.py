@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import factories
 import pytest
+from factories import publish
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
@@ -20,16 +22,6 @@ RecordFactory = Callable[..., Record]
 
 def sweep(**axes: Any) -> Sweep:
     return expand({"product": PLAIN | {"method": "snip", "density": 0.1} | axes})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
-def publish(store: Store, *records: Record) -> None:
-    for record in records:
-        store.publish_record(record.key, record.plain(), store.new_attempt(record.key))
 
 
 def test_without_a_store_everything_is_missing() -> None:
@@ -132,8 +124,7 @@ def publish_estimate(store_estimate: Store, *records: Record) -> None:
 
 
 def spec_of(**fields: Any) -> Spec:
-    plain = {"dataset": "digits", "model": "lenet-300-100", "recipe": "lite", "method": "snip"}
-    return Spec.of(**(plain | {"density": 0.1, "seed": 9} | fields))
+    return factories.spec_of(**{"method": "snip", "recipe": "lite", "seed": 9} | fields)
 
 
 def test_nothing_is_known_of_nothing(store_estimate: Store) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import spec_of
 
 from paibench.benchmark.record import Record
-from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.failures import record_failure
 from paibench.benchmark.store.lease import LEASE_SECONDS
 from paibench.benchmark.store.progress import Progress
@@ -19,12 +19,9 @@ from paibench.benchmark.sweeps.status import sweep_status
 ATTEMPT = "j17.2.node1.4711.0123abcd"
 
 
-def spec_of(seed: int) -> Spec:
-    named = {"dataset": "digits", "model": "lenet-300-100", "recipe": "lite", "method": "snip"}
-    return Spec.of(**named, density=0.1, seed=seed)
-
-
-DONE, RUNNING, BROKEN, KILLED, CUT, ASKED = map(spec_of, range(6))
+DONE, RUNNING, BROKEN, KILLED, CUT, ASKED = (
+    spec_of("snip", recipe="lite", seed=seed) for seed in range(6)
+)
 ALL = [spec.key for spec in (DONE, RUNNING, BROKEN, KILLED, CUT, ASKED)]
 
 

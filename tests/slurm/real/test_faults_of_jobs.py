@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
+from factories import PLUGINS
 from sweeping import HALF, LONG, MOST_LOST, SEARCHING, SHORT, Sweeping, instead_of, spec_of
 
 from paibench.methods.core import registry
 
-HOSTILE = str(Path(__file__).parents[2] / "plugins" / "hostile")
+HOSTILE = str(PLUGINS / "hostile")
 LEVELS = spec_of({"name": "imp", "rate": 0.5}, density=0.25, recipe={"name": "lite", "epochs": 150})
 """IMP in two stages of some two seconds each."""
 LEVEL_STEPS = 150 * 23

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
+from factories import PLUGINS
 from sweeping import HALF, LONG, MOST_LOST, Sweeping, spec_of
 
 from paibench.slurm.job_state import SHORT
 
 pytestmark = pytest.mark.slow  # most of it is waiting
-HOSTILE = str(Path(__file__).parents[2] / "plugins" / "hostile")
+HOSTILE = str(PLUGINS / "hostile")
 WORKER = "paibench.benchmark.execution.worker"
 LONGER = spec_of(recipe={"name": "lite", "epochs": 5000})
 """Longer than a minute of training."""

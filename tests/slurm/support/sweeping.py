@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import factories
 import torch
 from cluster import Cluster
 
@@ -40,8 +41,7 @@ PROFILE = {
 
 def spec_of(method: Any = "random", **fields: Any) -> Spec:
     """A small run."""
-    given = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.125}
-    return Spec.model_validate(given | fields | {"method": method})
+    return factories.spec_of(method, **{"density": 0.125} | fields)
 
 
 LONG = spec_of(recipe={"name": "lite", "epochs": 400})

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from factories import spec_of
 from standing_in import stand_in
 
-from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import lease
 from paibench.benchmark.store.failures import is_final
 from paibench.benchmark.store.progress import Progress
@@ -16,9 +16,7 @@ from paibench.benchmark.store.store import Store
 from paibench.slurm import job_state
 from paibench.slurm.cleanup import ALIVE_SECONDS, release_dead_leases
 
-SPEC = Spec.of(
-    dataset="digits", model="lenet-300-100", recipe="smoke", method="random", density=0.5
-)
+SPEC = spec_of(density=0.5)
 OURS, ELSEWHERE, NO_JOB = (f"{job}far.1.0123abcd" for job in ("j7.0-here.", "j7.0-elsewhere.", ""))
 CONFIG = "echo 'ClusterName = here'"
 UNKNOWN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"

@@ -33,11 +33,6 @@ def sweep() -> Sweep:
     return expand({"name": "tiny", "product": product | {"method": "random", "seed": [*range(7)]}})
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
 def seen(sweep: Sweep, store: Store, there: Queue | None = None, **limits: int) -> SubmissionPlan:
     return plan_submission(sweep, store, PROFILE, Limits(**limits), there, None)
 
