@@ -31,7 +31,7 @@ from paibench.benchmark.steps.search import (
 )
 from paibench.benchmark.steps.train import Training, train
 from paibench.methods.core.mask import apply
-from paibench.methods.core.mask_file import to_bytes
+from paibench.methods.core.mask_file import pack
 from paibench.methods.core.registry import is_own
 from paibench.methods.core.task import Memo, Task
 from paibench.methods.training.loop import Diverged, steps_per_epoch
@@ -90,7 +90,7 @@ def run(spec: Spec, settings: RunSettings = RunSettings(), means: Means = Means(
     try:
         found = _find(spec, net, data, settings, means)
         _check_untouched(known["initial_sha256"], net)
-        files["mask.safetensors"] = to_bytes({n: m.cpu() for n, m in found.mask.items()})
+        files["mask.safetensors"] = pack(found.mask).to_bytes()
         known |= metrics.mask_metrics(found, net, data)
         if spec.control == "reinit":
             net = make_network(spec, data, reinit_seed(spec.seed)).to(device)

@@ -17,7 +17,7 @@ from paibench.benchmark.store.records import hashed_name
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.submission.findings import CHECKS
 from paibench.leaderboard.submission.validate import Report, validate
-from paibench.methods.core.mask_file import digest, from_bytes, to_bytes
+from paibench.methods.core.mask_file import digest, from_bytes, pack
 from paibench.methods.core.registry import UserError
 
 Edit = Callable[..., None]
@@ -169,7 +169,7 @@ def edited_layer_kept(root: Path, edit: Edit) -> None:
 def renamed_layer(root: Path, edit: Edit) -> None:
     mask = from_bytes(mask_of(root, KEY))
     mask = {name.replace("fc1", "conv1"): kept for name, kept in mask.items()}
-    name = put(root, KEY, "mask.safetensors", to_bytes(mask))
+    name = put(root, KEY, "mask.safetensors", pack(mask).to_bytes())
     edit(root, KEY, mask_file=name, mask_sha256=digest(mask))
 
 

@@ -1,4 +1,4 @@
-"""Mask files: they come back bit for bit, and whatever is wrong with one is said in one line."""
+"""Mask files: they return bit for bit, and one line names whatever is wrong with one."""
 
 import hashlib
 import json
@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paibench.methods.core.mask_file import digest, from_bytes, to_bytes
+from paibench.methods.core.mask_bits import decode
+from paibench.methods.core.mask_file import digest, from_bytes, pack
 from paibench.methods.core.registry import UserError
 
 
@@ -33,18 +34,28 @@ def example() -> dict[str, Tensor]:
 @given(mask=masks())
 @settings(max_examples=80, deadline=None, derandomize=True)
 def test_round_trip(mask: dict[str, Tensor]) -> None:
-    """Any mask comes back with its names in order, its shapes and its bits."""
-    found = from_bytes(to_bytes(mask))
+    """Any mask returns with its names in order, its shapes and its bits."""
+    found = from_bytes(pack(mask).to_bytes())
     assert list(found) == list(mask)
     assert all(torch.equal(found[name], kept) for name, kept in mask.items())
     assert all(kept.dtype == torch.bool for kept in found.values())
+
+
+@given(mask=masks())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_counts(mask: dict[str, Tensor]) -> None:
+    """The numbers of weights and of kept weights are read from the packed bits."""
+    packed = decode(pack(mask).to_bytes())
+    assert packed.kept == {name: int(kept.sum()) for name, kept in mask.items()}
+    assert packed.sizes == {name: kept.numel() for name, kept in mask.items()}
+    assert packed.sha256 == digest(mask)
 
 
 @given(mask=masks(), data=st.data())
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_tampering(mask: dict[str, Tensor], data: st.DataObject) -> None:
     """A file with one byte changed is refused, or still says the same mask."""
-    good = to_bytes(mask)
+    good = pack(mask).to_bytes()
     place = data.draw(st.integers(0, len(good) - 1))
     bad = bytearray(good)
     bad[place] ^= data.draw(st.integers(1, 255))
@@ -68,7 +79,7 @@ def test_garbage(data: bytes) -> None:
 def test_truncation(cut: int) -> None:
     """A file cut short anywhere is refused."""
     with pytest.raises(UserError, match="^mask file: not safetensors"):
-        from_bytes(to_bytes(example())[:cut])
+        from_bytes(pack(example()).to_bytes()[:cut])
 
 
 def test_a_pickle_is_data() -> None:
@@ -84,21 +95,26 @@ def test_a_pickle_is_data() -> None:
 
 def test_one_bit_a_weight() -> None:
     """The bits take an eighth of a byte each, row-major, low bit first."""
-    small, large = (to_bytes({"w": torch.ones(n, 1000, dtype=torch.bool)}) for n in (800, 1600))
+    small, large = (
+        pack({"w": torch.ones(n, 1000, dtype=torch.bool)}).to_bytes() for n in (800, 1600)
+    )
     assert len(large) - len(small) <= 800 * 1000 / 8 + 16
-    assert to_bytes({"w": torch.tensor([[True, False, False], [True, True, False]])})[-1] == 0b11001
+    assert (
+        pack({"w": torch.tensor([[True, False, False], [True, True, False]])}).to_bytes()[-1]
+        == 0b11001
+    )
 
 
 def test_equal_bytes() -> None:
     """Equal masks give equal bytes."""
-    assert to_bytes(example()) == to_bytes(example())
+    assert pack(example()).to_bytes() == pack(example()).to_bytes()
 
 
 def test_digest_is_of_what_the_mask_says() -> None:
     """Order, strides and the file do not enter the digest; names, shapes and bits do."""
     mask = example()
     turned = {"fc.weight": mask["fc.weight"], "conv.weight": mask["conv.weight"].mT.contiguous().mT}
-    assert digest(mask) == digest(turned) == digest(from_bytes(to_bytes(turned)))
+    assert digest(mask) == digest(turned) == digest(from_bytes(pack(turned).to_bytes()))
     flipped = mask | {"fc.weight": ~mask["fc.weight"]}
     renamed = {"conv.weight": mask["conv.weight"], "fd.weight": mask["fc.weight"]}
     shaped = mask | {"fc.weight": mask["fc.weight"].T}
@@ -145,6 +161,9 @@ BITS = {"w": ("U8", [1], b"\x05")}
         (file(about({"w": [3.0]}), BITS), r"'w' has the shape \(3.0,\)"),
         (file(about({"w": [True, 3]}), BITS), "'w' has the shape"),
         (file(about({"w": [-1, -3]}), BITS), "'w' has the shape"),
+        (file(about({"w": [2**40, 2**40]}), BITS), "'w' has the shape"),
+        (file(about({"w": [1] * 99}), BITS), "'w' has the shape"),
+        (file({"mask": '{"shapes": {}, "shapes": {}}'}, BITS), "its header has a name twice"),
         (file(about({"v": [3]}), BITS), "'v' is named in its header or its data alone"),
         (file(about({"w": [3], "x": [1]}), BITS), "'x' is named in its header"),
         (file(about({"w": [9]}), BITS), "'w' has 1 bytes for 9 bits"),
@@ -161,3 +180,15 @@ def test_refused(data: bytes, message: str) -> None:
     with pytest.raises(UserError, match=f"^mask file: ({message})") as caught:
         from_bytes(data)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("offsets", "body"),
+    [([0, 4], b"12"), ([1, 2], b"12"), ([0, 1], b"12"), ([0, -1], b""), ([2, 1], b"12")],
+)
+def test_offsets_outside_the_file(offsets: list[int], body: bytes) -> None:
+    """Layers fill the file after its header, each once."""
+    layer = {"dtype": "U8", "shape": [max(0, offsets[1] - offsets[0])], "data_offsets": offsets}
+    text = json.dumps({"__metadata__": about({"w": [8]}), "w": layer}).encode()
+    with pytest.raises(UserError, match="^mask file: not safetensors"):
+        from_bytes(struct.pack("<Q", len(text)) + text + body)
