@@ -15,7 +15,7 @@ from torch import Tensor
 
 from paibench.benchmark.execution.heartbeat import Heartbeat
 from paibench.benchmark.record import PROTOCOL
-from paibench.benchmark.spec import Spec
+from paibench.benchmark.spec import SETTING, Spec
 from paibench.benchmark.steps.environment import code_of, digest
 from paibench.benchmark.steps.search import attributing_errors
 from paibench.benchmark.store import lease
@@ -35,7 +35,7 @@ def cache_key(spec: Spec, place: str, data_fingerprint: str) -> str:
     Raises MethodError where the method cannot be imported.
     """
     plain = spec.canonical
-    parts = {key: plain.get(key) for key in ("dataset", "model", "init", "recipe", "seed")}
+    parts = {key: plain.get(key) for key in (*SETTING, "seed")}
     with attributing_errors(spec.method.name):
         code = code_of(spec.method.name)
     method = {"method": spec.method.name, "code": code, "protocol": PROTOCOL}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from paibench.benchmark.record import PROTOCOL, VOLATILE
-from paibench.benchmark.spec import Spec
+from paibench.benchmark.spec import SETTING, Spec
 from paibench.benchmark.store.atomic import read
 from paibench.benchmark.store.checksummed_json import Corrupt, decode
 from paibench.benchmark.store.records import Problem
@@ -220,7 +220,7 @@ def _splits(runs: pd.DataFrame) -> pd.Series:
 def _as_in_its_track(runs: pd.DataFrame, name: str) -> pd.Series:
     """A column in which runs without a value have the commonest of runs like them."""
     known = runs.dropna(subset=[name])
-    track = ["dataset", "model", "recipe", "init"]
+    track = list(SETTING)
     commonest = known.groupby(track)[name].agg(lambda values: values.mode().iloc[0])
     usual = runs[track].merge(commonest.reset_index(), on=track, how="left")[name]
     return runs[name].fillna(usual.set_axis(runs.index))

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from paibench.benchmark.spec import SETTING
+
 # What runs may differ in and still be averaged or compared, but never without a mark.
 ALIKE = ["device", "threads", "torch", "cuda", "timm", "paibench", "plugin"]
 
@@ -63,7 +65,7 @@ def _said(values: pd.DataFrame, differ: pd.DataFrame) -> pd.Series:
 # summary: The runs of one cell of the leaderboard in numbers: means, intervals, and what is not
 # there.
 
-TRACK = ["dataset", "model", "recipe", "init", "split", "protocol"]
+TRACK = [*SETTING, "split", "protocol"]
 CELL = [*TRACK, "method", "method_label", "control", "density_asked"]
 MEASURES = ("accuracy", "accuracy_untrained", "native_accuracy")
 OUTCOMES = ("done", "diverged", "failed", "skipped", "missing")

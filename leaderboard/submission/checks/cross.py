@@ -179,8 +179,7 @@ def _is_baseline(run: Run) -> bool:
 
 
 def _track(run: Run) -> Hashable:
-    spec = run.spec
-    return str(spec.dataset), str(spec.model), str(spec.recipe), spec.init
+    return run.spec.setting
 
 
 def _cell(run: Run) -> Hashable:
