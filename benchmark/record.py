@@ -1,4 +1,4 @@
-"""A record is what one run gave: flat, plain, versioned, readable without paibench."""
+"""The result of one run: a flat, versioned record that can be read without paibench."""
 
 import json
 from typing import Annotated, Any, Literal, Self, TypedDict
@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal, Self, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.records import SCHEMA
 
-SCHEMA = 2  # 2: where a third party's method came from, and what it was kept from
 PROTOCOL = 1
+"""The version of the rules in docs/protocol.md; results of different versions are not mixed."""
 
+# nothing writes "skipped"; it stays because published tables have a column for it
 Status = Literal["done", "diverged", "failed", "skipped"]
 Fraction = Annotated[float | None, Field(ge=0, le=1)]
 Amount = Annotated[float | None, Field(ge=0)]
@@ -17,7 +19,6 @@ Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Whole | None
 Digest = Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")]
 
-# What two runs of one spec may differ in; everything else is equal bit for bit.
 VOLATILE = (
     "environment",
     "search_seconds",
@@ -25,15 +26,16 @@ VOLATILE = (
     "evaluation_seconds",
     "peak_memory_mb",
 )
+"""The fields in which two runs of one spec may differ; all others are equal bit for bit."""
 
 
 class Environment(BaseModel):
-    """Where a record was made: enough to tell like from unlike, and to find the code again.
+    """The machine and the code that made a record.
 
-    `plugin` is the distribution that brings the method; of one that is not the suite's own,
+    `plugin` is the distribution that provides the method. For a third party's method,
     `plugin_origin` is where it was installed from and `plugin_sha256` the digest of its code.
-    `other_plugins` bring data set, model or recipe. `isolation` is what stood between the method
-    and the harness: None for the suite's own, `trusted`, or the walls.
+    `other_plugins` provide the data set, model or recipe. `isolation` is None for a method of
+    the suite, `trusted`, or the names of the sandbox's protections.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -73,13 +75,14 @@ class CurvePoint(TypedDict):
 
 
 class Record(BaseModel):
-    """One run's outcome.
+    """The result of one run.
 
-    Accuracies are fractions of the evaluation split, losses mean cross-entropies in nats,
-    costs are examples and epochs of the training split, times seconds. `accuracy` is that of
-    the last epoch, the only one that is ranked; `accuracy_untrained` that of the ticket before
-    its weights are trained, with norm statistics re-estimated on training data;
-    `native_accuracy` that of the supermasks as the search itself would deploy them.
+    Accuracies are fractions of the evaluation split. Losses are mean cross-entropies in nats.
+    Costs are counted in examples and epochs of the training split, times in seconds. `accuracy`
+    is measured after the last epoch and is the only one that is ranked. `accuracy_untrained` is
+    that of the ticket before its weights are trained, with the statistics of norm layers
+    re-estimated on training data. `native_accuracy` is that of a supermask as its own search
+    would use it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -137,9 +140,9 @@ class Record(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.status == "done" and self.accuracy is None:
-            raise ValueError("accuracy: is missing from a record that is done")
+            raise ValueError("accuracy: is missing from a record with status done")
         if self.status != "done" and not self.reason:
-            raise ValueError(f"reason: is missing from a record that is {self.status}")
+            raise ValueError(f"reason: is missing from a record with status {self.status}")
         if not len(self.layer_names) == len(self.layer_sizes) == len(self.layer_kept):
             raise ValueError("layer_names, layer_sizes and layer_kept differ in length")
         if self.kept is not None and sum(self.layer_kept) != self.kept:
@@ -154,7 +157,7 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, plain: dict[str, Any]) -> "Record":
-        """A record from plain values, its key recomputed from its spec.
+        """Return the record in plain values, after recomputing its key from its spec.
 
         Raises ValueError in one line that names the field.
         """
@@ -162,7 +165,7 @@ class Record(BaseModel):
 
     @classmethod
     def with_spec(cls, plain: dict[str, Any]) -> "tuple[Record, Spec]":
-        """A record as `read` gives it, and its spec."""
+        """Return the record as `read` does, and its spec."""
         try:
             record = cls.model_validate(plain)
         except ValueError as error:
@@ -176,16 +179,16 @@ class Record(BaseModel):
         return record, spec
 
     def plain(self) -> dict[str, Any]:
-        """The record as JSON values."""
+        """Return the record as JSON values."""
         return self.model_dump(mode="json", by_alias=True)
 
     def stable(self) -> dict[str, Any]:
-        """What another run of the same spec must give again, bit for bit."""
+        """Return the fields that another run of the same spec reproduces bit for bit."""
         return {key: value for key, value in self.plain().items() if key not in VOLATILE}
 
 
 def schema() -> str:
-    """The published JSON Schema of a record, as the text of docs/record.schema.json."""
+    """Return the JSON Schema of a record, the text of docs/record.schema.json."""
     draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return json.dumps(draft | Record.model_json_schema(), indent=2) + "\n"
 

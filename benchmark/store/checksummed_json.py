@@ -1,6 +1,7 @@
-"""Records as bytes: canonical JSON with a seal, so that damage is seen whatever did it.
+"""Canonical JSON that carries its own checksum, so that any damage is noticed.
 
-The seal guards against accidents (truncation, flipped bits, hand edits), not against forgers.
+The checksum is a field named "seal". It protects against accidents (truncation, flipped bits,
+edits by hand), not against forgery.
 """
 
 import hashlib
@@ -10,78 +11,73 @@ from typing import Any
 
 
 class Corrupt(ValueError):
-    """Something stored that cannot be trusted; its message is the reason, in one line."""
+    """A stored file that cannot be trusted; the message is the reason, in one line."""
 
 
 def encode(record: dict[str, Any]) -> bytes:
-    """Canonical JSON (sorted keys, ASCII, a newline at the end) with the sha256 of the rest in it.
+    """Return canonical JSON (sorted keys, ASCII, final newline) with the sha256 of the rest.
 
-    Raises ValueError where the record holds what would not be read back: NaN, infinity, lone
-    surrogates, a field named "seal"; TypeError where it holds what is not JSON.
+    Raises ValueError for what `decode` would refuse (NaN, infinity, lone surrogates, a field
+    named "seal"), TypeError for what is not JSON.
     """
     if "seal" in record:
-        raise ValueError("a record has no field of its own named 'seal'")
-    data = _canonical(record | {"seal": _digest(record)}) + b"\n"
-    decode(data)
-    return data
+        raise ValueError("a record must not have a field named 'seal'")
+    members = {name: _member(name, record[name]) for name in sorted(record)}
+    rest = _object(members)
+    _refuse_surrogates(rest, record)
+    members["seal"] = _member("seal", _digest(rest))
+    return f"{_object(members)}\n".encode()
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """The record in sealed bytes, without the seal.
+    """Return the record in such bytes, without the seal.
 
     Raises Corrupt, and nothing else, for all other bytes: not JSON, not an object, duplicate keys,
-    numbers that are not finite, lone surrogates, nesting without end, a seal that does not fit.
+    numbers that are not finite, lone surrogates, endless nesting, a wrong seal.
     """
     try:
         text = data.decode()
         record = _DECODER.decode(text)
         if not isinstance(record, dict):
             raise Corrupt("not a JSON object")
-        if "\\u" in text:  # only an escape can bring in half a surrogate pair
-            json.dumps(record, ensure_ascii=False).encode()
-        found = record.pop("seal", None)
-        if _fits(data, found):
-            return record
-        expected = _digest(record)
+        _refuse_surrogates(text, record)
+        seal = record.pop("seal", None)
+        # of the values, not of the bytes: a record that was indented by hand still reads
+        expected = _digest(_ENCODER.encode(record))
     except Corrupt:
         raise
     except (ValueError, RecursionError) as error:
         raise Corrupt(f"not valid JSON: {error}") from None
-    if found != expected:
-        raise Corrupt("its seal does not fit" if found else "it has no seal")
+    if seal != expected:
+        raise Corrupt("its seal does not fit" if seal else "it has no seal")
     return record
 
 
-def _fits(data: bytes, encode: object) -> bool:
-    """Whether a seal is that of the other bytes as they stand, which is quicker to find out.
-
-    False where that is not plain to see, as in a record that was laid out by hand.
-    """
-    if not isinstance(encode, str) or not encode.isalnum():
-        return False
-    member = f'"seal":"{encode}"'.encode()
-    before, found, after = data.rstrip(b"\n").partition(member)
-    if before.endswith(b","):
-        before = before[:-1]
-    elif after.startswith(b","):
-        after = after[1:]
-    return bool(found) and hashlib.sha256(before + after).hexdigest() == encode
+def _member(name: str, value: Any) -> str:
+    return f"{_ENCODER.encode(name)}:{_ENCODER.encode(value)}"
 
 
-def _canonical(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+def _object(members: dict[str, str]) -> str:
+    return f"{{{','.join(members[name] for name in sorted(members))}}}"
 
 
-def _digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(record)).hexdigest()
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_surrogates(text: str, record: dict[str, Any]) -> None:
+    """Raise ValueError if the record holds half a surrogate pair, which UTF-8 cannot express."""
+    if "\\u" in text:  # only an escape can bring one in, and few records have any
+        json.dumps(record, ensure_ascii=False).encode()
 
 
 def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as a dict. Raises Corrupt if a key occurs twice: readers would differ."""
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Corrupt(f"the key {twice[:80]!r} stands in it twice")
+        raise Corrupt(f"the key {twice[:80]!r} occurs twice")
     return record
 
 
@@ -92,6 +88,7 @@ def _finite(text: str) -> float:
     return number
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(
     object_pairs_hook=without_duplicates, parse_float=_finite, parse_constant=_finite
 )

@@ -4,8 +4,9 @@ import socket
 import time
 from typing import Any, Literal, get_args
 
-from paibench.benchmark.record import PROTOCOL, SCHEMA
+from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.records import SCHEMA
 from paibench.benchmark.store.store import Store
 
 Cause = Literal[

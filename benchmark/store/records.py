@@ -1,4 +1,4 @@
-"""What a reader finds in a store: a record that can be trusted, or a problem that is reported."""
+"""Read records and other files of a store, and move damaged ones to quarantine."""
 
 import hashlib
 import os
@@ -14,29 +14,33 @@ from paibench.benchmark.store.checksummed_json import Corrupt, decode
 from paibench.benchmark.store.names import is_key
 
 SCHEMA = 2
-"""The latest schema of records that this program reads."""
+"""The schema number of new records. Older ones are read: 2 added `plugin_origin`,
+`plugin_sha256`, `other_plugins` and `isolation`, which are None in a record of schema 1."""
+
+Validate = Callable[[Path], object]
+"""Reads a file and raises Corrupt if it is damaged."""
 
 
 class NewerSchema(Corrupt):
-    """A sound record of a later schema: passed over, never moved."""
+    """A sound record with a later schema: readers pass over it, and nobody moves it."""
 
 
 class StoredRecord(NamedTuple):
-    """A record that can be trusted, and where it is."""
+    """A record that can be trusted, and its file."""
 
     path: Path
     record: dict[str, Any]
 
 
 class Problem(NamedTuple):
-    """A record that cannot be read, and why, in one line."""
+    """A file that should be a record and cannot be read, with the reason in one line."""
 
     path: Path
     reason: str
 
 
-def entry(path: Path) -> StoredRecord | Problem:
-    """What stands under the name of a record. Raises FileNotFoundError where nothing does."""
+def read_entry(path: Path) -> StoredRecord | Problem:
+    """Read the file of a record. Raises FileNotFoundError if there is none."""
     key = path.stem
     try:
         if not is_key(key) or not key.startswith(path.parent.name):
@@ -51,8 +55,14 @@ def entry(path: Path) -> StoredRecord | Problem:
 
 
 def parse(key: str, data: bytes) -> dict[str, Any]:
-    """The record of a run from its bytes. Raises Corrupt, and Newer for a later schema."""
+    """Return the record of a run from its bytes. Raises Corrupt, NewerSchema for a later schema."""
     record = decode(data)
+    check_record(key, record)
+    return record
+
+
+def check_record(key: str, record: dict[str, Any]) -> None:
+    """Raise Corrupt unless this is the record of that run, NewerSchema if its schema is later."""
     schema = record.get("schema")
     if type(schema) is not int or schema < 1:
         raise Corrupt("it has no schema number")
@@ -60,62 +70,58 @@ def parse(key: str, data: bytes) -> dict[str, Any]:
         raise NewerSchema(f"schema {schema}; this program reads <= {SCHEMA}; update paibench")
     if record.get("key") != key:
         raise Corrupt("its key is not its file name")
-    return record
 
 
 def hashed_name(name: str, data: bytes) -> str:
-    """A file name with the first 16 digits of its bytes' sha256: "mask-0123456789abcdef.bin"."""
+    """Add the first 16 digits of the sha256 to a file name: "mask-0123456789abcdef.bin"."""
     stem, dot, suffix = name.partition(".")
     return f"{stem}-{hashlib.sha256(data).hexdigest()[:16]}{dot}{suffix}"
 
 
 def check_hash(name: str, data: bytes) -> None:
-    """Raise Corrupt where these are not the bytes that got this hashed name."""
+    """Raise Corrupt unless this is the name that `hashed_name` gives to these bytes."""
     stem, dot, suffix = name.partition(".")
     if hashed_name(f"{stem.rpartition('-')[0]}{dot}{suffix}", data) != name:
         raise Corrupt(f"its bytes do not fit its name {name!r}")
 
 
-# What the owner of a run does about a broken file: move it aside, never delete it, try again.
-
-Validator = Callable[[Path], object]
-"""Reads a file and raises Corrupt where it is broken."""
+# -- what the owner of a run does about a damaged file: move it aside, never delete it, try again --
 
 
-def publish_or_quarantine(path: Path, data: bytes, judge: Validator, folder: Path) -> Outcome:
-    """Publish; where a broken file has the name, move it to quarantine and try again."""
+def publish_or_quarantine(path: Path, data: bytes, validate: Validate, folder: Path) -> Outcome:
+    """Create the file; if a damaged one has its name, move that to `folder` and try again."""
     for _ in range(3):
         if create_once(path, data) == "new":
             return "new"
-        if not quarantine_if_corrupt(path, judge, folder):
+        if not quarantine_if_corrupt(path, validate, folder):
             return "already"
-    raise StoreError(EIO, f"{str(path)!r} was broken three times in a row; check the disk")
+    raise StoreError(EIO, f"{str(path)!r} was damaged three times in a row; check the disk")
 
 
-def quarantine_if_corrupt(path: Path, judge: Validator, folder: Path) -> bool:
-    """Move a file to quarantine if it is broken; whether its name is free now."""
-    if _is_sound(path, judge):
+def quarantine_if_corrupt(path: Path, validate: Validate, folder: Path) -> bool:
+    """Move the file to `folder` if it is damaged, and return whether its name is free now."""
+    if _is_sound(path, validate):
         return False
     with suppress(FileNotFoundError):
-        aside = quarantine(path, folder)
-        if _is_sound(aside, judge):  # another owner mended it between our look and our move
+        moved = quarantine(path, folder)
+        if _is_sound(moved, validate):  # another owner replaced it between our check and our move
             with suppress(FileExistsError):
-                os.link(aside, path)
-                os.unlink(aside)
+                os.link(moved, path)
+                os.unlink(moved)
             return False
     return True
 
 
 def quarantine(path: Path, folder: Path) -> Path:
-    """Move whatever has this name to quarantine, under a name of its own, which is returned."""
-    aside = folder / f"{path.name}.corrupt.{uuid4().hex}"
-    os.rename(path, aside)
-    return aside
+    """Move a file of any kind to `folder` under a unique name, and return its new path."""
+    moved = folder / f"{path.name}.corrupt.{uuid4().hex}"
+    os.rename(path, moved)
+    return moved
 
 
-def _is_sound(path: Path, judge: Validator) -> bool:
+def _is_sound(path: Path, validate: Validate) -> bool:
     try:
-        judge(path)
+        validate(path)
     except NewerSchema:
         return True
     except (Corrupt, FileNotFoundError):

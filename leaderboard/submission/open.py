@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from paibench.benchmark.record import SCHEMA, Record
+from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.atomic import read
 from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
+from paibench.benchmark.store.records import SCHEMA
 from paibench.leaderboard.submission.findings import Fault, shorten
 from paibench.methods.core.registry import Kind, UserError, is_own
 

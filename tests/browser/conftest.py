@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paibench.benchmark.record import Record
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.figures.accuracy import curve
 from paibench.leaderboard.figures.style import line_styles, pdf, png, svg
@@ -132,7 +133,7 @@ def mask_site(tmp_path: Path, record_factory: Callable[..., Record]) -> tuple[Pa
     record = record_factory(method="snip")
     name = store.publish_file(record.key, "mask.safetensors", data)
     whole = Record.read(record.plain() | {"mask_file": name})
-    store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
+    store.publish_record(record.key, whole.plain(), new_attempt_id())
     build_site(load(store.root), tmp_path / "site", [store.root])
     return tmp_path / "site", data
 

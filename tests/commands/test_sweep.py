@@ -13,6 +13,7 @@ from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.failures import record_failure
 from paibench.benchmark.store.lease import LEASE_SECONDS
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.sweep import expand
@@ -44,11 +45,11 @@ def store(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     store = Store.open(tmp_path / "runs" / "s")
-    store.publish_record(DONE.key, record_factory(seed=0).plain(), store.new_attempt(DONE.key))
+    store.publish_record(DONE.key, record_factory(seed=0).plain(), new_attempt_id())
     assert store.acquire_lease(RUNNING.key, ATTEMPT)
     store.attempt_folder(RUNNING.key, ATTEMPT).mkdir(parents=True)
     Progress(store.attempt_folder(RUNNING.key, ATTEMPT), step=1, steps=4).save()
-    record_failure(store, BROKEN, store.new_attempt(BROKEN.key), "killed", "by somebody")
+    record_failure(store, BROKEN, new_attempt_id(), "killed", "by somebody")
     return store
 
 
@@ -206,7 +207,7 @@ def test_many_failures(tmp_path: Path, store: Store, say: Say) -> None:
     """Twenty of a kind are shown, and all of them where that is asked for."""
     for seed in range(100, 130):
         spec = Spec.of(**NAMED, density=0.1, seed=seed)
-        record_failure(store, spec, store.new_attempt(spec.key), "plugin", "it raised")
+        record_failure(store, spec, new_attempt_id(), "plugin", "it raised")
     said = say("status", str(store.root))[1]
     assert "  and 11 more (--all shows them)\n" in said
     assert said.count("plugin: it raised") <= 20

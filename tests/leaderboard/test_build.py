@@ -9,6 +9,7 @@ import pytest
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.checksummed_json import encode
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.build import build
 from paibench.methods.core.registry import UserError
@@ -24,7 +25,7 @@ def test_files_of_a_small_leaderboard(
     store = Store.open(store_factory([record_factory(seed=seed) for seed in range(2)]))
     lost, broken = record_factory(seed=7), record_factory(seed=8)
     note = {"spec": lost.spec, "reason": "out of | memory"}
-    store.publish_failure(lost.key, store.new_attempt(lost.key), note)
+    store.publish_failure(lost.key, new_attempt_id(), note)
     store.record_path(broken.key).write_text("{")
     built = build([store.root], tmp_path / "out" / "board")
     name = "digits-lenet-300-100-lite-kaiming_normal"

@@ -9,6 +9,7 @@ import pytest
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.methods.core import registry
 
@@ -84,7 +85,7 @@ def _kept_per_layer(density: float) -> list[int]:
 def publish(store: Store, *records: Record) -> None:
     """Publish records, each as the result of a new attempt."""
     for record in records:
-        store.publish_record(record.key, record.plain(), store.new_attempt(record.key))
+        store.publish_record(record.key, record.plain(), new_attempt_id())
 
 
 @contextmanager

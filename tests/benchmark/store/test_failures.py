@@ -15,6 +15,7 @@ from paibench.benchmark.store.failures import (
     is_final,
     record_failure,
 )
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 
 SPEC = spec_of("snip", recipe="lite", seed=3)
@@ -23,7 +24,7 @@ SPEC = spec_of("snip", recipe="lite", seed=3)
 def fail(store: Store, *causes: Cause | Interruption) -> None:
     """One attempt after the other that gave no record."""
     for cause in causes:
-        record_failure(store, SPEC, store.new_attempt(SPEC.key), cause, f"because of {cause}")
+        record_failure(store, SPEC, new_attempt_id(), cause, f"because of {cause}")
 
 
 def test_a_note_says_which_run_and_why(store: Store) -> None:
@@ -125,7 +126,7 @@ def test_what_wanted_more_memory_is_tried_with_more(
 ) -> None:
     """A run that failed for want of memory is left alone until it has more than it had."""
     facts = {} if had is None else {"memory_mb": had}
-    record_failure(store, SPEC, store.new_attempt(SPEC.key), "memory", "too much", **facts)
+    record_failure(store, SPEC, new_attempt_id(), "memory", "too much", **facts)
     assert is_final(store, SPEC.key, has) is final
 
 

@@ -11,9 +11,9 @@ from paibench.benchmark.store.records import (
     Problem,
     StoredRecord,
     check_hash,
-    entry,
     hashed_name,
     quarantine_if_corrupt,
+    read_entry,
 )
 
 KEY = "ab" * 20
@@ -50,15 +50,15 @@ def test_a_record_is_read_where_its_key_says(tmp_path: Path) -> None:
         (tmp_path / shard).mkdir()
         (tmp_path / shard / f"{KEY}.json").write_bytes(encode(record))
     path = tmp_path / "ab" / f"{KEY}.json"
-    assert entry(path) == StoredRecord(path, record)
-    assert isinstance(entry(tmp_path / "cd" / f"{KEY}.json"), Problem)
+    assert read_entry(path) == StoredRecord(path, record)
+    assert isinstance(read_entry(tmp_path / "cd" / f"{KEY}.json"), Problem)
 
 
 def test_a_record_that_vanished_is_no_problem(tmp_path: Path) -> None:
     """Absence is said by FileNotFoundError, for the reader to pass over."""
     (tmp_path / "ab").mkdir()
     with pytest.raises(FileNotFoundError):
-        entry(tmp_path / "ab" / f"{KEY}.json")
+        read_entry(tmp_path / "ab" / f"{KEY}.json")
 
 
 def test_what_the_system_will_not_open_is_a_problem(
@@ -71,7 +71,7 @@ def test_what_the_system_will_not_open_is_a_problem(
 
     monkeypatch.setattr("paibench.benchmark.store.records.read", refuse)
     path = tmp_path / "ab" / f"{KEY}.json"
-    assert entry(path) == Problem(path, "cannot be read: Permission denied")
+    assert read_entry(path) == Problem(path, "cannot be read: Permission denied")
 
 
 # test_quarantine: Mending never costs a sound file.

@@ -13,6 +13,7 @@ import pytest
 
 from paibench.benchmark.store.atomic import LIMIT, StoreError
 from paibench.benchmark.store.checksummed_json import Corrupt, encode
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.records import SCHEMA, NewerSchema, Problem, StoredRecord
 from paibench.benchmark.store.store import Listing, Store
 from paibench.methods.core.registry import UserError
@@ -66,14 +67,14 @@ def test_records_come_in_the_order_of_their_keys(store: Store) -> None:
 def test_the_first_valid_record_wins_and_a_divergence_is_kept(store: Store) -> None:
     """Another result for the same run is noted in its attempt; the record does not change."""
     store.publish_record(KEY, record(seconds=1.0), ATTEMPT)
-    attempt = store.new_attempt(KEY)
+    attempt = new_attempt_id()
     folder = store.attempt_folder(KEY, attempt)
     assert store.publish_record(KEY, record(seconds=2.0), attempt, {"seconds"}) == "already"
-    assert os.listdir(folder) == []
+    assert not folder.exists()
     second = record(accuracy=0.6, device="cpu", seconds=2.0)
     assert store.publish_record(KEY, second, attempt, {"seconds"}) == "already"
-    note = encode({"fields": ["accuracy", "device"], "record": second})
-    assert (folder / "divergence.json").read_bytes() == note
+    divergence = encode({"fields": ["accuracy", "device"], "record": second})
+    assert (folder / "divergence.json").read_bytes() == divergence
     assert store.read_record(KEY) == record(seconds=1.0)
 
 
@@ -182,7 +183,7 @@ def test_a_record_that_would_not_be_read_is_not_published(
 @pytest.mark.parametrize("key", ["", "../../etc", "AB" + "0" * 38, "ab", KEY + "/"])
 def test_what_is_not_a_key_names_no_run(store: Store, key: str) -> None:
     """No text but 40 hexadecimal digits leads to a path."""
-    for function in (store.record_path, store.run_folder, store.new_attempt, store.is_done):
+    for function in (store.record_path, store.run_folder, store.attempts, store.is_done):
         with pytest.raises(UserError):
             function(key)
 
@@ -235,20 +236,12 @@ def test_a_stage_is_shared_by_whoever_comes_second(store: Store) -> None:
     store.discard_stage("0a1b", "level-3")
 
 
-def test_every_attempt_has_a_folder_of_its_own(store: Store) -> None:
-    """Attempts are counted by their folders."""
-    assert store.attempts(KEY) == []
-    made = sorted(store.new_attempt(KEY) for _ in range(3))
-    assert store.attempts(KEY) == made
-    assert all(store.attempt_folder(KEY, attempt).is_dir() for attempt in made)
-
-
 def test_failures_are_listed_beside_the_records_until_there_is_one(store: Store) -> None:
     """The last failure is found without a deep walk, all of them in their order."""
     assert store.failures(KEY) == [] and store.last_failure(KEY) is None
     notes = []
     for number in (1, 2):
-        attempt = store.new_attempt(KEY)
+        attempt = new_attempt_id()
         store.publish_failure(KEY, attempt, {"reason": f"boom {number}"})
         notes.append({"reason": f"boom {number}", "key": KEY, "attempt": attempt})
         os.utime(store.attempt_folder(KEY, attempt) / "failure.json", (number, number))
@@ -261,14 +254,17 @@ def test_failures_are_listed_beside_the_records_until_there_is_one(store: Store)
     assert store.listing() == listing(done={KEY})
     assert store.last_failure(KEY) is None
     assert store.failures(KEY) == notes
-    store.publish_failure(KEY, store.new_attempt(KEY), {"reason": "late"})
+    store.publish_failure(KEY, new_attempt_id(), {"reason": "late"})
     assert store.listing() == listing(done={KEY})
 
 
 def test_a_broken_note_of_a_failure_still_counts_as_one(store: Store) -> None:
     """The retry rules count failures; damage hides none."""
-    attempt = store.new_attempt(KEY)
-    plant(store.attempt_folder(KEY, attempt) / "failure.json", b"{")
+    attempt = new_attempt_id()
+    folder = store.attempt_folder(KEY, attempt)
+    folder.mkdir(parents=True)
+    plant(folder / "failure.json", b"{")
+    assert store.attempts(KEY) == [attempt]
     (note,) = store.failures(KEY)
     assert note["attempt"] == attempt and note["reason"].startswith("unreadable: not valid JSON")
 
@@ -314,7 +310,7 @@ def _work(store: Store, keys: list[str], seed: int) -> None:
             )
             if held is None:
                 continue
-            attempt = store.new_attempt(key)
+            attempt = new_attempt_id()
             time.sleep(chance.uniform(0.02, 0.08))  # the training
             store.publish_record(key, record(key, attempt=attempt), attempt, {"attempt"})
             held.release()

@@ -11,6 +11,7 @@ from factories import publish
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.failures import record_failure
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps import plan as plans
 from paibench.benchmark.sweeps.plan import RECORD_BYTES, CostEstimate, plan, stage_group
@@ -37,8 +38,8 @@ def test_done_failed_and_missing(store: Store, record_factory: RecordFactory) ->
     asked = sweep(seed=[0, 1, 2, 3])
     done, broken, killed, fresh = asked.specs
     publish(store, record_factory(seed=0))
-    record_failure(store, broken, store.new_attempt(broken.key), "error", "it raised")
-    record_failure(store, killed, store.new_attempt(killed.key), "killed", "signal 9")
+    record_failure(store, broken, new_attempt_id(), "error", "it raised")
+    record_failure(store, killed, new_attempt_id(), "killed", "signal 9")
     work = plan(asked, store)
     assert (work.done, work.failed, work.missing) == ((done,), (broken,), (killed, fresh))
     assert plan(asked, store, retry=True).missing == (broken, killed, fresh)
@@ -118,9 +119,7 @@ def store_estimate(tmp_path: Path) -> Store:
 
 def publish_estimate(store_estimate: Store, *records: Record) -> None:
     for record in records:
-        store_estimate.publish_record(
-            record.key, record.plain(), store_estimate.new_attempt(record.key)
-        )
+        store_estimate.publish_record(record.key, record.plain(), new_attempt_id())
 
 
 def spec_of(**fields: Any) -> Spec:

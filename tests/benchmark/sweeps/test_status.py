@@ -12,6 +12,7 @@ from factories import spec_of
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.failures import record_failure
 from paibench.benchmark.store.lease import LEASE_SECONDS
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.status import sweep_status
@@ -30,13 +31,13 @@ def store(tmp_path: Path, record_factory: Callable[..., Record]) -> Store:
     """One run of each kind."""
     store = Store.open(tmp_path / "store")
     done: dict[str, Any] = record_factory(seed=0).plain()
-    store.publish_record(DONE.key, done, store.new_attempt(DONE.key))
+    store.publish_record(DONE.key, done, new_attempt_id())
     assert store.acquire_lease(RUNNING.key, ATTEMPT)
     store.attempt_folder(RUNNING.key, ATTEMPT).mkdir(parents=True)
     Progress(store.attempt_folder(RUNNING.key, ATTEMPT), stages=3, step=50, steps=200).save()
-    record_failure(store, BROKEN, store.new_attempt(BROKEN.key), "plugin", "it raised")
-    record_failure(store, KILLED, store.new_attempt(KILLED.key), "killed", "by somebody")
-    record_failure(store, CUT, store.new_attempt(CUT.key), "preempted", "its job was preempted")
+    record_failure(store, BROKEN, new_attempt_id(), "plugin", "it raised")
+    record_failure(store, KILLED, new_attempt_id(), "killed", "by somebody")
+    record_failure(store, CUT, new_attempt_id(), "preempted", "its job was preempted")
     return store
 
 

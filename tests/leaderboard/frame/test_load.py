@@ -16,6 +16,7 @@ from paibench.benchmark.record import VOLATILE, Record
 from paibench.benchmark.spec import Named, Spec
 from paibench.benchmark.store.atomic import create_once
 from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard import load as load_runs
 from paibench.leaderboard.frame import recorded
@@ -115,7 +116,7 @@ def test_a_failed_run_is_a_row_without_results(
     lost = record_factory(seed=1)
     store = Store.open(root)
     note = {"spec": lost.spec, "reason": "out of memory"}
-    store.publish_failure(lost.key, store.new_attempt(lost.key), note)
+    store.publish_failure(lost.key, new_attempt_id(), note)
     row = only(load(root).runs, key=lost.key)
     assert (row["status"], row["reason"]) == ("failed", "out of memory")
     assert (row["split"], row["protocol"]) == ("test", 1)
@@ -128,7 +129,7 @@ def test_what_a_sweep_asks_for_and_nobody_did_is_missing(
     """Of three runs of a sweep, one done and one failed, the third is missing."""
     done, failed, missing = (record_factory(seed=seed) for seed in range(3))
     store = Store.open(store_factory([done]))
-    store.publish_failure(failed.key, store.new_attempt(failed.key), {"reason": "raised"})
+    store.publish_failure(failed.key, new_attempt_id(), {"reason": "raised"})
     sweep(store, [done, failed, missing])
     runs = load(store.root).runs
     assert dict(zip(runs["seed"], runs["status"], strict=True)) == {
@@ -168,7 +169,7 @@ def test_a_broken_sweep_and_a_failure_of_nothing_known_are_problems(
 ) -> None:
     """Neither hides the records, and each is one line."""
     store = Store.open(store_factory([record_factory()]))
-    store.publish_failure("ab" * 20, store.new_attempt("ab" * 20), {"reason": "boom"})
+    store.publish_failure("ab" * 20, new_attempt_id(), {"reason": "boom"})
     (store.root / "sweeps" / "broken.json").write_text("{")
     frame = load(store.root)
     assert list(frame.runs["status"]) == ["done"]
@@ -234,7 +235,7 @@ def store(root: Path, *records: Record, asked: Iterable[Record] = ()) -> Path:
     """A store with these records, and a sweep that asks for some."""
     made = Store.open(root)
     for record in records:
-        made.publish_record(record.key, record.plain(), made.new_attempt(record.key), VOLATILE)
+        made.publish_record(record.key, record.plain(), new_attempt_id(), VOLATILE)
     plain = {"name": "sweep", "runs": {record.key: record.spec for record in asked}}
     create_once(made.root / "sweeps" / f"{'0' * 40}.json", encode(plain))
     return made.root
@@ -244,7 +245,7 @@ def failed(root: Path, record: Record) -> Path:
     """A store in which this run failed."""
     made = Store.open(root)
     note = {"spec": record.spec, "reason": "out of memory"}
-    made.publish_failure(record.key, made.new_attempt(record.key), note)
+    made.publish_failure(record.key, new_attempt_id(), note)
     return made.root
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from paibench.benchmark.record import Record
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
 from paibench.leaderboard.site import runs
@@ -78,7 +79,7 @@ def with_mask(store: Store, record: Record, data: bytes, name: str | None = None
     """Publish a record with its mask, or with another name for it."""
     full = store.publish_file(record.key, "mask.safetensors", data)
     whole = Record.read(record.plain() | {"mask_file": name or full})
-    store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
+    store.publish_record(record.key, whole.plain(), new_attempt_id())
     return whole
 
 
@@ -147,7 +148,7 @@ def test_a_name_leads_nowhere_else(
     """What a record names is read from the folder of its run, or not at all."""
     store = Store.open(tmp_path / "store")
     plain = record_factory().plain() | {"mask_file": name, "curve_file": name}
-    store.publish_record(plain["key"], plain, store.new_attempt(plain["key"]))
+    store.publish_record(plain["key"], plain, new_attempt_id())
     built = build_site(load(store.root), tmp_path / "site", [store.root])
     assert any(f"1 run: {'' if reason[0] == 'n' else 'what is in the store '}{reason}" in line
                for line in built.left_out)  # fmt: skip

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from paibench.benchmark.record import Record
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.records import Problem
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
@@ -278,7 +279,7 @@ def test_a_run_has_its_record_and_curve(
     curve = json.dumps([{"epoch": 1, "accuracy": 0.5}, {"epoch": 2, "accuracy": 0.75}]).encode()
     name = store.publish_file(record.key, "curve.json", curve)
     whole = Record.read(record.plain() | {"curve_file": name})
-    store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
+    store.publish_record(record.key, whole.plain(), new_attempt_id())
     run = shard_of(build_site(load(root), tmp_path / "site", [root]), record.key)
     assert (run["accuracy"], run["host"], run["seed"]) == (0.75, "here", 0)
     assert run["curve"]["accuracy"] == [0.5, 0.75]
@@ -298,7 +299,7 @@ def test_a_broken_curve_is_no_curve(
     record = record_factory()
     name = store.publish_file(record.key, "curve.json", curve)
     whole = Record.read(record.plain() | {"curve_file": name})
-    store.publish_record(record.key, whole.plain(), store.new_attempt(record.key))
+    store.publish_record(record.key, whole.plain(), new_attempt_id())
     built = build_site(load(store.root), tmp_path / "site", [store.root])
     assert shard_of(built, record.key)["curve"] is None
 

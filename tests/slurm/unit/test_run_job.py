@@ -15,6 +15,7 @@ from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.failures import is_final
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.progress import Progress, read_progress
 from paibench.benchmark.store.store import Store
 from paibench.slurm import run_job as works
@@ -110,7 +111,7 @@ def store(tmp_path: Path) -> Store:
 
 def ended(store: Store, fate: JobEnd, before: float = 2 * SHORT, **headway: int) -> str:
     """The cause that is noted of an attempt which began so many seconds ago and came so far."""
-    attempt = store.new_attempt(SPEC_slurm_notes.key)
+    attempt = new_attempt_id()
     Progress(
         store.attempt_folder(SPEC_slurm_notes.key, attempt),
         started=int(time.time() - before),
@@ -164,7 +165,7 @@ def test_something_else_in_between(store: Store) -> None:
 
 def test_memory_is_shared(store: Store) -> None:
     """What a run might have held is its share of what its job had."""
-    attempt = store.new_attempt(SPEC_slurm_notes.key)
+    attempt = new_attempt_id()
     record_interruption(
         store, SPEC_slurm_notes, attempt, JobEnd("memory", "too much", 3000), at_work=2
     )
@@ -202,7 +203,7 @@ def fail(store_slurm_giving_up: Store, runs: list[Spec], reason: str = "no data"
         failures.record_failure(
             store_slurm_giving_up,
             spec,
-            store_slurm_giving_up.new_attempt(spec.key),
+            new_attempt_id(),
             "input",
             reason,
         )
@@ -236,16 +237,14 @@ def test_after_a_success(
     made = campaign(store_slurm_giving_up)
     done = record_factory(**RUNS[0].canonical)
     assert done.key == RUNS[0].key
-    store_slurm_giving_up.publish_record(
-        done.key, done.plain(), store_slurm_giving_up.new_attempt(done.key)
-    )
+    store_slurm_giving_up.publish_record(done.key, done.plain(), new_attempt_id())
     fail(store_slurm_giving_up, RUNS[1:])
     assert circuit_broken(made, store_slurm_giving_up) is None
     for spec in RUNS[1:3]:
         failures.record_failure(
             store_slurm_giving_up,
             spec,
-            store_slurm_giving_up.new_attempt(spec.key),
+            new_attempt_id(),
             "storage",
             "no space left",
         )
@@ -253,7 +252,7 @@ def test_after_a_success(
     failures.record_failure(
         store_slurm_giving_up,
         RUNS[3],
-        store_slurm_giving_up.new_attempt(RUNS[3].key),
+        new_attempt_id(),
         "storage",
         "no room left",
     )
