@@ -149,10 +149,14 @@ class Spec(BaseModel):
         }
 
     @property
+    def canonical_json(self) -> str:
+        """`canonical` as JSON text, equal for equal specs."""
+        return _ENCODER.encode(self.canonical)
+
+    @property
     def key(self) -> str:
         """40 hexadecimal digits that name this run on every machine."""
-        text = _ENCODER.encode(self.canonical)
-        return hashlib.sha256(text.encode("ascii")).hexdigest()[:40]
+        return hashlib.sha256(self.canonical_json.encode("ascii")).hexdigest()[:40]
 
     @property
     def setting(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from paibench.leaderboard import format
 from paibench.leaderboard.figures.build import figures
 from paibench.leaderboard.frame.export import cite_runs, csv, latex
 from paibench.leaderboard.frame.load import Frame, load
+from paibench.leaderboard.frame.rows import models
 from paibench.leaderboard.published import load as published
 from paibench.leaderboard.published.compare import as_table, reproduction
 from paibench.leaderboard.site.build import build_site
@@ -58,7 +59,7 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
         drawn[track], missing = figures(slugs[track], track, summary, frame.runs, known)
         left_out += missing
         tables.append(accuracy_table(track, cells))
-        theirs = reproduction(track, cells, known)
+        theirs = reproduction(track, models(frame.runs)[track.model], cells, known)
         page += [f"## {format.markdown(f'{track.model} on {track.dataset}')}", ""]
         page += [markdown(tables[-1])]
         page += [f"{_picture(file)}\n" for file in drawn[track] if file.endswith(".png")]

@@ -11,6 +11,7 @@ from paibench.leaderboard.figures.layers import profiles
 from paibench.leaderboard.figures.style import Drawn, line_styles, pdf, png, svg
 from paibench.leaderboard.figures.trained import trained
 from paibench.leaderboard.figures.width import widths
+from paibench.leaderboard.frame.rows import models
 from paibench.leaderboard.published.load import published_for
 from paibench.leaderboard.stats.ranking import median_density
 from paibench.leaderboard.stats.summary import Track, of_track
@@ -59,7 +60,7 @@ def _drawn(
     styles = line_styles(summary["method_label"])
     cells = of_track(summary, track)
     own = cells[cells["control"] == "none"]
-    theirs = published_for(track, cells, published)
+    theirs = published_for(track, models(runs)[track.model], cells, published)
     for measure, prefix in CURVES.items():
         if own[f"{measure}_n"].sum():
             yield prefix, Drawn(curve(track, cells, styles, measure, theirs))
@@ -70,7 +71,7 @@ def _drawn(
     if at < 1:  # else nothing is pruned
         yield "profiles", profiles(track, runs, styles, at)
         yield "cost", cost(track, cells, styles)
-        drawn = widths(summary, track, styles, at)
+        drawn = widths(summary, track, models(runs), styles, at)
         yield "widths", drawn._replace(reason="")  # most tracks have one width
         if own["native_accuracy_n"].sum() or (own["method"] == "edge_popup").any():
             yield "trained", trained(track, cells, styles)

@@ -4,33 +4,41 @@ The second asks whether it is better to prune a wide network or to start from a 
 Ramanujan et al., "What's Hidden in a Randomly Weighted Neural Network?", CVPR 2020.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from paibench.benchmark.spec import Named
 from paibench.leaderboard.figures.accuracy import MEANINGS, Measure
 from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet, small
 from paibench.leaderboard.format import ascii_only, common_n, sparsity_percent
-from paibench.leaderboard.frame import labels
+from paibench.leaderboard.frame.rows import option_number
 from paibench.leaderboard.stats.summary import TRACK, Track
 
 TOLERANCE = 0.05
 _REST = [name for name in TRACK if name != "model"]
 
 
-def family(summary: pd.DataFrame, track: Track) -> pd.DataFrame:
-    """The cells of all tracks that differ from this one in the width of the model alone.
+def family(summary: pd.DataFrame, track: Track, models: Mapping[str, Named]) -> pd.DataFrame:
+    """Return the cells of all tracks that differ from this one only in the width of the model.
 
-    With the columns `width` and `kept`, the weights that a cell keeps, as asked for.
+    `models` has the model of each label. The result has two more columns: `width`, and `kept`, the
+    number of weights that a cell was asked to keep.
     """
     same = (summary[_REST] == [getattr(track, name) for name in _REST]).all(axis=1)
-    models = summary["model"].drop_duplicates()
-    kin = models[models.map(_without_width) == _without_width(track.model)]
-    found = summary[same & summary["model"].isin(kin)]
-    width = found["model"].map(lambda model: labels.number(model, "width", 1.0))
-    kept = (found["density_asked"] * found["prunable"].astype("float64")).round()
-    drawable = width.between(0, 1e6, inclusive="neither")  # what no network has is no width
-    return found.assign(width=width, kept=kept)[drawable]
+    own = _without_width(models[track.model])
+    width_of = {
+        label: option_number(model, "width", 1.0)
+        for label, model in models.items()
+        if _without_width(model) == own
+    }
+    cells = summary[same & summary["model"].isin(list(width_of))]
+    width = cells["model"].map(width_of).astype("float64")
+    kept = (cells["density_asked"] * cells["prunable"].astype("float64")).round()
+    drawable = width.between(0, 1e6, inclusive="neither")  # no network has another width
+    return cells.assign(width=width, kept=kept)[drawable]
 
 
 def at_sparsity(cells: pd.DataFrame, density: float) -> pd.DataFrame:
@@ -48,6 +56,7 @@ def at_kept(cells: pd.DataFrame, kept: float, tolerance: float = TOLERANCE) -> p
 def widths(
     summary: pd.DataFrame,
     track: Track,
+    models: Mapping[str, Named],
     styles: dict[str, LineStyle],
     density: float,
     measure: Measure = "accuracy",
@@ -57,7 +66,7 @@ def widths(
     From the summary of all tracks. As many as the model of `track` keeps at that density; cells
     count that keep as many within 5 %. Bars are 95 % t intervals.
     """
-    cells = family(summary[summary["control"] == "none"], track)
+    cells = family(summary[summary["control"] == "none"], track, models)
     cells = cells[cells[f"{measure}_n"] > 0]
     own = cells[(cells["model"] == track.model) & (cells["method"] != "dense")]
     kept = own.loc[own["density_asked"] == density, "kept"].dropna()
@@ -74,7 +83,7 @@ def widths(
             _panel(axes, part, styles, measure)
         n = common_n(cells[f"{measure}_n"])
         words = f"at {sparsity_percent(density)} sparsity; mean and 95 % t interval, n = {n}"
-        heading(panels[0], f"{labels.split(track.model)[0]} on {track.dataset}", words)
+        heading(panels[0], f"{models[track.model].name} on {track.dataset}", words)
         number = f"{int(kept.iloc[0]):,}" if len(kept) else "as many"
         small(panels[1], f"with {number} kept weights, within {100 * TOLERANCE:g} %")
         panels[0].set_ylabel(MEANINGS[measure])
@@ -119,6 +128,6 @@ def _panel(axes: Axes, cells: pd.DataFrame, styles: dict[str, LineStyle], measur
     sns.despine(ax=axes)
 
 
-def _without_width(model: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    name, options = labels.split(model)
-    return name, tuple(sorted((key, value) for key, value in options.items() if key != "width"))
+def _without_width(model: Named) -> Named:
+    options = {key: value for key, value in model.options.items() if key != "width"}
+    return Named(name=model.name, options=options)

@@ -19,6 +19,7 @@ ASKED = {
     **_columns(
         "str",
         key="40 hexadecimal digits that name the run",
+        spec="the spec as JSON, without the fields that are at their default",
         dataset="the data set, with the options that are not at their default",
         model="the model, likewise",
         recipe="the recipe, likewise",

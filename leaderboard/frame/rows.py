@@ -1,7 +1,11 @@
 """A run as one flat row, from its record or from what a sweep asked for."""
 
+import json
+import math
 import re
 from typing import Any
+
+import pandas as pd
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Named, Spec
@@ -44,6 +48,7 @@ class Rows:
         """What a spec says of its run, whose key is known."""
         return {
             "key": key,
+            "spec": spec.canonical_json,
             "dataset": self._label(spec.dataset),
             "model": self._label(spec.model),
             "recipe": self._label(spec.recipe),
@@ -60,6 +65,19 @@ class Rows:
         if known is None:
             known = self._labels[id(named)] = (named, label(named))
         return known[1]
+
+
+def models(runs: pd.DataFrame) -> dict[str, Named]:
+    """Return the models of a frame of runs by their labels."""
+    specs = runs.drop_duplicates("model")
+    pairs = zip(specs["model"], specs["spec"], strict=True)
+    return {str(label): Spec.read(json.loads(spec)).model for label, spec in pairs}
+
+
+def option_number(named: Named, option: str, default: float) -> float:
+    """Return an option as a number: the default if it is not set, NaN if it is no number."""
+    value = named.options.get(option, default)
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def label(named: Named) -> str:

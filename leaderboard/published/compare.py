@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from paibench.benchmark.spec import Named
 from paibench.leaderboard.format import (
     clean,
     number,
@@ -13,7 +14,7 @@ from paibench.leaderboard.format import (
     signed,
     sparsity_percent,
 )
-from paibench.leaderboard.published import load as figures
+from paibench.leaderboard.published.load import comparable
 from paibench.leaderboard.stats.summary import Track
 from paibench.leaderboard.tables import Cell, Column, Row, Table
 
@@ -45,8 +46,9 @@ _MEASURES = {
 
 def reproduction(
     track: Track,
+    model: Named,
     cells: pd.DataFrame,
-    published: pd.DataFrame | None = None,
+    published: pd.DataFrame,
     tolerance: float = TOLERANCE,
 ) -> pd.DataFrame:
     """Every comparable published figure that a cell of ours stands beside, a row each.
@@ -56,10 +58,9 @@ def reproduction(
     intervals, not a number where the source gives no deviation with its n; accuracies are
     fractions. `differs` says in what their protocol is another.
     """
-    known = figures.load() if published is None else published
     rows = []
     own = dict(iter(cells.groupby(["method_label", "control"])))
-    for theirs in figures.comparable(track, known).to_dict("records"):
+    for theirs in comparable(track, model, published).to_dict("records"):
         ours = own.get((theirs["method_label"], theirs["control"]))
         if ours is not None and (row := _beside(theirs, ours, tolerance)):
             rows.append(row)

@@ -1,9 +1,9 @@
-"""Published accuracies in our words: what papers and authors' files say, never ranked with ours."""
+"""Published accuracies, from papers and authors' files, and those that stand beside a track."""
 
 import csv
 import io
+import json
 import math
-import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -11,109 +11,93 @@ from typing import Any
 
 import pandas as pd
 
-from paibench.leaderboard.frame import labels
-from paibench.leaderboard.published.names import DATASETS, MODELS, NOTES, method_of
-from paibench.leaderboard.stats.summary import Track, half_width
+from paibench.benchmark.spec import Named
+from paibench.leaderboard.frame.rows import label, option_number
+from paibench.leaderboard.stats.summary import MEASURES, Track, half_width
 from paibench.methods.core.registry import UserError
 
-FIELDS = (
+# What the source says, in its own words.
+SOURCE_FIELDS = (
     *("method", "model", "dataset", "density_percent", "accuracy_percent", "std"),
     *("kind", "setting", "source"),
 )
-# What a figure is worth as a reference, best first.
+# What it means here. Empty fields mean: the name of the source, no control, `accuracy`, n unknown.
+OUR_FIELDS = (
+    *("our_method", "our_model", "our_dataset", "control", "measure", "n", "differs", "doubt"),
+)
+FIELDS = SOURCE_FIELDS + OUR_FIELDS
+# How much a figure is worth as a reference, the best first.
 KINDS = ("author-data", "paper", "readme", "repo-run", "derived", "secondary", "third-party")
+CONTROLS = ("none", "shuffle", "reinit", "invert")
 COLUMNS = {
-    "method": "str",
-    "method_label": "str",
-    "control": "str",
-    "model": "str",
-    "dataset": "str",
-    "measure": "str",
-    "density": "float64",
-    "accuracy": "float64",
-    "std": "float64",
+    **dict.fromkeys(("method", "method_label", "control", "model", "dataset", "measure"), "str"),
+    **dict.fromkeys(("density", "accuracy", "std"), "float64"),
     "n": "Int64",
     "half": "float64",
-    "differs": "str",
-    "doubt": "str",
-    "kind": "str",
-    "setting": "str",
-    "source": "str",
+    **dict.fromkeys(("differs", "doubt", "kind", "setting", "source", "family"), "str"),
+    **dict.fromkeys(("width", "depth", "k"), "float64"),
 }
-_SIZES = {"width": 1.0, "depth": 28.0, "k": 2.0}  # with the defaults of wide-resnet
-_RUNS = re.compile(r"\bn=(\d{1,6})\b")
-_DOUBT = re.compile(r"(?:CAUTION|SUSPECT)\b.*")
-_CONTROLS = {
-    "shuffle": re.compile(r"layer-wise (?:mask )?shuffle"),
-    "reinit": re.compile(r"\breinit\b"),
-    "invert": re.compile(r"\binverted\b"),
-}
-_BEST = re.compile(r"max over epochs of test|best test acc|best over k", re.IGNORECASE)
-_LAST = re.compile(r"\blast (?:logged )?epoch\b|end of mask search", re.IGNORECASE)
+_SIZES = {"width": 1.0, "depth": 28.0, "k": 2.0}  # the defaults of our models
 
 
 def load(path: Path | None = None) -> pd.DataFrame:
-    """All published figures, or those of another file of the same form, a row each.
+    """Return all published figures, or those of another file with the same fields, a row each.
 
-    Columns: `method`, `method_label`, `model`, `dataset` in our names where we have one, theirs
-    elsewhere; `control`; `measure`, the column of ours that it stands beside; `density`, not a
-    number where the source does not say; `accuracy` and `std` as fractions; `n`, the runs behind
-    them, and `half`, half the 95 % t interval, where the source gives both; `differs`, in what the
-    protocol differs from ours; `doubt`, why it is no reference; `kind`, `setting`, `source`.
-    Raises UserError that names the file, the row and the column of what is wrong.
+    Columns: `method`, `method_label`, `model`, `dataset` by our names if we have one, else by those
+    of the source; `control`; `measure`, the column of ours that it is compared with; `density`, NaN
+    if the source does not say; `accuracy` and `std` as fractions; `n`, the number of runs, and
+    `half`, half the width of the 95 % t interval, if the source gives both; `differs`, how the
+    protocol differs from ours; `doubt`, why it is no reference; `kind`, `setting`, `source`;
+    `family`, `width`, `depth`, `k`, the name and size of the model.
+    Raises UserError that names the file, the row and the column of the first error.
     """
     name = str(path or "published.csv")
     try:
-        text = path.read_text("utf-8") if path else _own()
+        text = path.read_text("utf-8") if path else _packaged()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{name}: cannot be read: {error}") from error
     rows = [_row(row, f"{name}, row {line}") for line, row in _rows(text, name)]
-    found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    counts = found["n"].astype("float64")
-    found["half"] = half_width(found["std"].where(counts > 1), counts)
-    return found
+    published = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    counts = published["n"].astype("float64")
+    published["half"] = half_width(published["std"].where(counts > 1), counts)
+    return published
 
 
-def comparable(track: Track, published: pd.DataFrame) -> pd.DataFrame:
-    """The rows that stand beside a track: its data set, and its model at the same width.
+def comparable(track: Track, model: Named, published: pd.DataFrame) -> pd.DataFrame:
+    """Return the figures for the data set of a track and for its `model` at the same size.
 
-    Without those in doubt, and without those whose density is not known. A track on a part of the
-    data, or with other options that change the size of the model, has none.
+    Leaves out figures in doubt and figures of unknown density. There are none for a track on a part
+    of a data set, or with another option that changes the size of the model.
     """
-    family = labels.split(track.model)[0]
-    size = _size(track.model)
-    near = (published["dataset"] == track.dataset) & (published["doubt"] == "")
-    near &= published["density"].notna()
-    candidates = published[near]
-    fits = [
-        labels.split(model)[0] == family and _size(model) == size for model in candidates["model"]
-    ]
-    return candidates[pd.Series(fits, candidates.index, dtype=bool)].reset_index(drop=True)
+    fits = (published["dataset"] == track.dataset) & (published["family"] == model.name)
+    for option, default in _SIZES.items():
+        fits &= published[option] == option_number(model, option, default)
+    fits &= (published["doubt"] == "") & published["density"].notna()
+    return published[fits].reset_index(drop=True)
 
 
 def published_for(
-    track: Track, cells: pd.DataFrame, published: pd.DataFrame | None = None
+    track: Track, model: Named, cells: pd.DataFrame, published: pd.DataFrame
 ) -> pd.DataFrame:
-    """What to draw hollow beside the cells of a track: of each method the most trusted source.
+    """Return what figures show beside the cells of a track: each method's most trusted source.
 
-    The columns of `load`, for methods of the cells alone, without controls; never to be ranked.
+    The columns of `load`, for the methods of the cells only, without controls; never ranked.
     """
-    known = load() if published is None else published
-    found = comparable(track, known)
+    figures = comparable(track, model, published)
     own = cells.loc[cells["control"] == "none", "method_label"]
-    found = found[(found["control"] == "none") & found["method_label"].isin(own)]
-    trust = found["kind"].map(KINDS.index)
-    best = trust.groupby([found["method_label"], found["measure"]]).transform("min")
+    figures = figures[(figures["control"] == "none") & figures["method_label"].isin(own)]
+    trust = figures["kind"].map(KINDS.index)
+    best = trust.groupby([figures["method_label"], figures["measure"]]).transform("min")
     order = ["method_label", "measure", "density", "source"]
-    return found[trust == best].sort_values(order, kind="stable", ignore_index=True)
+    return figures[trust == best].sort_values(order, kind="stable", ignore_index=True)
 
 
-def _own() -> str:
+def _packaged() -> str:
     return (files("paibench.leaderboard") / "published.csv").read_text("utf-8")
 
 
 def _rows(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row by the names of its columns, with the number of its line; the head is line 1."""
+    """Yield the number of the line of each row, and its fields by name; the head is line 1."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     seen: dict[tuple[str, ...], int] = {}
     try:
@@ -125,7 +109,7 @@ def _rows(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
             if len(row) != len(FIELDS):
                 raise UserError(f"{name}, row {line}: has {len(row)} columns, not {len(FIELDS)}")
             if (first := seen.setdefault(tuple(row), line)) != line:
-                raise UserError(f"{name}, row {line}: says the same as row {first}")
+                raise UserError(f"{name}, row {line}: is the same as row {first}")
             yield line, dict(zip(FIELDS, row, strict=True))
     except csv.Error as error:
         raise UserError(f"{name}, row {reader.line_num}: {error}") from error
@@ -135,30 +119,49 @@ def _row(row: dict[str, str], where: str) -> dict[str, Any]:
     for column in ("method", "model", "dataset", "source"):
         if not row[column].strip():
             raise UserError(f"{where}, column {column}: is empty")
-    if row["kind"] not in KINDS:
-        raise UserError(f"{where}, column kind: {row['kind'][:80]!r} is none of {', '.join(KINDS)}")
-    density = _percent(row, "density_percent", where, above=True, needed=False)
-    setting = row["setting"]
-    method, label = method_of(row["method"], setting)
-    runs = _RUNS.search(setting)
-    doubt = _DOUBT.search(setting)
+    method, model = _named(row, "method", where), _named(row, "model", where)
+    runs = row["n"]
+    if runs and not runs.isdecimal():
+        raise UserError(f"{where}, column n: {runs[:80]!r} is not a number of runs")
     return {
-        "method": method,
-        "method_label": label,
-        "control": next((name for name, said in _CONTROLS.items() if said.search(setting)), "none"),
-        "model": MODELS.get(row["model"], row["model"]),
-        "dataset": DATASETS.get(row["dataset"], row["dataset"]),
-        "measure": _measure(method, setting),
-        "density": density,
+        "method": row["method"] if method is None else method.name,
+        "method_label": row["method"] if method is None else label(method),
+        "control": _choice(row, "control", CONTROLS, where),
+        "model": row["model"] if model is None else label(model),
+        "dataset": row["our_dataset"] or row["dataset"],
+        "measure": _choice(row, "measure", MEASURES, where),
+        "density": _percent(row, "density_percent", where, above=True, needed=False),
         "accuracy": _percent(row, "accuracy_percent", where),
         "std": _percent(row, "std", where, needed=False),
-        "n": int(runs[1]) if runs else 1 if "single run" in setting else None,
-        "differs": _differs(row["model"], setting),
-        "doubt": doubt[0] if doubt else "",
-        "kind": row["kind"],
-        "setting": setting,
-        "source": row["source"],
+        "n": int(runs) if runs else None,
+        **{name: row[name] for name in ("differs", "doubt", "setting", "source")},
+        "kind": _choice(row, "kind", KINDS, where),
+        "family": row["model"] if model is None else model.name,
+        **{
+            option: default if model is None else option_number(model, option, default)
+            for option, default in _SIZES.items()
+        },
     }
+
+
+def _named(row: dict[str, str], column: str, where: str) -> Named | None:
+    """Return our name with its options, written as in a spec; None if we do not have it."""
+    text = row[f"our_{column}"]
+    if not text:
+        return None
+    try:
+        return Named.model_validate(json.loads(text) if text.startswith("{") else text)
+    except ValueError as error:
+        raise UserError(f"{where}, column our_{column}: {text[:80]!r} is not a name") from error
+
+
+def _choice(row: dict[str, str], column: str, choices: tuple[str, ...], where: str) -> str:
+    text = row[column]
+    if not text and column != "kind":
+        return choices[0]
+    if text not in choices:
+        raise UserError(f"{where}, column {column}: {text[:80]!r} is none of {', '.join(choices)}")
+    return text
 
 
 def _percent(
@@ -175,31 +178,3 @@ def _percent(
         span = "above 0 and at most 100" if above else "from 0 to 100"
         raise UserError(f"{where}, column {column}: {text[:80]!r} is no number {span}")
     return round(value / 100, 12)  # 98.4 is 0.984, not 0.9840000000000001
-
-
-def _measure(method: str, setting: str) -> str:
-    """Which accuracy of ours a figure stands beside; supermasks are published untrained."""
-    said = setting.lower()
-    if method.startswith("zhou"):
-        return "native_accuracy"
-    supermask = method.startswith(("edge_popup", "hypercube")) and "after finetune" not in said
-    untrained = any(words in said for words in ("before finetune", "before weight training"))
-    return "accuracy_untrained" if supermask or untrained else "accuracy"
-
-
-def _differs(model: str, setting: str) -> str:
-    """In what a published figure was not made like ours, in words."""
-    words = [NOTES[model]] if model in NOTES else []
-    if _BEST.search(setting):
-        words.append("the best epoch on the test set, where ours is the last")
-    elif not _LAST.search(setting):
-        words.append("which epoch counts is not said")
-    said = re.sub(r"compression 10\^[\d.]+; |\bn=\d+; |; n=\d+$|^n=\d+$", "", setting)
-    said = re.sub(r"top-1 = MAX over epochs of TEST acc \(not last epoch\); ", "", said)
-    said = re.sub(r"^error [\d.]+% ?|^(?:std ddof=1|last epoch)$", "", said)
-    return "; ".join([*words, said] if said else words)
-
-
-def _size(model: str) -> tuple[float, ...]:
-    """Width, depth and widening of a model by its label."""
-    return tuple(labels.number(model, option, default) for option, default in _SIZES.items())

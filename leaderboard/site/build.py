@@ -11,6 +11,7 @@ from paibench.leaderboard.format import clean
 from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.leaderboard.frame.export import csv, parquet
 from paibench.leaderboard.frame.load import Frame
+from paibench.leaderboard.frame.rows import models
 from paibench.leaderboard.missing import missing_results
 from paibench.leaderboard.published import load as published
 from paibench.leaderboard.site import chart, pages
@@ -67,7 +68,10 @@ def build_site(
     slugs = track_slugs(track for track, _ in tracks(made.cells))
     methods = method_slugs(known["method"].astype(str))
     theirs = published.load()
-    site = pages.Site(frame, made, environment(), slugs, methods, theirs, figures or {}, public)
+    templates, known_models = environment(), models(known)
+    site = pages.Site(
+        frame, made, templates, slugs, methods, theirs, known_models, figures or {}, public
+    )
     site.left_out += map(clean, missing_results(frame))
     stores = [Store.read(root) for root in roots]
     sizes = write(out, _files(site, stores, counts))

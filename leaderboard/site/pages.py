@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 
+from paibench.benchmark.spec import Named
 from paibench.leaderboard.format import clean
 from paibench.leaderboard.frame.load import Frame
 from paibench.leaderboard.missing import missing_results
@@ -155,6 +156,7 @@ class Site:
     tracks: dict[Track, str]
     methods: dict[str, str]
     published: pd.DataFrame
+    models: dict[str, Named]
     figures: Mapping[Track, Mapping[str, bytes]]
     public: bool
     left_out: list[str] = field(default_factory=list)
@@ -213,7 +215,9 @@ def track(site: Site, shown: Frames, found: list[Table]) -> bytes:
         site.left_out.append(
             f"from the page of {title}: {', '.join(cut)}, for want of room; data/cells.csv has all"
         )
-    spec = chart.chart(shown.cells, published_for(track, shown.cells, site.published))
+    spec = chart.chart(
+        shown.cells, published_for(track, site.models[track.model], shown.cells, site.published)
+    )
     lost = list(map(clean, missing_results(Frame(of_track(site.frame.runs, track)))))
     values = (f"{int(n):,}" for n in sorted(shown.cells["prunable"].dropna().unique()))
     facts = [(name, getattr(track, name)) for name in TRACK[2:]]
@@ -244,7 +248,7 @@ def _more(site: Site, shown: Frames) -> list[Table]:
         verdicts(shown, made.control_verdicts),
         supermasks(shown, made.supermasks),
         differences(shown),
-        published(shown, site.published),
+        published(shown, site.models[shown.track.model], site.published),
     )
     return [board for board in found if board]
 

@@ -5,7 +5,6 @@ runs to `paibenchRuns`. A column that is equal in all runs of a shard stands onc
 few values as a pool and places in it.
 """
 
-import ast
 import json
 import math
 import os
@@ -19,14 +18,13 @@ from typing import Any
 
 import pandas as pd
 
-from paibench.benchmark.spec import DEFAULTS, Spec
+from paibench.benchmark.spec import DEFAULTS, Named, Spec
 from paibench.benchmark.store.atomic import read
 from paibench.benchmark.store.checksummed_json import Corrupt
 from paibench.benchmark.store.names import check_name
 from paibench.benchmark.store.records import check_hash
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.format import clean
-from paibench.leaderboard.frame import labels
 from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.signature import Value
@@ -34,62 +32,34 @@ from paibench.methods.core.signature import Value
 _FLAGS = {"method": "method", "dataset": "data", "model": "model", "recipe": "recipe"}
 
 
-def command(run: Mapping[Any, Any]) -> str | None:
-    """What to type for a run, all but its density and seed; None where its row does not tell.
+@cache  # a store has thousands of runs of few names
+def _option_words(flag: str, option_flag: str, named: Named) -> tuple[str, ...] | None:
+    """Return the words that select a name with its options; None if they cannot be typed."""
+    if not all(map(_can_be_typed, named.options.values())):
+        return None
+    # The name of a function in a file is made from the file, which only its author has.
+    name = "path/to/file.py:function" if named.name.startswith("local:") else named.name
+    words = [f"--{flag}", name]
+    for key, value in named.options.items():
+        words += [f"--{option_flag}-option", f"{key}={_typed(value)}"]
+    return tuple(words)
 
-    `run` has the columns of `columns.ASKED`. Rows whose labels do not give their key back, and
-    options that no command line can say, have no command.
+
+def command(spec: Spec) -> str | None:
+    """Return the command line of a run without its density and seed.
+
+    None if an option of the spec cannot be written on a command line.
     """
-    fields = tuple(str(run[name]) for name in ("dataset", "model", "recipe", "method_label"))
-    said = _said(*fields, str(run["init"]), str(run["control"]))
-    if said is None:
-        return None
-    plain, line = said
-    try:
-        spec = Spec.model_validate(
-            {**plain, "density": float(run["density_asked"]), "seed": int(run["seed"])}
-        )
-        return line if spec.key == run["key"] else None
-    except (ValueError, ArithmeticError):
-        return None
-
-
-@cache  # a store has thousands of runs of few labels
-def named(label: str) -> dict[str, Value]:
-    """A label of `frame.label` as a spec takes it."""
-    name, options = labels.split(label)
-    return {"name": name, **{key: _option_value(text) for key, text in options.items()}}
-
-
-def _option_value(text: str) -> Value:
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return text  # a bare word
-    return value if value is None or isinstance(value, int | float | str) else text
-
-
-@cache
-def _said(
-    dataset: str, model: str, recipe: str, method: str, init: str, control: str
-) -> tuple[dict[str, Any], str] | None:
-    """The spec and the command line of all runs with these labels; None where none can be typed."""
-    fields = {"method": method, "dataset": dataset, "model": model, "recipe": recipe}
-    found = {field: named(label) for field, label in fields.items()}
     words = ["paibench", "run"]
-    for field, plain in found.items():
-        if not all(map(_can_be_typed, plain.values())):
+    for field, flag in _FLAGS.items():
+        chosen = _option_words(field, flag, getattr(spec, field))
+        if chosen is None:
             return None
-        name = str(plain["name"])
-        # The name of a function in a file is made from the file, which only its author has.
-        words += [f"--{field}", "path/to/file.py:function" if name.startswith("local:") else name]
-        for key, value in sorted(plain.items()):
-            if key != "name":
-                words += [f"--{_FLAGS[field]}-option", f"{key}={_typed(value)}"]
-    others = {"init": init, "control": control}
-    for field, text in others.items():
-        words += [f"--{field}", text] if text != DEFAULTS[field] else []
-    return {**found, **others}, shlex.join(words)
+        words += chosen
+    for field in ("init", "control"):
+        value = getattr(spec, field)
+        words += [f"--{field}", value] if value != DEFAULTS[field] else []
+    return shlex.join(words)
 
 
 def _typed(value: Value) -> str:
@@ -174,8 +144,6 @@ def _read(store: Store, key: str, name: Any) -> bytes | str:
 
 _RUNS = 500  # in a shard, about; more digits where there would be more
 _POINTS = 200
-_ASKED = ["key", "dataset", "model", "recipe", "init", "method_label", "control", "density_asked",
-          "seed"]  # fmt: skip
 _DERIVED = [name for name in COLUMNS if name.endswith("_percent")] + ["compression"]
 
 
@@ -192,11 +160,10 @@ def shards(
     `masks` has the sha256 of each mask file that the site offers, by key.
     """
     runs = runs.sort_values("key", kind="stable").drop_duplicates("key")
-    names = [name for name in runs.columns if name not in ("key", *_DERIVED)]
+    names = [name for name in runs.columns if name not in ("key", "spec", *_DERIVED)]
     values = {name: _plain(runs[name]) for name in names}
     keys = runs["key"].tolist()
-    asked = zip(*(runs[name].tolist() for name in _ASKED), strict=True)
-    values["command"] = [command(dict(zip(_ASKED, run, strict=True))) for run in asked]
+    values["command"] = [command(Spec.read(json.loads(text))) for text in runs["spec"]]
     values["mask_offered"] = [masks.get(key) for key in keys]
     length = digits(len(keys))
     end = 0

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from paibench.benchmark.spec import Named
 from paibench.leaderboard.format import (
     BEST,
     GAP,
@@ -585,9 +586,9 @@ def _supermask(cell: SummaryRow | None) -> Cell:
 # published_board: Published figures beside ours on the page of a track; never ranked.
 
 
-def published(shown: Frames, figures: pd.DataFrame) -> Table | None:
+def published(shown: Frames, model: Named, figures: pd.DataFrame) -> Table | None:
     """Every published figure that a cell of ours stands beside; None where there is none."""
-    found = reproduction(shown.track, shown.cells, figures)
+    found = reproduction(shown.track, model, shown.cells, figures)
     if found.empty:
         return None
     names = shown.cells.drop_duplicates("method_label")

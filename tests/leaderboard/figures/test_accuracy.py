@@ -11,7 +11,8 @@ from paibench.benchmark.record import Record
 from paibench.leaderboard.figures.accuracy import WORDS, Measure, curve
 from paibench.leaderboard.figures.style import line_styles, pdf, png, svg
 from paibench.leaderboard.frame.load import row_of, tabulate
-from paibench.leaderboard.published.load import published_for
+from paibench.leaderboard.frame.rows import models
+from paibench.leaderboard.published.load import load, published_for
 from paibench.leaderboard.stats.summary import summarize, tracks
 
 RecordFactory = Callable[..., Record]
@@ -176,15 +177,18 @@ def test_hostile_names_are_drawn_as_they_are(record_factory: RecordFactory) -> N
 # in the legend.
 
 RecordFactory_hollow = Callable[..., Record]
+PUBLISHED = load()
 VGG = {"dataset": "cifar10", "model": "vgg-16"}
 
 
 def figure_of_hollow(
     *records: Record, measure: Measure = "accuracy", beside: bool = True
 ) -> Figure:
-    summary = summarize(tabulate(map(row_of, records)))
+    runs = tabulate(map(row_of, records))
+    summary = summarize(runs)
     ((track, cells),) = tracks(summary)
-    published = published_for(track, cells) if beside else None
+    model = models(runs)[track.model]
+    published = published_for(track, model, cells, PUBLISHED) if beside else None
     return curve(track, cells, line_styles(summary["method_label"]), measure, published)
 
 

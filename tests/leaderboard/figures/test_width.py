@@ -7,14 +7,21 @@ import pandas as pd
 import pytest
 
 from paibench.benchmark.record import Record
+from paibench.benchmark.spec import Named
 from paibench.leaderboard.figures.style import Drawn, line_styles, svg
 from paibench.leaderboard.figures.width import at_kept, family, widths
 from paibench.leaderboard.frame.load import row_of, tabulate
+from paibench.leaderboard.frame.rows import label
 from paibench.leaderboard.stats.summary import Track, summarize, tracks
 
 RecordFactory = Callable[..., Record]
 LAYERS: dict[float, int] = {0.5: 2_000, 1.0: 8_000, 2.0: 32_000}
 TRACK = Track("digits", "conv-4", "lite", "kaiming_normal", "test", 1)
+WIDTHS = [{"name": "conv-4", "width": width} for width in (0.5, 2.0)]
+MODELS = {
+    label(model): model
+    for model in map(Named.model_validate, ["conv-4", "conv-6", "lenet-300-100", *WIDTHS])
+}
 
 
 def run(factory: RecordFactory, width: float, density: float, **fields: Any) -> Record:
@@ -45,33 +52,40 @@ def summary(record_factory: RecordFactory) -> pd.DataFrame:
 
 
 def drawn(summary: pd.DataFrame, track: Track = TRACK, density: float = 0.1) -> Drawn:
-    return widths(summary, track, line_styles(summary["method_label"]), density)
+    return widths(summary, track, MODELS, line_styles(summary["method_label"]), density)
 
 
 def test_kin_differ_in_width_alone(summary: pd.DataFrame) -> None:
     """Another recipe or another network is another experiment."""
-    found = family(summary, TRACK)
+    found = family(summary, TRACK, MODELS)
     assert set(found["width"]) == {0.5, 1.0, 2.0}
     assert set(found["recipe"]) == {"lite"} and len(found) == 5
-    assert set(family(summary, TRACK._replace(model="conv-4(width=2.0)"))["width"]) == {0.5, 1, 2}
+    assert set(family(summary, TRACK._replace(model="conv-4(width=2.0)"), MODELS)["width"]) == {
+        0.5,
+        1,
+        2,
+    }
 
 
 def test_kept_weights_are_counted(summary: pd.DataFrame) -> None:
     """10 % of 8,000 are 800, as are 40 % of 2,000 and 2.5 % of 32,000."""
-    found = at_kept(family(summary, TRACK), 800)
+    found = at_kept(family(summary, TRACK, MODELS), 800)
     assert list(found.sort_values("width")["density_asked"]) == [0.4, 0.1, 0.025]
-    assert at_kept(family(summary, TRACK), 850).empty
-    assert len(at_kept(family(summary, TRACK), 835)) == 3
+    assert at_kept(family(summary, TRACK, MODELS), 850).empty
+    assert len(at_kept(family(summary, TRACK, MODELS), 835)) == 3
 
 
 @pytest.mark.parametrize("width", [-1.0, 0.0, 1e300, "wide"])
 def test_a_width_that_no_network_has_is_left_out(
-    record_factory: RecordFactory, summary: pd.DataFrame, width: object
+    record_factory: RecordFactory, summary: pd.DataFrame, width: float | str
 ) -> None:
     """A record may say anything; a logarithm takes only numbers above 0."""
-    false = record_factory(model={"name": "conv-4", "width": width})
-    with_false = pd.concat([summary, summarize(tabulate([row_of(false)]))], ignore_index=True)
-    assert len(family(with_false, TRACK)) == len(family(summary, TRACK))
+    false = Named(name="conv-4", options={"width": width})
+    row = row_of(record_factory(model=false.to_plain()))
+    with_false = pd.concat([summary, summarize(tabulate([row]))], ignore_index=True)
+    assert len(family(with_false, TRACK, MODELS | {label(false): false})) == len(
+        family(summary, TRACK, MODELS)
+    )
 
 
 def test_both_panels(summary: pd.DataFrame) -> None:

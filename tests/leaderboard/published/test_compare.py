@@ -7,18 +7,22 @@ import pytest
 
 from paibench.benchmark.record import Record
 from paibench.leaderboard.frame.load import row_of, tabulate
+from paibench.leaderboard.frame.rows import models
 from paibench.leaderboard.published.compare import as_table, reproduction
+from paibench.leaderboard.published.load import load
 from paibench.leaderboard.stats.summary import Track, summarize, tracks
 from paibench.leaderboard.tables import text_rows
 
 RecordFactory = Callable[..., Record]
 MNIST = {"dataset": "mnist", "model": "lenet-300-100"}
+PUBLISHED = load()
 VGG = {"dataset": "cifar10", "model": "vgg-16"}
 
 
 def found_for(*records: Record) -> tuple[Track, pd.DataFrame]:
-    ((track, cells),) = tracks(summarize(tabulate(map(row_of, records))))
-    return track, reproduction(track, cells)
+    runs = tabulate(map(row_of, records))
+    ((track, cells),) = tracks(summarize(runs))
+    return track, reproduction(track, models(runs)[track.model], cells, PUBLISHED)
 
 
 def test_difference_is_ours_minus_theirs(record_factory: RecordFactory) -> None:

@@ -1,14 +1,18 @@
 """Published figures come in our words, with what differs said, and bad rows are refused."""
 
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from scipy import stats
 
 from paibench.benchmark.record import Record
+from paibench.benchmark.spec import Named
 from paibench.leaderboard.frame.load import row_of, tabulate
+from paibench.leaderboard.frame.rows import label, models
 from paibench.leaderboard.published.load import (
     COLUMNS,
     FIELDS,
@@ -17,23 +21,18 @@ from paibench.leaderboard.published.load import (
     load,
     published_for,
 )
-from paibench.leaderboard.published.names import MODELS, method_of
 from paibench.leaderboard.stats.summary import Track, summarize, tracks
 from paibench.methods.core.registry import UserError, names
 
 RecordFactory = Callable[..., Record]
 HEAD = ",".join(FIELDS)
-GOOD = "snip,LeNet-300-100,MNIST,5,98.4,,paper,error 1.6%,Lee 2019 Table 1"
+GOOD = "snip,LeNet-300-100,MNIST,5,98.4,,paper,,Lee 2019,,lenet-300-100,mnist,,,20,,"
 FIGURES = load()
+SOURCE = pd.read_csv(str(files("paibench.leaderboard") / "published.csv"), keep_default_na=False)
 
 
-def of(dataset: str, model: str) -> Track:
-    return Track(dataset, model, "lite", "kaiming_normal", "test", 1)
-
-
-def cells_of(*records: Record) -> tuple[Track, pd.DataFrame]:
-    (found,) = tracks(summarize(tabulate(map(row_of, records))))
-    return found
+def of(dataset: str, model: Named) -> Track:
+    return Track(dataset, label(model), "lite", "kaiming_normal", "test", 1)
 
 
 def file(folder: Path, *lines: str) -> Path:
@@ -53,15 +52,16 @@ def test_every_published_figure_is_a_row() -> None:
 
 def test_our_names_are_names() -> None:
     """Methods with options, models and data sets that are ours are registered."""
-    assert {model.partition("(")[0] for model in MODELS.values()} <= set(names("models"))
+    ours = SOURCE.loc[SOURCE["our_model"] != "", "our_model"]
+    assert set(FIGURES.loc[ours.index, "family"]) <= set(names("models"))
     own = set(names("methods"))
     bracketed = FIGURES[FIGURES["method_label"] != FIGURES["method"]]
     assert set(bracketed["method"]) <= own
     assert {"snip", "synflow", "grasp", "magnitude", "random", "imp", "zhou"} <= set(
         FIGURES["method"]
     )
-    ours = {"mnist", "cifar10", "cifar100", "tiny_imagenet", "imagenet"}
-    assert set(FIGURES["dataset"]) == ours <= set(names("datasets"))
+    datasets = {"mnist", "cifar10", "cifar100", "tiny_imagenet", "imagenet"}
+    assert set(FIGURES["dataset"]) == datasets <= set(names("datasets"))
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,17 @@ def test_our_names_are_names() -> None:
     [
         ("magnitude_init", "", ("magnitude", "magnitude")),
         ("grasp_abs_variant", "", ("grasp", "grasp(score=abs)")),
-        ("imp_late_rewind", "(rewind to epoch 12); n=3", ("imp", "imp(rewind_epoch=12.0)")),
+        ("imp_late_rewind", "rewind to epoch 12", ("imp", "imp(rewind_epoch=12.0)")),
         ("imp_late_rewind", "single run", ("imp_late_rewind", "imp_late_rewind")),
         ("oneshot_mag_finetune", "", ("imp", "imp(after=finetune, rounds=1)")),
         ("prospr", "", ("prospr", "prospr")),
     ],
 )
-def test_methods_are_named_as_ours(name: str, setting: str, expected: tuple[str, str]) -> None:
-    """With the options that they had; what we do not have keeps its name."""
-    assert method_of(name, setting) == expected
+def test_methods_have_our_names(name: str, setting: str, expected: tuple[str, str]) -> None:
+    """A method has our name and options; one that we do not have keeps the name of its source."""
+    theirs = SOURCE["method"].eq(name) & SOURCE["setting"].str.contains(setting, regex=False)
+    ours = FIGURES.loc[theirs, ["method", "method_label"]].drop_duplicates()
+    assert [tuple(row) for row in ours.values.tolist()] == [expected]
 
 
 def test_an_interval_comes_from_deviation_and_n() -> None:
@@ -114,22 +116,23 @@ def test_controls_and_untrained_accuracies_are_told_apart() -> None:
     ("dataset", "model", "there"),
     [
         ("mnist", "lenet-300-100", True),
-        ("mnist", "lenet-300-100(width=2.0)", False),
+        ("mnist", {"name": "lenet-300-100", "width": 2.0}, False),
         ("mnist(examples=100)", "lenet-300-100", False),
-        ("cifar10", "resnet-20(shortcut=conv)", True),
+        ("cifar10", {"name": "resnet-20", "shortcut": "conv"}, True),
         ("cifar10", "resnet-32", False),
-        ("cifar10", "resnet-32(width=2.0)", True),
-        ("cifar10", "wide-resnet(depth=22)", True),
+        ("cifar10", {"name": "resnet-32", "width": 2.0}, True),
+        ("cifar10", {"name": "wide-resnet", "depth": 22}, True),
         ("cifar10", "wide-resnet", False),
         ("digits", "lenet-300-100", False),
         ("mnist", "timm:resnet10t", False),
     ],
 )
 def test_only_the_same_network_on_the_same_data_compares(
-    dataset: str, model: str, there: bool
+    dataset: str, model: str | dict[str, Any], there: bool
 ) -> None:
     """Of the same width, depth and data; none of what stands in doubt or has no density."""
-    found = comparable(of(dataset, model), FIGURES)
+    named = Named.model_validate(model)
+    found = comparable(of(dataset, named), named, FIGURES)
     assert (len(found) > 0) == there
     assert (found["doubt"] == "").all() and found["density"].notna().all()
 
@@ -139,7 +142,9 @@ def test_what_is_drawn_is_of_methods_shown_and_the_best_source(
 ) -> None:
     """VGG-16 has author data and a third party's sweep of SNIP: the authors' are drawn."""
     where = {"dataset": "cifar10", "model": "vgg-16"}
-    found = published_for(*cells_of(record_factory(method="snip", **where)))
+    runs = tabulate([row_of(record_factory(method="snip", **where))])
+    ((track, cells),) = tracks(summarize(runs))
+    found = published_for(track, models(runs)[track.model], cells, FIGURES)
     assert set(found["method_label"]) == {"snip"} and set(found["control"]) == {"none"}
     assert set(found["kind"]) == {"author-data"} and len(found) == 13
 
@@ -154,8 +159,11 @@ def test_what_is_drawn_is_of_methods_shown_and_the_best_source(
         (GOOD.replace("98.4,", "98.4,-1"), "column std: '-1' is no number"),
         (GOOD.replace("paper", "rumour"), "column kind: 'rumour' is none of author-data"),
         (GOOD.replace("snip", " "), "column method: is empty"),
-        (GOOD + ",more", "row 2: has 10 columns, not 9"),
-        (GOOD + "\n" + GOOD, "row 3: says the same as row 2"),
+        (GOOD.replace(",20,", ",many,"), "column n: 'many' is not a number of runs"),
+        (GOOD.replace(",,,20", ",,best,20"), "column measure: 'best' is none of accuracy"),
+        (GOOD.replace("lenet-300-100,", '"{""name"": 1}",'), "column our_model: '{"),
+        (GOOD + ",more", "row 2: has 18 columns, not 17"),
+        (GOOD + "\n" + GOOD, "row 3: is the same as row 2"),
         ('"' + GOOD, "row 2: unexpected end of data"),
     ],
 )
