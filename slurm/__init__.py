@@ -1,1 +1,1 @@
-"""Runs on a SLURM cluster."""
+"""Submit sweeps to a SLURM cluster and run their jobs on its nodes."""

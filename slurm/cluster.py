@@ -1,4 +1,9 @@
-"""What a cluster has and allows: its partitions, its nodes, and how much may be queued."""
+"""What a cluster has and allows, and whether it can run the jobs of a profile.
+
+`sbatch --test-only` is the last judge of a profile. It only says "Requested node configuration is
+not available", so that partitions, nodes and accounts are compared first: these messages name the
+key of the profile, what the cluster has, and what to do.
+"""
 
 import re
 from collections import Counter
@@ -6,33 +11,40 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from paibench.methods.core.registry import did_you_mean
-from paibench.slurm.commands import error_of, is_available, own_name, run
+from paibench.slurm.commands import error_of, is_available, run, user_name
 from paibench.slurm.profile import Profile, sbatch_options
 from paibench.slurm.units import limit_minutes
 
-MAX_ARRAY_SIZE = 1_001  # SLURM's own defaults
-MAX_JOBS = 10_000
-_FULL = re.compile("SubmitJob|MaxSubmit|too many jobs|job limit", re.IGNORECASE)
+# Text is parsed below, not JSON: scontrol prints JSON only since SLURM 23.02, and that of sinfo
+# differs between 22.05, 23.02 and 23.11.
+
+DEFAULT_ARRAY_SIZE = 1_001  # SLURM's own defaults
+DEFAULT_JOBS = 10_000
+_QUEUE_FULL = re.compile("SubmitJob|MaxSubmit|too many jobs|job limit", re.IGNORECASE)
+_NO_ANSWER = "the controller of SLURM does not answer"
+_NOT_AVAILABLE = "Requested node configuration is not available"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many tasks an array may have, how many jobs the cluster holds, how many are ours.
+    """How many jobs a user can submit; an array counts as one job for each of its tasks."""
 
-    An array counts as one job for each of its tasks; `max_submit` is None where accounting sets
-    no limit or does not enforce any.
-    """
-
-    max_array_size: int = MAX_ARRAY_SIZE
-    max_jobs: int = MAX_JOBS
+    max_array_size: int = DEFAULT_ARRAY_SIZE
+    max_jobs: int = DEFAULT_JOBS
     max_submit: int | None = None
+    """The limit of accounting; None if it sets or enforces none."""
     slots: int | None = None
-    """How many such jobs the nodes can do at once, where the controller says."""
+    """How many such jobs the nodes can run at once, if the controller says."""
+
+    @property
+    def jobs(self) -> int:
+        """The largest number of jobs of this user in the queue."""
+        return self.max_jobs if self.max_submit is None else min(self.max_jobs, self.max_submit)
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A queue of the cluster; `max_minutes` is None where jobs may take any time."""
+    """A partition of the cluster; `max_minutes` is None if it has no time limit."""
 
     name: str
     state: str
@@ -42,7 +54,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Node:
-    """What jobs can have of a machine; GPUs are counted by type, `""` where none is configured."""
+    """What jobs can have of a node; GPUs are counted by type, `""` if none is configured."""
 
     name: str
     cpus: int
@@ -55,111 +67,47 @@ class Node:
     @property
     def up(self) -> bool:
         """Whether it takes jobs, now or when its present ones are done."""
-        return not re.search("(?<!_)DOWN|DRAIN|FAIL", self.state)  # POWERED_DOWN is asleep
+        # POWERED_DOWN contains DOWN, but such a node is started for a job.
+        return not re.search("(?<!_)DOWN|DRAIN|FAIL", self.state)
+
+    def gpus_for(self, profile: Profile) -> int:
+        """Return how many GPUs of the profile's type, or of any type, it has."""
+        return self.gpus.get(profile.gpu_type, 0) if profile.gpu_type else sum(self.gpus.values())
+
+    def slots(self, profile: Profile) -> int:
+        """Return how many jobs of a profile fit on it at once if it is empty."""
+        counts = [self.cpus // profile.cpus, self.memory_mb // profile.memory_mb]
+        if profile.gpus:
+            counts.append(self.gpus_for(profile) // profile.gpus)
+        return min(counts)
+
+
+# -- limits ----------------------------------------------------------------------------------------
 
 
 def limits(profile: Profile) -> Limits:
-    """What the cluster allows to submit with a profile; SLURM's defaults where it does not say."""
-    config = settings(run("scontrol", "show", "config") or "")
+    """Return what a user can submit with a profile; SLURM's defaults if it does not answer."""
+    config = parse_config(run("scontrol", "show", "config") or "")
     allowed = None
     if "limits" in config.get("AccountingStorageEnforce", ""):
-        user, cluster = own_name(), config.get("ClusterName", "")
+        where = f"user={user_name()}", f"cluster={config.get('ClusterName', '')}"
         allowed = max_submit(
             profile,
-            associations=run(
-                *("sacctmgr", "-nP", "show", "assoc", "where", f"user={user}"),
-                *(f"cluster={cluster}", f"format={','.join(ASSOCIATION)}"),
-            )
-            or "",
-            qos=run("sacctmgr", "-nP", "show", "qos", f"format={','.join(QOS)}") or "",
+            associations=_accounting("assoc", *ASSOCIATION, where=where),
+            qos=_accounting("qos", *QOS),
         )
     return Limits(
-        max_array_size=_number(config.get("MaxArraySize")) or MAX_ARRAY_SIZE,
-        max_jobs=_number(config.get("MaxJobCount")) or MAX_JOBS,
+        max_array_size=_number(config.get("MaxArraySize")) or DEFAULT_ARRAY_SIZE,
+        max_jobs=_number(config.get("MaxJobCount")) or DEFAULT_JOBS,
         max_submit=allowed,
         slots=slots(profile, partitions(), nodes()) or None,
     )
 
 
 def slots(profile: Profile, known: Mapping[str, Partition], machines: Iterable[Node]) -> int:
-    """How many jobs of a profile fit on its partitions at once, whoever uses them now."""
-    default = (name for name, partition in known.items() if partition.default)
-    wanted = set(profile.partition.split(",") if profile.partition else default)
-    return sum(_slots(profile, node) for node in machines if node.up and node.partitions & wanted)
-
-
-def _slots(profile: Profile, node: Node) -> int:
-    fitting = [node.cpus // profile.cpus, node.memory_mb // profile.memory_mb]
-    if profile.gpus:
-        fitting.append(gpus(node, profile) // profile.gpus)
-    return min(fitting)
-
-
-def gpus(node: Node, profile: Profile) -> int:
-    """How many GPUs of the profile's type, or of any, a node has."""
-    return node.gpus.get(profile.gpu_type, 0) if profile.gpu_type else sum(node.gpus.values())
-
-
-def is_full(said: str) -> bool:
-    """Whether what sbatch says means that no more jobs of ours may be queued for now."""
-    return _FULL.search(said) is not None
-
-
-def partitions() -> dict[str, Partition]:
-    """The partitions of the cluster by name; none where its controller does not answer."""
-    return parse_partitions(run("scontrol", "--all", "show", "partition", "--oneliner") or "")
-
-
-def nodes(partition: str | None = None) -> list[Node]:
-    """The nodes of a partition, or of the cluster; none where its controller does not answer."""
-    found = parse_nodes(run("scontrol", "--all", "show", "node", "--oneliner") or "")
-    return [node for node in found if partition is None or partition in node.partitions]
-
-
-def settings(text: str) -> dict[str, str]:
-    """The lines `Key = value` of `scontrol show config`."""
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
-
-
-def parse_partitions(text: str) -> dict[str, Partition]:
-    """The partitions in what `scontrol show partition --oneliner` prints."""
-    return {
-        name: Partition(
-            name=name,
-            state=fields.get("State", ""),
-            default=fields.get("Default") == "YES",
-            max_minutes=limit_minutes(fields.get("MaxTime", "UNLIMITED")),
-        )
-        for fields in _lines(text)
-        if (name := fields.get("PartitionName"))
-    }
-
-
-def parse_nodes(text: str) -> list[Node]:
-    """The nodes in what `scontrol show node --oneliner` prints."""
-    return [
-        Node(
-            name=name,
-            cpus=_number(fields.get("CPUEfctv") or fields.get("CPUTot")) or 0,
-            memory_mb=_number(fields.get("RealMemory")) or 0,
-            gpus=parse_gpus(fields.get("Gres", "")),
-            features=_listed(fields.get("AvailableFeatures", "")),
-            state=fields.get("State", ""),
-            partitions=_listed(fields.get("Partitions", "")),
-        )
-        for fields in _lines(text)
-        if (name := fields.get("NodeName"))
-    ]
-
-
-def parse_gpus(gres: str) -> dict[str, int]:
-    """GPUs by type from `gpu:4`, `gpu:a100:4(S:0-1),shard:8` or `(null)`."""
-    found: Counter[str] = Counter()
-    for item in re.sub(r"\([^)]*\)", "", gres).split(","):
-        if match := re.fullmatch(r"gpu(?::([^:\d][^:]*|\d+[^:\d][^:]*))?(?::(\d+))?", item):
-            found[match[1] or ""] += int(match[2] or 1)
-    return dict(found)
+    """Return how many jobs of a profile its partitions can run at once if they are empty."""
+    names = {*_requested(profile, known)}
+    return sum(node.slots(profile) for node in machines if node.up and node.partitions & names)
 
 
 ASSOCIATION = ("Account", "Partition", "MaxSubmitJobs", "GrpSubmitJobs", "DefaultQOS")
@@ -167,22 +115,94 @@ QOS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit")
 
 
 def max_submit(profile: Profile, associations: str, qos: str) -> int | None:
-    """The least of the limits that apply to a profile, from what `sacctmgr` prints.
+    """Return the lowest limit that applies to a profile, from the output of `sacctmgr`.
 
-    `associations` has the fields ASSOCIATION of this user, `qos` the fields QOS of all. Where the
-    profile names no account, all accounts of the user apply.
+    `associations` has the fields ASSOCIATION of this user, `qos` the fields QOS of every QOS. If
+    the profile names no account, the limits of all accounts of the user apply.
     """
     allowed: list[str] = []
     names = {profile.qos}
-    for account, partition, most, of_group, default_qos in _rows(associations, ASSOCIATION):
-        account_fits = profile.account is None or account == profile.account.lower()
-        if account_fits and partition in ("", profile.partition):
-            allowed += [most, of_group]
+    for account, partition, per_user, per_group, default_qos in _rows(associations, ASSOCIATION):
+        same_account = profile.account is None or account == profile.account.lower()
+        if same_account and partition in ("", profile.partition):
+            allowed += [per_user, per_group]
             names |= {default_qos} if profile.qos is None else set()
-    for name, of_user, of_account, of_group in _rows(qos, QOS):
+    for name, per_user, per_account, per_group in _rows(qos, QOS):
         if name in names:
-            allowed += [of_user, of_account, of_group]
+            allowed += [per_user, per_account, per_group]
     return min((int(limit) for limit in allowed if limit.isdecimal()), default=None)
+
+
+def is_queue_full(message: str) -> bool:
+    """Return whether a message of sbatch says that the user may submit no more jobs for now."""
+    return _QUEUE_FULL.search(message) is not None
+
+
+# -- output of SLURM's commands --------------------------------------------------------------------
+
+
+def partitions() -> dict[str, Partition]:
+    """Return the partitions by name; none if the controller does not answer."""
+    return parse_partitions(run("scontrol", "--all", "show", "partition", "--oneliner") or "")
+
+
+def nodes() -> list[Node]:
+    """Return the nodes; none if the controller does not answer."""
+    return parse_nodes(run("scontrol", "--all", "show", "node", "--oneliner") or "")
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """Return the lines `Key = value` of `scontrol show config`."""
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
+
+
+def parse_partitions(text: str) -> dict[str, Partition]:
+    """Return the partitions in the output of `scontrol show partition --oneliner`."""
+    return {
+        name: Partition(
+            name=name,
+            state=fields.get("State", ""),
+            default=fields.get("Default") == "YES",
+            max_minutes=limit_minutes(fields.get("MaxTime", "UNLIMITED")),
+        )
+        for fields in _fields(text)
+        if (name := fields.get("PartitionName"))
+    }
+
+
+def parse_nodes(text: str) -> list[Node]:
+    """Return the nodes in the output of `scontrol show node --oneliner`."""
+    return [
+        Node(
+            name=name,
+            cpus=_number(fields.get("CPUEfctv") or fields.get("CPUTot")) or 0,
+            memory_mb=_number(fields.get("RealMemory")) or 0,
+            gpus=parse_gpus(fields.get("Gres", "")),
+            features=_set(fields.get("AvailableFeatures", "")),
+            state=fields.get("State", ""),
+            partitions=_set(fields.get("Partitions", "")),
+        )
+        for fields in _fields(text)
+        if (name := fields.get("NodeName"))
+    ]
+
+
+def parse_gpus(gres: str) -> dict[str, int]:
+    """Return GPUs by type from `gpu:4`, `gpu:a100:4(S:0-1),shard:8` or `(null)`."""
+    counts: Counter[str] = Counter()
+    for item in re.sub(r"\([^)]*\)", "", gres).split(","):
+        # A type may begin with a digit, as 1g.5gb does, but is not a number.
+        if match := re.fullmatch(r"gpu(?::([^:\d][^:]*|\d+[^:\d][^:]*))?(?::(\d+))?", item):
+            counts[match[1] or ""] += int(match[2] or 1)
+    return dict(counts)
+
+
+def _fields(text: str) -> Iterator[dict[str, str]]:
+    """Yield the `Key=value` words of each line."""
+    for line in text.splitlines():
+        # The first value of a key counts: an administrator's remark, at the end, may look alike.
+        yield dict(reversed(re.findall(r"(?:^|\s)(\w+)=(\S*)", line)))
 
 
 def _rows(text: str, fields: tuple[str, ...]) -> Iterator[list[str]]:
@@ -190,13 +210,7 @@ def _rows(text: str, fields: tuple[str, ...]) -> Iterator[list[str]]:
     return (row for row in rows if len(row) == len(fields))
 
 
-def _lines(text: str) -> Iterator[dict[str, str]]:
-    """Each line of `Key=value` words; the first of a key counts, as remarks come last."""
-    for line in text.splitlines():
-        yield dict(reversed(re.findall(r"(?:^|\s)(\w+)=(\S*)", line)))
-
-
-def _listed(text: str) -> frozenset[str]:
+def _set(text: str) -> frozenset[str]:
     return frozenset(re.sub(r"\([^)]*\)", "", text).split(",")) - {""}
 
 
@@ -204,54 +218,66 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 
-# check: Whether a cluster can do what a profile asks of it: asked before anything is queued.
+def _accounting(what: str, *fields: str, where: Sequence[str] = ()) -> str:
+    """Return the output of `sacctmgr show`, one line `a|b|c` each; empty without an answer."""
+    conditions = ["where", *where] if where else []
+    command = ("sacctmgr", "-nP", "show", what, *conditions, f"format={','.join(fields)}")
+    return run(*command) or ""
+
+
+# -- the jobs of a profile -------------------------------------------------------------------------
 
 
 def problems(profile: Profile) -> list[str]:
-    """Why no job of this profile could start, as lines `key: what; what to do`; none where it can.
+    """Return why no job of this profile can start, as lines `key: what is wrong; what to do`.
 
-    Queues nothing. What the partitions and nodes do not show, `sbatch --test-only` judges last.
+    Queues nothing.
     """
     if not is_available():
-        return ["sbatch and squeue are not on PATH; go to a machine that submits to a cluster"]
-    if words := error_of("scontrol", "ping").partition("*")[0].strip():  # a banner comes after
-        return [f"{_SILENT}: {words}; try again, or ask who runs the cluster"]
-    found = [*mismatches(profile, partitions(), nodes()), *_not_ours(profile)]
-    return found or list(_refused(profile))
+        return ["sbatch and squeue are not on PATH; use a machine that can submit to a cluster"]
+    # Some sites print a banner of asterisks after the message.
+    if error := error_of("scontrol", "ping").partition("*")[0].strip():
+        return [f"{_NO_ANSWER}: {error}; try again, or ask an administrator"]
+    lines = [*mismatches(profile, partitions(), nodes()), *_account_problems(profile)]
+    return lines or list(_refusal(profile))
 
 
-_SILENT = "the controller of SLURM does not answer"
-_UNREADY = "Requested node configuration is not available"  # also said of nodes that are not up yet
-
-
-def may_pass(problem: str) -> bool:
-    """Whether a problem may be one of a cluster that is just being started anew."""
-    return _SILENT in problem or _UNREADY in problem
+def is_transient(problem: str) -> bool:
+    """Return whether a problem may be one of a cluster that is just starting."""
+    # A controller reports nodes that have not registered yet as not available.
+    return _NO_ANSWER in problem or _NOT_AVAILABLE in problem
 
 
 def mismatches(
     profile: Profile, known: Mapping[str, Partition], machines: Sequence[Node]
 ) -> list[str]:
-    """What the profile asks that the cluster does not have; a job needs one of its partitions.
+    """Return what the profile asks and the cluster does not have; one partition must have it all.
 
-    Nothing is said where no partitions are known, as when their list did not come.
+    Returns nothing if no partitions are known, as when the controller did not list them.
     """
     if not known:
         return []
-    named = profile.partition.split(",") if profile.partition else _default(known)
+    names = _requested(profile, known)
     lines = [
         f"partition: the cluster has no {name}; {did_you_mean(name, known)}"
-        for name in named
+        for name in names
         if name not in known
     ]
     lines += _unknown_features(profile, machines)
-    each = [
-        list(_partition_misfits(profile, known[name], machines)) for name in named if name in known
+    by_partition = [
+        list(_partition_mismatches(profile, known[name], machines))
+        for name in names
+        if name in known
     ]
-    return lines if lines or [] in each else [line for found in each for line in found]
+    if lines or [] in by_partition:
+        return lines
+    return [line for each in by_partition for line in each]
 
 
-def _default(known: Mapping[str, Partition]) -> list[str]:
+def _requested(profile: Profile, known: Mapping[str, Partition]) -> list[str]:
+    """Return the partitions that a profile names, or the cluster's default."""
+    if profile.partition:
+        return profile.partition.split(",")
     return [name for name, partition in known.items() if partition.default]
 
 
@@ -262,7 +288,7 @@ def _unknown_features(profile: Profile, machines: Sequence[Node]) -> Iterator[st
             yield f"constraint: no node has the feature {word}; {did_you_mean(word, known)}"
 
 
-def _partition_misfits(
+def _partition_mismatches(
     profile: Profile, partition: Partition, machines: Sequence[Node]
 ) -> Iterator[str]:
     if partition.state != "UP":
@@ -273,81 +299,78 @@ def _partition_misfits(
             f"{partition.max_minutes}; ask for less time or choose another partition"
         )
     members = [node for node in machines if partition.name in node.partitions]
-    yield from _node_misfits(profile, partition.name, members)
+    yield from _node_mismatches(profile, partition.name, members)
 
 
-def _node_misfits(profile: Profile, where: str, members: Sequence[Node]) -> Iterator[str]:
+def _node_mismatches(profile: Profile, partition: str, members: Sequence[Node]) -> Iterator[str]:
     if profile.gpu_type and all(profile.gpu_type not in node.gpus for node in members):
-        types = {kind for node in members for kind in node.gpus} - {""}
+        types = {name for node in members for name in node.gpus} - {""}
         hint = did_you_mean(profile.gpu_type, types) if types else "remove it, GPUs have no types"
-        yield f"gpu_type: no node of {where} has {profile.gpu_type}; {hint}"
+        yield f"gpu_type: no node of {partition} has {profile.gpu_type}; {hint}"
         return
     too_much = [
-        f"{key}: {asked}{unit} is more than any node of {where} has; the largest has {most}{unit}"
-        for key, unit, asked, has in (
-            ("gpus", "", profile.gpus, [gpus(node, profile) for node in members]),
+        f"{key}: {asked}{unit} is more than any node of {partition} has; "
+        f"the largest has {largest}{unit}"
+        for key, unit, asked, available in (
+            ("gpus", "", profile.gpus, [node.gpus_for(profile) for node in members]),
             ("cpus", "", profile.cpus, [node.cpus for node in members]),
             ("memory", " MB", profile.memory_mb, [node.memory_mb for node in members]),
         )
-        if asked > (most := max(has, default=0))
+        if asked > (largest := max(available, default=0))
     ]
-    fitting = [node for node in members if fits(profile, node)]
+    fitting = [node for node in members if _fits(profile, node)]
     if too_much:
         yield from too_much
     elif not fitting:
-        yield f"no node of {where} has {asked_of_a_node(profile)} together; ask for less of one"
+        yield f"no node of {partition} has {_request(profile)} together; ask for less of one"
     elif not any(node.up for node in fitting):
         states = ", ".join(f"{node.name} {node.state}" for node in fitting[:3])
-        yield f"partition: no node of {where} that fits takes jobs ({states}); wait or ask why"
+        yield (
+            f"partition: no node of {partition} that fits takes jobs ({states}); "
+            "wait or ask an administrator"
+        )
 
 
-def fits(profile: Profile, node: Node) -> bool:
-    """Whether an empty node could hold a job; of a constraint, a single feature is looked at."""
+def _fits(profile: Profile, node: Node) -> bool:
+    # sbatch evaluates expressions of several features; only a single one is compared here.
     feature = profile.constraint
-    return (
-        gpus(node, profile) >= profile.gpus
-        and node.cpus >= profile.cpus
-        and node.memory_mb >= profile.memory_mb
-        and (feature is None or not re.fullmatch(r"[\w.:-]+", feature) or feature in node.features)
-    )
+    single = feature is not None and re.fullmatch(r"[\w.:-]+", feature)
+    return node.slots(profile) > 0 and (not single or feature in node.features)
 
 
-def asked_of_a_node(profile: Profile) -> str:
-    """What a job asks of a node, in words."""
-    kind = f" {profile.gpu_type}" if profile.gpu_type else ""
+def _request(profile: Profile) -> str:
+    """Return in words what a job asks of a node."""
+    gpu_type = f" {profile.gpu_type}" if profile.gpu_type else ""
     parts = [f"{profile.cpus} cpus", f"{profile.memory_mb} MB"]
-    parts += [f"{profile.gpus} gpus{kind}"] if profile.gpus else []
+    parts += [f"{profile.gpus} gpus{gpu_type}"] if profile.gpus else []
     parts += [f"the constraint {profile.constraint}"] if profile.constraint else []
     return ", ".join(parts)
 
 
-def _not_ours(profile: Profile) -> Iterator[str]:
-    """An account or a QOS that accounting, where it answers, does not know."""
-    config = settings(run("scontrol", "show", "config") or "")
+def _account_problems(profile: Profile) -> Iterator[str]:
+    """Yield an account or a QOS that accounting does not know, if it answers."""
     if profile.account:
-        where = ["where", f"cluster={config.get('ClusterName', '')}"]
+        config = parse_config(run("scontrol", "show", "config") or "")
+        where = [f"cluster={config.get('ClusterName', '')}"]
         if "associations" in config.get("AccountingStorageEnforce", ""):
-            where.append(f"user={own_name()}")
-        accounts = _column("show", "assoc", *where, "format=Account")
+            where.append(f"user={user_name()}")
+        accounts = set(_accounting("assoc", "Account", where=where).lower().split())
         if accounts and profile.account.lower() not in accounts:
-            mend = did_you_mean(profile.account, accounts)
-            yield f"account: {profile.account} is none that you can use; {mend}"
+            hint = did_you_mean(profile.account, accounts)
+            yield f"account: {profile.account} is not one that you can use; {hint}"
     if profile.qos:
-        known = _column("show", "qos", "format=Name")
+        known = set(_accounting("qos", "Name").lower().split())
         if known and profile.qos.lower() not in known:
             yield f"qos: the cluster has no {profile.qos}; {did_you_mean(profile.qos, known)}"
 
 
-def _column(*command: str) -> set[str]:
-    return set((run("sacctmgr", "-nP", *command) or "").lower().split()) - {""}
-
-
-def _refused(profile: Profile) -> Iterator[str]:
-    flags = [
+def _refusal(profile: Profile) -> Iterator[str]:
+    """Yield the message of `sbatch --test-only`, if it refuses a job of the profile."""
+    options = [
         f"--{name}" if value is True else f"--{name}={value}"
         for name, value in sbatch_options(profile).items()
     ]
-    words = error_of("sbatch", "--test-only", *flags, "--wrap=true")
-    if words and not is_full(words):  # what has no room now is not the profile's fault
-        words = re.sub(r"sbatch: (error: )?|allocation failure: ", "", words)
-        yield f"sbatch refuses such a job: {words}; change the profile, or wait for its nodes"
+    message = error_of("sbatch", "--test-only", *options, "--wrap=true")
+    if message and not is_queue_full(message):  # a full queue is not the profile's fault
+        message = re.sub(r"sbatch: (error: )?|allocation failure: ", "", message)
+        yield f"sbatch refuses such a job: {message}; change the profile, or wait for its nodes"

@@ -1,51 +1,56 @@
-"""Asking SLURM by its commands, which may be slow, silent or not there at all."""
+"""Calls of SLURM's command-line tools, which may be slow, fail, or be missing."""
 
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
+from typing import NamedTuple
 
 from paibench.methods.core.text import one_line
 
 _PLAIN = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "standard"}
-_FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")  # a user's own way to see jobs
+# A user sets these to filter or reformat what squeue and the others show; our parsing needs all.
+_USER_FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")
+# A job, or a user for other jobs, sets these; sbatch would take them as options of our jobs.
+_JOB_OPTIONS = ("SLURM_", "SRUN_", "SBATCH_")
+_CONNECTION = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+
+
+class Answer(NamedTuple):
+    """What a command returned; the status is None if it is missing or took too long."""
+
+    status: int | None
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The error message on one line; empty if the command succeeded."""
+        if self.status == 0:
+            return ""
+        return one_line(self.err) or one_line(self.out) or f"status {self.status}"
 
 
 def is_available() -> bool:
-    """Whether this machine has the commands that submit jobs and show them."""
+    """Return whether this machine has the commands that submit and list jobs."""
     return all(shutil.which(command) for command in ("sbatch", "squeue"))
 
 
 def run(*command: str, seconds: float = 10.0) -> str | None:
-    """What a command of SLURM prints; None where it is not there, fails or takes too long."""
-    status, printed, _ = _call(command, seconds)
-    return printed if status == 0 else None
-
-
-def own_name() -> str:
-    """What SLURM calls us: the name of this process's user, or its number where it has none."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+    """Return the output of a command; None if it is missing, fails or takes too long."""
+    answer = call(*command, seconds=seconds)
+    return answer.out if answer.status == 0 else None
 
 
 def error_of(*command: str, seconds: float = 10.0) -> str:
-    """Why a command of SLURM fails, in its own words on one line; empty where it does not."""
-    status, printed, said = _call(command, seconds)
-    return "" if status == 0 else one_line(said) or one_line(printed) or f"status {status}"
+    """Run a command and return its error message on one line; empty if it succeeds."""
+    return call(*command, seconds=seconds).error
 
 
-def _hides(name: str) -> bool:
-    return name.startswith(_FILTERS)
-
-
-def _call(command: tuple[str, ...], seconds: float) -> tuple[int | None, str, str]:
-    """Status, standard output and standard error; no status where the command has not ended.
-
-    They go to files: a pipe would be waited for as long as any descendant holds it.
-    """
+def call(*command: str, seconds: float = 10.0) -> Answer:
+    """Run a command of SLURM for at most `seconds`."""
+    # The output goes to files: reading a pipe would wait for every descendant that holds it.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             status = subprocess.run(
@@ -53,13 +58,32 @@ def _call(command: tuple[str, ...], seconds: float) -> tuple[int | None, str, st
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env={name: os.environ[name] for name in os.environ if not _hides(name)} | _PLAIN,
+                env=_environment(command[0]),
                 timeout=seconds,
             ).returncode
         except subprocess.TimeoutExpired:
-            return None, "", f"{command[0]} does not answer within {seconds:g} s"
+            return Answer(None, "", f"{command[0]} does not answer within {seconds:g} s")
         except OSError as error:
-            return None, "", f"{command[0]}: {error.strerror}"
+            return Answer(None, "", f"{command[0]}: {error.strerror}")
         out.seek(0)
         err.seek(0)
-        return status, out.read().decode(errors="replace"), err.read().decode(errors="replace")
+        texts = (file.read().decode(errors="replace") for file in (out, err))
+        return Answer(status, *texts)
+
+
+def _environment(command: str) -> dict[str, str]:
+    removed = _USER_FILTERS + (_JOB_OPTIONS if command == "sbatch" else ())
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _CONNECTION or not name.startswith(removed)
+    }
+    return kept | _PLAIN
+
+
+def user_name() -> str:
+    """Return the name of this process's user, or its number if it has no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

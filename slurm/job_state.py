@@ -1,4 +1,7 @@
-"""What became of a job, as SLURM tells it: for the words in a note, never for what is done."""
+"""Why jobs end, according to SLURM and their logs.
+
+Only notes about failures depend on this: whether a run is done is read from the store alone.
+"""
 
 import os
 import re
@@ -19,17 +22,23 @@ from paibench.slurm.commands import error_of, run
 from paibench.slurm.submission import Submission
 from paibench.slurm.units import megabytes
 
+STUCK_LIMITS = 2  # time limits in a row without progress that make a run `stuck`
+MIN_SECONDS = 5.0  # attempts shorter than this cannot count as stuck
+_LOGS_SEARCHED = 500  # if accounting does not tell which log belongs to a job
+_NO_MEMORY_LIMIT = 1 << 43  # MB
+
 
 @dataclass(frozen=True)
 class JobEnd:
-    """Why work in a job ended without a record, by its cause and in words."""
+    """Why a job ended before its runs were done: the cause and a reason in words."""
 
     cause: Cause | Interruption
     reason: str
     memory_mb: int | None = None
-    """What the whole job might hold, where that was too little."""
+    """The memory of the whole job, if it was too little."""
 
 
+UNKNOWN_END = JobEnd("lost", "its job is gone for an unknown reason")
 _BY_STATE: dict[str, JobEnd] = {
     "CANCELLED": JobEnd("cancelled", "its job was cancelled"),
     "PREEMPTED": JobEnd("preempted", "its job was preempted"),
@@ -43,99 +52,123 @@ _BY_STATE: dict[str, JobEnd] = {
     "FAILED": JobEnd("killed", "its job failed"),
     "COMPLETED": JobEnd("killed", "its job ended with status 0 but left no record"),
 }
-_LOOKED_AT = 500  # logs, where accounting does not say which is a job's
-UNKNOWN_END = JobEnd("lost", "its job is gone, and nobody can say why")
+TIME_LIMIT = _BY_STATE["TIMEOUT"]
 
 
-def own_number() -> str:
-    """What SLURM's commands take for the present job and for no other.
+# -- the present job -------------------------------------------------------------------------------
 
-    The number of an array's last job is also that of the array, and would stand for all of it.
+
+def own_job_id() -> str:
+    """Return the id that SLURM's commands take for the present job and no other.
+
+    The raw id of an array's last job is also the id of the array, and would name all its jobs.
     """
     array, index = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
     return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID", "0")
 
 
 def end_of_running_job(restart: int) -> JobEnd:
-    """Why the present job, requeued `restart` times before, was just told to end."""
-    said = run("scontrol", "show", "job", own_number(), "--oneliner", seconds=3.0) or ""
-    fields = dict(re.findall(r"(\w+)=(\S*)", said))
+    """Return why the present job, requeued `restart` times before, received SIGTERM."""
+    output = run("scontrol", "show", "job", own_job_id(), "--oneliner", seconds=3.0) or ""
+    fields = dict(re.findall(r"(\w+)=(\S*)", output))
     if fields.get("PreemptTime", "None") not in ("None", "Unknown", "N/A"):
         return _BY_STATE["PREEMPTED"]
     state = fields.get("JobState", "")
-    if state == "RUNNING":  # told by a signal alone
-        return JobEnd("cancelled", "its job was told to end by SIGTERM")
-    if int(fields.get("Restarts", 0)) > restart:  # a node that is given up is not waited for
+    if state == "RUNNING":
+        return JobEnd("cancelled", "its job received SIGTERM")
+    if int(fields.get("Restarts", 0)) > restart:
+        # A job that is requeued by command is COMPLETING until its processes end. The controller
+        # does not wait for those of a lost node, so that the job is PENDING at once.
         return _BY_STATE["NODE_FAIL" if state == "PENDING" else "REQUEUED"]
     if state == "COMPLETING" and fields.get("ExitCode") == "0:15":
         return _BY_STATE["CANCELLED"]
     return _BY_STATE.get(state, UNKNOWN_END)
 
 
-def end_of_finished_job(job: SlurmJob, campaigns: Path) -> JobEnd:
-    """Why a job of one of these campaigns has ended, as accounting and its log tell it.
+# -- jobs that have ended --------------------------------------------------------------------------
 
-    `lost` where neither does.
+
+@cache
+def cluster_name() -> str:
+    """Return the name of the cluster, as it appears in the names of attempts."""
+    match = re.search(r"^ClusterName\s*=\s*(\S+)", run("scontrol", "show", "config") or "", re.M)
+    return short_slug(match[1]) if match else "?"
+
+
+def is_gone(job: SlurmJob) -> bool:
+    """Return whether the controller answers and no longer knows this job of its cluster."""
+    if job.cluster not in ("", cluster_name()):  # another cluster on the same file system
+        return False
+    squeue = ("squeue", "-h", "-a", "-j", str(job.id), "-o", "%A")
+    listing = run(*squeue)
+    if listing is not None:
+        return str(job.id) not in listing.split()
+    return "Invalid job id" in error_of(*squeue)
+
+
+def end_of_finished_job(job: SlurmJob, submissions: Path) -> JobEnd:
+    """Return why a job of one of these submissions ended, according to accounting and its log.
+
+    It is UNKNOWN_END if neither says so.
     """
     fields = "JobIDRaw,JobID,State,ExitCode,MaxRSS,ReqMem,JobName"
-    said = run("sacct", "-nPD", "--noconvert", "-j", str(job.id), "-o", fields)
-    lines = [line.split("|", 6) for line in (said or "").splitlines()]
-    rows = [row for row in lines if row[0].partition(".")[0] == str(job.id)]  # not all its array
-    starts = [place for place, row in enumerate(rows) if "." not in row[0]]
-    # a controller that crashed may have given the number to another job before
-    starts = [place for place in starts if rows[place][6] == rows[starts[-1]][6]]
+    output = run("sacct", "-nPD", "--noconvert", "-j", str(job.id), "-o", fields)
+    lines = [line.split("|", 6) for line in (output or "").splitlines()]
+    # For an array's id, sacct lists all jobs of the array.
+    rows = [row for row in lines if row[0].partition(".")[0] == str(job.id)]
+    starts = [number for number, row in enumerate(rows) if "." not in row[0]]
+    # A controller that lost its state may have given the id to another job before.
+    starts = [number for number in starts if rows[number][6] == rows[starts[-1]][6]]
     if not starts:
-        log = next((log for log in _logs(campaigns, "*")[:_LOOKED_AT] if _told(log, job)), None)
-        return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=_profiled(log)) if log else UNKNOWN_END
-    turn = min(job.restart, len(starts) - 1)
-    ours = rows[starts[turn] : [*starts, len(rows)][turn + 1]]
-    _, shown, state, code, _, asked, _ = ours[0]
-    log = next(iter(_logs(campaigns, f"{shown}_*")), None)
-    most = _asked_for(asked) or _profiled(log)
-    held = [int(row[4]) for row in ours if row[4].isdecimal()]
+        logs = _logs(submissions, "*")[:_LOGS_SEARCHED]
+        log = next((log for log in logs if _reports_memory_kill(log, job)), None)
+        return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=_limit_of(log)) if log else UNKNOWN_END
+    start = min(job.restart, len(starts) - 1)
+    steps = rows[starts[start] : [*starts, len(rows)][start + 1]]
+    _, job_id, state, code, _, requested, _ = steps[0]
+    log = next(iter(_logs(submissions, f"{job_id}_*")), None)
+    limit = _requested_memory(requested) or _limit_of(log)
+    used = max((int(row[4]) for row in steps if row[4].isdecimal()), default=0)
     if state.startswith("OUT_OF_ME") or (
         state == "FAILED"
         and (
-            any(row[2].startswith("OUT_OF_ME") for row in ours)
-            # what was held is a sample, which may be from long before the end
-            or max(held, default=0) > (most or 1 << 43) << 20
-            or _told(log, job)
+            any(row[2].startswith("OUT_OF_ME") for row in steps)
+            # MaxRSS is sampled, so that it may miss the peak; then only the log tells.
+            or used > (limit or _NO_MEMORY_LIMIT) << 20
+            or _reports_memory_kill(log, job)
         )
     ):
-        return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=most)
-    fate = _BY_STATE.get(state.partition(" ")[0], UNKNOWN_END)
-    return JobEnd(fate.cause, f"{fate.reason} (exit code {code})")
+        return replace(_BY_STATE["OUT_OF_MEMORY"], memory_mb=limit)
+    end = _BY_STATE.get(state.partition(" ")[0], UNKNOWN_END)
+    return JobEnd(end.cause, f"{end.reason} (exit code {code})")
 
 
-def _logs(campaigns: Path, shown: str) -> list[Path]:
-    """What SLURM and jobs printed, by what SLURM's commands call them; the latest campaign first.
-
-    A number may have been given out twice.
-    """
-    found = campaigns.glob(f"*/logs/{shown}_log.out")
-    return sorted(found, key=lambda path: path.parent.parent.name, reverse=True)
+def _logs(submissions: Path, job_id: str) -> list[Path]:
+    """Return the logs of the jobs with this id, those of the latest submission first."""
+    logs = submissions.glob(f"*/logs/{job_id}_log.out")
+    return sorted(logs, key=lambda path: path.parent.parent.name, reverse=True)
 
 
-def _profiled(log: Path | None) -> int | None:
-    """MB of each job of the campaign that a log belongs to."""
+def _limit_of(log: Path | None) -> int | None:
+    """Return the memory in MB of each job of the submission that a log belongs to."""
     with suppress(UserError):
         return Submission.read(log.parent.parent).profile.memory_mb if log else None
     return None
 
 
-def _told(log: Path | None, job: SlurmJob) -> bool:
-    """Whether a log says that SLURM killed this job for its memory."""
+def _reports_memory_kill(log: Path | None, job: SlurmJob) -> bool:
+    """Return whether a log says that SLURM killed this job for its memory."""
     step = rf"StepId={job.id}\.\d+"
-    words = rf"{step} exceeded memory limit|oom.kill.* in {step}"
+    pattern = rf"{step} exceeded memory limit|oom.kill.* in {step}"
     with suppress(OSError):
-        return bool(log and re.search(words, log.read_text(errors="replace"), re.IGNORECASE))
+        return bool(log and re.search(pattern, log.read_text(errors="replace"), re.IGNORECASE))
     return False
 
 
-def _asked_for(memory: str) -> int | None:
-    """MB of a job, from what accounting says of its request; None where that is no amount.
+def _requested_memory(memory: str) -> int | None:
+    """Return the MB that a job requested; None if accounting shows no valid amount.
 
-    It knows no better of some arrays of a single job.
+    SLURM 22.05 shows a number near 2**64 for some arrays of a single job.
     """
     try:
         return megabytes(memory.removesuffix("n"))
@@ -143,50 +176,35 @@ def _asked_for(memory: str) -> int | None:
         return None
 
 
-@cache
-def own_cluster() -> str:
-    """The name of the cluster that SLURM's commands speak with, as attempts have it."""
-    name = re.search(r"^ClusterName\s*=\s*(\S+)", run("scontrol", "show", "config") or "", re.M)
-    return short_slug(name[1]) if name else "?"
-
-
-def is_gone(job: SlurmJob) -> bool:
-    """Whether the controller answers and knows no such job of its own any more."""
-    if job.cluster not in ("", own_cluster()):  # another cluster on the same file system
-        return False
-    said = run("squeue", "-h", "-a", "-j", str(job.id), "-o", "%A")
-    if said is not None:
-        return str(job.id) not in said.split()
-    return "Invalid job id" in error_of("squeue", "-h", "-a", "-j", str(job.id))
-
-
-STUCK = 2  # time limits in a row without any headway
-SHORT = 5.0  # seconds in which nobody has to get on
+# -- notes in the store ----------------------------------------------------------------------------
 
 
 def record_interruption(
-    store: Store, spec: Spec, attempt: str, fate: JobEnd, at_work: int = 1
+    store: Store, spec: Spec, attempt: str, end: JobEnd, concurrent: int = 1
 ) -> None:
-    """Note why an attempt ended, how far it had come, and what it might have held.
+    """Note in the store why an attempt ended, its progress, and the memory that it had.
 
-    `at_work` attempts shared the memory of their job. One that time limits found twice in the same
-    place is `stuck`. Raises StoreError.
+    `concurrent` attempts shared the memory of their job. An attempt that made no progress between
+    two time limits is `stuck`. Raises StoreError.
     """
-    headway = read_progress(store.attempt_folder(spec.key, attempt))
-    far = list(headway.fingerprint)
-    cause, reason = fate.cause, fate.reason
+    progress = read_progress(store.attempt_folder(spec.key, attempt))
+    far = list(progress.fingerprint)
+    cause, reason = end.cause, end.reason
     if cause == "limit":
         reason = f"{reason} at step {far[0]}"
-        had_time = time.time() - headway.started >= SHORT
-        if had_time and _limits_at(store, spec.key, far) + 1 >= STUCK:
+        long_enough = time.time() - progress.started >= MIN_SECONDS
+        if long_enough and _limits_without_progress(store, spec.key, far) + 1 >= STUCK_LIMITS:
             cause = "stuck"
-            reason = f"{STUCK} time limits in a row found it at step {far[0]}; give jobs more time"
-    share = fate.memory_mb // at_work if fate.memory_mb else None
+            reason = (
+                f"{STUCK_LIMITS} time limits in a row were reached at step {far[0]}; "
+                "give jobs more time"
+            )
+    share = end.memory_mb // concurrent if end.memory_mb else None
     failures.record_failure(store, spec, attempt, cause, reason, memory_mb=share, far=far)
 
 
-def _limits_at(store: Store, key: str, far: list[int]) -> int:
-    """How many time limits in a row, up to the last, found a run where it is now."""
+def _limits_without_progress(store: Store, key: str, far: list[int]) -> int:
+    """Return how many of the last attempts at a run hit a time limit with the present progress."""
     count = 0
     for note in reversed(store.failures(key)):
         if note.get("cause") != "limit" or note.get("far") != far:

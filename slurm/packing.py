@@ -1,4 +1,4 @@
-"""Which runs go into one job: short ones together, and those that share stages side by side."""
+"""Distribution of runs over jobs: short runs share a job, and so do runs with common stages."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +9,13 @@ from paibench.benchmark.sweeps.plan import stage_group
 from paibench.slurm.profile import Profile
 from paibench.slurm.submission import Bundle
 
-MOST_JOBS = 96  # for runs of which nothing is known: more would be a burden to a cluster,
-LEAST_JOBS = 8  # and fewer would go on for long where the runs turn out to be long
-ROUNDS = 2  # of jobs on a free cluster, so that no slot is idle while another has much left
-ELSEWHERE = 48  # jobs where nothing is known of the cluster
-LEAST_SECONDS = 120.0  # of work, beside which the start of a job is short
-MOST_SECONDS = 3600.0
+# Without an estimate of the runs: more jobs would burden the controller, and with fewer a job
+# might take very long if the runs turn out to be long.
+MIN_JOBS, MAX_JOBS = 8, 96
+JOBS_PER_SLOT = 2  # so that no slot is idle while the last job of another slot still runs
+JOBS_WITHOUT_SLOTS = 48  # if the size of the cluster is unknown
+MIN_SECONDS = 120.0  # of work, which makes the start of a job negligible
+MAX_SECONDS = 3600.0
 
 
 def bundles(
@@ -23,48 +24,51 @@ def bundles(
     seconds: Callable[[Spec], float | None],
     slots: int | None = None,
 ) -> list[Bundle]:
-    """Divide runs among jobs, in their order.
+    """Distribute runs over jobs, in their order.
 
-    A job gets `runs_per_job` of them. Where the profile leaves that open, there are about twice as
-    many jobs as the cluster has `slots` for; and where `seconds` has an estimate for every run,
-    each gets at least as much work as is worth a job and no more than half its time limit. Runs
-    of one lane stay in one job where it has room for them.
+    A job gets `runs_per_job` runs. If the profile does not set that, there are about two jobs for
+    each of the cluster's `slots`; and if `seconds` estimates every run, each job gets at least
+    two minutes of work and at most half its time limit. Runs of one stage group stay in one job
+    if they fit.
     """
     if profile.runs_per_job is not None:
-        return list(_filled(specs, [1.0] * len(specs), profile.runs_per_job))
-    jobs = ELSEWHERE if slots is None else min(max(ROUNDS * slots, LEAST_JOBS), MOST_JOBS)
-    estimates = [seconds(spec) for spec in specs]
-    known = [estimate for estimate in estimates if estimate is not None]
+        return list(_fill(specs, [1.0] * len(specs), profile.runs_per_job))
+    if slots is None:
+        jobs = JOBS_WITHOUT_SLOTS
+    else:
+        jobs = min(max(JOBS_PER_SLOT * slots, MIN_JOBS), MAX_JOBS)
+    known = [estimate for spec in specs if (estimate := seconds(spec)) is not None]
     if not known or len(known) < len(specs):
-        return list(_filled(specs, [1.0] * len(specs), math.ceil(len(specs) / jobs)))
+        return list(_fill(specs, [1.0] * len(specs), math.ceil(len(specs) / jobs)))
     work = [estimate / profile.runs_at_a_time for estimate in known]
-    most = min(MOST_SECONDS, profile.minutes * 60 / 2)
-    return list(_filled(specs, work, min(max(sum(work) / jobs, LEAST_SECONDS), most)))
+    # Half the time limit leaves room for an estimate that is too low.
+    most = min(MAX_SECONDS, profile.minutes * 60 / 2)
+    return list(_fill(specs, work, min(max(sum(work) / jobs, MIN_SECONDS), most)))
 
 
-def _filled(specs: Sequence[Spec], weights: Sequence[float], room: float) -> Iterator[Bundle]:
-    """Consecutive runs whose weights add up to no more than `room`, or single ones."""
-    present: list[Spec] = []
+def _fill(specs: Sequence[Spec], weights: Sequence[float], capacity: float) -> Iterator[Bundle]:
+    """Yield consecutive runs whose weights sum to at most `capacity`, or single runs."""
+    bundle: list[Spec] = []
     used = 0.0
     for group in _stage_groups(specs, weights):
-        together = sum(weight for _, weight in group)
-        if present and together <= room < used + together:
-            yield tuple(present)
-            present, used = [], 0.0
+        group_weight = sum(weight for _, weight in group)
+        if bundle and group_weight <= capacity < used + group_weight:
+            yield tuple(bundle)
+            bundle, used = [], 0.0
         for spec, weight in group:
-            if present and used + weight > room:
-                yield tuple(present)
-                present, used = [], 0.0
-            present.append(spec)
+            if bundle and used + weight > capacity:
+                yield tuple(bundle)
+                bundle, used = [], 0.0
+            bundle.append(spec)
             used += weight
-    if present:
-        yield tuple(present)
+    if bundle:
+        yield tuple(bundle)
 
 
 def _stage_groups(
     specs: Sequence[Spec], weights: Sequence[float]
 ) -> Iterator[list[tuple[Spec, float]]]:
-    """Neighbours of one lane together; a run without a lane by itself."""
+    """Yield neighbours of one stage group together; runs without a group are single."""
     numbered = enumerate(zip(specs, weights, strict=True))
     for _, group in groupby(numbered, key=lambda item: stage_group(item[1][0]) or item[0]):
         yield [pair for _, pair in group]

@@ -1,4 +1,4 @@
-"""A profile says what a job may ask of a cluster: a short TOML file for each place to run at."""
+"""A profile: what one job may ask of a cluster, in a short TOML file for each cluster."""
 
 import os
 import re
@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from paibench.benchmark.data import files
+from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import short_repr
 from paibench.benchmark.store.names import check_name
 from paibench.benchmark.sweeps import toml_file
@@ -25,61 +26,20 @@ from paibench.methods.core.registry import UserError, did_you_mean
 from paibench.slurm.units import megabytes, minutes
 
 Option = str | int | bool
+"""A value of a long option of sbatch; true is an option without a value."""
 
-_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
-_BY_KEY = {
-    **{name: name for name in ("partition", "account", "qos", "constraint")},
-    **dict.fromkeys(["gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"], "gpus"),
-    **dict.fromkeys(["cpus-per-task", "cpus-per-gpu", "cores-per-socket"], "cpus"),
-    **dict.fromkeys(["mem", "mem-per-cpu", "mem-per-gpu"], "memory"),
-    **dict.fromkeys(["time", "time-min"], "time"),
-    "array": "array_parallelism",
-    "signal": "warning_seconds",
-}
-_ALWAYS_OURS = {
-    *("job-name", "output", "error", "input", "open-mode", "requeue", "no-requeue", "clusters"),
-    *("nodes", "ntasks", "ntasks-per-node", "ntasks-per-gpu", "ntasks-per-socket", "wrap", "wait"),
-    *("parsable", "quiet", "test-only", "help", "usage", "version", "chdir"),
-}
+STARTING_SECONDS = 120  # a job needs this long to start before it can handle a warning
 
 
-def check_extra(extra: Mapping[str, object]) -> Mapping[str, object]:
-    """The parameters themselves, by their long names; true is a parameter without a value.
-
-    Raises ValueError where one cannot be added, with the key of the profile that takes its place.
-    """
-    for name, value in extra.items():
-        if not _NAME.fullmatch(name):
-            hint = name.strip("-").replace("_", "-").lower()
-            mend = f"write {hint}" if _NAME.fullmatch(hint) and hint[1:] else "write its long name"
-            raise ValueError(f"{short_repr(name)} is no parameter of sbatch; {mend}")
-        # sbatch takes the beginning of a name for the whole of it
-        if ours := [own for own in sorted({*_BY_KEY, *_ALWAYS_OURS}) if own.startswith(name)]:
-            if key := _BY_KEY.get(ours[0]):
-                raise ValueError(f"{name} is set by the profile's key {key}; write that key")
-            raise ValueError(f"{name} is set by the suite; remove it")
-        if value is False:
-            raise ValueError(f"{name} = false says nothing; remove it")
-        if not isinstance(value, str | int):
-            raise ValueError(f"{name} = {short_repr(value)} is neither text, number nor true")
-        if isinstance(value, str) and not value.isprintable():
-            raise ValueError(
-                f"{name} = {short_repr(value)} holds a control character; write one line"
-            )
-    return extra
-
-
-# profile: A profile says what a job may ask of a cluster: a short TOML file for each place to
-# run at.
-
-STARTING_SECONDS = 120  # that a job has at least between its start and its warning
+# -- the types of a profile's keys -----------------------------------------------------------------
 
 
 def _word(characters: str) -> Callable[[str], str]:
-    rule = re.compile(f"[{characters}]{{1,200}}")
+    """Return a check for text of these characters that cannot be taken for an option."""
+    pattern = re.compile(f"[{characters}]{{1,200}}")
 
     def check(text: str) -> str:
-        if not rule.fullmatch(text) or text.startswith("-"):
+        if not pattern.fullmatch(text) or text.startswith("-"):
             raise ValueError(
                 f"{short_repr(text)} cannot be a name on a cluster; correct its spelling"
             )
@@ -94,14 +54,24 @@ def _line(text: str) -> str:
     return text
 
 
-def _words(text: str) -> str:
+def _command(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty; write a command or remove the key")
     return _line(text)
 
 
+def _parsed_by(parse: Callable[[str], int]) -> Callable[[str], str]:
+    """Return a check that text can be parsed; the profile keeps what the user wrote."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return check
+
+
 def _number_as_text(value: Any) -> Any:
-    """TOML lets a bare number stand where SLURM takes one."""
+    """Accept a bare TOML number, as SLURM takes times and memory without a unit."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -109,15 +79,67 @@ Name = Annotated[str, AfterValidator(_word("A-Za-z0-9_.:@+-"))]
 Names = Annotated[str, AfterValidator(_word("A-Za-z0-9_.:@+,-"))]
 Expression = Annotated[str, AfterValidator(_word(r"A-Za-z0-9_.:=&|,*()\[\]-"))]
 Line = Annotated[str, AfterValidator(_line)]
-Words = Annotated[str, AfterValidator(_words)]
+Command = Annotated[str, AfterValidator(_command)]
 Count = Annotated[int, Field(ge=1, le=65_535)]
+Memory = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_parsed_by(megabytes))]
+Time = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_parsed_by(minutes))]
+
+
+# -- further options of sbatch ---------------------------------------------------------------------
+
+_OPTION = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
+_SET_BY_KEY = {
+    **{name: name for name in ("partition", "account", "qos", "constraint")},
+    **dict.fromkeys(["gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"], "gpus"),
+    **dict.fromkeys(["cpus-per-task", "cpus-per-gpu", "cores-per-socket"], "cpus"),
+    **dict.fromkeys(["mem", "mem-per-cpu", "mem-per-gpu"], "memory"),
+    **dict.fromkeys(["time", "time-min"], "time"),
+    "array": "array_parallelism",
+    "signal": "warning_seconds",
+}
+_SET_BY_PAIBENCH = {
+    *("job-name", "output", "error", "input", "open-mode", "requeue", "no-requeue", "clusters"),
+    *("nodes", "ntasks", "ntasks-per-node", "ntasks-per-gpu", "ntasks-per-socket", "wrap", "wait"),
+    *("parsable", "quiet", "test-only", "help", "usage", "version", "chdir"),
+}
+
+
+def check_extra(extra: Mapping[str, object]) -> Mapping[str, object]:
+    """Return `extra` itself: more options of sbatch, by their long names.
+
+    Raises ValueError for an option that cannot be added, with the key that sets it instead.
+    """
+    for name, value in extra.items():
+        if not _OPTION.fullmatch(name):
+            corrected = name.strip("-").replace("_", "-").lower()
+            is_long = _OPTION.fullmatch(corrected) and len(corrected) > 1
+            hint = corrected if is_long else "its long name"
+            raise ValueError(f"{short_repr(name)} is not an option of sbatch; write {hint}")
+        # sbatch accepts any unambiguous beginning of an option's name.
+        matches = [own for own in {*_SET_BY_KEY, *_SET_BY_PAIBENCH} if own.startswith(name)]
+        if matches:
+            if key := _SET_BY_KEY.get(min(matches)):
+                raise ValueError(f"{name} is set by the profile's key {key}; write that key")
+            raise ValueError(f"{name} is set by paibench; remove it")
+        if value is False:
+            raise ValueError(f"{name} = false has no effect; remove it")
+        if not isinstance(value, str | int):
+            raise ValueError(f"{name} = {short_repr(value)} is neither text, a number nor true")
+        if isinstance(value, str) and not value.isprintable():
+            raise ValueError(
+                f"{name} = {short_repr(value)} holds a control character; write one line"
+            )
+    return extra
+
+
+# -- the profile -----------------------------------------------------------------------------------
 
 
 class Profile(BaseModel):
-    """What each job asks of SLURM, and how runs share it. Made from a file by `read`.
+    """What each job asks of SLURM, and how runs share it. `read` makes one from a file.
 
-    `gpus`, `cpus` and `memory` are of one job, `threads` of one run; `partition` may name several,
-    with commas. `warning_seconds` before its time limit a job is told to leave.
+    `gpus`, `cpus` and `memory` are per job, `threads` is per run; `partition` may list several,
+    separated by commas. A job is warned `warning_seconds` before its time limit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -130,15 +152,15 @@ class Profile(BaseModel):
     gpus: int = Field(default=0, ge=0, le=65_535)
     gpu_type: Name | None = None
     cpus: Count = 1
-    memory: Annotated[str, BeforeValidator(_number_as_text)] = "8G"
-    time: Annotated[str, BeforeValidator(_number_as_text)] = "4:00:00"
+    memory: Memory = "8G"
+    time: Time = "4:00:00"
     array_parallelism: Count | None = None
     runs_per_job: Count | None = None
     runs_at_a_time: Count = 1
     threads: Count = 1
     setup: list[Line] = []
-    container: Words | None = None
-    python: Words | None = None
+    container: Command | None = None
+    python: Command | None = None
     data: Path | None = None
     warning_seconds: Count = 90
     checkpoint_seconds: float = Field(default=20.0, gt=0, allow_inf_nan=False)
@@ -148,7 +170,7 @@ class Profile(BaseModel):
 
     @field_validator("extra", mode="before")
     @classmethod
-    def _extra_rule(cls, extra: Any) -> Any:
+    def _check_extra(cls, extra: Any) -> Any:
         return check_extra(extra) if isinstance(extra, dict) else extra
 
     @field_validator("data", mode="before")
@@ -158,32 +180,22 @@ class Profile(BaseModel):
             return data
         try:
             path = Path(_line(data)).expanduser()
-        except RuntimeError:  # ~ of somebody who is not there
+        except RuntimeError:  # the home folder of an unknown user
             path = Path(data)
         if not path.is_absolute():
-            raise ValueError(f"{short_repr(data)} means nothing to a job; write an absolute path")
+            raise ValueError(
+                f"{short_repr(data)} is relative, jobs need an absolute path; write one"
+            )
         return path
 
-    @field_validator("memory")
-    @classmethod
-    def _memory_rule(cls, memory: str) -> str:
-        megabytes(memory)
-        return memory
-
-    @field_validator("time")
-    @classmethod
-    def _time_rule(cls, time: str) -> str:
-        minutes(time)
-        return time
-
     @model_validator(mode="after")
-    def _fits_together(self) -> "Profile":
+    def _check_combinations(self) -> "Profile":
         if self.gpu_type and not self.gpus:
-            raise ValueError("gpu_type: without gpus it says nothing; write gpus or remove it")
+            raise ValueError("gpu_type: has no effect without gpus; write gpus or remove it")
         if self.cpus < (needed := self.runs_at_a_time * self.threads):
             raise ValueError(
                 f"cpus: {self.cpus} is fewer than runs_at_a_time * threads = {needed}; "
-                "ask for more or do fewer runs at a time"
+                "write more cpus or fewer runs_at_a_time"
             )
         if self.minutes * 60 < (needed := self.warning_seconds + STARTING_SECONDS):
             raise ValueError(
@@ -199,83 +211,40 @@ class Profile(BaseModel):
 
     @property
     def memory_mb(self) -> int:
-        """The memory of a job in megabytes, rounded up."""
+        """The memory of a job in MiB, rounded up."""
         return megabytes(self.memory)
 
     @property
+    def run_memory_mb(self) -> int:
+        """The memory in MiB that each concurrent run of a job may use."""
+        return self.memory_mb // self.runs_at_a_time
+
+    @property
     def device(self) -> str:
-        """What its runs compute on: `cuda` where the job has GPUs, else `cpu`."""
+        """The device of its runs: `cuda` if the job has GPUs, else `cpu`."""
         return "cuda" if self.gpus else "cpu"
 
-
-def read(name_or_path: str) -> Profile:
-    """The profile in a file, or of a name: `~/.config/paibench/profiles/NAME.toml`.
-
-    Raises UserError in one line with the file, the key and the value that is wrong.
-    """
-    path = _located(name_or_path)
-    name = check_name(path.stem, f"{files.printable(path)}: the name")
-    plain = toml_file.read(path, "a profile")
-    known = Profile.model_fields.keys() - {"name"}
-    for key in plain:
-        if key not in known:
-            place = f"{path}: {files.printable(key)[:80]}"
-            raise UserError(f"{place}: unknown key; {did_you_mean(key, known)}")
-    try:
-        return Profile.model_validate({"name": name, **plain})
-    except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error)}") from error
-
-
-def folder() -> Path:
-    """Where profiles are looked up by name."""
-    config = os.environ.get("XDG_CONFIG_HOME", "")
-    base = Path(config) if config.startswith("/") else Path.home() / ".config"
-    return base / "paibench" / "profiles"
-
-
-def _located(name_or_path: str) -> Path:
-    if "/" in name_or_path or name_or_path.endswith(".toml"):
-        return Path(name_or_path)
-    path = folder() / f"{check_name(name_or_path, 'profile')}.toml"
-    if not path.exists():
-        there = did_you_mean(name_or_path, (file.stem for file in folder().glob("*.toml")))
-        raise UserError(f"profile {name_or_path}: {path} is not there; {there}")
-    return path
-
-
-_WHAT = {
-    "string_type": "is no text; put it in quotes",
-    "int_type": "is no whole number; write one, without quotes",
-    "float_type": "is no number; write one, without quotes",
-    "list_type": "is no list; write [...]",
-    "dict_type": "is no table; write [extra] and keys below it",
-    "is_instance_of": "is no text; put it in quotes",
-}
-
-
-def _explain(error: ValidationError) -> str:
-    """The first complaint as `key: what; what to do`."""
-    first = error.errors(include_url=False)[0]
-    place = "".join(f"[{p}]" if isinstance(p, int) else p for p in first["loc"])
-    if first["type"] == "value_error":
-        said = first["msg"].removeprefix("Value error, ")
-        return f"{place}: {said}" if place else said
-    mend = first["msg"].replace("Input should be", "it should be")
-    what = _WHAT.get(first["type"], f"is out of range; {mend}")
-    return f"{place}: {short_repr(first['input'])} {what}"
-
-
-# options: What a profile is to sbatch.
+    def run_settings(self, data: Path | None) -> RunSettings:
+        """Return the settings of the runs in a job."""
+        return RunSettings(
+            device=self.device,
+            threads=self.threads,
+            data=data,
+            memory_mb=self.run_memory_mb,
+            trusted=self.trusted,
+            search_seconds=self.search_seconds,
+            checkpoint_seconds=self.checkpoint_seconds,
+            jobs=self.runs_at_a_time,
+        )
 
 
 def sbatch_options(profile: Profile) -> dict[str, Option]:
-    """The parameters of sbatch that a profile stands for, by their long names; true has no value.
+    """Return a profile as long options of sbatch, for one job with one task.
 
-    Of one job with one task; arrays, names, files and signals are for whoever submits.
+    Array, name, files and signal of a job are not among them.
     """
     named = {key: getattr(profile, key) for key in ("partition", "account", "qos", "constraint")}
-    kind = f":{profile.gpu_type}" if profile.gpu_type else ""
+    gpu_type = f":{profile.gpu_type}" if profile.gpu_type else ""
     return {
         **{key: value for key, value in named.items() if value is not None},
         "time": profile.minutes,
@@ -283,6 +252,67 @@ def sbatch_options(profile: Profile) -> dict[str, Option]:
         "nodes": 1,
         "ntasks": 1,
         "cpus-per-task": profile.cpus,
-        **({"gres": f"gpu{kind}:{profile.gpus}"} if profile.gpus else {}),
+        **({"gres": f"gpu{gpu_type}:{profile.gpus}"} if profile.gpus else {}),
         **profile.extra,
     }
+
+
+# -- profiles in files -----------------------------------------------------------------------------
+
+
+def folder() -> Path:
+    """Return the folder in which profiles are looked up by name."""
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    base = Path(config) if config.startswith("/") else Path.home() / ".config"
+    return base / "paibench" / "profiles"
+
+
+def read(name_or_path: str) -> Profile:
+    """Read the profile in a file, or the one named NAME: `~/.config/paibench/profiles/NAME.toml`.
+
+    Raises UserError in one line with the file, the key and the wrong value.
+    """
+    path = _locate(name_or_path)
+    name = check_name(path.stem, f"{files.printable(path)}: the name")
+    plain = toml_file.read(path, "a profile")
+    known = Profile.model_fields.keys() - {"name"}
+    for key in plain:
+        if key not in known:
+            position = f"{path}: {files.printable(key)[:80]}"
+            raise UserError(f"{position}: unknown key; {did_you_mean(key, known)}")
+    try:
+        return Profile.model_validate({"name": name, **plain})
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(error)}") from error
+
+
+def _locate(name_or_path: str) -> Path:
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        return Path(name_or_path)
+    path = folder() / f"{check_name(name_or_path, 'profile')}.toml"
+    if not path.exists():
+        hint = did_you_mean(name_or_path, (file.stem for file in folder().glob("*.toml")))
+        raise UserError(f"profile {name_or_path}: {path} does not exist; {hint}")
+    return path
+
+
+_EXPLANATIONS = {
+    "string_type": "is not text; put it in quotes",
+    "int_type": "is not a whole number; write one, without quotes",
+    "float_type": "is not a number; write one, without quotes",
+    "list_type": "is not a list; write [...]",
+    "dict_type": "is not a table; write [extra] and keys below it",
+    "is_instance_of": "is not text; put it in quotes",
+}
+
+
+def _explain(error: ValidationError) -> str:
+    """Return the first error as `key: what is wrong; what to do`."""
+    first = error.errors(include_url=False)[0]
+    key = "".join(f"[{part}]" if isinstance(part, int) else part for part in first["loc"])
+    if first["type"] == "value_error":
+        message = first["msg"].removeprefix("Value error, ")
+        return f"{key}: {message}" if key else message
+    expected = first["msg"].replace("Input should be", "it should be")
+    explanation = _EXPLANATIONS.get(first["type"], f"is out of range; {expected}")
+    return f"{key}: {short_repr(first['input'])} {explanation}"

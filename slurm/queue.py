@@ -1,4 +1,4 @@
-"""What of ours waits or runs on the cluster, as its controller tells it."""
+"""The user's jobs on the cluster, as the controller lists them."""
 
 import os
 import re
@@ -10,90 +10,87 @@ from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
 from paibench.slurm.commands import error_of, run
-from paibench.slurm.submission import Submission, find_submission, is_ours
+from paibench.slurm.submission import Submission, find_submission, is_job_name
 
+# Formatted fields instead of --json: the JSON of squeue changes its field types between versions
+# of SLURM (22.05, 23.02 and 23.11 all differ), these fields have not changed for a decade.
 _FIELDS = "%A|%i|%K|%T|%j|%r"
-_GIVEN_UP = re.compile("requeued.(in.)?held|HoldMaxRequeue", re.IGNORECASE)
-_AT_ONCE = 200  # jobs in one call of scancel
+_HELD_BY_SLURM = re.compile("requeued.(in.)?held|HoldMaxRequeue", re.IGNORECASE)
+_CANCEL_BATCH = 200  # jobs in one call of scancel
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job of a campaign, and how it stands."""
+    """A job of a submission and its state."""
 
-    number: int
-    """Its own. That of an array's last job is also the number of the whole array."""
-    shown: str
-    """What SLURM's commands take for this job alone, such as `17_3`."""
+    raw_id: int
+    """Its own number. The number of an array's last job is also that of the whole array."""
+    id: str
+    """The id that SLURM's commands take for this job alone, such as `17_3`."""
     index: int
-    """Its place in its array."""
+    """Its index in its array."""
     state: str
     name: str
     reason: str
 
     @property
     def held(self) -> bool:
-        """Whether SLURM gave up starting it; what people hold is theirs to release."""
-        return self.state == "PENDING" and bool(_GIVEN_UP.search(self.reason))
+        """Held by SLURM after repeated launch failures; jobs that a user holds do not count."""
+        return self.state == "PENDING" and bool(_HELD_BY_SLURM.search(self.reason))
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Our jobs on the cluster; `store` is where their campaigns lie."""
+    """The user's jobs on the cluster; `store` holds the submissions."""
 
     store: Store
     jobs: tuple[QueuedJob, ...]
-    others: frozenset[int]
-    """The numbers of our other jobs, which count against limits."""
+    other_ids: frozenset[int]
+    """Raw ids of the user's other jobs, which count against limits."""
+
+    @property
+    def raw_ids(self) -> frozenset[int]:
+        """Raw ids of all jobs of the user that the controller knows."""
+        return frozenset(job.raw_id for job in self.jobs) | self.other_ids
 
     @cached_property
-    def numbers(self) -> frozenset[int]:
-        """The numbers of all our jobs that the controller knows."""
-        return frozenset(job.number for job in self.jobs) | self.others
-
-    @cached_property
-    def campaigns(self) -> dict[str, tuple[Submission, int]]:
-        """The campaigns and chunks of these jobs, by the jobs' names."""
-        found = {
-            name: find_submission(self.store, name) for name in {job.name for job in self.jobs}
-        }
-        return {name: place for name, place in found.items() if place}
+    def submissions(self) -> dict[str, tuple[Submission, int]]:
+        """The submission and chunk of each job, by the job's name."""
+        names = {job.name for job in self.jobs}
+        return {name: found for name in names if (found := find_submission(self.store, name))}
 
     def runs(self) -> Iterator[tuple[QueuedJob, tuple[Spec, ...]]]:
-        """Each job of this store's campaigns, with the runs that it is to do."""
+        """Yield each job of this store's submissions with the runs that it executes."""
         for job in self.jobs:
-            if place := self.campaigns.get(job.name):
-                campaign, chunk = place
-                yield job, campaign.bundle(chunk, job.index)
+            if found := self.submissions.get(job.name):
+                submission, chunk = found
+                yield job, submission.bundle(chunk, job.index)
 
 
-def look(store: Store, everybody: bool = False) -> Queue | None:
-    """What the controller says of our jobs, or everybody's; None where it does not answer."""
-    whose = [] if everybody else ["-u", str(os.getuid())]  # its name may be an alias, or unknown
-    # -a: jobs in partitions that are hidden from their owner are there all the same
-    said = run("squeue", "-h", "-a", "-r", *whose, "-o", _FIELDS)
-    if said is None:
+def read_queue(store: Store, all_users: bool = False) -> Queue | None:
+    """Return the jobs of this user, or of all users; None if the controller does not answer."""
+    # By number, since a user's name may be an alias or unknown.
+    user = [] if all_users else ["-u", str(os.getuid())]
+    # -a also lists jobs in partitions that are hidden from the user who submitted them.
+    listing = run("squeue", "-h", "-a", "-r", *user, "-o", _FIELDS)
+    if listing is None:
         return None
-    ours, others = [], set()
-    for line in said.splitlines():
-        number, shown, index, state, name, reason = line.split("|", 5)
-        if is_ours(name):
-            place = int(index) if index.isdecimal() else 0
-            job = QueuedJob(int(number), shown, place, state, name, reason)
-            ours.append(job)
+    jobs, others = [], set()
+    for line in listing.splitlines():
+        raw_id, shown_id, index, state, name, reason = line.split("|", 5)
+        if is_job_name(name):
+            position = int(index) if index.isdecimal() else 0
+            jobs.append(QueuedJob(int(raw_id), shown_id, position, state, name, reason))
         else:
-            others.add(int(number))
-    return Queue(store, tuple(ours), frozenset(others))
+            others.add(int(raw_id))
+    return Queue(store, tuple(jobs), frozenset(others))
 
 
-def cancel(there: Queue, keys: Collection[str]) -> list[QueuedJob]:
-    """Take the jobs that are to do one of these runs off the cluster; which they were.
-
-    Raises UserError where SLURM does not do so.
-    """
-    jobs = [job for job, specs in there.runs() if not {spec.key for spec in specs}.isdisjoint(keys)]
-    for start in range(0, len(jobs), _AT_ONCE):
-        names = [job.shown for job in jobs[start : start + _AT_ONCE]]
-        if words := error_of("scancel", *names, seconds=60):
-            raise UserError(f"scancel: {words}; say it again to cancel what is left")
+def cancel(queue: Queue, keys: Collection[str]) -> list[QueuedJob]:
+    """Cancel the jobs that execute one of these runs and return them. Raises UserError."""
+    jobs = [job for job, specs in queue.runs() if not {s.key for s in specs}.isdisjoint(keys)]
+    for start in range(0, len(jobs), _CANCEL_BATCH):
+        ids = [job.id for job in jobs[start : start + _CANCEL_BATCH]]
+        if error := error_of("scancel", *ids, seconds=60):
+            raise UserError(f"scancel: {error}; re-run the command to cancel the rest")
     return jobs

@@ -1,23 +1,20 @@
-"""Handing a sweep to a cluster: what is missing and not queued yet becomes a campaign of jobs."""
+"""Submission of a sweep: runs that are missing and not queued become arrays of jobs."""
 
+import json
 import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
 from time import sleep
-from typing import Any
 
-from submitit import SlurmExecutor
-from submitit.core.utils import FailedJobError, FailedSubmissionError
-from submitit.slurm.slurm import _make_sbatch_string
-
+from paibench.benchmark.execution.process_tree import child_environment
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import lease
 from paibench.benchmark.store.atomic import server_time
@@ -25,191 +22,74 @@ from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.plan import Plan, plan
 from paibench.benchmark.sweeps.sweep import Sweep
-from paibench.methods.core.registry import UserError
+from paibench.methods.core.registry import UserError, is_own
 from paibench.methods.core.text import one_line
-from paibench.slurm import queue
 from paibench.slurm.cleanup import release_dead_leases
-from paibench.slurm.cluster import Limits, is_full
-from paibench.slurm.commands import run
+from paibench.slurm.cluster import Limits, is_queue_full
+from paibench.slurm.commands import call, run
 from paibench.slurm.packing import bundles
-from paibench.slurm.profile import Profile, sbatch_options
-from paibench.slurm.queue import Queue
-from paibench.slurm.run_job import run_memory
-from paibench.slurm.submission import Submission, try_out
+from paibench.slurm.profile import Option, Profile, sbatch_options
+from paibench.slurm.queue import Queue, read_queue
+from paibench.slurm.submission import Submission, plugin_digest
 
-TRIES = 3
-LOOK_SECONDS = 30.0  # for a job whose submission failed on the way back
-_PASSING = re.compile(
-    "contact slurm controller|timed out|refused|zero bytes|temporarily|try again|"
-    "communication|connect failure|could not make sense|not connected|connection reset|broken pipe",
+SBATCH_ATTEMPTS = 3
+SBATCH_SECONDS = 300.0
+SEARCH_SECONDS = 30.0  # for an array whose id was lost in a failed reply of sbatch
+_QUEUE_ATTEMPTS = 3  # calls of squeue before the controller counts as unavailable
+_LOCK_SECONDS = 600.0  # a step of one submission may take this long while another waits
+_QUIET_POLLS = 15  # polls of the lock before a message says that another submission holds it
+_IMPORT_SECONDS = 300.0  # to import torch from a slow file system
+_TRANSIENT = re.compile(
+    "contact slurm controller|timed out|refused|zero bytes|temporarily|try again|no job id|"
+    "communication|connect failure|does not answer|not connected|connection reset|broken pipe",
     re.IGNORECASE,
 )
 
 
 class QueueFull(Exception):
-    """The cluster takes no more jobs of ours for now."""
+    """The cluster accepts no more jobs of this user for now."""
 
 
-def script(campaign: Submission, chunk: int) -> str:
-    """The text of the batch script of one array."""
-    given = {key: value for key, value in _parameters(campaign, chunk).items() if value is not None}
-    text: str = _make_sbatch_string(
-        command=command(campaign, chunk),
-        folder=campaign.logs,
-        map_count=campaign.chunks()[chunk],
-        **given | {"wckey": None},
-    )
-    return text
+class ControllerUnavailable(UserError):
+    """SLURM's controller does not answer; it may do so later."""
 
 
-def write_scripts(campaign: Submission) -> list[Path]:
-    """Put a campaign on disk with the script of each of its arrays, to be submitted by hand."""
-    campaign.write()
-    paths = [campaign.folder / f"array-{chunk}.sh" for chunk in range(len(campaign.chunks()))]
-    for chunk, path in enumerate(paths):
-        path.write_text(script(campaign, chunk))
-    return paths
-
-
-def command(campaign: Submission, chunk: int) -> str:
-    """What a job does, as a line of shell."""
-    profile = campaign.profile
-    # -P: files in the present folder are not to be taken for modules
-    python = [*([profile.container] if profile.container else [])]
-    python += [profile.python or shlex.quote(sys.executable), "-P -u -m paibench.slurm.run_job"]
-    return " ".join([*python, shlex.quote(str(campaign.folder)), str(chunk)])
-
-
-def queue_array(campaign: Submission, chunk: int) -> str:
-    """Submit one array; its number.
-
-    A controller that does not answer is tried again, and a job whose number was lost on the way
-    is found by its name, so that none is queued twice. Raises NoRoom, and UserError with SLURM's
-    own words.
-    """
-    for turn in range(1, TRIES + 1):
-        try:
-            return _submit(campaign, chunk)
-        except (FailedJobError, FailedSubmissionError) as error:
-            said = _words(error)
-            if is_full(said):
-                raise QueueFull(said) from error
-            if not _PASSING.search(said):
-                raise UserError(f"sbatch refuses: {said}") from error
-            if number := _found(f"{campaign.name}-{chunk}"):
-                return number
-            if turn == TRIES:
-                raise UserError(
-                    f"SLURM does not take the jobs ({TRIES} tries): {said}; say submit again when "
-                    "`scontrol ping` says that its controller is up"
-                ) from error
-    raise AssertionError
-
-
-class _Executor(SlurmExecutor):
-    def queue_jobs(self, command: str, jobs: int) -> str:
-        self.parameters["map_count"] = jobs
-        number: str = self._submit_command(command).job_id
-        return number
-
-
-def _submit(campaign: Submission, chunk: int) -> str:
-    if not shutil.which("srun"):
-        raise UserError("srun is not on PATH beside sbatch; submit from where both are")
-    executor = _Executor(campaign.logs)
-    executor.update_parameters(**_parameters(campaign, chunk))
-    # what sbatch says is in the exception as well
-    with redirect_stderr(StringIO()), _from_no_job():
-        return executor.queue_jobs(command(campaign, chunk), campaign.chunks()[chunk])
-
-
-@contextmanager
-def _from_no_job() -> Iterator[None]:
-    """Submit as from a login node: what a job or a user sets for others is not for ours."""
-    kept = dict(os.environ)
-    for name in kept:
-        if name.startswith(("SLURM_", "SRUN_", "SBATCH_")) and name != "SLURM_CONF":
-            del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(kept)
-
-
-def _parameters(campaign: Submission, chunk: int) -> dict[str, Any]:
-    profile = campaign.profile
-    return {
-        "job_name": f"{campaign.name}-{chunk}",
-        "signal_delay_s": profile.warning_seconds,
-        "array_parallelism": profile.array_parallelism or campaign.chunks()[chunk],
-        "setup": profile.setup or None,
-        "stderr_to_stdout": True,
-        "srun_args": [f"--cpus-per-task={profile.cpus}"],  # which it takes from no one since 22.05
-        "wckey": None,  # some clusters refuse submitit's own
-        "additional_parameters": {**sbatch_options(profile), "requeue": True},
-    }
-
-
-def _found(name: str) -> str | None:
-    """The number of the array of this name, which may take a moment to be seen."""
-    deadline = time.monotonic() + LOOK_SECONDS
-    while time.monotonic() < deadline:
-        said = run("squeue", "-h", "-a", "-n", name, "-o", "%F")
-        if said and said.strip():
-            return said.split()[0]
-        time.sleep(1.0)
-    return None
-
-
-def _words(error: Exception) -> str:
-    """What sbatch said, without what submitit says around it."""
-    lines = str(error).splitlines()
-    said = [line.partition("error: ")[2] for line in lines if "error: " in line]
-    return one_line("; ".join(said) or str(error))
-
-
-# submit: Handing a sweep to a cluster: what is missing and not queued yet becomes a campaign of
-# jobs.
-
-_TURN_SECONDS = 600.0  # that a step of one submission may take while another waits
-_SILENT_TURNS = 15  # looks for one's turn before one says so
-_ANSWERS = 3  # times that the controller is asked for the queue
+# -- from a sweep to jobs --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class SubmissionPlan:
-    """A sweep before it is submitted: what is done, under way, and to be queued as which jobs."""
+    """A sweep before it is submitted: which runs are done, under way, or to be queued."""
 
     plan: Plan
     failed: tuple[Spec, ...]
-    """Failed for good, and nobody is at them again."""
+    """Runs that failed permanently and that nobody is retrying."""
     under_way: tuple[Spec, ...]
-    """Queued, or at work in a job or elsewhere."""
-    campaign: Submission | None
-    """The jobs to come; None where there are none. Not on disk yet."""
+    """Runs that are queued, or executed by a job or another process."""
+    submission: Submission | None
+    """The jobs to queue, not yet on disk; None if there are none."""
     waiting: int
-    """Runs for which the cluster has no room now."""
+    """The number of runs for which the cluster has no room now."""
 
     @property
     def queued(self) -> tuple[Spec, ...]:
-        """The runs of the jobs to come."""
-        return self.campaign.specs if self.campaign else ()
-
-    def after(self, taken: Submission, arrays: int) -> "SubmissionPlan":
-        """What it has become once so many arrays of `taken` are queued, and the rest waits."""
-        room = sum(taken.chunks()[:arrays])
-        queued = replace(taken, bundles=taken.bundles[:room]) if room else None
-        late = len(self.queued) - (len(queued.specs) if queued else 0)
-        return replace(self, campaign=queued, waiting=self.waiting + late)
+        """The runs of the jobs to queue."""
+        return self.submission.specs if self.submission else ()
 
     @property
     def hours(self) -> float | None:
-        """Estimated hours of all jobs together; None where a run is like none before."""
-        known = [self.plan.estimates.seconds(spec) for spec in self.queued]
-        if self.campaign is None or None in known:
+        """The estimated hours of all jobs together; None if a run cannot be estimated."""
+        seconds = [self.plan.estimates.seconds(spec) for spec in self.queued]
+        if self.submission is None or None in seconds:
             return None
-        at_a_time = self.campaign.profile.runs_at_a_time
-        return sum(seconds or 0.0 for seconds in known) / 3600 / at_a_time
+        return sum(filter(None, seconds)) / 3600 / self.submission.profile.runs_at_a_time
+
+    def with_queued(self, submission: Submission, arrays: int) -> "SubmissionPlan":
+        """Return this plan after the first arrays of `submission` are queued; the rest waits."""
+        jobs = sum(submission.chunks()[:arrays])
+        queued = replace(submission, bundles=submission.bundles[:jobs]) if jobs else None
+        late = len(self.queued) - (len(queued.specs) if queued else 0)
+        return replace(self, submission=queued, waiting=self.waiting + late)
 
 
 def plan_submission(
@@ -217,29 +97,31 @@ def plan_submission(
     store: Store,
     profile: Profile,
     limits: Limits,
-    there: Queue | None,
+    queue: Queue | None,
     data: Path | None,
     *,
     retry: bool = False,
 ) -> SubmissionPlan:
-    """What submitting would do; nothing is changed. `there` are our jobs on the cluster."""
-    work = plan(sweep, store, retry=retry, check=True, memory_mb=run_memory(profile))
-    busy = _queued(there) | _claimed(store, work.missing)
+    """Return what `submit` would do; nothing is changed."""
+    work = plan(sweep, store, retry=retry, check=True, memory_mb=profile.run_memory_mb)
+    busy = _queued(queue) | _leased(store, work.missing)
     under_way = tuple(spec for spec in work.missing + work.failed if spec.key in busy)
     failed = tuple(spec for spec in work.failed if spec.key not in busy)
     missing = [spec for spec in work.missing if spec.key not in busy]
     jobs = bundles(missing, profile, work.estimates.seconds, limits.slots) if missing else []
-    room = _room(limits, there)
+    room = max(limits.jobs - (len(queue.raw_ids) if queue else 0), 0)
     waiting = sum(map(len, jobs[room:]))
-    plugins = {} if profile.python or profile.container else try_out(_methods(missing))
-    campaign = None
+    # Another Python than this one may have other plugins installed.
+    own_python = not (profile.python or profile.container)
+    plugins = check_plugins({spec.method.name for spec in missing}) if own_python else {}
+    submission = None
     if jobs[:room]:
-        campaign = Submission.new(
+        submission = Submission.new(
             *(store, sweep.name, jobs[:room], limits.max_array_size, profile, data),
             retry=retry,
             plugins=plugins,
         )
-    return SubmissionPlan(work, failed, under_way, campaign, waiting)
+    return SubmissionPlan(work, failed, under_way, submission, waiting)
 
 
 def submit(
@@ -251,118 +133,261 @@ def submit(
     *,
     retry: bool = False,
 ) -> tuple[SubmissionPlan, list[str]]:
-    """Queue what is missing; what that came to, and the numbers of the arrays.
+    """Queue what is missing; return the plan as executed and the ids of the arrays.
 
-    Only one submission to a store is made at a time. Jobs that are held for ever are replaced,
-    claims of jobs that are gone are freed. Raises UserError where SLURM does not answer or refuses;
-    then nothing of ours is left behind that was not queued.
+    A store accepts one submission at a time. Jobs that SLURM holds permanently are replaced, and
+    leases of dead jobs are released. Raises UserError if SLURM refuses or does not answer; then
+    only what was queued stays in the store.
     """
-    with _submission_lock(store) as beat:
-        there = _without_held(_ask_queue(store), {spec.key for spec in sweep.specs})
+    with _submission_lock(store) as renew:
+        queue = _without_held(_available_queue(store), {spec.key for spec in sweep.specs})
         release_dead_leases(store, sweep.specs)
-        beat()
-        found = plan_submission(sweep, store, profile, limits, there, data, retry=retry)
-        beat()
-        if found.campaign is None:
-            return found, []
-        queued, numbers = _queue_what_fits(found.campaign, beat)
-    return found.after(queued, len(numbers)), numbers
+        renew()
+        planned = plan_submission(sweep, store, profile, limits, queue, data, retry=retry)
+        renew()
+        if planned.submission is None:
+            return planned, []
+        queued, ids = _queue_what_fits(planned.submission, renew)
+    return planned.with_queued(queued, len(ids)), ids
 
 
 def _queue_what_fits(
-    campaign: Submission, beat: Callable[[], object]
+    submission: Submission, renew: Callable[[], object]
 ) -> tuple[Submission, list[str]]:
-    """Queue a campaign, or the first half of it, or of that: there are limits that nobody tells."""
-    numbers = _queue_all(campaign, beat)
-    if numbers or len(campaign.bundles) == 1:
-        return campaign, numbers
-    return _queue_what_fits(campaign.first(len(campaign.bundles) // 2), beat)
+    """Queue a submission, or its first half, and so on: some limits are not announced."""
+    ids = _queue_arrays(submission, renew)
+    if ids or len(submission.bundles) == 1:
+        return submission, ids
+    return _queue_what_fits(submission.with_first_jobs(len(submission.bundles) // 2), renew)
 
 
-def _queue_all(campaign: Submission, beat: Callable[[], object]) -> list[str]:
-    """Put a campaign on disk and as many of its arrays as there is room for into the queue.
+def _queue_arrays(submission: Submission, renew: Callable[[], object]) -> list[str]:
+    """Write a submission and queue as many of its arrays as the cluster accepts.
 
-    Where that is none, it is not kept. Raises UserError.
+    If it accepts none, the submission is removed. Raises UserError.
     """
-    campaign.write()
-    numbers: list[str] = []
+    submission.write()
+    ids: list[str] = []
     try:
-        for chunk in range(len(campaign.chunks())):
-            numbers.append(queue_array(campaign, chunk))
-            beat()
+        for chunk in range(len(submission.chunks())):
+            ids.append(queue_array(submission, chunk))
+            renew()
     except QueueFull:
         pass
     except UserError as error:
-        if numbers:
-            raise UserError(f"{len(numbers)} arrays are queued, the rest not: {error}") from error
+        if ids:
+            raise UserError(f"{len(ids)} arrays are queued, the rest not: {error}") from error
         raise
     finally:
-        if not numbers:
-            shutil.rmtree(campaign.folder, ignore_errors=True)
-    return numbers
+        if not ids:
+            shutil.rmtree(submission.folder, ignore_errors=True)
+    return ids
 
 
-class ControllerUnavailable(UserError):
-    """SLURM's controller does not answer; it may do so later."""
-
-
-def _ask_queue(store: Store) -> Queue:
-    """Our jobs on the cluster. Raises NoAnswer."""
-    for turn in range(_ANSWERS):
-        if (there := queue.look(store)) is not None:
-            return there
-        sleep(2.0**turn)
+def _available_queue(store: Store) -> Queue:
+    """Return the user's jobs on the cluster. Raises ControllerUnavailable."""
+    for attempt in range(_QUEUE_ATTEMPTS):
+        if (queue := read_queue(store)) is not None:
+            return queue
+        sleep(2.0**attempt)
     raise ControllerUnavailable(
-        "SLURM's controller does not answer squeue, so that what is queued is not known; say the "
-        "same again when `scontrol ping` says that it is up"
+        "SLURM's controller does not answer squeue, so that it is unknown which runs are queued; "
+        "re-run the command when `scontrol ping` says that the controller is up"
     )
 
 
-def _without_held(there: Queue, keys: Set[str]) -> Queue:
-    """The queue after jobs for these runs that SLURM gave up are cancelled, to be replaced."""
-    held = {job for job, specs in there.runs() if job.held and keys & {s.key for s in specs}}
+def _without_held(queue: Queue, keys: Set[str]) -> Queue:
+    """Cancel the jobs for these runs that SLURM holds permanently; return the queue without."""
+    held = {job for job, specs in queue.runs() if job.held and keys & {s.key for s in specs}}
     for job in held:
-        run("scancel", job.shown)
-    return Queue(there.store, tuple(job for job in there.jobs if job not in held), there.others)
+        run("scancel", job.id)
+    return replace(queue, jobs=tuple(job for job in queue.jobs if job not in held))
 
 
-def _queued(there: Queue | None) -> set[str]:
-    """The runs of jobs that are to do them; a job that is about to end leaves its claims."""
-    runs = there.runs() if there else ()
+def _queued(queue: Queue | None) -> set[str]:
+    """Return the keys of the runs in queued or running jobs."""
+    # A job that is about to end keeps the leases of the runs that it still executes.
+    runs = queue.runs() if queue else ()
     return {spec.key for job, specs in runs if job.state != "COMPLETING" for spec in specs}
 
 
-def _claimed(store: Store, specs: Sequence[Spec]) -> set[str]:
-    """The keys of runs that somebody works on, in whatever way."""
-    tried = [spec for spec in specs if os.path.exists(store.run_folder(spec.key))]
-    if not tried:
+def _leased(store: Store, specs: Sequence[Spec]) -> set[str]:
+    """Return the keys of the runs that a process executes, in a job or elsewhere."""
+    attempted = [spec for spec in specs if os.path.exists(store.run_folder(spec.key))]
+    if not attempted:
         return set()
     now = server_time(store.root)
-    held = {spec.key: lease.inspect(store.run_folder(spec.key), now) for spec in tried}
-    return {key for key, claim in held.items() if claim and not claim.expired}
-
-
-def _room(limits: Limits, there: Queue | None) -> int:
-    """How many more jobs we may queue."""
-    most = limits.max_jobs if limits.max_submit is None else min(limits.max_jobs, limits.max_submit)
-    return max(most - (len(there.numbers) if there else 0), 0)
-
-
-def _methods(specs: Sequence[Spec]) -> set[str]:
-    return {spec.method.name for spec in specs}
+    held = {spec.key: lease.inspect(store.run_folder(spec.key), now) for spec in attempted}
+    return {key for key, each in held.items() if each and not each.expired}
 
 
 @contextmanager
 def _submission_lock(store: Store) -> Iterator[Callable[[], object]]:
-    """Have the submissions of a store for oneself, while what is yielded is called often enough."""
-    folder, name = store.root / "submissions", new_attempt_id()
-    waited = 0
-    while (held := lease.acquire(folder, name, _TURN_SECONDS)) is None:
-        if waited == _SILENT_TURNS:
-            print("paibench: another submission to this store is made; waiting", file=sys.stderr)
-        waited += 1
+    """Hold the store's lock for submissions; the yielded function must be called to renew it."""
+    folder, owner = store.root / "submissions", new_attempt_id()
+    polls = 0
+    while (held := lease.acquire(folder, owner, _LOCK_SECONDS)) is None:
+        if polls == _QUIET_POLLS:
+            print("paibench: waiting for another submission to this store", file=sys.stderr)
+        polls += 1
         sleep(0.2)
     try:
         yield held.renew
     finally:
         held.release()
+
+
+# -- batch scripts ---------------------------------------------------------------------------------
+
+# An own template and not submitit's: its public interface cannot print a script without submitting
+# it (for --dry-run, --script-only, and machines without SLURM), turns an array of one job into
+# no array, and starts jobs from pickles named by their id, so that a job whose id was lost in a
+# failed reply of sbatch could not run.
+_SCRIPT = """\
+#!/bin/bash
+
+{options}
+
+{setup}
+srun --unbuffered --output {log} --cpus-per-task={cpus} {command}
+"""
+
+
+def script(submission: Submission, chunk: int) -> str:
+    """Return the batch script of one array."""
+    profile, jobs = submission.profile, submission.chunks()[chunk]
+    log = f"{submission.logs}/%A_%a_0_log.out"
+    options: dict[str, Option] = {
+        **sbatch_options(profile),
+        "job-name": f"{submission.name}-{chunk}",
+        "array": f"0-{jobs - 1}%{min(profile.array_parallelism or jobs, jobs)}",
+        "output": log,
+        "open-mode": "append",  # a requeued job continues the log of its first start
+        "signal": f"USR2@{profile.warning_seconds}",
+        "requeue": True,
+    }
+    lines = [
+        f"#SBATCH --{name}" if value is True else f"#SBATCH --{name}={shlex.quote(str(value))}"
+        for name, value in sorted(options.items())
+    ]
+    return _SCRIPT.format(
+        options="\n".join(lines),
+        setup="".join(f"{line}\n" for line in profile.setup),
+        log=shlex.quote(log),
+        cpus=profile.cpus,  # since SLURM 22.05, srun does not inherit this from sbatch
+        command=command(submission, chunk),
+    )
+
+
+def command(submission: Submission, chunk: int) -> str:
+    """Return the command of a job as a line of shell."""
+    profile = submission.profile
+    python = profile.python or shlex.quote(sys.executable)
+    # -P: files in the working folder must not be imported as modules.
+    words = [profile.container, python, "-P -u -m paibench.slurm.run_job"]
+    return " ".join([*filter(None, words), shlex.quote(str(submission.folder)), str(chunk)])
+
+
+def write_script(submission: Submission, chunk: int) -> Path:
+    """Write the batch script of one array of a submission that is on disk."""
+    path = submission.folder / f"array-{chunk}.sh"
+    path.write_text(script(submission, chunk))
+    return path
+
+
+def write_scripts(submission: Submission) -> list[Path]:
+    """Write a submission and the script of each of its arrays, to be submitted by hand."""
+    submission.write()
+    return [write_script(submission, chunk) for chunk in range(len(submission.chunks()))]
+
+
+def queue_array(submission: Submission, chunk: int) -> str:
+    """Submit one array and return its id.
+
+    A controller that does not answer is tried again. An array whose id was lost is found by its
+    name, so that none is queued twice. Raises QueueFull, and UserError with SLURM's message.
+    """
+    path = write_script(submission, chunk)
+    for _ in range(SBATCH_ATTEMPTS):
+        answer = call("sbatch", "--parsable", str(path), seconds=SBATCH_SECONDS)
+        array = re.search(r"^(\d+)(;\S+)?$", answer.out, re.MULTILINE)
+        if answer.status == 0 and array:
+            return array[1]
+        no_id = f"no job id in {answer.out[:80]!r}"
+        message = _message(answer.err) or answer.error or no_id
+        if is_queue_full(message):
+            raise QueueFull(message)
+        if not _TRANSIENT.search(message):
+            raise UserError(f"sbatch refuses: {message}")
+        if found := _find_array(f"{submission.name}-{chunk}"):
+            return found
+    raise UserError(
+        f"SLURM does not accept the jobs ({SBATCH_ATTEMPTS} attempts): {message}; submit again "
+        "when `scontrol ping` says that the controller is up"
+    )
+
+
+def _find_array(name: str) -> str | None:
+    """Return the id of the array with this name, which may take a moment to appear."""
+    deadline = time.monotonic() + SEARCH_SECONDS
+    while time.monotonic() < deadline:
+        listing = run("squeue", "-h", "-a", "-n", name, "-o", "%F")
+        if listing and listing.strip():
+            return listing.split()[0]
+        time.sleep(1.0)
+    return None
+
+
+def _message(text: str) -> str:
+    """Return sbatch's error messages on one line, without its prefixes."""
+    messages = [line.partition("error: ")[2] for line in text.splitlines() if "error: " in line]
+    return one_line("; ".join(messages) or text)
+
+
+# -- third-party methods ---------------------------------------------------------------------------
+
+_IMPORT = """
+import json, sys
+from paibench.methods.core.registry import get
+for name in sys.argv[1:]:
+    try:
+        get(name)
+    except BaseException as error:
+        print(json.dumps({"paibench": [name, f"{type(error).__name__}: {error}"]}))
+"""
+
+
+def check_plugins(methods: Collection[str]) -> dict[str, str]:
+    """Import third-party methods as a worker does; return the sha256 of the code of each.
+
+    A worker has neither the present folder nor most of the environment. Raises UserError if a
+    method cannot be imported, as it would fail on every node.
+    """
+    names = [name for name in sorted(set(methods)) if not is_own(name)]
+    if not names:
+        return {}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _IMPORT, *names],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=child_environment(1),
+            timeout=_IMPORT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"the methods {', '.join(names)} were not imported within {_IMPORT_SECONDS:g} s; "
+            "import them by hand to see why"
+        ) from None
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"paibench": ')]
+    if lines:
+        name, reason = json.loads(lines[0])["paibench"]
+        raise UserError(
+            f"method {name} cannot be imported where jobs run: {one_line(reason)}; install it in "
+            f"{sys.prefix}"
+        )
+    if done.returncode:
+        reason = one_line(done.stderr.strip().rpartition("\n")[2])
+        raise UserError(f"the methods {', '.join(names)} cannot be imported: {reason}")
+    return {name: digest for name in names if (digest := plugin_digest(name))}

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from standing_in import stand_in
+from fake_commands import fake_commands
 
 SWEEP = """
 [product]
@@ -102,7 +102,7 @@ def test_profile_check(
     folder: Path, monkeypatch: pytest.MonkeyPatch, profile: str, problems: list[str]
 ) -> None:
     """All that a cluster cannot give is said in one line, with status 2; nothing is queued."""
-    stand_in(folder.parent, monkeypatch, sbatch="", squeue="", scontrol=CLUSTER)
+    fake_commands(folder.parent, monkeypatch, sbatch="", squeue="", scontrol=CLUSTER)
     (folder / "p.toml").write_text(profile)
     status, out, err = say("profile", "check", "./p.toml")
     if problems:

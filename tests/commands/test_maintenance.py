@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from factories import spec_of
-from standing_in import stand_in
+from fake_commands import fake_commands
 
 from paibench.benchmark.store.failures import record_failure
 from paibench.benchmark.store.progress import Progress
@@ -77,15 +77,15 @@ def test_gc(store: Store, say: Say) -> None:
     for path in (store.stage_path("ab" * 20, "old"), left):
         os.utime(path, (before, before))
     found = json.loads(say("gc", str(store.root), "--json")[1])
-    assert found == {"claims": 0, "unfinished": 1, "stages": 1, "campaigns": 0}
+    assert found == {"claims": 0, "unfinished": 1, "stages": 1, "submissions": 0}
     assert store.read_stage("ab" * 20, "new") == b"stage"
     assert len(store.attempts(SPEC.key)) == 2
     assert say("gc", str(store.root))[1].endswith(
-        ": 0 claims freed; 0 unfinished files, 0 stages and 0 campaigns removed\n"
+        ": 0 claims freed; 0 unfinished files, 0 stages and 0 submissions removed\n"
     )
 
 
-def campaign(store: Store, days: float) -> Submission:
+def submission(store: Store, days: float) -> Submission:
     """One of the run, handed over so many days ago."""
     given = (store, "s", [(SPEC,)], 10, Profile(name="p"), None)
     made = Submission.new(*given, retry=False, plugins={})
@@ -98,19 +98,19 @@ def campaign(store: Store, days: float) -> Submission:
 def test_gc_of_what_jobs_left(
     store: Store, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The claim of a job that is gone is freed, and its run noted; a campaign goes when it is old
+    """The claim of a job that is gone is freed, and its run noted; a submission goes when it is old
     and has no job left."""
-    _, young, at_work = campaign(store, 31), campaign(store, 29), campaign(store, 31)
+    _, young, at_work = submission(store, 31), submission(store, 29), submission(store, 31)
     line = f"18|18_0|0|RUNNING|{at_work.name}-0|None"
     known = f'case "$*" in *"-j 5 "*) ;; *) echo "{line}";; esac'
-    stand_in(tmp_path, monkeypatch, sbatch="exit 1", squeue=known, sacct="")
+    fake_commands(tmp_path, monkeypatch, sbatch="exit 1", squeue=known, sacct="")
     owner = "j5.1.b.2.11111111"
     assert store.acquire_lease(SPEC.key, owner)
     claim = store.run_folder(SPEC.key) / "claim"
     before = time.time() - 2 * ALIVE_SECONDS
     os.utime(claim, (before, before))
     found = json.loads(say("gc", str(store.root), "--json")[1])
-    assert found == {"claims": 1, "unfinished": 0, "stages": 0, "campaigns": 1}
+    assert found == {"claims": 1, "unfinished": 0, "stages": 0, "submissions": 1}
     assert not claim.exists()
     assert [note["cause"] for note in store.failures(SPEC.key)] == ["preempted", "lost"]
     left = {path.name for path in (store.root / "submissions").iterdir()}
@@ -121,11 +121,11 @@ def test_gc_without_an_answer(
     store: Store, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the controller is silent, nobody is taken for gone."""
-    kept = campaign(store, 31)
-    stand_in(tmp_path, monkeypatch, sbatch="exit 1", squeue="exit 1", sacct="exit 1")
+    kept = submission(store, 31)
+    fake_commands(tmp_path, monkeypatch, sbatch="exit 1", squeue="exit 1", sacct="exit 1")
     assert store.acquire_lease(SPEC.key, "j5.1.b.2.11111111")
     found = json.loads(say("gc", str(store.root), "--json")[1])
-    assert (found["claims"], found["campaigns"]) == (0, 0)
+    assert (found["claims"], found["submissions"]) == (0, 0)
     assert (store.run_folder(SPEC.key) / "claim").exists()
     assert kept.folder.exists()
 

@@ -62,14 +62,14 @@ def command(folder: Path, name: str, prints: str, status: int = 0) -> None:
 
 
 @pytest.fixture
-def campaign(store: Store) -> Submission:
+def submission(store: Store) -> Submission:
     """All four runs in one job."""
     specs = (DONE, RUNNING, BROKEN, ASKED)
-    campaign = Submission.new(
+    submission = Submission.new(
         store, "s", [specs], 10, Profile(name="p"), None, retry=False, plugins={}
     )
-    campaign.write()
-    return campaign
+    submission.write()
+    return submission
 
 
 def test_in_words(store: Store, say: Say) -> None:
@@ -95,10 +95,10 @@ def test_for_a_script(store: Store, say: Say) -> None:
     assert found["queue_known"] is True
 
 
-def test_what_is_queued(store: Store, campaign: Submission, say: Say, tmp_path: Path) -> None:
+def test_what_is_queued(store: Store, submission: Submission, say: Say, tmp_path: Path) -> None:
     """What a job has yet to do is queued; what failed before is, too, as it is tried again."""
     command(tmp_path, "sbatch", "")
-    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|Priority")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{submission.name}-0|Priority")
     found = json.loads(say("status", "s.toml", "--json")[1])
     assert found["queued"].keys() == {BROKEN.key, ASKED.key}
     assert found["queued"][ASKED.key] == {"job": "18_0", "state": "PENDING", "reason": "Priority"}
@@ -106,17 +106,19 @@ def test_what_is_queued(store: Store, campaign: Submission, say: Say, tmp_path: 
     assert "1 running, 2 queued, 0 failed, 0 missing" in say("status", "s.toml")[1]
 
 
-def test_a_held_job_is_named(store: Store, campaign: Submission, say: Say, tmp_path: Path) -> None:
+def test_a_held_job_is_named(
+    store: Store, submission: Submission, say: Say, tmp_path: Path
+) -> None:
     """A job that will never start by itself is said, with its reason."""
     reason = "launch failed requeued held"
     command(tmp_path, "sbatch", "")
-    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|{reason}")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{submission.name}-0|{reason}")
     said = say("status", "s.toml")[1]
     assert f"job 18_0 is held for good ({reason}); submit replaces it" in said
 
 
 def test_slurm_that_does_not_answer(
-    store: Store, campaign: Submission, say: Say, tmp_path: Path
+    store: Store, submission: Submission, say: Say, tmp_path: Path
 ) -> None:
     """What the store knows is said all the same, and that more may be queued."""
     before = json.loads(say("status", "s.toml", "--json")[1])
@@ -127,11 +129,11 @@ def test_slurm_that_does_not_answer(
     assert "SLURM does not answer: what is missing may be queued" in say("status", "s.toml")[1]
 
 
-def test_a_campaign_that_was_given_up(store: Store, campaign: Submission, say: Say) -> None:
+def test_a_campaign_that_was_given_up(store: Store, submission: Submission, say: Say) -> None:
     """Why the rest of it was cancelled is said until the next one."""
-    campaign.stop("3 runs in a row failed: no data")
+    submission.abort("3 runs in a row failed: no data")
     assert "  given up: 3 runs in a row failed: no data\n" in say("status", "s.toml")[1]
-    assert json.loads(say("status", "s.toml", "--json")[1])["stopped"] == campaign.stopped
+    assert json.loads(say("status", "s.toml", "--json")[1])["stopped"] == submission.aborted
 
 
 def test_watching_ends_with_the_work(
@@ -153,12 +155,12 @@ def test_watching_ends_with_the_work(
 
 
 def test_watching_what_is_queued(
-    store: Store, campaign: Submission, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, submission: Submission, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits on the cluster is watched as well."""
     (store.run_folder(RUNNING.key) / "claim").unlink()
     command(tmp_path, "sbatch", "")
-    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{campaign.name}-0|Priority")
+    command(tmp_path, "squeue", f"18|18_0|0|PENDING|{submission.name}-0|Priority")
     monkeypatch.setattr(
         "paibench.commands.sweep.sleep", lambda seconds: command(tmp_path, "squeue", "")
     )

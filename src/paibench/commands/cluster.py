@@ -86,12 +86,12 @@ def cancel(file: File, out: o.StoreFolder = None, as_json: o.Json = False) -> No
     root = o.store_at(out, asked.name)
     if not is_available():
         raise UserError("there is no SLURM on this machine, so that nothing is queued on it")
-    there = queue.look(Store.read(root))
+    there = queue.read_queue(Store.read(root))
     if there is None:
         raise UserError("SLURM's controller does not answer squeue; try again later")
     jobs = queue.cancel(there, {spec.key for spec in asked.specs})
     if as_json:
-        typer.echo(json.dumps({"cancelled": [job.shown for job in jobs]}))
+        typer.echo(json.dumps({"cancelled": [job.id for job in jobs]}))
     else:
         typer.echo(f"{len(jobs)} jobs cancelled; `paibench submit {file}` goes on")
 

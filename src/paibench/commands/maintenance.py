@@ -56,33 +56,33 @@ def logs(key: Key, out: Stores = None, as_json: o.Json = False) -> None:
 def gc(
     store: Annotated[Path, typer.Argument(help="A store, see docs/sweeps.md.")],
     older: Annotated[
-        float, typer.Option(min=0.0, help="Days after which stages and campaigns go.")
+        float, typer.Option(min=0.0, help="Days after which stages and submissions go.")
     ] = 30.0,
     as_json: o.Json = False,
 ) -> None:
-    """Clear a store: claims of jobs that are gone, unfinished files, old stages and campaigns.
+    """Clear a store: claims of jobs that are gone, unfinished files, old stages and submissions.
 
     Records, masks, curves and failures stay. What somebody is at work on stays as well.
     """
     from paibench.benchmark.store.gc import remove_old_stages
     from paibench.benchmark.store.store import Store
-    from paibench.slurm.cleanup import asked_specs, release_dead_leases, remove_old_submissions
+    from paibench.slurm.cleanup import release_dead_leases, remove_old_submissions, submitted_specs
     from paibench.slurm.commands import is_available
 
     given = Store.open(store, create=False)
-    freed = release_dead_leases(given, asked_specs(given)) if is_available() else {}
+    freed = release_dead_leases(given, submitted_specs(given)) if is_available() else {}
     removed = {
         "claims": len(freed),
         "unfinished": given.remove_temporary_files(),
         "stages": remove_old_stages(given, older * _DAY),
-        "campaigns": remove_old_submissions(given, older * _DAY),
+        "submissions": remove_old_submissions(given, older * _DAY),
     }
     if as_json:
         typer.echo(json.dumps(removed))
         return
     typer.echo(
         f"{given.root}: {removed['claims']} claims freed; {removed['unfinished']} unfinished "
-        f"files, {removed['stages']} stages and {removed['campaigns']} campaigns removed"
+        f"files, {removed['stages']} stages and {removed['submissions']} submissions removed"
     )
 
 

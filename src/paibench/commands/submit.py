@@ -15,9 +15,9 @@ from paibench.benchmark.sweeps.sweep import Sweep
 from paibench.commands import options as o
 from paibench.methods.core.registry import UserError
 from paibench.slurm import profile, submit
-from paibench.slurm.cluster import limits, may_pass, problems
+from paibench.slurm.cluster import is_transient, limits, problems
 from paibench.slurm.profile import Profile
-from paibench.slurm.queue import look
+from paibench.slurm.queue import read_queue
 from paibench.slurm.submit import ControllerUnavailable, SubmissionPlan
 
 RESTART = (1.0, 2.0, 4.0, 8.0)  # seconds between asking whether a cluster is there again
@@ -36,7 +36,7 @@ class Request:
 
     def outlook(self, store: Store) -> SubmissionPlan:
         """What submitting would do now; nothing is changed."""
-        there, most = look(store), limits(self.profile)
+        there, most = read_queue(store), limits(self.profile)
         given = (self.sweep, store, self.profile, most, there, self.data)
         return submit.plan_submission(*given, retry=self.retry)
 
@@ -79,7 +79,7 @@ def refuse_problems(given: Profile) -> None:
     """
     found = problems(given)
     for pause in RESTART:
-        if not any(map(may_pass, found)):
+        if not any(map(is_transient, found)):
             break
         sleep(pause)
         found = problems(given)
@@ -90,18 +90,13 @@ def refuse_problems(given: Profile) -> None:
 
 def do_here(asked: Request) -> int:
     """Do the sweep by a pool of this machine; the exit status."""
-    from paibench.benchmark.execution.settings import RunSettings
     from paibench.commands.progress import do_sweep
 
     typer.echo("there is no SLURM on this machine: the runs are done here, now", err=True)
-    settings = RunSettings(
+    settings = replace(
+        asked.profile.run_settings(asked.data),
         jobs=o.jobs_for(None, asked.profile.threads),
-        threads=asked.profile.threads,
-        device=asked.profile.device,
-        data=asked.data,
-        checkpoint_seconds=asked.profile.checkpoint_seconds,
-        trusted=asked.profile.trusted,
-        search_seconds=asked.profile.search_seconds,
+        memory_mb=None,
     )
     store = Store.open(asked.root)
     return do_sweep(asked.sweep, store, settings, retry=asked.retry, as_json=asked.as_json)
@@ -110,9 +105,9 @@ def do_here(asked: Request) -> int:
 def show_plan(asked: Request) -> None:
     """Say what would be queued, and how; nothing is written."""
     found = asked.outlook(_unwritten(asked.root))
-    scripts = [submit.script(found.campaign, 0)] if found.campaign else []
+    scripts = [submit.script(found.submission, 0)] if found.submission else []
     if asked.as_json:
-        typer.echo(json.dumps(_facts(found) | {"campaign": None, "script": scripts}))
+        typer.echo(json.dumps(_facts(found) | {"submission": None, "script": scripts}))
         return
     _say(found, asked.profile)
     typer.echo("nothing was queued; the batch script would be:\n" if scripts else "nothing to do")
@@ -126,11 +121,11 @@ def _unwritten(root: Path) -> Store:
 
 
 def write_scripts(asked: Request) -> None:
-    """Put the campaign on disk, with a script for each of its arrays."""
+    """Put the submission on disk, with a script for each of its arrays."""
     store = Store.open(asked.root)
     found = asked.outlook(store)
     store.publish_sweep(asked.sweep.id, asked.sweep.plain())
-    paths = submit.write_scripts(found.campaign) if found.campaign else []
+    paths = submit.write_scripts(found.submission) if found.submission else []
     if asked.as_json:
         typer.echo(json.dumps(_facts(found) | {"scripts": list(map(str, paths))}))
         return
@@ -155,7 +150,7 @@ def hand_over(asked: Request) -> tuple[SubmissionPlan, list[str]]:
 
 def answer(asked: Request, found: SubmissionPlan, numbers: Sequence[str]) -> None:
     """Say what was submitted."""
-    if found.campaign and found.campaign.code["dirty"]:
+    if found.submission and found.submission.code["dirty"]:
         typer.echo(
             "paibench: the checkout has changes that are in no commit; records will say so, and "
             "jobs that start after another change refuse to run",
@@ -165,8 +160,8 @@ def answer(asked: Request, found: SubmissionPlan, numbers: Sequence[str]) -> Non
         typer.echo(json.dumps(_facts(found) | {"arrays": numbers}))
         return
     _say(found, asked.profile)
-    if found.campaign:
-        typer.echo(f"queued as {', '.join(numbers)}, named {found.campaign.name}-N")
+    if found.submission:
+        typer.echo(f"queued as {', '.join(numbers)}, named {found.submission.name}-N")
 
 
 def _facts(found: SubmissionPlan) -> dict[str, Any]:
@@ -177,10 +172,10 @@ def _facts(found: SubmissionPlan) -> dict[str, Any]:
         "under_way": len(found.under_way),
         "queued": len(found.queued),
         "waiting": found.waiting,
-        "jobs": len(found.campaign.bundles) if found.campaign else 0,
-        "chunks": found.campaign.chunks() if found.campaign else [],
+        "jobs": len(found.submission.bundles) if found.submission else 0,
+        "chunks": found.submission.chunks() if found.submission else [],
         "hours": found.hours,
-        "campaign": str(found.campaign.folder) if found.campaign else None,
+        "submission": str(found.submission.folder) if found.submission else None,
     }
 
 
@@ -195,11 +190,11 @@ def _say(found: SubmissionPlan, given: Profile) -> None:
         typer.echo("  `--retry` tries what failed for good")
     if found.waiting:
         typer.echo(f"  {found.waiting} more have to wait for room; say the same later, or --wait")
-    if not found.campaign:
+    if not found.submission:
         return
     what = f"{given.gpus} GPUs" if given.gpus else f"{given.cpus} CPUs"
     typer.echo(
-        f"  {len(found.campaign.bundles)} jobs of profile {given.name}, each {what}, "
+        f"  {len(found.submission.bundles)} jobs of profile {given.name}, each {what}, "
         f"{given.memory} and at most {given.minutes} minutes, "
         f"{given.runs_at_a_time} runs at a time"
     )
@@ -252,7 +247,7 @@ def wait(asked: Request) -> int:
 def _would_submit(asked: Request) -> bool:
     """Whether anything is missing that is not under way; where SLURM is silent, not yet."""
     store = Store.open(asked.root)
-    return look(store) is not None and asked.outlook(store).campaign is not None
+    return read_queue(store) is not None and asked.outlook(store).submission is not None
 
 
 def _look(asked: Request) -> tuple[SubmissionPlan, list[str]]:

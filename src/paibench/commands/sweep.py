@@ -147,7 +147,7 @@ class _View:
     found: "SweepStatus"
     queued: Queued
     stopped: str | None
-    """Why the rest of the last campaign was given up, if it was."""
+    """Why the rest of the last submission was given up, if it was."""
     answered: bool
     """Whether SLURM said what is queued, where there is anything to ask it."""
 
@@ -199,7 +199,7 @@ class _View:
             "done": len(self.found.done),
             "running": running,
             "queued": {
-                key: {"job": job.shown, "state": job.state, "reason": job.reason}
+                key: {"job": job.id, "state": job.state, "reason": job.reason}
                 for key, job in self.queued.items()
             },
             "queue_known": self.answered,
@@ -242,8 +242,8 @@ class _View:
     def _queue_lines(self) -> Iterator[str]:
         if not self.answered:
             yield "  SLURM does not answer: what is missing may be queued"
-        for job in {job.number: job for job in self.queued.values() if job.held}.values():
-            yield f"  job {job.shown} is held for good ({job.reason}); submit replaces it"
+        for job in {job.raw_id: job for job in self.queued.values() if job.held}.values():
+            yield f"  job {job.id} is held for good ({job.reason}); submit replaces it"
 
     def _failure_lines(self) -> Iterator[str]:
         for key in self.failed:
@@ -291,25 +291,25 @@ def _queue(store: "Store") -> Queued | None:
 
     if not is_available() or not any((store.root / "submissions").glob("*-*/manifest.json")):
         return {}
-    there = queue.look(store)
+    there = queue.read_queue(store)
     if there is None:
         return None
     return {spec.key: job for job, specs in there.runs() for spec in specs}
 
 
 def _stopped(store: "Store", keys: frozenset[str]) -> str | None:
-    """Why the last campaign with any of these runs was given up, if it was."""
+    """Why the last submission with any of these runs was given up, if it was."""
     from paibench.slurm.submission import Submission
 
     if not any((store.root / "submissions").glob("*-*/stopped.json")):
         return None
     for path in sorted((store.root / "submissions").glob("*-*/manifest.json"), reverse=True):
         try:
-            campaign = Submission.read(path.parent)
+            submission = Submission.read(path.parent)
         except UserError:  # of another version of the suite; it tells nothing
             continue
-        if keys & {spec.key for spec in campaign.specs}:
-            return campaign.stopped
+        if keys & {spec.key for spec in submission.specs}:
+            return submission.aborted
     return None
 
 

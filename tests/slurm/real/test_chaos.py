@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster import Cluster, ClusterError
-from submitting import alone, stable
-from sweeping import Sweeping, instead_of, spec_of
+from cluster_sweep import ClusterSweep, instead_of, spec_of
+from terminal import alone, stable
 
 from paibench.benchmark.store.records import Problem
 
@@ -37,7 +37,7 @@ SPECS = [
 class Chaos:
     """Faults of all kinds, drawn from a seed, against one sweep."""
 
-    def __init__(self, sweeping: Sweeping, seed: int) -> None:
+    def __init__(self, sweeping: ClusterSweep, seed: int) -> None:
         self.sweeping = sweeping
         self.dice = random.Random(seed)
         self.kinds: list[Callable[[], bool]] = [
@@ -129,7 +129,7 @@ def test_chaos(quiet_cluster: Cluster, tmp_path: Path) -> None:
     Each is sound and equal to that of an undisturbed run, and nothing was done that was not asked
     for by a fault.
     """
-    sweeping = Sweeping.new(quiet_cluster, tmp_path, *SPECS, cpus=8, runs_per_job=6)
+    sweeping = ClusterSweep.new(quiet_cluster, tmp_path, *SPECS, cpus=8, runs_per_job=6)
     chaos, begun, rounds = Chaos(sweeping, SEED), time.monotonic(), 0
     chaos.submit(deaf=True)
     while not sweeping.is_done():
@@ -152,7 +152,7 @@ def test_chaos(quiet_cluster: Cluster, tmp_path: Path) -> None:
     check(sweeping, chaos, alone(tmp_path / "alone", tuple(chaos.dice.sample(SPECS, SAMPLE))))
 
 
-def check(sweeping: Sweeping, chaos: Chaos, undisturbed: dict[str, dict[str, Any]]) -> None:
+def check(sweeping: ClusterSweep, chaos: Chaos, undisturbed: dict[str, dict[str, Any]]) -> None:
     """No run is lost, doubled or invalid, and none differs from an undisturbed one."""
     store = sweeping.store
     assert [each for each in store.records() if isinstance(each, Problem)] == []

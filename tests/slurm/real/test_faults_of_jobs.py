@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
+from cluster_sweep import HALF, LONG, MOST_LOST, SEARCHING, SHORT, ClusterSweep, instead_of, spec_of
 from factories import PLUGINS
-from sweeping import HALF, LONG, MOST_LOST, SEARCHING, SHORT, Sweeping, instead_of, spec_of
 
 from paibench.methods.core import registry
 
@@ -23,7 +23,7 @@ WORKER, JOB = "paibench.benchmark.execution.worker", "paibench.slurm.run_job"
 def test_requeued(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A job that is requeued goes on at the step it was kept at, and finds the stages that are
     there; its log of the first start is still there."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG, SEARCHING)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG, SEARCHING)
     sweep.submit()
     sweep.until_at(LONG)
     sweep.until_at(SEARCHING, step=0, stages=1)
@@ -49,7 +49,7 @@ def test_requeued(quiet_cluster: Cluster, tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [["--signal=TERM"], []], ids=["scancel-term", "scancel"])
 def test_cancelled(quiet_cluster: Cluster, tmp_path: Path, options: list[str]) -> None:
     """A job that is cancelled is gone within 5 seconds, with its run kept and free for others."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG)
     sweep.submit()
     sweep.until_at(LONG)
     quiet_cluster.run("scancel", *options, sweep.job())
@@ -65,7 +65,7 @@ def test_cancelled(quiet_cluster: Cluster, tmp_path: Path, options: list[str]) -
     print(f"scancel: gone after {seconds:.1f} s, steps repeated: 0")
 
 
-def _kill(sweep: Sweeping, module: str) -> float:
+def _kill(sweep: ClusterSweep, module: str) -> float:
     """SIGKILL the process that is at LONG, half-way; the seconds of work that this costs."""
     sweep.until_at(LONG, HALF)
     time.sleep(0.2)  # what is to be seen is seen just after a save
@@ -78,7 +78,7 @@ def _kill(sweep: Sweeping, module: str) -> float:
 def test_worker_killed(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A worker that is killed is replaced, and the job goes on with its other runs; the run is
     noted, and resumed by the next submission from its last save, which was a moment ago."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG, SHORT, runs_per_job=2)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG, SHORT, runs_per_job=2)
     sweep.submit()
     lost = _kill(sweep, WORKER)
     sweep.until_gone()
@@ -96,7 +96,7 @@ def test_worker_killed(quiet_cluster: Cluster, tmp_path: Path) -> None:
 def test_job_killed(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A job whose own process is killed takes its worker along; what it held is free as soon as
     the controller says that it is gone, and its run is resumed from its last save."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG)
     sweep.submit()
     sweep.until_at(LONG)
     job = sweep.job()
@@ -119,7 +119,7 @@ def test_job_killed(quiet_cluster: Cluster, tmp_path: Path) -> None:
 def test_killed_within_a_search(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A search whose worker is killed while it trains a level goes on within that training: the
     levels before it are found, and no step is seen again that was before the last save."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LEVELS)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LEVELS)
     sweep.submit()
     sweep.until_at(LEVELS, step=0, stages=1)
     sweep.until(lambda: sweep.searched() > LEVEL_STEPS // 2)
@@ -152,7 +152,7 @@ def test_killed_within_a_search(quiet_cluster: Cluster, tmp_path: Path) -> None:
 def test_started_twice(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A requeued job that starts while its first start is still at work waits for it and does
     nothing, even where the controller has forgotten the first."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG)
     sweep.submit()
     sweep.until_at(LONG)
     (job,), (worker,) = sweep.processes(JOB), sweep.processes(WORKER)
@@ -184,7 +184,7 @@ def _started_as(pid: int) -> tuple[list[str], dict[str, str]]:
 
 def test_suspended(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A job that is suspended is not taken for ended: its run is neither queued again nor noted."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG)
     sweep.submit()
     sweep.until_at(LONG)
     quiet_cluster.run("scontrol", "suspend", sweep.job())
@@ -206,7 +206,7 @@ def test_method_that_leaves(
     monkeypatch.syspath_prepend(HOSTILE)
     registry._entries.cache_clear()
     leaves = spec_of("leaves_at_once")
-    sweep = Sweeping.new(quiet_cluster, tmp_path, leaves, SHORT, runs_per_job=2)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, leaves, SHORT, runs_per_job=2)
     sweep.submit()
     sweep.until_gone()
     said = "its process ended with exit status 0, and handed nothing back"

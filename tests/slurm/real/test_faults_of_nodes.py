@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
+from cluster_sweep import HALF, LONG, MOST_LOST, ClusterSweep, spec_of
 from factories import PLUGINS
-from sweeping import HALF, LONG, MOST_LOST, Sweeping, spec_of
 
-from paibench.slurm.job_state import SHORT
+from paibench.slurm.job_state import MIN_SECONDS
 
 pytestmark = pytest.mark.slow  # most of it is waiting
 HOSTILE = str(PLUGINS / "hostile")
@@ -20,15 +20,15 @@ LONGER = spec_of(recipe={"name": "lite", "epochs": 5000})
 
 
 @pytest.fixture
-def at_work(quiet_cluster: Cluster, tmp_path: Path) -> Iterator[Sweeping]:
+def at_work(quiet_cluster: Cluster, tmp_path: Path) -> Iterator[ClusterSweep]:
     """A long run in training, in the only job of its sweep on node1."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG, extra={"nodelist": "node1"})
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG, extra={"nodelist": "node1"})
     sweep.submit()
     sweep.until_at(LONG)
     yield sweep
 
 
-def test_preempted(at_work: Sweeping) -> None:
+def test_preempted(at_work: ClusterSweep) -> None:
     """A preempted job keeps its run and waits to be killed, so that SLURM requeues it; it goes on
     at the step that was kept, and nobody submits anything."""
     cluster = at_work.cluster
@@ -46,7 +46,7 @@ def test_preempted(at_work: Sweeping) -> None:
     print(f"preempted: steps repeated: {at_work.headway(LONG).begun - kept}")
 
 
-def test_node_set_down(at_work: Sweeping) -> None:
+def test_node_set_down(at_work: ClusterSweep) -> None:
     """A job whose node is set down leaves it at once and is requeued: it is not held for ever,
     and its run is gone on with once, at the step that was kept."""
     job = at_work.job()
@@ -72,7 +72,7 @@ def _well(cluster: Cluster) -> bool:
     return state in ("idle", "mix", "alloc")
 
 
-def test_held(at_work: Sweeping) -> None:
+def test_held(at_work: ClusterSweep) -> None:
     """A job that is held for ever is replaced by the next submission."""
     job = at_work.job()
     at_work.cluster.run("scontrol", "requeuehold", job)
@@ -83,7 +83,7 @@ def test_held(at_work: Sweeping) -> None:
     at_work.check()
 
 
-def test_node_lost(at_work: Sweeping) -> None:
+def test_node_lost(at_work: ClusterSweep) -> None:
     """A node that is lost with all its processes costs at most the work since the last save."""
     cluster = at_work.cluster
     job = at_work.job()
@@ -107,7 +107,7 @@ def test_node_lost(at_work: Sweeping) -> None:
 # -- time --------------------------------------------------------------------------------------
 
 
-def test_warned(at_work: Sweeping) -> None:
+def test_warned(at_work: ClusterSweep) -> None:
     """A job that is told that its time is nearly up keeps its run and queues itself again."""
     job = at_work.job()
     at_work.cluster.run("scancel", "--signal=USR2", job)
@@ -123,7 +123,7 @@ def test_warned(at_work: Sweeping) -> None:
 def test_only_the_warned_job_is_left(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """The last job of an array, whose number is also that of the array, requeues itself alone."""
     other = LONG.model_copy(update={"seed": 1})
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG, other)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG, other)
     sweep.submit()
     sweep.until_at(LONG)
     sweep.until_at(other)
@@ -140,12 +140,12 @@ def test_stuck(quiet_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.Monke
     """A run that two time limits in a row find at one step is left alone until it is asked for."""
     monkeypatch.setenv("PYTHONPATH", HOSTILE, prepend=os.pathsep)
     hangs = spec_of("hangs")
-    sweep = Sweeping.new(quiet_cluster, tmp_path, hangs)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, hangs)
     sweep.submit()
     for turn in (1, 2):
         sweep.until_attempts(hangs, turn)
         job = sweep.job()
-        time.sleep(SHORT + 1)  # who had no time is not stuck
+        time.sleep(MIN_SECONDS + 1)  # a shorter attempt does not count as stuck
         quiet_cluster.run("scancel", "--signal=USR2", job)
         sweep.until_causes(hangs, turn)
         if turn == 1:
@@ -159,7 +159,7 @@ def test_stuck(quiet_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_true_time_limits(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A run that needs more time than its job has ends with the right record after some jobs."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONGER, warning_seconds=20)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONGER, warning_seconds=20)
     sweep.submit()
     begun = [0]
     for _ in range(2):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from sweeping import LONG, SHORT, Sweeping, instead_of, said, spec_of
+from cluster_sweep import LONG, SHORT, ClusterSweep, instead_of, said, spec_of
 
 from paibench.slurm import submit
 
@@ -22,7 +22,7 @@ TRIAL = 'case "$*" in *--test-only*) exec $real "$@";; esac; '
 
 def test_away_for_a_moment(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """A controller that dies before it hears of the jobs is waited for; they are queued once."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, SHORT)
     controller = " ".join(map(str, quiet_cluster.processes("slurmctld")))
     first = f"[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; kill -9 {controller}; }}; "
     path = instead_of("sbatch", tmp_path, TRIAL + first + 'exec $real "$@"')
@@ -42,7 +42,7 @@ def test_away_for_a_moment(quiet_cluster: Cluster, tmp_path: Path) -> None:
 
 def test_not_there_at_all(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """Without a controller one line says so within two minutes, and nothing is left behind."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, SHORT)
     quiet_cluster.kill_controller()
     start = time.monotonic()
     submitting = sweep.start()
@@ -61,13 +61,13 @@ def test_sbatch_does_not_get_through(
 ) -> None:
     """Where sbatch alone finds no controller, one line says so after three tries, and nothing is
     left behind; the next submission queues all."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT, OTHER)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, SHORT, OTHER)
     (tmp_path / "etc").mkdir()
     astray = f"export SLURM_CONF={quiet_cluster.astray(tmp_path / 'etc')}; "
     tried = f"echo >> {tmp_path}/calls; "
     script = TRIAL + tried + astray + 'exec $real "$@"'
     with monkeypatch.context() as patch:
-        patch.setattr(submit, "LOOK_SECONDS", 1.0)
+        patch.setattr(submit, "SEARCH_SECONDS", 1.0)
         patch.setenv("PATH", instead_of("sbatch", tmp_path, script))
         files = ["sweep.toml", "--profile", "profile.toml"]
         patch.chdir(tmp_path)
@@ -86,7 +86,7 @@ def test_sbatch_does_not_get_through(
 
 def test_gone_while_jobs_run(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """Jobs that run when the controller dies finish without it, and accounting is not needed."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG)
     quiet_cluster.kill_accounting()
     sweep.submit()
     sweep.until_at(LONG)
@@ -106,8 +106,8 @@ def test_numbers_given_twice(quiet_cluster: Cluster, tmp_path: Path) -> None:
     places = [tmp_path / "first", tmp_path / "second"]
     for place in places:
         place.mkdir()
-    first = Sweeping.new(quiet_cluster, places[0], LONG)
-    second = Sweeping.new(quiet_cluster, places[1], SHORT, OTHER)
+    first = ClusterSweep.new(quiet_cluster, places[0], LONG)
+    second = ClusterSweep.new(quiet_cluster, places[1], SHORT, OTHER)
     given = _forgotten(first, quiet_cluster, tmp_path)
     again = second.submit()["arrays"]
     assert given == again
@@ -118,7 +118,7 @@ def test_numbers_given_twice(quiet_cluster: Cluster, tmp_path: Path) -> None:
     print(f"numbers given: {given}, after the crash {again}")
 
 
-def _forgotten(sweep: Sweeping, cluster: Cluster, folder: Path) -> list[str]:
+def _forgotten(sweep: ClusterSweep, cluster: Cluster, folder: Path) -> list[str]:
     """Submit a sweep to a controller that dies before it writes the jobs down; their numbers.
 
     It writes down what it was given when it comes to it, now and then just before it dies.
@@ -141,7 +141,7 @@ def _forgotten(sweep: Sweeping, cluster: Cluster, folder: Path) -> list[str]:
 
 def test_no_accounting(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """Without accounting a killed run is noted and done all the same, and `status` is right."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, LONG, SHORT)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, LONG, SHORT)
     quiet_cluster.kill_accounting()
     sweep.submit()
     sweep.until_at(LONG)
@@ -168,7 +168,7 @@ def test_what_is_done_is_in_the_store(quiet_cluster: Cluster, tmp_path: Path) ->
 
     Meanwhile `status` says the same as with a `squeue` and a `sacct` that always fail.
     """
-    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT, OTHER, runs_per_job=2)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, SHORT, OTHER, runs_per_job=2)
     (array,) = sweep.submit()["arrays"]
     sweep.until(sweep.is_done)
     sweep.until_gone()
@@ -198,7 +198,7 @@ def test_what_is_done_is_in_the_store(quiet_cluster: Cluster, tmp_path: Path) ->
 def test_lost_on_the_way_back(quiet_cluster: Cluster, tmp_path: Path, lost: str) -> None:
     """Jobs that were taken while their number or their submitter was lost are queued once, and
     need nothing more."""
-    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, SHORT)
     timed_out = (
         "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, temporary_cluster
 from configuration import Shape
-from submitting import Terminal, alone, stable
+from terminal import Terminal, alone, stable
 
 RUNS = 3_000
 

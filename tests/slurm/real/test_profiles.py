@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from sweeping import SHORT, Sweeping, spec_of
+from cluster_sweep import SHORT, ClusterSweep, spec_of
 
 RUN = {"container": 'exec "$@"', "python": f'exec {sys.executable} "$@"'}
 
@@ -16,7 +16,7 @@ def test_what_python_is_run_by(quiet_cluster: Cluster, tmp_path: Path, key: str)
     own = tmp_path / "own"
     own.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/started\n{RUN[key]}\n')
     own.chmod(0o755)
-    sweep = Sweeping.new(quiet_cluster, tmp_path, SHORT, **{key: str(own)})
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, SHORT, **{key: str(own)})
     sweep.submit()
     sweep.until(sweep.is_done)
     (line,) = (tmp_path / "started").read_text().splitlines()
@@ -29,7 +29,7 @@ def test_two_at_a_time(quiet_cluster: Cluster, tmp_path: Path) -> None:
     """One job is at two runs at once where its profile says so."""
     two = [spec_of(seed=seed, recipe={"name": "lite", "epochs": 150}) for seed in (0, 1)]
     profile = {"cpus": 2, "runs_at_a_time": 2, "runs_per_job": 2, "memory": "3000M"}
-    sweep = Sweeping.new(quiet_cluster, tmp_path, *two, **profile)
+    sweep = ClusterSweep.new(quiet_cluster, tmp_path, *two, **profile)
     assert sweep.submit()["jobs"] == 1
     sweep.until(lambda: len(list(sweep.store.root.glob("runs/*/*/claim"))) == 2)
     sweep.until(sweep.is_done)

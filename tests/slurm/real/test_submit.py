@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from submitting import Terminal, alone, copy_of_package, stable
-from sweeping import instead_of
+from cluster_sweep import instead_of
+from terminal import Terminal, alone, copy_of_package, stable
 
 METHODS = ["random", "magnitude", "snip", "grasp", "synflow", "edge_popup", "zhou"] + [
     *("imp", "gem_miner")
@@ -41,7 +41,9 @@ def test_all_methods_over_both_nodes(terminal: Terminal, tmp_path: Path) -> None
     print(f"{len(local)} runs, {time.monotonic() - begun:.0f} s")
     assert stable(terminal.store) == local
     jobs = terminal.cluster.run("sacct", "-nXP", "-o", "jobname,nodelist").split()
-    ours = f"pai-{facts['campaign'][-8:]}"  # others may have been cancelled before they had a node
+    ours = (
+        f"pai-{facts['submission'][-8:]}"  # others may have been cancelled before they had a node
+    )
     assert {job.partition("|")[2] for job in jobs if job.startswith(ours)} == {"node1", "node2"}
 
 
@@ -109,7 +111,7 @@ def test_later_arrays_do_their_part(terminal: Terminal) -> None:
     assert stable(terminal.store).keys() == terminal.started().keys()
     assert set(terminal.started().values()) == {1}
     logs = [
-        Path(facts["campaign"], "logs", f"{array}_{index}_0_log.out").read_text()
+        Path(facts["submission"], "logs", f"{array}_{index}_0_log.out").read_text()
         for array, size in zip(facts["arrays"], facts["chunks"], strict=True)
         for index in range(size)
     ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from submitting import Terminal, stable, wait
+from terminal import Terminal, stable, wait
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Whose claims are taken away; scripts stand in for the commands of SLURM."""
+"""Release of the leases of dead jobs; scripts replace the commands of SLURM."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from factories import spec_of
-from standing_in import stand_in
+from fake_commands import calls, fake_commands, small_runs
 
 from paibench.benchmark.store import lease
 from paibench.benchmark.store.failures import is_final
@@ -16,7 +16,7 @@ from paibench.benchmark.store.store import Store
 from paibench.slurm import job_state
 from paibench.slurm.cleanup import ALIVE_SECONDS, release_dead_leases
 
-SPEC = spec_of(density=0.5)
+RUN = spec_of()
 OURS, ELSEWHERE, NO_JOB = (f"{job}far.1.0123abcd" for job in ("j7.0-here.", "j7.0-elsewhere.", ""))
 CONFIG = "echo 'ClusterName = here'"
 UNKNOWN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
@@ -24,33 +24,33 @@ OLD = ALIVE_SECONDS + 10
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    job_state.own_cluster.cache_clear()
-    yield Store.open(tmp_path / "store")
-    job_state.own_cluster.cache_clear()
+def store(store: Store) -> Iterator[Store]:
+    job_state.cluster_name.cache_clear()
+    yield store
+    job_state.cluster_name.cache_clear()
 
 
-def claim(folder: Path, owner: str, age: float) -> Path:
-    """A claim of a process on another machine that gave its last sign of life so long ago."""
+def write_lease(folder: Path, owner: str, age: float) -> Path:
+    """Write a lease of a process on another machine that was renewed `age` seconds ago."""
     folder.mkdir(parents=True, exist_ok=True)
-    with pytest.MonkeyPatch.context() as there:
-        there.setattr(lease, "_place", lambda: "far/boot/7")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease, "_place", lambda: "far/boot/7")
         assert lease.acquire(folder, owner)
     before = time.time() - age
     os.utime(folder / "claim", (before, before))
     return folder / "claim"
 
 
-def claimed(store: Store, owner: str, age: float) -> Path:
-    """A claim on the run, by an attempt that came to step 5."""
-    attempt = store.attempt_folder(SPEC.key, owner)
+def lease_run(store: Store, owner: str, age: float) -> Path:
+    """Write a lease on the run, of an attempt at step 5."""
+    attempt = store.attempt_folder(RUN.key, owner)
     attempt.mkdir(parents=True)
     Progress(attempt, step=5, steps=10).save()
-    return claim(store.run_folder(SPEC.key), owner, age)
+    return write_lease(store.run_folder(RUN.key), owner, age)
 
 
 @pytest.mark.parametrize(
-    ("owner", "age", "squeue", "freed"),
+    ("owner", "age", "squeue", "released"),
     [
         (OURS, OLD, UNKNOWN, True),
         (OURS, OLD, "", True),
@@ -66,39 +66,39 @@ def claimed(store: Store, owner: str, age: float) -> Path:
     ids=["unknown", "no jobs", "other jobs", "over", "alive", "known", "over, but known", "silence"]
     + ["another cluster", "no job"],
 )
-def test_claims_of_jobs_that_are_gone(
+def test_leases_of_dead_jobs(
     store: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     owner: str,
     age: float,
     squeue: str,
-    freed: bool,
+    released: bool,
 ) -> None:
-    """A claim goes where the controller knows no such job of its own and nobody gave a sign of
-    life for a minute; all else stays as it is."""
-    stand_in(tmp_path, monkeypatch, squeue=squeue, sacct="", scontrol=CONFIG)
-    path = claimed(store, owner, age)
-    stage = claim(store.root / "stages/ab/abc/level01", owner, age)
+    """A lease is released if the controller does not know the job of its own cluster and the lease
+    was not renewed for a minute; otherwise nothing changes."""
+    fake_commands(tmp_path, monkeypatch, squeue=squeue, sacct="", scontrol=CONFIG)
+    path = lease_run(store, owner, age)
+    stage = write_lease(store.root / "stages/ab/abc/level01", owner, age)
     before = sorted(store.root.rglob("*"))
-    found = release_dead_leases(store, [SPEC])
-    assert found == ({SPEC.key: job_state.UNKNOWN_END} if freed else {})
-    assert (path.exists(), stage.exists()) == (not freed, not freed)
-    if not freed:
+    ends = release_dead_leases(store, [RUN])
+    assert ends == ({RUN.key: job_state.UNKNOWN_END} if released else {})
+    assert (path.exists(), stage.exists()) == (not released, not released)
+    if not released:
         assert sorted(store.root.rglob("*")) == before
 
 
-def test_a_job_is_asked_for_once(
+def test_one_question_per_job(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of many claims of one job, the controller and accounting are asked once."""
-    specs = [SPEC.model_copy(update={"seed": seed}) for seed in range(5)]
-    stand_in(tmp_path, monkeypatch, squeue="", sacct="", scontrol=CONFIG)
+    """For many leases of one job, the controller and accounting are asked once."""
+    specs = small_runs(5)
+    fake_commands(tmp_path, monkeypatch, squeue="", sacct="", scontrol=CONFIG)
     for spec in specs:
-        claim(store.run_folder(spec.key), OURS, OLD)
+        write_lease(store.run_folder(spec.key), OURS, OLD)
     assert release_dead_leases(store, specs).keys() == {spec.key for spec in specs}
-    calls = [line.split()[0] for line in (tmp_path / "calls").read_text().splitlines()]
-    assert sorted(calls) == ["sacct", "scontrol", "squeue"]
+    for command in ("sacct", "scontrol", "squeue"):
+        assert len(calls(tmp_path, command)) == 1
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_job_is_asked_for_once(
     ],
     ids=["nothing yet", "silence", "still at work", "another job", "queued", "cancelled", "failed"],
 )
-def test_accounting_has_no_more_than_the_words(
+def test_accounting_only_explains(
     store: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,31 +122,30 @@ def test_accounting_has_no_more_than_the_words(
     cause: str,
     failed: bool,
 ) -> None:
-    """It may be late and say nothing yet, or what was before: the run is free all the same, and is
-    tried again."""
-    stand_in(tmp_path, monkeypatch, squeue=UNKNOWN, sacct=sacct, scontrol=CONFIG)
-    path = claimed(store, OURS, OLD)
-    assert release_dead_leases(store, [SPEC])[SPEC.key].cause == cause
+    """Accounting may be late: a run is released and retried whatever it says."""
+    fake_commands(tmp_path, monkeypatch, squeue=UNKNOWN, sacct=sacct, scontrol=CONFIG)
+    path = lease_run(store, OURS, OLD)
+    assert release_dead_leases(store, [RUN])[RUN.key].cause == cause
     assert not path.exists()
-    (note,) = store.failures(SPEC.key)
+    (note,) = store.failures(RUN.key)
     assert (note["cause"], note["attempt"], note["far"][0]) == (cause, OURS, 5)
-    assert store.listing().failed == ({SPEC.key} if failed else set())
-    assert not failed or not is_final(store, SPEC.key)
+    assert store.listing().failed == ({RUN.key} if failed else set())
+    assert not failed or not is_final(store, RUN.key)
 
 
 @pytest.mark.parametrize("state", ["FAILED|9:0", "COMPLETED|0:0", "CANCELLED|0:15"])
-def test_accounting_is_not_asked_who_is_gone(
+def test_accounting_does_not_decide_who_is_gone(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    """What it says of a job that the controller knows plays no part."""
-    stand_in(
+    """Accounting is not asked about a job that the controller knows."""
+    fake_commands(
         tmp_path,
         monkeypatch,
         squeue="echo 7",
         sacct=f"echo '7|7_0|{state}||1G|pai-0'",
         scontrol=CONFIG,
     )
-    path = claimed(store, OURS, OLD)
-    assert release_dead_leases(store, [SPEC]) == {}
+    path = lease_run(store, OURS, OLD)
+    assert release_dead_leases(store, [RUN]) == {}
     assert path.exists()
-    assert "sacct" not in (tmp_path / "calls").read_text()
+    assert calls(tmp_path, "sacct") == []

@@ -1,4 +1,4 @@
-"""What commands of SLURM print about a cluster, and what is read from it."""
+"""Limits of a cluster, and mismatches between a profile and its partitions and nodes."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from paibench.slurm.cluster import (
     limits,
     max_submit,
     mismatches,
+    parse_config,
     parse_gpus,
     parse_nodes,
     parse_partitions,
     problems,
-    settings,
     slots,
 )
 from paibench.slurm.profile import Profile
@@ -40,8 +40,8 @@ def node(state: str) -> Node:
     return Node("node1", 1, 1, {}, frozenset(), state, frozenset())
 
 
-def test_partitions_are_read() -> None:
-    """Name, state, whether it is the default, and the longest time in minutes."""
+def test_parse_partitions() -> None:
+    """A partition has a name, a state and a time limit in minutes; one is the default."""
     assert parse_partitions(PARTITIONS) == {
         "gpu": Partition("gpu", "UP", True, None),
         "short": Partition("short", "DOWN", False, 10),
@@ -49,8 +49,8 @@ def test_partitions_are_read() -> None:
     }
 
 
-def test_nodes_are_read() -> None:
-    """What jobs can have of each; a remark of the administrator changes nothing."""
+def test_parse_nodes() -> None:
+    """Nodes are parsed; a remark of the administrator changes nothing."""
     assert parse_nodes(NODES) == [
         Node(
             name="node1",
@@ -67,11 +67,11 @@ def test_nodes_are_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "No partitions in the system\n"])
-def test_no_answer_is_nothing(text: str) -> None:
-    """Where a command prints nothing of use, nothing is known."""
+def test_no_answer(text: str) -> None:
+    """Without useful output, nothing is known."""
     assert parse_partitions(text) == {}
     assert parse_nodes(text) == []
-    assert settings(text) == {}
+    assert parse_config(text) == {}
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_no_answer_is_nothing(text: str) -> None:
         ("", {}),
     ],
 )
-def test_gpus_are_counted_by_type(gres: str, gpus: dict[str, int]) -> None:
-    """Types and counts are optional; which cores they are near does not matter."""
+def test_parse_gpus(gres: str, gpus: dict[str, int]) -> None:
+    """Types and counts are optional; sockets are ignored."""
     assert parse_gpus(gres) == gpus
 
 
@@ -110,8 +110,8 @@ def test_gpus_are_counted_by_type(gres: str, gpus: dict[str, int]) -> None:
         ("FAIL", False),
     ],
 )
-def test_which_nodes_take_jobs(state: str, up: bool) -> None:
-    """A busy node does later, a sleeping one is woken; one that is down or drained does not."""
+def test_nodes_that_take_jobs(state: str, up: bool) -> None:
+    """Busy and sleeping nodes take jobs later; nodes that are down or drained do not."""
     assert node(state).up is up
 
 
@@ -126,16 +126,16 @@ def test_which_nodes_take_jobs(state: str, up: bool) -> None:
     ],
     ids=["one a core", "cores are scarce", "memory is scarce", "drained", "no gpus"],
 )
-def test_jobs_at_once(keys: dict[str, Any], count: int) -> None:
-    """So many jobs of a profile fit on those nodes of its partition that take jobs."""
-    there = parse_partitions(PARTITIONS), parse_nodes(NODES)
-    assert slots(Profile(name="a", **keys), *there) == count
+def test_slots(keys: dict[str, Any], count: int) -> None:
+    """Slots are counted on the nodes of the partition that take jobs."""
+    known, machines = parse_partitions(PARTITIONS), parse_nodes(NODES)
+    assert slots(Profile(name="a", **keys), known, machines) == count
 
 
-def test_settings_are_read() -> None:
-    """Of a report with headings, the lines with a value."""
+def test_parse_config() -> None:
+    """Lines with a value are kept, headings are not."""
     text = "Configuration data as of now\nMaxArraySize            = 51\nA = b = c\n\nEmpty =\n"
-    assert settings(text) == {"MaxArraySize": "51", "A": "b = c", "Empty": ""}
+    assert parse_config(text) == {"MaxArraySize": "51", "A": "b = c", "Empty": ""}
 
 
 @pytest.mark.parametrize(
@@ -154,22 +154,22 @@ def test_settings_are_read() -> None:
     ids=["silent", "none", "group", "default QOS", "named QOS", "account", "other partition"]
     + ["partition", "nonsense"],
 )
-def test_the_least_limit_counts(
+def test_max_submit(
     keys: dict[str, str], associations: str, qos: str, expected: int | None
 ) -> None:
-    """Of those that apply to the account, the partition and the QOS of a profile."""
+    """The lowest limit counts that applies to the account, partition and QOS of a profile."""
     assert max_submit(Profile(name="a", **keys), associations, qos) == expected  # type: ignore[arg-type]
 
 
 def test_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing answers, SLURM's own defaults are taken."""
+    """Without an answer, SLURM's own defaults are used."""
     monkeypatch.setenv("PATH", "")
     assert limits(Profile(name="a")) == Limits(1001, 10_000, None)
 
 
-# test_slurm_check: What a profile asks that partitions and nodes do not have; no cluster is asked.
+# -- mismatches ------------------------------------------------------------------------------------
 
-PARTITIONS_slurm_check = {
+KNOWN = {
     "gpu": Partition("gpu", "UP", True, None),
     "short": Partition("short", "UP", False, 10),
     "closed": Partition("closed", "DOWN", False, None),
@@ -177,18 +177,16 @@ PARTITIONS_slurm_check = {
     "empty": Partition("empty", "UP", False, None),
 }
 EVERY = frozenset({"gpu", "short", "closed"})
-NODES_slurm_check = [
+MACHINES = [
     Node("many", 64, 16_000, {}, frozenset({"big"}), "IDLE", EVERY),
     Node("fast", 8, 8_000, {"a100": 4, "v100": 1}, frozenset({"a100"}), "IDLE", EVERY),
     Node("gone", 8, 8_000, {"": 2}, frozenset(), "DOWN*", frozenset({"broken"})),
 ]
 
 
-def found(**keys: Any) -> list[str]:
-    """What does not fit of a small profile with these keys."""
-    return mismatches(
-        Profile(name="a", **{"memory": "1G", **keys}), PARTITIONS_slurm_check, NODES_slurm_check
-    )
+def mismatches_of(**keys: Any) -> list[str]:
+    """Return the mismatches of a small profile with these keys."""
+    return mismatches(Profile(name="a", **{"memory": "1G", **keys}), KNOWN, MACHINES)
 
 
 @pytest.mark.parametrize(
@@ -204,13 +202,13 @@ def found(**keys: Any) -> list[str]:
     ],
     ids=["small", "most cpus", "most gpus", "type", "expression", "time", "one of two"],
 )
-def test_what_fits(keys: dict[str, Any]) -> None:
-    """One node of one partition has it all."""
-    assert found(**keys) == []
+def test_a_profile_that_fits(keys: dict[str, Any]) -> None:
+    """One node of one partition has all that is asked."""
+    assert mismatches_of(**keys) == []
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "messages"),
     [
         (
             {"partition": "shirt"},
@@ -223,7 +221,10 @@ def test_what_fits(keys: dict[str, Any]) -> None:
         ({"partition": "closed"}, ["partition: closed is DOWN; choose another or wait"]),
         (
             {"partition": "broken"},
-            ["partition: no node of broken that fits takes jobs (gone DOWN*); wait or ask why"],
+            [
+                "partition: no node of broken that fits takes jobs (gone DOWN*); wait or ask "
+                "an administrator"
+            ],
         ),
         (
             {"partition": "empty"},
@@ -285,19 +286,19 @@ def test_what_fits(keys: dict[str, Any]) -> None:
     ids=["partition", "one of two", "down", "nodes down", "no nodes", "time", "one will do"]
     + ["too much", "of a type", "type", "no types", "together", "with feature", "features"],
 )
-def test_what_does_not_fit(keys: dict[str, Any], said: list[str]) -> None:
-    """Every line says which key, what there is, and what to do."""
-    assert found(**keys) == said
+def test_mismatches(keys: dict[str, Any], messages: list[str]) -> None:
+    """Every line names the key, what the cluster has, and what to do."""
+    assert mismatches_of(**keys) == messages
 
 
-def test_nothing_is_said_of_an_unknown_cluster() -> None:
-    """Where the list of partitions did not come, sbatch is to judge."""
+def test_an_unknown_cluster() -> None:
+    """Without a list of partitions, only sbatch can judge."""
     assert mismatches(Profile(name="a", partition="x"), {}, []) == []
 
 
 def test_a_machine_without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said first, and nothing else."""
+    """Missing commands are the only problem that is reported."""
     monkeypatch.setenv("PATH", "")
     assert problems(Profile(name="a")) == [
-        "sbatch and squeue are not on PATH; go to a machine that submits to a cluster"
+        "sbatch and squeue are not on PATH; use a machine that can submit to a cluster"
     ]

@@ -1,4 +1,4 @@
-"""Asking commands that answer, fail, hang or are not there."""
+"""Calls of commands that succeed, fail, hang or are missing."""
 
 import time
 from pathlib import Path
@@ -10,15 +10,15 @@ from paibench.slurm.commands import error_of, is_available, run
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A script `squeue` that is first on PATH, to be written by the test."""
+    """The path of the script `squeue`, first on PATH; the test writes it."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     path = tmp_path / "squeue"
     path.touch(0o755)
     return path
 
 
-def test_what_is_printed_is_the_answer(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In plain English and with plain times, whatever the user's own settings are."""
+def test_the_output_of_a_command(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is in English and with standard times, whatever the user's settings are."""
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
     command.write_text('#!/bin/sh\necho "$1 $LC_ALL $SLURM_TIME_FORMAT"; echo warning >&2\n')
@@ -26,31 +26,31 @@ def test_what_is_printed_is_the_answer(command: Path, monkeypatch: pytest.Monkey
     assert error_of("squeue") == ""
 
 
-def test_an_answer_need_not_be_text(command: Path) -> None:
-    """Bytes that are no UTF-8 are replaced."""
+def test_output_that_is_not_text(command: Path) -> None:
+    """Bytes that are not UTF-8 are replaced."""
     command.write_text("#!/bin/sh\nprintf 'a\\377b'\n")
     assert run("squeue") == "a\N{REPLACEMENT CHARACTER}b"
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ("echo no; printf 'bad\\n  luck\\033\\n' >&2; exit 1", r"bad luck\x1b"),
         ("echo no; exit 1", "no"),
         ("exit 3", "status 3"),
         ("kill -9 $$", "status -9"),
     ],
-    ids=["says why", "prints why", "silent", "killed"],
+    ids=["error output", "output", "silent", "killed"],
 )
-def test_a_command_that_fails(command: Path, script: str, said: str) -> None:
-    """There is no answer, and its own words on one line."""
+def test_a_command_that_fails(command: Path, script: str, message: str) -> None:
+    """`run` returns None and `error_of` returns its message on one line."""
     command.write_text(f"#!/bin/sh\n{script}\n")
     assert run("squeue") is None
-    assert error_of("squeue") == said
+    assert error_of("squeue") == message
 
 
 def test_a_command_that_hangs(command: Path) -> None:
-    """It is not waited for longer than asked, even where a child of it lives on."""
+    """A command is killed after its time, even if a child of it lives on."""
     command.write_text("#!/bin/sh\necho no\nsleep 3\n")
     start = time.monotonic()
     assert run("squeue", seconds=0.2) is None
@@ -58,22 +58,22 @@ def test_a_command_that_hangs(command: Path) -> None:
     assert time.monotonic() - start < 2
 
 
-def test_a_command_that_is_not_there() -> None:
-    """There is no answer, and the reason of the system."""
+def test_a_missing_command() -> None:
+    """The message is that of the operating system."""
     assert run("no-such-command") is None
     assert error_of("no-such-command") == "no-such-command: No such file or directory"
 
 
-def test_a_command_that_cannot_be_run(command: Path) -> None:
-    """A file that is no program is as good as none."""
+def test_a_file_that_is_not_a_program(command: Path) -> None:
+    """A file that cannot be executed is like a missing command."""
     command.write_bytes(b"\x7fELF")
     command.rename(command.with_name("broken-command"))
     assert run("broken-command") is None
     assert error_of("broken-command") == "broken-command: Exec format error"
 
 
-def test_here(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine has SLURM where both commands are on PATH."""
+def test_is_available(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine has SLURM if both commands are on PATH."""
     monkeypatch.setenv("PATH", str(command.parent))
     assert not is_available()
     (command.parent / "sbatch").touch(0o755)

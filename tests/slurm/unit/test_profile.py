@@ -1,4 +1,4 @@
-"""A profile: what a file may say, and every way in which it can be wrong."""
+"""Profiles: what a file may contain, and every way in which it can be wrong."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_defaults() -> None:
-    """A profile in code has a name and small, safe values: no GPU, one processor, four hours."""
+    """By default a job has no GPU, one core and four hours."""
     profile = Profile(name="default")
     assert (profile.minutes, profile.memory_mb, profile.device) == (240, 8192, "cpu")
     assert (profile.cpus, profile.gpus, profile.runs_at_a_time, profile.threads) == (1, 0, 1, 1)
@@ -55,7 +55,7 @@ def test_the_defaults() -> None:
 
 
 def test_a_file_sets_every_key(tmp_path: Path) -> None:
-    """Each key of the file is a field, and the file's name is the profile's."""
+    """Each key of the file is a field, and the file's name is the profile's name."""
     path = tmp_path / "lab.toml"
     path.write_text(ALL)
     profile = read(str(path))
@@ -67,28 +67,28 @@ def test_a_file_sets_every_key(tmp_path: Path) -> None:
 
 
 def test_bare_numbers_are_minutes_and_megabytes(tmp_path: Path) -> None:
-    """SLURM takes them without a unit, so a file may leave the quotes away."""
+    """Numbers without quotes are accepted, as SLURM accepts them without a unit."""
     path = tmp_path / "a.toml"
     path.write_text("time = 10\nmemory = 800\n")
     assert (read(str(path)).minutes, read(str(path)).memory_mb) == (10, 800)
 
 
 def test_data_may_be_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`~` is the home of whoever reads the profile."""
+    """`~` is the home folder of the user who reads the profile."""
     monkeypatch.setenv("HOME", "/home/me")
     path = tmp_path / "a.toml"
     path.write_text('data = "~/data"')
     assert read(str(path)).data == Path("/home/me/data")
 
 
-def test_a_name_is_looked_up(profiles: Path) -> None:
-    """Profiles of a user are known by name, and an empty one has the defaults."""
+def test_a_profile_by_name(profiles: Path) -> None:
+    """Profiles in the user's folder are found by name; an empty file has the defaults."""
     (profiles / "lab.toml").write_text("")
     assert read("lab") == Profile(name="lab")
 
 
 def test_without_a_folder_for_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Profiles are below ~/.config, as they are where the variable holds no absolute path."""
+    """Profiles are below ~/.config if the variable is not an absolute path."""
     monkeypatch.setenv("HOME", "/home/me")
     expected = Path("/home/me/.config/paibench/profiles")
     for value in ("", "relative"):
@@ -99,10 +99,10 @@ def test_without_a_folder_for_configuration(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
-        ("lap", "profile lap: {}/lap.toml is not there; did you mean lab?"),
-        ("zzz", "profile zzz: {}/zzz.toml is not there; known: lab, other"),
+        ("lap", "profile lap: {}/lap.toml does not exist; did you mean lab?"),
+        ("zzz", "profile zzz: {}/zzz.toml does not exist; known: lab, other"),
         ("a b", "profile 'a b' cannot be used; take 1 to 64 of a-z 0-9 _ . - that start with a "),
         ("..", "profile '..' cannot be used; take 1 to 64 of a-z 0-9 _ . - that start with a l"),
         ("", "profile '' cannot be used; take 1 to 64 of a-z 0-9 _ . - that start with a let"),
@@ -113,64 +113,64 @@ def test_without_a_folder_for_configuration(monkeypatch: pytest.MonkeyPatch) -> 
     ],
     ids=["near", "far", "space", "dots", "empty", "path", "name of path", "newline", "endless"],
 )
-def test_no_such_profile(profiles: Path, name: str, said: str) -> None:
-    """What was looked for, and what there is."""
+def test_no_such_profile(profiles: Path, name: str, message: str) -> None:
+    """The error names the missing file and the known profiles."""
     for known in ("lab", "other"):
         (profiles / f"{known}.toml").write_text("")
     with pytest.raises(UserError) as caught:
         read(name)
-    assert str(caught.value).startswith(said.format(profiles))
+    assert str(caught.value).startswith(message.format(profiles))
     assert str(caught.value).isprintable()
 
 
-def test_where_no_profiles_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user who has none is told where they would be."""
+def test_without_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the path where the profile would be."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     with pytest.raises(UserError) as caught:
         read("lab")
     path = tmp_path / "paibench" / "profiles" / "lab.toml"
-    assert str(caught.value) == f"profile lab: {path} is not there; none are known"
+    assert str(caught.value) == f"profile lab: {path} does not exist; none are known"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("cpu = 2", "cpu: unknown key; did you mean cpus"),
         ("name = 'x'", "name: unknown key; known: account, "),
         ('"b\\n" = 2', r"b\n: unknown key; known: account, array_parallelism, check"),
-        ("cpus = 'two'", "cpus: 'two' is no whole number; write one, without quotes"),
-        ("cpus = 2.0", "cpus: 2.0 is no whole number; write one, without quotes"),
-        ("cpus = true", "cpus: True is no whole number; write one, without quotes"),
+        ("cpus = 'two'", "cpus: 'two' is not a whole number; write one, without quotes"),
+        ("cpus = 2.0", "cpus: 2.0 is not a whole number; write one, without quotes"),
+        ("cpus = true", "cpus: True is not a whole number; write one, without quotes"),
         ("cpus = 0", "cpus: 0 is out of range; it should be greater than or equal to 1"),
         ("gpus = -1", "gpus: -1 is out of range; it should be greater than or equal to 0"),
         ("cpus = 99999999999999999999", "cpus: 99999999999999999999 is out of range; it should "),
-        ("time = true", "time: True is no text; put it in quotes"),
-        ("time = 04:00:00", "time: datetime.time(4, 0) is no text; put it in quotes"),
-        ("time = 'soon'", "time: 'soon' is no time; write minutes, H:MM:SS or D-HH:MM:SS"),
-        ("memory = 'much'", "memory: 'much' is no amount of memory; write 800M, 8G or 1T"),
-        ("partition = 3", "partition: 3 is no text; put it in quotes"),
+        ("time = true", "time: True is not text; put it in quotes"),
+        ("time = 04:00:00", "time: datetime.time(4, 0) is not text; put it in quotes"),
+        ("time = 'soon'", "time: 'soon' is not a time; write minutes, H:MM:SS or D-HH:MM:SS"),
+        ("memory = 'much'", "memory: 'much' is not an amount of memory; write 800M, 8G or 1T"),
+        ("partition = 3", "partition: 3 is not text; put it in quotes"),
         ("partition = 'a b'", "partition: 'a b' cannot be a name on a cluster; correct its spel"),
         ("partition = ''", "partition: '' cannot be a name on a cluster; correct its spelling"),
         ('account = "a\\nb"', r"account: 'a\nb' cannot be a name on a cluster; correct its spel"),
         ("qos = '--wrap=x'", "qos: '--wrap=x' cannot be a name on a cluster; correct its spelli"),
         ("constraint = 'a;b'", "constraint: 'a;b' cannot be a name on a cluster; correct its sp"),
-        ("gpu_type = 'a100'", "gpu_type: without gpus it says nothing; write gpus or remove it"),
-        ("setup = 'x'", "setup: 'x' is no list; write [...]"),
-        ("setup = ['x', 1]", "setup[1]: 1 is no text; put it in quotes"),
+        ("gpu_type = 'a100'", "gpu_type: has no effect without gpus; write gpus or remove it"),
+        ("setup = 'x'", "setup: 'x' is not a list; write [...]"),
+        ("setup = ['x', 1]", "setup[1]: 1 is not text; put it in quotes"),
         ('setup = ["a\\nb"]', r"setup[0]: 'a\nb' holds a control character; write one line of t"),
         ("container = ' '", "container: is empty; write a command or remove the key"),
         ('python = "a\\u001b"', r"python: 'a\x1b' holds a control character; write one line of"),
-        ("data = 'data'", "data: 'data' means nothing to a job; write an absolute path"),
-        ("data = '~no-such-user/x'", "data: '~no-such-user/x' means nothing to a job; write an a"),
-        ("data = 1", "data: 1 is no text; put it in quotes"),
+        ("data = 'data'", "data: 'data' is relative, jobs need an absolute path; write one"),
+        ("data = '~no-such-user/x'", "data: '~no-such-user/x' is relative, jobs need an absolute"),
+        ("data = 1", "data: 1 is not text; put it in quotes"),
         ("checkpoint_seconds = nan", "checkpoint_seconds: nan is out of range; it should be a f"),
         ("checkpoint_seconds = 0", "checkpoint_seconds: 0 is out of range; it should be greater"),
-        ("checkpoint_seconds = '1'", "checkpoint_seconds: '1' is no number; write one, without"),
-        ("extra = 1", "extra: 1 is no table; write [extra] and keys below it"),
+        ("checkpoint_seconds = '1'", "checkpoint_seconds: '1' is not a number; write one, without"),
+        ("extra = 1", "extra: 1 is not a table; write [extra] and keys below it"),
         ("extra.mem = '1G'", "extra: mem is set by the profile's key memory; write that key"),
         (
             "cpus = 2\nthreads = 2\nruns_at_a_time = 2",
-            "cpus: 2 is fewer than runs_at_a_time * threads = 4; ask for more or do fewer runs at",
+            "cpus: 2 is fewer than runs_at_a_time * threads = 4; write more cpus or fewer runs_at",
         ),
         (
             "time = '3:00'",
@@ -179,19 +179,19 @@ def test_where_no_profiles_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("cpus = ", "is not TOML: Invalid value (at end of document)"),
     ],
 )
-def test_what_a_profile_cannot_say(tmp_path: Path, text: str, said: str) -> None:
-    """It is refused in one line with the file, the key, the value and the mend."""
+def test_errors_in_a_file(tmp_path: Path, text: str, message: str) -> None:
+    """The error is one line with the file, the key, the value and what to do."""
     path = tmp_path / "lab.toml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
         read(str(path))
-    assert str(caught.value).startswith(f"{path}: {said}")
+    assert str(caught.value).startswith(f"{path}: {message}")
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(("time", "allowed"), [("3:30", True), ("4", True), ("3", False)])
 def test_the_shortest_time(time: str, allowed: bool) -> None:
-    """A job has two minutes between its start and its warning."""
+    """A job has at least two minutes between its start and its warning."""
     if allowed:
         assert Profile(name="a", time=time).minutes == 4
     else:
@@ -199,18 +199,18 @@ def test_the_shortest_time(time: str, allowed: bool) -> None:
             Profile(name="a", time=time)
 
 
-# test_slurm_extra: The parameters of sbatch that a profile may add.
+# -- options of sbatch -----------------------------------------------------------------------------
 
 
-def test_other_parameters_are_kept() -> None:
-    """Text, numbers and flags, also names that only look like those of the suite."""
+def test_other_options_are_kept() -> None:
+    """Text, numbers and flags are kept, also names that resemble those of paibench."""
     extra = {"mail-type": "END", "nice": 5, "exclusive": True, "gres-flags": "enforce-binding"}
     extra |= {"nodelist": "node1", "comment": "it's a (b)", "wait-all-nodes": 1, "wckey": "x"}
     assert check_extra(extra) == extra
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("array", "0-9", "array is set by the profile's key array_parallelism; write that key"),
         ("gres", "gpu:2", "gres is set by the profile's key gpus; write that key"),
@@ -219,32 +219,29 @@ def test_other_parameters_are_kept() -> None:
         ("partition", "x", "partition is set by the profile's key partition; write that key"),
         ("part", "x", "part is set by the profile's key partition; write that key"),
         ("signal", "USR1", "signal is set by the profile's key warning_seconds; write that key"),
-        ("requeue", True, "requeue is set by the suite; remove it"),
-        ("job-name", "x", "job-name is set by the suite; remove it"),
-        ("job", "x", "job is set by the suite; remove it"),
-        ("mail_type", "END", "'mail_type' is no parameter of sbatch; write mail-type"),
-        ("--nice", 5, "'--nice' is no parameter of sbatch; write nice"),
-        ("-A", "x", "'-A' is no parameter of sbatch; write its long name"),
-        ("a b", 1, "'a b' is no parameter of sbatch; write its long name"),
-        ("a\n#SBATCH", 1, r"'a\n#SBATCH' is no parameter of sbatch; write its long name"),
-        ("exclusive", False, "exclusive = false says nothing; remove it"),
-        ("nice", 1.5, "nice = 1.5 is neither text, number nor true"),
-        ("nice", [1], "nice = [1] is neither text, number nor true"),
+        ("requeue", True, "requeue is set by paibench; remove it"),
+        ("job-name", "x", "job-name is set by paibench; remove it"),
+        ("job", "x", "job is set by paibench; remove it"),
+        ("mail_type", "END", "'mail_type' is not an option of sbatch; write mail-type"),
+        ("--nice", 5, "'--nice' is not an option of sbatch; write nice"),
+        ("-A", "x", "'-A' is not an option of sbatch; write its long name"),
+        ("a b", 1, "'a b' is not an option of sbatch; write its long name"),
+        ("a\n#SBATCH", 1, r"'a\n#SBATCH' is not an option of sbatch; write its long name"),
+        ("exclusive", False, "exclusive = false has no effect; remove it"),
+        ("nice", 1.5, "nice = 1.5 is neither text, a number nor true"),
+        ("nice", [1], "nice = [1] is neither text, a number nor true"),
         ("comment", "a\nrm", r"comment = 'a\nrm' holds a control character; write one line"),
     ],
 )
-def test_what_cannot_be_added(name: str, value: object, said: str) -> None:
-    """It is refused with what to write instead."""
+def test_options_that_cannot_be_added(name: str, value: object, message: str) -> None:
+    """The error says what to write instead."""
     with pytest.raises(ValueError) as caught:
         check_extra({name: value})
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
-# test_slurm_options: What a profile is to sbatch.
-
-
-def test_the_least_that_a_job_says() -> None:
-    """Time, memory, processors, and that it is one task."""
+def test_options_of_the_defaults() -> None:
+    """A job states its time, memory, cores, and that it is one task."""
     assert sbatch_options(Profile(name="default")) == {
         "time": 240,
         "mem": "8192M",
@@ -254,8 +251,8 @@ def test_the_least_that_a_job_says() -> None:
     }
 
 
-def test_all_that_a_profile_can_say() -> None:
-    """Every key of the profile that is for SLURM stands under SLURM's own name."""
+def test_options_of_all_keys() -> None:
+    """Every key for SLURM has the name that SLURM uses."""
     profile = Profile(
         name="all",
         partition="gpu,high",
@@ -286,5 +283,5 @@ def test_all_that_a_profile_can_say() -> None:
 
 
 def test_gpus_of_any_type() -> None:
-    """Without a type, only their number is asked for."""
+    """Without a type, only the number of GPUs is requested."""
     assert sbatch_options(Profile(name="any", gpus=3))["gres"] == "gpu:3"

@@ -1,4 +1,4 @@
-"""What submitting a sweep comes to; scripts stand in for the commands of SLURM."""
+"""Submission of sweeps and batch scripts; scripts replace the commands of SLURM."""
 
 import re
 import shlex
@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from standing_in import stand_in
+from fake_commands import calls, fake_commands, small_runs, submission_of
 
-from paibench.benchmark.spec import Spec
 from paibench.benchmark.store import failures, lease
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.sweep import Sweep, expand
@@ -20,10 +19,11 @@ from paibench.slurm import submit as submits
 from paibench.slurm.cluster import Limits
 from paibench.slurm.profile import Profile
 from paibench.slurm.queue import Queue, QueuedJob
-from paibench.slurm.submission import Submission, changed, third_party, try_out
-from paibench.slurm.submit import SubmissionPlan, plan_submission, submit
+from paibench.slurm.submission import Submission, changed_plugin
+from paibench.slurm.submit import SubmissionPlan, check_plugins, plan_submission, submit
 
 PROFILE = Profile(name="a", runs_per_job=2)
+RUNS = small_runs(3)
 
 
 @pytest.fixture
@@ -33,21 +33,35 @@ def sweep() -> Sweep:
     return expand({"name": "tiny", "product": product | {"method": "random", "seed": [*range(7)]}})
 
 
-def seen(sweep: Sweep, store: Store, there: Queue | None = None, **limits: int) -> SubmissionPlan:
-    return plan_submission(sweep, store, PROFILE, Limits(**limits), there, None)
+def planned(
+    sweep: Sweep, store: Store, queue: Queue | None = None, **limits: int
+) -> SubmissionPlan:
+    return plan_submission(sweep, store, PROFILE, Limits(**limits), queue, None)
 
 
-def counts(found: SubmissionPlan) -> tuple[int, int, int]:
-    """How many runs are under way, to be queued, waiting."""
-    return len(found.under_way), len(found.queued), found.waiting
+def counts(plan: SubmissionPlan) -> tuple[int, int, int]:
+    """Return the numbers of runs that are under way, to be queued, and waiting."""
+    return len(plan.under_way), len(plan.queued), plan.waiting
 
 
-def test_looking_changes_nothing(sweep: Sweep, tmp_path: Path) -> None:
-    """A store need not even be there."""
-    found = seen(sweep, Store(tmp_path / "none"))
-    assert counts(found) == (0, 7, 0)
-    assert found.campaign is not None
-    assert found.campaign.chunks() == [4]
+@pytest.fixture
+def first(sweep: Sweep, store: Store) -> Submission:
+    """A submission of the sweep on disk: four jobs, three of them with two runs."""
+    submission = planned(sweep, store).submission
+    assert submission is not None
+    submission.write()
+    return submission
+
+
+# -- the plan --------------------------------------------------------------------------------------
+
+
+def test_a_plan_changes_nothing(sweep: Sweep, tmp_path: Path) -> None:
+    """A plan needs no store on disk."""
+    plan = planned(sweep, Store(tmp_path / "none"))
+    assert counts(plan) == (0, 7, 0)
+    assert plan.submission is not None
+    assert plan.submission.chunks() == [4]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -62,27 +76,24 @@ def test_looking_changes_nothing(sweep: Sweep, tmp_path: Path) -> None:
     ],
     ids=["array", "submit", "others", "both", "full"],
 )
-def test_as_much_as_there_is_room_for(
+def test_limits_of_the_cluster(
     sweep: Sweep, store: Store, limits: dict[str, int], others: int, expected: list[int]
 ) -> None:
-    """What does not fit waits."""
-    there = Queue(store, (), frozenset(range(others)))
-    found = seen(sweep, store, there, **limits)
-    assert (found.campaign.chunks() if found.campaign else []) == expected
-    assert len(found.queued) + found.waiting == 7
+    """Runs beyond the limits wait."""
+    queue = Queue(store, (), frozenset(range(others)))
+    plan = planned(sweep, store, queue, **limits)
+    assert (plan.submission.chunks() if plan.submission else []) == expected
+    assert len(plan.queued) + plan.waiting == 7
 
 
-def test_what_is_queued_is_left_out(sweep: Sweep, store: Store) -> None:
-    """A queued run is under way even where its last attempt failed for good."""
-    first = seen(sweep, store).campaign
-    assert first is not None
-    first.write()
+def test_queued_runs_are_left_out(sweep: Sweep, store: Store, first: Submission) -> None:
+    """A queued run is under way even if its last attempt failed permanently."""
     for spec in first.bundle(0, 0):
         failures.record_failure(store, spec, "host.1.00000000", "plugin", "no")
     job = QueuedJob(7, "7_0", 0, "PENDING", f"{first.name}-0", "")
-    found = seen(sweep, store, Queue(store, (job,), frozenset()))
-    assert (counts(found), found.failed) == ((2, 5, 0), ())
-    alone = seen(sweep, store)
+    plan = planned(sweep, store, Queue(store, (job,), frozenset()))
+    assert (counts(plan), plan.failed) == ((2, 5, 0), ())
+    alone = planned(sweep, store)
     assert (counts(alone), len(alone.failed)) == ((0, 5, 0), 2)
 
 
@@ -90,172 +101,152 @@ def test_what_is_queued_is_left_out(sweep: Sweep, store: Store) -> None:
     ("state", "under_way"),
     [("PENDING", 2), ("RUNNING", 2), ("SUSPENDED", 2), ("REQUEUED", 2), ("COMPLETING", 0)],
 )
-def test_what_a_job_has_yet_to_do(sweep: Sweep, store: Store, state: str, under_way: int) -> None:
-    """A job that is about to end does nothing more, and its runs are queued again."""
-    first = seen(sweep, store).campaign
-    assert first is not None
-    first.write()
+def test_states_of_queued_jobs(
+    sweep: Sweep, store: Store, first: Submission, state: str, under_way: int
+) -> None:
+    """The runs of a job that is about to end are queued again."""
     job = QueuedJob(7, "7_0", 0, state, f"{first.name}-0", "None")
-    found = seen(sweep, store, Queue(store, (job,), frozenset()))
-    assert counts(found) == (under_way, 7 - under_way, 0)
+    plan = planned(sweep, store, Queue(store, (job,), frozenset()))
+    assert counts(plan) == (under_way, 7 - under_way, 0)
 
 
-def test_what_somebody_is_at_is_left_out(sweep: Sweep, store: Store) -> None:
-    """A claim of a local pool counts."""
-    held = store.acquire_lease(sweep.specs[3].key, "host.1.00000000")
-    assert held is not None
-    assert counts(seen(sweep, store)) == (1, 6, 0)
+def test_leased_runs_are_left_out(sweep: Sweep, store: Store) -> None:
+    """A lease of a local pool counts."""
+    assert store.acquire_lease(sweep.specs[3].key, "host.1.00000000") is not None
+    assert counts(planned(sweep, store)) == (1, 6, 0)
 
 
-def test_submitting(
+# -- the submission --------------------------------------------------------------------------------
+
+
+def test_submit(
     sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The campaign is whole on disk when sbatch is called."""
+    """The submission is complete on disk when sbatch is called."""
     check = f"ls {store.root}/submissions/*/manifest.json >/dev/null || exit 1"
-    stand_in(tmp_path, monkeypatch, squeue="", sbatch=f"{check}\necho Submitted batch job 17")
-    found, numbers = submit(sweep, store, PROFILE, Limits(), None)
-    assert numbers == ["17"]
-    assert found.campaign is not None
-    assert Submission.read(found.campaign.folder) == found.campaign
+    fake_commands(tmp_path, monkeypatch, squeue="", sbatch=f"{check}\necho 17")
+    plan, ids = submit(sweep, store, PROFILE, Limits(), None)
+    assert ids == ["17"]
+    assert plan.submission is not None
+    assert Submission.read(plan.submission.folder) == plan.submission
     assert not (store.root / "submissions" / "claim").exists()
 
 
+@pytest.mark.parametrize(
+    ("polls", "message"),
+    [
+        (3 * submits._QUIET_POLLS, "paibench: waiting for another submission to this store\n"),
+        (1, ""),
+    ],
+    ids=["long", "short"],
+)
 def test_one_submission_at_a_time(
     sweep: Sweep,
     store: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    polls: int,
+    message: str,
 ) -> None:
-    """While another submission to the store is made, one waits for it and says so once."""
+    """A submission waits for another one to the same store; a long wait is announced once."""
     other = lease.acquire(store.root / "submissions", "host.1.00000000")
     assert other is not None
-    looks = 0
+    polled = 0
 
     def sleep(seconds: float) -> None:
-        nonlocal looks
-        looks += 1
-        assert not (tmp_path / "calls").exists()
-        if looks == 3 * submits._SILENT_TURNS:
+        nonlocal polled
+        polled += 1
+        assert calls(tmp_path, "squeue") == []
+        if polled == polls:
             other.release()
 
-    stand_in(tmp_path, monkeypatch, squeue="", sbatch="echo Submitted batch job 17")
+    fake_commands(tmp_path, monkeypatch, squeue="", sbatch="echo 17")
     monkeypatch.setattr("paibench.slurm.submit.sleep", sleep)
     assert submit(sweep, store, PROFILE, Limits(), None)[1] == ["17"]
-    said = "paibench: another submission to this store is made; waiting\n"
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
-def test_a_short_wait_for_another_submission_is_silent(
-    sweep: Sweep,
-    store: Store,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """What takes a moment is not worth a line."""
-    other = lease.acquire(store.root / "submissions", "host.1.00000000")
-    assert other is not None
-    stand_in(tmp_path, monkeypatch, squeue="", sbatch="echo Submitted batch job 17")
-    monkeypatch.setattr("paibench.slurm.submit.sleep", lambda seconds: other.release())
-    assert submit(sweep, store, PROFILE, Limits(), None)[1] == ["17"]
-    assert capsys.readouterr().err == ""
-
-
-def test_an_array_for_which_there_is_no_room(
+def test_a_full_queue(
     sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The arrays before it are queued, its runs wait."""
-    once = f"mkdir {tmp_path}/once 2>/dev/null && echo Submitted batch job 17 && exit 0"
+    """The arrays before the refused one stay queued, its runs wait."""
+    once = f"mkdir {tmp_path}/once 2>/dev/null && echo 17 && exit 0"
     full = "echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2; exit 1"
-    stand_in(tmp_path, monkeypatch, squeue="", sbatch=f"{once}\n{full}")
+    fake_commands(tmp_path, monkeypatch, squeue="", sbatch=f"{once}\n{full}")
     limits = Limits(max_array_size=2)
-    found, numbers = submit(sweep, store, PROFILE, limits, None)
-    assert (numbers, counts(found)) == (["17"], (0, 4, 3))
-    found, numbers = submit(sweep, store, PROFILE, limits, None)
-    assert (numbers, counts(found)) == ([], (0, 0, 7))
+    plan, ids = submit(sweep, store, PROFILE, limits, None)
+    assert (ids, counts(plan)) == (["17"], (0, 4, 3))
+    plan, ids = submit(sweep, store, PROFILE, limits, None)
+    assert (ids, counts(plan)) == ([], (0, 0, 7))
     assert len(list((store.root / "submissions").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
-    ("scripts", "said"),
+    ("scripts", "message"),
     [
         ({"squeue": "exit 1"}, "controller does not answer squeue"),
         ({"squeue": "", "sbatch": "echo 'sbatch: error: bad' >&2; exit 1"}, "sbatch refuses: bad"),
     ],
     ids=["no answer", "refused"],
 )
-def test_what_is_refused_leaves_nothing(
+def test_a_refused_submission_leaves_nothing(
     sweep: Sweep,
     store: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     scripts: dict[str, str],
-    said: str,
+    message: str,
 ) -> None:
-    """No campaign, no claim, and one line that says why."""
-    monkeypatch.setattr(submits, "_ANSWERS", 1)
-    stand_in(tmp_path, monkeypatch, **scripts)
-    with pytest.raises(UserError, match=said):
+    """There is no submission and no lease, only one line that says why."""
+    monkeypatch.setattr(submits, "_QUEUE_ATTEMPTS", 1)
+    fake_commands(tmp_path, monkeypatch, **scripts)
+    with pytest.raises(UserError, match=message):
         submit(sweep, store, PROFILE, Limits(), None)
     assert list((store.root / "submissions").iterdir()) == []
 
 
-def test_jobs_that_never_start_are_replaced(
-    sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_held_jobs_are_replaced(
+    sweep: Sweep,
+    store: Store,
+    first: Submission,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A job that SLURM gave up is cancelled and its runs are queued again."""
-    first = seen(sweep, store).campaign
-    assert first is not None
-    first.write()
+    """A job that SLURM holds permanently is cancelled and its runs are queued again."""
     line = f"7|7_0|0|PENDING|{first.name}-0||N/A|launch failed requeued held"
-    stand_in(
-        *(tmp_path, monkeypatch),
-        squeue=f"echo '{line}'",
-        scancel="",
-        sbatch="echo Submitted batch job 17",
-    )
-    found, _ = submit(sweep, store, PROFILE, Limits(), None)
-    assert counts(found) == (0, 7, 0)
-    assert "scancel 7_0\n" in (tmp_path / "calls").read_text()
+    fake_commands(tmp_path, monkeypatch, squeue=f"echo '{line}'", scancel="", sbatch="echo 17")
+    plan, _ = submit(sweep, store, PROFILE, Limits(), None)
+    assert counts(plan) == (0, 7, 0)
+    assert calls(tmp_path, "scancel") == ["scancel 7_0"]
 
 
-def test_a_limit_that_nobody_tells(
+def test_an_unannounced_limit(
     sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where an array is refused for its size, as many jobs are queued as are taken."""
-    small = "[ $(sed -n 's/.*--array=0-\\([0-9]*\\)%.*/\\1/p' \"$1\") -lt 2 ]"
+    """If an array is refused for its size, half of its jobs are submitted, and so on."""
+    small = "[ $(sed -n 's/.*--array=0-\\([0-9]*\\)%.*/\\1/p' \"$2\") -lt 2 ]"
     full = "echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1"
-    stand_in(tmp_path, monkeypatch, squeue="", sbatch=f"{small} || {{ {full}; }}\necho job 17")
-    found, numbers = submit(sweep, store, PROFILE, Limits(), None)
-    assert (numbers, counts(found)) == (["17"], (0, 4, 3))
+    fake_commands(tmp_path, monkeypatch, squeue="", sbatch=f"{small} || {{ {full}; }}\necho 17")
+    plan, ids = submit(sweep, store, PROFILE, Limits(), None)
+    assert (ids, counts(plan)) == (["17"], (0, 4, 3))
     (kept,) = (store.root / "submissions").glob("*-*")
-    assert Submission.read(kept) == found.campaign
+    assert Submission.read(kept) == plan.submission
 
 
-# test_slurm_batch: Batch scripts, and what is made of sbatch's answers; scripts stand in for
-# its commands.
-
-GIVEN = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.5}
-RUNS = [Spec.model_validate(GIVEN | {"method": "random", "seed": seed}) for seed in range(3)]
+# -- batch scripts ---------------------------------------------------------------------------------
 
 
-def campaign(folder: Path, **keys: object) -> Submission:
-    """Three jobs in arrays of two, on disk."""
-    profile = Profile.model_validate({"name": "a", **keys})
-    given = (Store.open(folder / "a store"), "a", [(run,) for run in RUNS], 2, profile, None)
-    made = Submission.new(*given, retry=False, plugins={})
-    made.write()
-    return made
-
-
-def test_a_script_says_it_all(tmp_path: Path) -> None:
-    """Name, array, logs that are appended to, warning, requeue; no pickle and no wckey."""
-    made = campaign(tmp_path, setup=["module load cuda"], extra={"nice": 5, "exclusive": True})
-    script = submits.script(made, 0)
+def test_options_of_a_script(tmp_path: Path) -> None:
+    """A script has the job's name, array, log, warning and resources."""
+    store = Store.open(tmp_path / "a store")
+    submission = submission_of(
+        store, RUNS, setup=["module load cuda"], extra={"nice": 5, "exclusive": True}
+    )
+    script = submits.script(submission, 0)
     options = set(re.findall("^#SBATCH (.*)$", script, re.MULTILINE))
     assert {
-        f"--job-name={made.name}-0",
+        f"--job-name={submission.name}-0",
         "--array=0-1%2",
         "--open-mode=append",
         "--signal=USR2@90",
@@ -265,123 +256,147 @@ def test_a_script_says_it_all(tmp_path: Path) -> None:
         "--mem=8192M",
     } <= options
     (output,) = (option for option in options if option.startswith("--output="))
-    assert shlex.split(output)[0].startswith(f"--output={made.logs}/")
+    assert shlex.split(output)[0].startswith(f"--output={submission.logs}/")
     assert "module load cuda" in script.splitlines()
-    assert "pickle" not in script and "pkl" not in script and "wckey" not in script
-    assert "--array=0-0%1" in submits.script(made, 1)
+    assert "--array=0-0%1" in submits.script(submission, 1)
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 
 def test_the_command_of_a_job(tmp_path: Path) -> None:
-    """It is our own, with the folder as one word; container and python are the profile's."""
-    made = campaign(tmp_path)
-    words = shlex.split(submits.command(made, 1))
+    """The folder is one word; container and python are the profile's."""
+    store = Store.open(tmp_path / "a store")
+    submission = submission_of(store, RUNS)
+    words = shlex.split(submits.command(submission, 1))
     assert words == [
-        *(sys.executable, "-P", "-u", "-m", "paibench.slurm.run_job", str(made.folder), "1")
+        *(sys.executable, "-P", "-u", "-m", "paibench.slurm.run_job"),
+        *(str(submission.folder), "1"),
     ]
-    boxed = campaign(tmp_path, container="apptainer exec --nv x.sif", python="python3")
-    assert submits.command(boxed, 0).startswith("apptainer exec --nv x.sif python3 -P -u -m paib")
+    container = submission_of(store, RUNS, container="apptainer exec --nv x.sif", python="python3")
+    expected = "apptainer exec --nv x.sif python3 -P -u -m paib"
+    assert submits.command(container, 0).startswith(expected)
 
 
-def test_the_throttle_is_the_profiles(tmp_path: Path) -> None:
-    """No more jobs of an array at once than array_parallelism."""
-    assert "--array=0-1%1" in submits.script(campaign(tmp_path, array_parallelism=1), 0)
+def test_array_parallelism(store: Store) -> None:
+    """`array_parallelism` limits the jobs of an array that run at once."""
+    assert "--array=0-1%1" in submits.script(submission_of(store, RUNS, array_parallelism=1), 0)
 
 
-def calls(folder: Path, command: str) -> int:
-    return (folder / "calls").read_text().count(f"{command} ")
+def test_scripts_to_submit_by_hand(store: Store) -> None:
+    """Each array has a script beside the manifest."""
+    given = (store, "a", [(run,) for run in RUNS], 2, PROFILE, None)
+    submission = Submission.new(*given, retry=False, plugins={})
+    paths = submits.write_scripts(submission)
+    assert [path.name for path in paths] == ["array-0.sh", "array-1.sh"]
+    assert [path.read_text() for path in paths] == [submits.script(submission, n) for n in (0, 1)]
+    assert Submission.read(submission.folder) == submission
 
 
-def test_the_number_of_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is what sbatch says."""
-    stand_in(tmp_path, monkeypatch, sbatch="echo Submitted batch job 17", squeue="exit 1")
-    assert submits.queue_array(campaign(tmp_path), 0) == "17"
-    assert calls(tmp_path, "sbatch") == 1
+# -- answers of sbatch -----------------------------------------------------------------------------
 
 
-def test_a_lost_answer_does_not_double_an_array(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("output", ["17", "17;other-cluster", "a banner of the site\n17"])
+def test_the_id_of_an_array(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
-    """An array that was queued although sbatch failed is found by its name."""
-    lost = "echo 'sbatch: error: Batch job submission failed: Socket timed out' >&2; exit 1"
-    stand_in(tmp_path, monkeypatch, sbatch=lost, squeue="echo 44; echo 44")
-    assert submits.queue_array(campaign(tmp_path), 0) == "44"
-    assert calls(tmp_path, "sbatch") == 1
+    """sbatch prints the id, and on some sites more."""
+    fake_commands(tmp_path, monkeypatch, sbatch=f"echo '{output}'", squeue="exit 1")
+    assert submits.queue_array(submission_of(store, RUNS), 0) == "17"
+    assert len(calls(tmp_path, "sbatch")) == 1
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sbatch",
+    [
+        "echo 'sbatch: error: Batch job submission failed: Socket timed out' >&2; exit 1",
+        "echo Submitted",
+    ],
+    ids=["failed", "no id"],
+)
+def test_a_lost_id_does_not_double_an_array(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sbatch: str
+) -> None:
+    """An array that was queued although sbatch returned no id is found by its name."""
+    fake_commands(tmp_path, monkeypatch, sbatch=sbatch, squeue="echo 44; echo 44")
+    assert submits.queue_array(submission_of(store, RUNS), 0) == "44"
+    assert len(calls(tmp_path, "sbatch")) == 1
+
+
+def test_options_of_other_jobs_are_not_inherited(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a job, or with options in the environment, sbatch is called as from a login node."""
+    for name in ("SLURM_JOB_ID", "SBATCH_PARTITION", "SLURM_CONF"):
+        monkeypatch.setenv(name, "x")
+    fake_commands(
+        tmp_path, monkeypatch, sbatch=f"env | grep -E 'SLURM|SBATCH' > {tmp_path}/env\necho 17"
+    )
+    submits.queue_array(submission_of(store, RUNS), 0)
+    lines = (tmp_path / "env").read_text().split()
+    assert sorted(lines) == ["SLURM_CONF=x", "SLURM_TIME_FORMAT=standard"]
+
+
+@pytest.mark.parametrize(
+    "message",
     [
         "Unable to contact slurm controller (connect failure)",
         "Batch job submission failed: Transport endpoint is not connected",
         "Batch job submission failed: Zero Bytes were transmitted or received",
     ],
 )
-def test_a_controller_that_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+def test_an_unavailable_controller(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
-    """It is tried a few times, and said in one line with what to do."""
-    monkeypatch.setattr(submits, "LOOK_SECONDS", 0.1)
-    away = f"echo 'sbatch: error: {said}' >&2; exit 1"
-    stand_in(tmp_path, monkeypatch, sbatch=away, squeue="exit 1")
-    with pytest.raises(UserError, match=r"3 tries.*say submit again when") as caught:
-        submits.queue_array(campaign(tmp_path), 0)
-    assert said in str(caught.value)
-    assert calls(tmp_path, "sbatch") == submits.TRIES
+    """sbatch is called a few times; then one line says what to do."""
+    monkeypatch.setattr(submits, "SEARCH_SECONDS", 0.1)
+    script = f"echo 'sbatch: error: {message}' >&2; exit 1"
+    fake_commands(tmp_path, monkeypatch, sbatch=script, squeue="exit 1")
+    with pytest.raises(UserError, match=r"3 attempts.*submit again when") as caught:
+        submits.queue_array(submission_of(store, RUNS), 0)
+    assert message in str(caught.value)
+    assert len(calls(tmp_path, "sbatch")) == submits.SBATCH_ATTEMPTS
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("message", "error"),
     [
         ("AssocMaxSubmitJobLimit", submits.QueueFull),
         ("QOSMaxSubmitJobPerUserLimit", submits.QueueFull),
         ("Batch job submission failed: Invalid qos specification", UserError),
     ],
 )
-def test_what_sbatch_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, kind: type[Exception]
+def test_a_refusal_of_sbatch(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    error: type[Exception],
 ) -> None:
-    """It is asked once; a full queue is told from what will never be taken."""
-    stand_in(tmp_path, monkeypatch, sbatch=f"echo 'sbatch: error: {said}' >&2; exit 1", squeue="")
-    with pytest.raises(kind, match=said):
-        submits.queue_array(campaign(tmp_path), 0)
-    assert calls(tmp_path, "sbatch") == 1
+    """sbatch is called once; a full queue differs from jobs that are never accepted."""
+    script = f"echo 'sbatch: error: {message}' >&2; exit 1"
+    fake_commands(tmp_path, monkeypatch, sbatch=script, squeue="")
+    with pytest.raises(error, match=message):
+        submits.queue_array(submission_of(store, RUNS), 0)
+    assert len(calls(tmp_path, "sbatch")) == 1
 
 
-def test_scripts_for_the_hand(tmp_path: Path) -> None:
-    """One for each array lies beside the manifest."""
-    given = campaign(tmp_path)
-    made = Submission.new(
-        *(Store.read(given.store), "a", given.bundles, 2, given.profile, None),
-        retry=False,
-        plugins={},
-    )
-    paths = submits.write_scripts(made)
-    assert [path.name for path in paths] == ["array-0.sh", "array-1.sh"]
-    assert [path.read_text() for path in paths] == [
-        submits.script(made, 0),
-        submits.script(made, 1),
-    ]
-    assert Submission.read(made.folder) == made
+# -- third-party methods ---------------------------------------------------------------------------
 
-
-# test_slurm_plugins: Third parties' methods before anything is queued, and on the node.
-
-METADATA = "Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n"
-SOUND = "def sound(net, task, density):\n    return {}\n"
+METADATA = "Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n"
+WORKING = "def working(net, task, density):\n    return {}\n"
 BROKEN = "raise ImportError('two\\nlines')\n"
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Two installed modules, one of which cannot be imported; this process finds them."""
-    (tmp_path / "sound_one.py").write_text(SOUND)
-    (tmp_path / "broken_one.py").write_text(BROKEN)
-    about = tmp_path / "stranger-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(METADATA)
-    entries = "sound = sound_one:sound\nbroken = broken_one:broken\nabsent = absent_one:absent\n"
-    (about / "entry_points.txt").write_text(f"[paibench.methods]\n{entries}")
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package with three methods, two of which cannot be imported; only this process finds it."""
+    (tmp_path / "working_module.py").write_text(WORKING)
+    (tmp_path / "broken_module.py").write_text(BROKEN)
+    metadata = tmp_path / "plugin-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(METADATA)
+    modules = {"working": "working_module", "broken": "broken_module", "absent": "absent_module"}
+    lines = [f"{name} = {module}:{name}" for name, module in modules.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(["[paibench.methods]", *lines]))
     monkeypatch.syspath_prepend(str(tmp_path))
     registry._entries.cache_clear()
     yield tmp_path
@@ -389,52 +404,50 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def installed(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, where workers find them too."""
-    monkeypatch.setenv("PYTHONPATH", str(stranger))
-    return stranger
+def installed(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same package, which workers find too."""
+    monkeypatch.setenv("PYTHONPATH", str(plugin))
+    return plugin
 
 
-@pytest.mark.usefixtures("stranger")
-def test_whose_a_method_is() -> None:
-    """Ours need not be tried out."""
-    assert third_party(["snip", "sound", "random", "broken"]) == ["broken", "sound"]
-    assert try_out(["snip", "random"]) == {}
+@pytest.mark.usefixtures("plugin")
+def test_own_methods_are_not_imported() -> None:
+    """Only third-party methods are checked."""
+    assert check_plugins(["snip", "random"]) == {}
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_sound_method_is_known_by_its_file() -> None:
-    """Its digest is that of the file as it is; trying it out imports it in another process."""
-    assert {name: len(digest) for name, digest in try_out(["sound"]).items()} == {"sound": 64}
-    assert "sound_one" not in sys.modules
+def test_the_digest_of_a_method() -> None:
+    """A method that another process can import is identified by the digest of its file."""
+    digests = check_plugins(["working", "snip"])
+    assert {name: len(digest) for name, digest in digests.items()} == {"working": 64}
+    assert "working_module" not in sys.modules
 
 
 @pytest.mark.parametrize("method", ["broken", "absent"])
 @pytest.mark.usefixtures("installed")
 def test_a_method_that_cannot_be_imported(method: str) -> None:
-    """It is refused in one line."""
-    with pytest.raises(
-        UserError, match=f"^method {method} cannot be imported where jobs run: "
-    ) as e:
-        try_out(["sound", method])
-    assert "\n" not in str(e.value)
+    """The method is refused in one line."""
+    message = f"^method {method} cannot be imported where jobs run: "
+    with pytest.raises(UserError, match=message) as caught:
+        check_plugins(["working", method])
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.usefixtures("stranger")
-def test_a_method_that_only_we_find(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is on our own path alone is not there for a job."""
+@pytest.mark.usefixtures("plugin")
+def test_a_method_that_only_this_process_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module on the path of this process alone cannot be imported by a job."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    with pytest.raises(
-        UserError, match="method sound cannot be imported where jobs run: .*unknown"
-    ):
-        try_out(["sound"])
+    message = "method working cannot be imported where jobs run: .*unknown"
+    with pytest.raises(UserError, match=message):
+        check_plugins(["working"])
 
 
 def test_a_method_that_changed(installed: Path) -> None:
-    """Another file is noticed, for the methods of a job and no others; a missing one is not."""
-    then = try_out(["sound"])
-    assert changed(then, ["sound", "snip"]) is None
-    (installed / "sound_one.py").write_text(SOUND + "# edited\n")
-    assert changed(then, ["snip"]) is None
-    said = "the code of method sound changed after this was submitted; submit again"
-    assert changed(then, ["sound"]) == said
+    """A changed file is noticed for the methods of a job; a missing method is not a change."""
+    digests = check_plugins(["working"])
+    assert changed_plugin(digests, ["working", "snip"]) is None
+    (installed / "working_module.py").write_text(WORKING + "# edited\n")
+    assert changed_plugin(digests, ["snip"]) is None
+    message = "the code of method working changed after submission; submit again"
+    assert changed_plugin(digests, ["working"]) == message

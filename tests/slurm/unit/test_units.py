@@ -1,4 +1,4 @@
-"""How SLURM spells times and memory."""
+"""SLURM's notation for times and memory."""
 
 import pytest
 
@@ -22,38 +22,38 @@ from paibench.slurm.units import limit_minutes, megabytes, minutes
         ("366-0", 527_040),
     ],
 )
-def test_every_spelling_of_a_time(time: str, expected: int) -> None:
+def test_times(time: str, expected: int) -> None:
     """Minutes come first without days, hours after days; seconds count as a minute."""
     assert minutes(time) == expected
 
 
 @pytest.mark.parametrize(
-    ("time", "said"),
+    ("time", "message"),
     [
-        ("", "'' is no time; write minutes, H:MM:SS or D-HH:MM:SS"),
-        ("4h", "'4h' is no time; write minutes, H:MM:SS or D-HH:MM:SS"),
-        ("1:2:3:4", "'1:2:3:4' is no time; write minutes, H:MM:SS or D-HH:MM:SS"),
-        ("-5", "'-5' is no time; write minutes, H:MM:SS or D-HH:MM:SS"),
-        ("UNLIMITED", "'UNLIMITED' is no time; write minutes, H:MM:SS or D-HH:MM:SS"),
-        ("٣", "'٣' is no time; write minutes, H:MM:SS or D-HH:MM:SS"),
-        ("10\n", r"'10\n' is no time; write minutes, H:MM:SS or D-HH:MM:SS"),
+        ("", "'' is not a time; write minutes, H:MM:SS or D-HH:MM:SS"),
+        ("4h", "'4h' is not a time; write minutes, H:MM:SS or D-HH:MM:SS"),
+        ("1:2:3:4", "'1:2:3:4' is not a time; write minutes, H:MM:SS or D-HH:MM:SS"),
+        ("-5", "'-5' is not a time; write minutes, H:MM:SS or D-HH:MM:SS"),
+        ("UNLIMITED", "'UNLIMITED' is not a time; write minutes, H:MM:SS or D-HH:MM:SS"),
+        ("٣", "'٣' is not a time; write minutes, H:MM:SS or D-HH:MM:SS"),
+        ("10\n", r"'10\n' is not a time; write minutes, H:MM:SS or D-HH:MM:SS"),
         ("0:00", "'0:00' is 0 minutes; write between 1 minute and 366 days"),
         ("400-0", "'400-0' is 576000 minutes; write between 1 minute and 366 days"),
     ],
 )
-def test_what_is_no_time(time: str, said: str) -> None:
-    """It is refused with the spellings that there are."""
+def test_texts_that_are_not_times(time: str, message: str) -> None:
+    """The error names the accepted notations."""
     with pytest.raises(ValueError) as caught:
         minutes(time)
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
     ("time", "expected"),
     [("UNLIMITED", None), ("INFINITE", None), ("1-00:00:00", 1440), ("n/a", None), ("00:00:30", 1)],
 )
-def test_a_limit_that_slurm_shows(time: str, expected: int | None) -> None:
-    """No limit, or one that cannot be read, limits nothing."""
+def test_limits_that_slurm_shows(time: str, expected: int | None) -> None:
+    """UNLIMITED, or a text that is not a time, is no limit."""
     assert limit_minutes(time) == expected
 
 
@@ -61,13 +61,13 @@ def test_a_limit_that_slurm_shows(time: str, expected: int | None) -> None:
     ("memory", "expected"),
     [("800", 800), ("800M", 800), ("8G", 8192), ("8g", 8192), ("1T", 1_048_576), ("1025K", 2)],
 )
-def test_every_spelling_of_memory(memory: str, expected: int) -> None:
+def test_memory(memory: str, expected: int) -> None:
     """Megabytes without a unit, powers of 1024 with one, rounded up."""
     assert megabytes(memory) == expected
 
 
 @pytest.mark.parametrize("memory", ["", "0", "0G", "8GB", "8 G", "1.5G", "-1G", "G", "1G\n"])
-def test_what_is_no_memory(memory: str) -> None:
-    """It is refused, all of a node's memory (0) included, with the spellings that there are."""
-    with pytest.raises(ValueError, match="is no amount of memory; write 800M, 8G or 1T"):
+def test_texts_that_are_not_memory(memory: str) -> None:
+    """The error names the accepted notations; 0, which SLURM takes as all memory, is refused."""
+    with pytest.raises(ValueError, match="is not an amount of memory; write 800M, 8G or 1T"):
         megabytes(memory)

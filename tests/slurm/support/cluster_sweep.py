@@ -72,7 +72,7 @@ def alone(spec: Spec) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Sweeping:
+class ClusterSweep:
     """A sweep of `specs` in `folder`, which holds its file, its profile and its store."""
 
     cluster: Cluster
@@ -80,7 +80,7 @@ class Sweeping:
     specs: tuple[Spec, ...]
 
     @classmethod
-    def new(cls, cluster: Cluster, folder: Path, *specs: Spec, **profile: Any) -> "Sweeping":
+    def new(cls, cluster: Cluster, folder: Path, *specs: Spec, **profile: Any) -> "ClusterSweep":
         """One whose files are written; jobs of one core unless the profile says otherwise."""
         lines = _lines(PROFILE | profile)
         (folder / "profile.toml").write_text("".join(lines))
