@@ -50,10 +50,10 @@ class Ticket:
     native: tuple[Weights, ...] = ()
 
 
-Found: TypeAlias = Mask | Scores | Ticket
+FinderOutput: TypeAlias = Mask | Scores | Ticket
 
 
-def as_ticket(found: Found) -> Ticket:
+def as_ticket(found: FinderOutput) -> Ticket:
     """The same find as a ticket. Raises ValueError for what is none, saying what came."""
     ticket = found if isinstance(found, Ticket) else Ticket(found)
     _check_type(ticket.mask)

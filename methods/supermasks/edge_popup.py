@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from paibench.methods.core.mask import Weights, apportion, num_kept, prunable, top, total, unflatten
 from paibench.methods.core.task import State, Task
-from paibench.methods.core.ticket import Found, Scores, Ticket
+from paibench.methods.core.ticket import FinderOutput, Scores, Ticket
 from paibench.methods.supermasks.supermask import Supermask, cache_name, masked
 
 
@@ -33,7 +33,7 @@ def edge_popup(
     lr: float = 0.1,
     weight_decay: float = 1e-4,
     epochs: int | None = None,
-) -> Found:
+) -> FinderOutput:
     """The weights with the highest scores, after scores were trained and weights were not.
 
     Scores start as kaiming_uniform(a=sqrt(5)) and follow SGD with momentum 0.9 and a cosine

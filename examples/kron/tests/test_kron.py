@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paibench.methods import get
+from paibench.methods import Task, get, prunable
 from paibench.methods.conformance import CASES, check
 from paibench.methods.conformance.networks import network, task
-from paibench.methods.core.mask import prunable
-from paibench.methods.core.task import Task
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from paibench.methods.core.mask import Weights, flatten, prunable, top, unflatten
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import Found, Scores, Ticket, as_ticket, select
+from paibench.methods.core.ticket import FinderOutput, Scores, Ticket, as_ticket, select
 from paibench.methods.supermasks.edge_popup import EdgePopup, IncrementalTopK, edge_popup
 from paibench.methods.training.loop import Diverged
 from paibench.methods.training.recipe import Recipe
@@ -248,7 +248,7 @@ def test_the_mask_alone_learns(layers: Literal["layer", "global"]) -> None:
     assert accuracy(1, 1e-9) < 0.9
 
 
-def values_of(found: Found) -> Tensor:
+def values_of(found: FinderOutput) -> Tensor:
     assert isinstance(found, Scores)
     return flatten(found.values)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from paibench.benchmark.data.dataset import DataSet, fingerprint, moments
-from paibench.methods.training.data import Images
+from paibench.methods import Images
 
 CLASSES, SIDE = 4, 12
 

@@ -13,10 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paibench.methods.core.mask import prunable
-from paibench.methods.core.scoring import scoring_copy
-from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import Scores
+from paibench.methods import Scores, Task, prunable, scoring_copy
 
 Layer = nn.Linear | nn.modules.conv._ConvNd
 
