@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.artist import Artist
@@ -12,36 +11,13 @@ from matplotlib.lines import Line2D
 
 from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet
 from paibench.leaderboard.format import ELSEWHERE, ascii_only, common_n, sparsity_percent
-from paibench.leaderboard.stats.ranking import incomplete, median_density, ranked, rewound_rows
+from paibench.leaderboard.stats.pareto import pareto
+from paibench.leaderboard.stats.ranking import median_density, ranked, rewound_rows
 from paibench.leaderboard.stats.summary import Track
 
 _LEAST = 1e-9  # of an epoch: less than one example of any data set, so nothing
 _MOST = 1e9  # epochs: nobody waits for them
 _TICKS = 8
-
-
-def pareto(cells: pd.DataFrame) -> pd.Series:
-    """The cells that no other beats: none is at least as good in all three and better in one.
-
-    Accuracy (`accuracy_mean`, more is better), sparsity (`density_asked`, less is better), and
-    the cost of the search (`search_epochs`, less is better). A cell that lacks one of them, or a
-    run that was asked for, neither is one nor beats any. Hand in cells of one track and class.
-    """
-    costs = pd.DataFrame(
-        {
-            "accuracy": -cells["accuracy_mean"].astype("float64"),
-            "density": cells["density_asked"].astype("float64"),
-            "search": cells["search_epochs"].astype("float64"),
-        }
-    )
-    fit = costs.notna().all(axis=1) & ~incomplete(cells)
-    points = costs[fit].to_numpy()
-    best = np.ones(len(points), dtype=bool)
-    for place, point in enumerate(points):  # a row at a time, so that memory grows with the cells
-        best[place] = not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
-    front = pd.Series(False, index=cells.index)
-    front[fit] = best
-    return front
 
 
 def cost(

@@ -93,7 +93,7 @@ def published_for(
 
 
 def _packaged() -> str:
-    return (files("paibench.leaderboard") / "published.csv").read_text("utf-8")
+    return (files("paibench.leaderboard.published") / "published.csv").read_text("utf-8")
 
 
 def _rows(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:

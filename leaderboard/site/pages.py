@@ -1,23 +1,20 @@
 """Templates made pages: all that is printed is cleaned and escaped, nothing may be missing."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
 
-from paibench.benchmark.spec import Named
+from paibench.leaderboard.board import Board
 from paibench.leaderboard.format import clean
 from paibench.leaderboard.frame.load import Frame
 from paibench.leaderboard.missing import missing_results
-from paibench.leaderboard.published.load import published_for
 from paibench.leaderboard.site import chart
 from paibench.leaderboard.site.method_info import About
-from paibench.leaderboard.site.numbers import Numbers
 from paibench.leaderboard.site.tables import RUN_COLUMNS as METHOD_COLUMNS
 from paibench.leaderboard.site.tables import (
     Frames,
@@ -150,16 +147,10 @@ _GAPS = 200
 class Site:
     """What all pages need, and the lines of what was left out, as they come up."""
 
-    frame: Frame
-    made: Numbers
+    board: Board
     templates: jinja2.Environment
-    tracks: dict[Track, str]
-    methods: dict[str, str]
-    published: pd.DataFrame
-    models: dict[str, Named]
     figures: Mapping[Track, Mapping[str, bytes]]
-    public: bool
-    left_out: list[str] = field(default_factory=list)
+    left_out: list[str]
 
 
 def _title(track: Track) -> str:
@@ -172,20 +163,24 @@ def on_index(shown: Frames, found: list[Table]) -> dict[str, Any]:
     return {"slug": shown.slug, "title": title, "board": narrow(shown, found, title)}
 
 
-def index(
-    site: Site, ranked: list[dict[str, Any]], known: list[About], counts: Counter[str]
-) -> bytes:
+def index(site: Site, ranked: list[dict[str, Any]], known: list[About]) -> bytes:
     """The start page: the head of each ranking, the comparison, methods, and what is missing."""
+    counts = {outcome: site.board.counts[outcome] for outcome in OUTCOMES}
     said = [f"{counts[outcome]:,} {outcome}" for outcome in OUTCOMES if counts[outcome]]
-    marks = _marks(site.frame.runs)
+    marks = _marks(site.board.frame.runs)
     methods = [
-        {"slug": site.methods[a.name], "name": a.name, "summary": a.summary, "marks": marks[a.name]}
+        {
+            "slug": site.board.methods[a.name],
+            "name": a.name,
+            "summary": a.summary,
+            "marks": marks[a.name],
+        }
         for a in known
     ]
     many = len(ranked) != 1
-    labels = site.made.cells[["method_label", "method"]].drop_duplicates()
+    labels = site.board.cells[["method_label", "method"]].drop_duplicates()
     hrefs = {
-        str(label): f"method/{site.methods[str(name)]}.html"
+        str(label): f"method/{site.board.methods[str(name)]}.html"
         for label, name in labels.values.tolist()
     }
     words = (
@@ -197,9 +192,9 @@ def index(
         root="",
         counts=words,
         tracks=ranked,
-        across=across_part(site.made.cross_track, hrefs) if many else None,
+        across=across_part(site.board.cross_track, hrefs) if many else None,
         methods=methods,
-        public=site.public,
+        public=site.board.public,
         left_out=site.left_out[:_GAPS],
         more=max(0, len(site.left_out) - _GAPS),
     )
@@ -215,10 +210,8 @@ def track(site: Site, shown: Frames, found: list[Table]) -> bytes:
         site.left_out.append(
             f"from the page of {title}: {', '.join(cut)}, for want of room; data/cells.csv has all"
         )
-    spec = chart.chart(
-        shown.cells, published_for(track, site.models[track.model], shown.cells, site.published)
-    )
-    lost = list(map(clean, missing_results(Frame(of_track(site.frame.runs, track)))))
+    spec = chart.chart(shown.cells, site.board.tracks[track].figures)
+    lost = list(map(clean, missing_results(Frame(of_track(site.board.frame.runs, track)))))
     values = (f"{int(n):,}" for n in sorted(shown.cells["prunable"].dropna().unique()))
     facts = [(name, getattr(track, name)) for name in TRACK[2:]]
     facts += [("prunable weights", " or ".join(values) or "unknown")]
@@ -243,12 +236,12 @@ def track(site: Site, shown: Frames, found: list[Table]) -> bytes:
 
 def _more(site: Site, shown: Frames) -> list[Table]:
     """The tables of a track that only some have."""
-    made = site.made
+    made = site.board
     found = (
         verdicts(shown, made.control_verdicts),
         supermasks(shown, made.supermasks),
         differences(shown),
-        published(shown, site.models[shown.track.model], site.published),
+        published(shown, made.tracks[shown.track].reproduction),
     )
     return [board for board in found if board]
 
@@ -270,8 +263,8 @@ def _marks(runs: pd.DataFrame) -> dict[str, str]:
 
 def method(site: Site, known: About, runs: pd.DataFrame) -> bytes:
     """The page of a method: its source's words, and its cells on every track."""
-    cells = site.made.cells[site.made.cells["method"] == known.name]
-    found, dropped = parts(cells, runs, site.tracks)
+    cells = site.board.cells[site.board.cells["method"] == known.name]
+    found, dropped = parts(cells, runs, site.board.tracks)
     if dropped:
         site.left_out.append(
             f"from the page of {known.name}: {dropped} cells, for want of room; "
@@ -281,7 +274,7 @@ def method(site: Site, known: About, runs: pd.DataFrame) -> bytes:
         site.templates,
         "method.html",
         root="../",
-        slug=site.methods[known.name],
+        slug=site.board.methods[known.name],
         about=known,
         parts=found,
         columns=METHOD_COLUMNS,

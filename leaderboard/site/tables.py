@@ -2,12 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from paibench.benchmark.spec import Named
+from paibench.leaderboard.board import TrackBoard
 from paibench.leaderboard.format import (
     BEST,
     GAP,
@@ -19,7 +19,7 @@ from paibench.leaderboard.format import (
     signed,
     sparsity_percent,
 )
-from paibench.leaderboard.published.compare import as_table, reproduction
+from paibench.leaderboard.published.compare import as_table
 from paibench.leaderboard.site.cd_diagram import Diagram, diagram
 from paibench.leaderboard.stats import ranking
 from paibench.leaderboard.stats.cross_track import CrossTrackComparison
@@ -188,7 +188,7 @@ class Part(NamedTuple):
 
 
 def parts(
-    cells: pd.DataFrame, runs: pd.DataFrame, slugs: dict[Track, str]
+    cells: pd.DataFrame, runs: pd.DataFrame, tracks_shown: Mapping[Track, TrackBoard]
 ) -> tuple[list[Part], int]:
     """The cells of one method by track, and how many of them have no line for want of room."""
     found = _runs(runs)
@@ -206,7 +206,7 @@ def parts(
                 continue
             name = row_name(cell["method_label"], cell["control"])
             lines.append(Line(clean(name), tuple(_items(cell)), tuple(own)))
-        made.append(Part(track, slugs[track], tuple(lines)))
+        made.append(Part(track, tracks_shown[track].slug, tuple(lines)))
     return made, dropped
 
 
@@ -342,26 +342,22 @@ class Frames(NamedTuple):
 
     track: Track
     cells: pd.DataFrame
-    slugs: dict[str, str]
+    slugs: Mapping[str, str]
     slug: str
     """The file name of the track, which is also where a method's page has its rows."""
-    rows: dict[tuple[Any, ...], dict[Any, Any]]
+    rows: Mapping[tuple[Any, ...], dict[Any, Any]]
     """Critical density and area of each row, by track, label and control."""
     at_most: int
     """How many rows each table may have."""
 
 
 def frames(
-    track: Track,
-    cells: pd.DataFrame,
-    slugs: dict[str, str],
-    slug: str,
-    rows: dict[tuple[Any, ...], dict[Any, Any]],
+    own: TrackBoard, slugs: Mapping[str, str], rows: Mapping[tuple[Any, ...], dict[Any, Any]]
 ) -> Frames:
     """The cells of a track with the column `row`, and how many rows its page can hold."""
-    cells = with_rows(cells)
+    cells = with_rows(own.cells)
     width = 3 * _CELL * cells["density_asked"].nunique() + _ROW
-    return Frames(track, cells, slugs, slug, rows, max(20, _BYTES // width))
+    return Frames(own.track, cells, slugs, own.slug, rows, max(20, _BYTES // width))
 
 
 def boards(shown: Frames) -> list[Table]:
@@ -586,9 +582,8 @@ def _supermask(cell: SummaryRow | None) -> Cell:
 # published_board: Published figures beside ours on the page of a track; never ranked.
 
 
-def published(shown: Frames, model: Named, figures: pd.DataFrame) -> Table | None:
+def published(shown: Frames, found: pd.DataFrame) -> Table | None:
     """Every published figure that a cell of ours stands beside; None where there is none."""
-    found = reproduction(shown.track, model, shown.cells, figures)
     if found.empty:
         return None
     names = shown.cells.drop_duplicates("method_label")

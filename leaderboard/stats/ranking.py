@@ -64,16 +64,19 @@ def row_class(cells: pd.DataFrame) -> pd.Series:
     return found.mask(cells["control"] != "none", "control")
 
 
+def ranked_class(cells: pd.DataFrame) -> pd.Series:
+    """Return which cells are of a class that is ranked: at initialization, or the random floor."""
+    floor = (cells["method_label"] == "random") & (cells["control"] == "none")
+    return (row_class(cells) == "at initialization") | floor
+
+
 def ranked_cells(cells: pd.DataFrame) -> pd.Series:
     """The cells that have a place: at initialization or the floor, pruned, whole, of two runs.
 
     The floor is ranked among the methods so that a reader sees who is below it.
     """
-    of_class = (row_class(cells) == "at initialization") | (
-        (cells["method_label"] == "random") & (cells["control"] == "none")
-    )
     whole = ~incomplete(cells) & cells["accuracy_half"].notna()
-    return of_class & whole & (cells["density_asked"] < 1)
+    return ranked_class(cells) & whole & (cells["density_asked"] < 1)
 
 
 def rank_groups(cells: pd.DataFrame, may_lead: pd.Series | None = None) -> pd.Series:

@@ -12,6 +12,7 @@ import pytest
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
+from paibench.leaderboard.board import compute
 from paibench.leaderboard.figures.accuracy import curve
 from paibench.leaderboard.figures.style import line_styles, pdf, png, svg
 from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
@@ -110,7 +111,7 @@ def results_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of the published records."""
     out = tmp_path_factory.mktemp("results") / "site"
     frame = load(RESULTS)
-    build_site(frame, out, [RESULTS], figures=figures(frame))
+    build_site(compute(frame, [Store.read(RESULTS)]), out, figures=figures(frame))
     return out
 
 
@@ -134,7 +135,7 @@ def mask_site(tmp_path: Path, record_factory: Callable[..., Record]) -> tuple[Pa
     name = store.publish_file(record.key, "mask.safetensors", data)
     whole = Record.read(record.plain() | {"mask_file": name})
     store.publish_record(record.key, whole.plain(), new_attempt_id())
-    build_site(load(store.root), tmp_path / "site", [store.root])
+    build_site(compute(load(store.root), [store]), tmp_path / "site")
     return tmp_path / "site", data
 
 
@@ -152,7 +153,8 @@ def rich_site(
         runs["method_label"] = runs["method_label"].mask(runs["method"] == "grasp", hostile)
         frame = Frame(runs)
         snip = runs.loc[runs["method"] == "snip", "key"]
-        build_site(frame, out, figures=figures(frame), marks=dict.fromkeys(snip, "verified"))
+        board = compute(frame, levels=dict.fromkeys(snip, "verified"))
+        build_site(board, out, figures=figures(frame))
         _rich.append(out)
     return _rich[0]
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paibench.benchmark.record import Record
-from paibench.leaderboard.figures.cost import cost, pareto
+from paibench.leaderboard.figures.cost import cost
 from paibench.leaderboard.figures.style import Drawn, line_styles, svg
 from paibench.leaderboard.frame.load import row_of, tabulate
+from paibench.leaderboard.stats.pareto import pareto
 from paibench.leaderboard.stats.summary import summarize, tracks
 
 RecordFactory = Callable[..., Record]

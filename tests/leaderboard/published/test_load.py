@@ -28,7 +28,9 @@ RecordFactory = Callable[..., Record]
 HEAD = ",".join(FIELDS)
 GOOD = "snip,LeNet-300-100,MNIST,5,98.4,,paper,,Lee 2019,,lenet-300-100,mnist,,,20,,"
 FIGURES = load()
-SOURCE = pd.read_csv(str(files("paibench.leaderboard") / "published.csv"), keep_default_na=False)
+SOURCE = pd.read_csv(
+    str(files("paibench.leaderboard.published") / "published.csv"), keep_default_na=False
+)
 
 
 def of(dataset: str, model: Named) -> Track:

@@ -17,6 +17,8 @@ from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
 from paibench.benchmark.store.names import is_key
+from paibench.benchmark.store.store import Store
+from paibench.leaderboard.board import compute
 from paibench.leaderboard.frame.load import load
 from paibench.leaderboard.site.build import SiteBuilt, build_site
 
@@ -207,7 +209,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
         changed = fitting(plain | lost | {"spec": plain["spec"] | {"method": "grasp"}})
         put(store, changed["key"], encode(changed))
     put(store, "00broken", b"broken")
-    built = build_site(load(store), store.parent / "site", [store])
+    built = build_site(compute(load(store), [Store.read(store)]), store.parent / "site")
     assert "Across tracks" in (store.parent / "site" / "index.html").read_text()
     return set().union(*(Shapes(page).found for page in pages(built).values()))
 
@@ -229,7 +231,7 @@ def test_a_bad_record_is_never_counted(
         put(store, plain["key"], encode(plain))
     for plain, change in zip(order, changed, strict=False):
         put(store, *spoiled(plain, change))
-    built = build_site(load(store), folder / "site", [store])
+    built = build_site(compute(load(store), [Store.read(store)]), folder / "site")
     sound = [path for path in store.glob("runs/*/*.json") if is_sound(path)]
     assert changed != WORST or len(sound) == len(WORST) - 2 + 8
     assert counted(built) == len(sound) >= 8

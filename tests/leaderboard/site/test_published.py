@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from paibench.benchmark.record import Record
+from paibench.leaderboard.board import compute
 from paibench.leaderboard.frame.load import Frame, row_of, tabulate
 from paibench.leaderboard.site.build import build_site
 
@@ -23,7 +24,7 @@ def page_of(tmp_path: Path, factory: RecordFactory, **fixed: Any) -> str:
         for method, density in asked
         for seed in range(3)
     ]
-    built = build_site(Frame(tabulate(map(row_of, records))), tmp_path)
+    built = build_site(compute(Frame(tabulate(map(row_of, records)))), tmp_path)
     (path,) = [path for path in built.paths if path.parent.name == "track"]
     return path.read_text(encoding="utf-8")
 

@@ -1,0 +1,172 @@
+"""All that tables, figures, exports and the site show, computed once for all of them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from paibench.benchmark.spec import Named
+from paibench.benchmark.store.store import Store
+from paibench.leaderboard.frame.load import Frame
+from paibench.leaderboard.frame.rows import models
+from paibench.leaderboard.missing import missing_results
+from paibench.leaderboard.published.compare import reproduction
+from paibench.leaderboard.published.load import load, published_for
+from paibench.leaderboard.site.slugs import method_slugs, track_slugs
+from paibench.leaderboard.stats.controls import control_verdicts
+from paibench.leaderboard.stats.critical_sparsity import critical_sparsity
+from paibench.leaderboard.stats.cross_track import CrossTrackComparison, cross_track
+from paibench.leaderboard.stats.paired import against_random
+from paibench.leaderboard.stats.pareto import pareto_by_track
+from paibench.leaderboard.stats.ranking import rank_groups, supermasks
+from paibench.leaderboard.stats.summary import CELL, OUTCOMES, TRACK, Track, summarize, tracks
+from paibench.leaderboard.submission.verification_level import (
+    add_marks,
+    cell_levels,
+    may_lead,
+    read_levels,
+)
+
+_COSTS = (
+    *("search_epochs", "search_seconds", "peak_memory_mb", "accuracy_best"),
+    *("multiply_adds_dense", "multiply_adds_sparse"),
+)
+_PAIR = ["n", "difference", "half", "p_holm", "verdict"]
+
+
+@dataclass(frozen=True)
+class TrackBoard:
+    """What is shown of one track."""
+
+    track: Track
+    slug: str
+    """The part of file names that stands for the track."""
+    model: Named
+    cells: pd.DataFrame
+    """The rows of `Board.cells` of this track."""
+    figures: pd.DataFrame
+    """The published figures to draw beside ours, see `published_for`."""
+    reproduction: pd.DataFrame
+    """The published figures beside the cell of ours at the nearest density."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything that a leaderboard shows, from the records of one or more stores."""
+
+    frame: Frame
+    """The runs in the order of their keys, with the column `mark`, and the files not read."""
+    stores: tuple[Store, ...]
+    public: bool
+    """Whether only cells of verified runs can hold places 1 to 3."""
+    summary: pd.DataFrame
+    """See `summarize`."""
+    cells: pd.DataFrame
+    """`summary` with more columns: costs (`_n`, `_mean`), rank `group`, `best` for Pareto-optimal
+    cells, the paired difference from random (`pair_`), and `mark`."""
+    tracks: Mapping[Track, TrackBoard]
+    methods: Mapping[str, str]
+    """The part of file names that stands for each method."""
+    models: Mapping[str, Named]
+    """The models of all runs by their labels."""
+    rows: Mapping[tuple[Any, ...], dict[Any, Any]]
+    """Critical density and area by track, method label and control, see `critical_sparsity`."""
+    control_verdicts: pd.DataFrame
+    supermasks: pd.DataFrame
+    cross_track: CrossTrackComparison
+    left_out: tuple[str, ...]
+    """One line for each reason why a result is not shown."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of runs of each outcome, and of files that cannot be read."""
+        return count(self.frame)
+
+
+def count(frame: Frame) -> dict[str, int]:
+    """Return how many runs of a frame have each outcome, and how many files cannot be read."""
+    outcomes = Counter(frame.runs["status"])
+    return {outcome: outcomes[outcome] for outcome in OUTCOMES} | {
+        "unreadable": len(frame.problems)
+    }
+
+
+def compute(
+    frame: Frame,
+    stores: Sequence[Store] = (),
+    *,
+    levels: Mapping[str, str] | None = None,
+    public: bool = False,
+) -> Board:
+    """Return the board of a frame of runs.
+
+    `stores` have the marks, the accuracies by epoch and the masks of the runs. `levels` replaces
+    the verification levels that the stores have, by key.
+    """
+    if levels is None:
+        levels = {key: level for store in stores for key, level in read_levels(store).items()}
+    # Sums of floats depend on the order, so it must not depend on which store a run is in.
+    runs = frame.runs.sort_values("key", kind="stable", ignore_index=True)
+    frame = Frame(add_marks(runs, levels), tuple(sorted(frame.problems)))
+    summary = summarize(runs)
+    cells = _cells(summary, runs, levels, public)
+    row = [*TRACK, "method_label", "control"]
+    rows = critical_sparsity(summary).to_dict("records")
+    return Board(
+        frame=frame,
+        stores=tuple(stores),
+        public=public,
+        summary=summary,
+        cells=cells,
+        tracks=_tracks(cells, runs),
+        methods=method_slugs(runs["method"].astype(str)),
+        models=models(runs),
+        rows={tuple(each[name] for name in row): each for each in rows},
+        control_verdicts=control_verdicts(runs),
+        supermasks=supermasks(runs),
+        cross_track=cross_track(summary),
+        left_out=tuple(missing_results(frame)),
+    )
+
+
+def _cells(
+    summary: pd.DataFrame, runs: pd.DataFrame, levels: Mapping[str, str], public: bool
+) -> pd.DataFrame:
+    """Return the summary with costs, paired differences, marks, rank groups and the Pareto set."""
+    pairs = against_random(runs)[[*CELL, *_PAIR]]
+    pairs = pairs.rename(columns={name: f"pair_{name}" for name in _PAIR})
+    cells = summary.merge(_costs(runs), on=CELL, how="left").merge(pairs, on=CELL, how="left")
+    cells = cells.merge(cell_levels(runs, levels).reset_index(), on=CELL, how="left")
+    leads = may_lead(runs, levels).reset_index()
+    may = cells[CELL].merge(leads, on=CELL, how="left")["may_lead"]
+    cells["group"] = rank_groups(cells, may if public else None)
+    cells["best"] = pareto_by_track(cells)
+    return cells
+
+
+def _costs(runs: pd.DataFrame) -> pd.DataFrame:
+    ended = runs["status"].isin(["done", "diverged"])
+    values = runs[[*CELL]].assign(
+        **{name: runs[name].astype("float64").where(ended) for name in _COSTS}
+    )
+    costs = values.groupby(CELL)[[*_COSTS]].agg(["count", "mean"])
+    costs.columns = ["_".join(name).replace("_count", "_n") for name in costs.columns.to_list()]
+    return costs.reset_index()
+
+
+def _tracks(cells: pd.DataFrame, runs: pd.DataFrame) -> dict[Track, TrackBoard]:
+    cells_of = dict(tracks(cells))
+    slugs, named, published = track_slugs(cells_of), models(runs), load()
+    return {
+        track: TrackBoard(
+            track=track,
+            slug=slugs[track],
+            model=named[track.model],
+            cells=own,
+            figures=published_for(track, named[track.model], own, published),
+            reproduction=reproduction(track, named[track.model], own, published),
+        )
+        for track, own in cells_of.items()
+    }

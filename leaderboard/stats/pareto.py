@@ -1,0 +1,40 @@
+"""Pareto-optimal cells: the best trade-offs of accuracy, sparsity and cost of the search."""
+
+import numpy as np
+import pandas as pd
+
+from paibench.leaderboard.stats.ranking import incomplete, ranked_class
+from paibench.leaderboard.stats.summary import TRACK
+
+
+def pareto(cells: pd.DataFrame) -> pd.Series:
+    """Return which cells no other cell dominates.
+
+    A cell dominates another if it is at least as good in accuracy (`accuracy_mean`), sparsity
+    (`density_asked`) and cost of the search (`search_epochs`), and better in one of them. A cell
+    that lacks one of the three, or a run that was asked for, is not compared. Pass cells of one
+    track and class.
+    """
+    costs = pd.DataFrame(
+        {
+            "accuracy": -cells["accuracy_mean"].astype("float64"),
+            "density": cells["density_asked"].astype("float64"),
+            "search": cells["search_epochs"].astype("float64"),
+        }
+    )
+    fit = costs.notna().all(axis=1) & ~incomplete(cells)
+    points = costs[fit].to_numpy()
+    best = np.ones(len(points), dtype=bool)
+    for index, point in enumerate(points):  # one row at a time: memory grows with n, not n squared
+        best[index] = not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
+    front = pd.Series(False, index=cells.index)
+    front[fit] = best
+    return front
+
+
+def pareto_by_track(cells: pd.DataFrame) -> pd.Series:
+    """Return which of the cells of all tracks are Pareto-optimal among those that may be ranked."""
+    own = cells[ranked_class(cells) & (cells["density_asked"] < 1)]
+    fronts = [pareto(part) for _, part in own.groupby(TRACK)]
+    front = pd.concat(fronts) if fronts else pd.Series(dtype="bool")
+    return front.reindex(cells.index, fill_value=False).astype("bool")
