@@ -1,8 +1,8 @@
-"""How a file comes into a store: whole, once, and never over another one.
+"""Atomic creation and replacement of files.
 
-A file is written beside its place, synced, read back and then given its name by `link`, which
-refuses a name that is taken on every file system, NFS included. `rename` does not: it silently
-replaces what another writer put there.
+A file is written under a temporary name, synced, read back and then given its final name by
+`link`, which fails if the name is taken, on every file system including NFS. `rename` would
+silently replace the file of another writer.
 """
 
 import errno
@@ -20,30 +20,30 @@ from paibench.benchmark.store.checksummed_json import Corrupt
 Outcome = Literal["new", "already"]
 
 TEMPORARY = ".tmp-"
-"""What the name of every unfinished file starts with; readers pass over these."""
+"""The prefix of the names of unfinished files; readers ignore these."""
 
 LIMIT = 2**20
-"""The most bytes that a record may have."""
+"""The largest size of a record in bytes."""
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-_PASSING = {errno.ESTALE, errno.EIO}
+_TRANSIENT = {errno.ESTALE, errno.EIO}  # on NFS the next try often succeeds
 _LOCK_SECONDS = 60
 
 
 class StoreError(OSError):
-    """The file system failed us; its text is one line that names the folder and its free bytes."""
+    """A write to the store failed; the text is one line with the folder and its free bytes."""
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
 def create_once(path: Path, data: bytes) -> Outcome:
-    """Give these bytes this name for good, read-only, or find that the name is already taken.
+    """Create a read-only file; return "already" and change nothing if the name is taken.
 
-    "new" and "already" are both said only after the folder was synced. Raises StoreError, and
-    leaves the folder clean, where the bytes did not arrive (disk full, quota, I/O error, storage
-    that lies). Where the file system has no hard links, a lock file and a rename stand in: weaker,
-    since a writer that sleeps for a minute between the two may replace another's file.
+    The folder is synced before either answer. Raises StoreError, and leaves no temporary file, if
+    the bytes did not arrive (disk full, quota, I/O error, faulty storage). Without hard links a
+    lock file and a rename are used instead. They are weaker: a writer that sleeps for a minute
+    between the two may replace another writer's file.
     """
     with _named_errors(path.parent), _temporary(path.parent, data, 0o444) as tmp:
         _read_back(tmp, data)
@@ -53,7 +53,7 @@ def create_once(path: Path, data: bytes) -> Outcome:
 
 
 def replace_atomic(path: Path, data: bytes) -> None:
-    """Put these bytes in the place of what is there, for a file that has one owner.
+    """Create or replace a file that only one process writes.
 
     A reader sees the old bytes or the new, never a mixture. Raises StoreError.
     """
@@ -63,11 +63,12 @@ def replace_atomic(path: Path, data: bytes) -> None:
 
 
 def read(path: Path, limit: int = LIMIT) -> bytes:
-    """The bytes of a plain file of at most `limit` bytes.
+    """Return the bytes of a regular file of at most `limit` bytes.
 
-    Raises Corrupt for a link, FIFO, folder, device or larger file, without waiting on any of
-    them; OSError (FileNotFoundError) as the system gives it.
+    Raises Corrupt for a link, FIFO, folder, device or larger file without waiting on any of them,
+    and the OSError of the system (FileNotFoundError).
     """
+    # a submitted store is not trusted: a link could lead anywhere, and opening a FIFO would block
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -82,23 +83,23 @@ def read(path: Path, limit: int = LIMIT) -> bytes:
             raise Corrupt(f"{info.st_size} bytes; at most {limit} are read")
         data = os.read(fd, info.st_size)
         while len(data) < info.st_size and (more := os.read(fd, info.st_size - len(data))):
-            data += more  # a signal, or more than one call gives
+            data += more  # a call may return less than it was asked for
         return data
     finally:
         os.close(fd)
 
 
 def server_time(folder: Path) -> float:
-    """The time in seconds by the clock that stamps files in this folder; our own may be off."""
+    """Return the time by the clock that stamps files in this folder; ours may differ from it."""
     with _named_errors(folder), _temporary(folder, b"", 0o444) as tmp:
         os.utime(tmp)
         return os.stat(tmp).st_mtime
 
 
-def takes_links(folder: Path) -> bool:
-    """Whether hard links work here, found by writing, linking and deleting a file.
+def supports_links(folder: Path) -> bool:
+    """Return whether hard links work here, by writing, linking and deleting a file.
 
-    Raises StoreError where the folder cannot be written.
+    Raises StoreError if the folder cannot be written.
     """
     with _named_errors(folder), _temporary(folder, b"probe", 0o444) as tmp:
         second = tmp.with_name(f"{tmp.name}-link")
@@ -116,13 +117,13 @@ def _link(tmp: Path, path: Path, tries: int = 3) -> Outcome:
     try:
         os.link(tmp, path)
     except OSError as error:
-        if os.stat(tmp).st_nlink == 2:  # it was done, and only the server's answer got lost
+        if os.stat(tmp).st_nlink == 2:  # the link was made, and the server's answer was lost
             return "new"
         if error.errno == errno.EEXIST:
             return "already"
         if error.errno in _NO_LINKS:
             return _rename_under_lock(tmp, path)
-        if error.errno in _PASSING and tries > 1:
+        if error.errno in _TRANSIENT and tries > 1:
             return _link(tmp, path, tries - 1)
         raise
     return "new"
@@ -160,9 +161,9 @@ def _temporary(folder: Path, data: bytes, mode: int) -> Iterator[Path]:
 
 
 def _read_back(tmp: Path, data: bytes) -> None:
-    found = read(tmp, limit=max(LIMIT, 2 * len(data)))
-    if found != data:
-        raise OSError(errno.EIO, f"wrote {len(data)} bytes, {len(found)} came back, not the same")
+    stored = read(tmp, limit=max(LIMIT, 2 * len(data)))
+    if stored != data:
+        raise OSError(errno.EIO, f"wrote {len(data)} bytes, {len(stored)} came back, not the same")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -170,7 +171,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some systems cannot sync a folder
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot
             raise
     finally:
         os.close(fd)

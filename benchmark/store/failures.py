@@ -1,4 +1,4 @@
-"""Why an attempt gave no record, and whether the run is worth another."""
+"""Why an attempt ended without a record, and whether the run is tried again."""
 
 import socket
 import time
@@ -12,16 +12,21 @@ from paibench.benchmark.store.store import Store
 Cause = Literal[
     "error", "plugin", "input", "memory", "storage", "killed", "crashed", "time", "stuck"
 ]
-"""What ended a failed attempt. `plugin` is the method's own fault, `killed` came from outside,
-`crashed` did not; `time` is over the limit of one run, `stuck` twice over that of a job."""
+"""What ended a failed attempt.
+
+`plugin`: the method broke its contract. `killed`: a signal from outside. `crashed`: any other
+signal. `time`: the time limit of one run. `stuck`: the time limit of a job, twice without progress.
+"""
 
 Interruption = Literal["preempted", "cancelled", "requeued", "node", "limit", "lost"]
-"""What ended an attempt that did not fail: its run goes on from where it was kept. `limit` is the
-time limit of its job; `lost` is said where nobody can say more."""
+"""What ended an attempt that did not fail: another one resumes its run.
 
-# A seeded run that raised, or that wants more memory than there is, would do so again.
-TRIED_AGAIN = ("killed", "crashed", "time", "storage", "input")
-OWN_FAULT = ("crashed", "time")
+`limit`: the time limit of its job. `lost`: nothing more is known.
+"""
+
+# the other causes would repeat themselves: a run is seeded, so it raises the same error again
+RETRIED = ("killed", "crashed", "time", "storage", "input")
+OWN_FAULT = ("crashed", "time")  # probably, but not certainly, the fault of the run itself
 MOST_ATTEMPTS = 5
 MOST_OWN_FAULTS = 3
 
@@ -36,10 +41,10 @@ def record_failure(
     memory_mb: int | None = None,
     **facts: Any,
 ) -> None:
-    """Keep in the store why an attempt ended without a record. Raises StoreError.
+    """Write to the store why an attempt ended without a record. Raises StoreError.
 
-    A failure is also kept as the run's last, beside the place of the record; an interruption is
-    not, since it says nothing of the run. `memory_mb` is what the attempt might hold.
+    A failure also becomes the run's last one. An interruption does not, since it says nothing
+    about the run. `memory_mb` is the memory limit of the attempt.
     """
     interrupted = cause in get_args(Interruption)
     store.publish_failure(
@@ -62,21 +67,22 @@ def record_failure(
 
 
 def is_unfinished(store: Store, key: str, attempt: str) -> bool:
-    """Whether an attempt has come to no end that is in the store."""
-    ended = any(note.get("attempt") == attempt for note in store.failures(key))
+    """Return whether the store knows no end of an attempt, neither a failure nor a record."""
+    ended = any(failure.get("attempt") == attempt for failure in store.failures(key))
     return not ended and not store.is_done(key)
 
 
 def is_final(store: Store, key: str, memory_mb: int | None = None) -> bool:
-    """Whether a failed run is left alone until somebody asks for it.
+    """Return whether a failed run is not tried again unless the user asks for it.
 
-    With `memory_mb`, what failed for want of memory is tried again where it had less.
+    A run that needed more memory is tried again if `memory_mb` is more than it had.
     """
     last = store.last_failure(key) or {}
     if last.get("cause") == "memory":
         return memory_mb is None or memory_mb <= last.get("memory_mb", memory_mb)
-    causes = [note.get("cause") for note in store.failures(key)]
-    tried = sum(cause in TRIED_AGAIN and cause != "input" for cause in causes)
+    causes = [failure.get("cause") for failure in store.failures(key)]
+    # missing input is for the user to provide, and may take any number of attempts
+    tried = sum(cause in RETRIED and cause != "input" for cause in causes)
     own = sum(cause in OWN_FAULT for cause in causes)
-    worn_out = tried >= MOST_ATTEMPTS or own >= MOST_OWN_FAULTS
-    return last.get("cause", "error") not in TRIED_AGAIN or worn_out
+    exhausted = tried >= MOST_ATTEMPTS or own >= MOST_OWN_FAULTS
+    return last.get("cause", "error") not in RETRIED or exhausted

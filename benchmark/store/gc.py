@@ -1,4 +1,4 @@
-"""Clearing from a store what saves work and is no result."""
+"""Removal of cached stages, which save work and are not results."""
 
 import os
 import shutil
@@ -11,13 +11,13 @@ from paibench.benchmark.store.store import Store
 
 
 def remove_old_stages(store: Store, older: float) -> int:
-    """Remove shared stages that nobody has used for `older` seconds; how many.
+    """Remove the stages that no search has used for `older` seconds; return how many.
 
-    One that is being computed stays. A search that wants one later computes it again.
+    A stage that is being computed stays. A search that needs a removed one computes it again.
     """
     now, removed = server_time(store.root), 0
     for path in (store.root / "stages").glob("*/*/*.safetensors"):
-        with suppress(OSError):  # gone, or not ours to remove
+        with suppress(OSError):  # another process removed it, or it is not ours
             if now - _last_use(path) > older:
                 os.unlink(path)
                 removed += 1
@@ -29,5 +29,6 @@ def remove_old_stages(store: Store, older: float) -> int:
 
 
 def _last_use(path: Path) -> float:
-    found = os.stat(path)
-    return max(found.st_mtime, found.st_atime)
+    status = os.stat(path)
+    # many file systems are mounted without access times; then the time of writing counts
+    return max(status.st_mtime, status.st_atime)

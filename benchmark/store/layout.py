@@ -1,15 +1,25 @@
-"""The folder that is a store: made once, known again by its `bench.json`.
+"""The folders and files of a store, recognized by its `bench.json`.
 
-    <root>/bench.json                            the number of this layout
-           runs/<ab>/<key>.json                  a record: its presence says that the run is done
-           runs/<ab>/<key>.failed                the last failure of a run, for the report
-           runs/<ab>/<key>/                      mask, curves, attempts/, ckpt/, claim
-           stages/<ab>/<scope>/<name>.safetensors    what several searches have in common
-           sweeps/ submissions/ quarantine/ index/
+    <root>/
+      bench.json                             the version of this layout
+      runs/<ab>/<key>.json                   a record; it exists if and only if the run is done
+      runs/<ab>/<key>.failed                 the last failure of a run
+      runs/<ab>/<key>/                       the files of one run:
+        mask-<sha16>.safetensors               the mask that the record names
+        curve-<sha16>.json                     accuracy and loss after each epoch
+        claim                                  the lease of the process that works on the run
+        checkpoints/                           the saved training, until the record is published
+        attempts/<attempt>/                    log.txt, headway.json (the progress), failure.json
+                                               and divergence.json of one attempt
+      stages/<ab>/<scope>/<name>.safetensors   parts of searches that several runs share
+      stages/<ab>/<scope>/<name>/              lease and checkpoints while one is computed
+      sweeps/<id>.json                       the runs of a sweep
+      submissions/<time>-<id>/               what was submitted to a cluster, and its logs
+      marks/<key>.json                       the result of verifying a record by a second run
+      quarantine/                            damaged files, moved out of the way
 
 Records are sharded by the first two digits of their key, so that 256 folder listings find all
-runs. The shards are made with the store: a network file system may remember for a minute that a
-folder is not there.
+runs. Older stores also have an empty folder `index`.
 """
 
 import os
@@ -17,21 +27,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from paibench.benchmark.store.atomic import create_once, read, takes_links
+from paibench.benchmark.store.atomic import create_once, read, supports_links
 from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
 from paibench.methods.core.registry import UserError
 
 LAYOUT = 1
 SHARDS = [f"{number:02x}" for number in range(256)]
 
-_FOLDERS = ("runs", "stages", "sweeps", "submissions", "quarantine", "index")
+_FOLDERS = ("runs", "stages", "sweeps", "submissions", "quarantine")
 
 
 def prepare(root: Path, create: bool) -> bool:
-    """Make a folder a store, or find that it is one, and try out that it can be written.
+    """Turn a folder into a store unless it is one, and check that it can be written.
 
-    Returns whether hard links work in it. Raises UserError in one line otherwise: no folder, a
-    folder of something else, read-only, a layout of later programs.
+    Returns whether hard links work in it. Raises UserError in one line if there is no folder, or
+    it is read-only, belongs to something else or has the layout of a later program.
     """
     with _refusing(root):
         if create:
@@ -46,16 +56,18 @@ def prepare(root: Path, create: bool) -> bool:
             if "bench.json" not in names:
                 create_once(root / "bench.json", encode({"layout": LAYOUT}))
         check(root)
-        links = takes_links(root)
+        links = supports_links(root)
         for folder in _FOLDERS:
             (root / folder).mkdir(exist_ok=True)
+        # all shards at once, because a network file system may remember for a minute that a folder
+        # is not there
         for shard in sorted(set(SHARDS) - set(os.listdir(root / "runs"))):
             (root / "runs" / shard).mkdir(exist_ok=True)
         return links
 
 
 def check(root: Path) -> None:
-    """Raise UserError where a folder is not a store that this program reads; write nothing."""
+    """Raise UserError unless the folder is a store that this program reads; write nothing."""
     with _refusing(root):
         if "bench.json" not in os.listdir(root):
             raise UserError(f"{str(root)!r} is not a paibench store: it has no bench.json")
@@ -71,7 +83,7 @@ def check(root: Path) -> None:
 
 @contextmanager
 def _refusing(root: Path) -> Iterator[None]:
-    """Turn what the system says about a folder into one line for the user."""
+    """Turn an error of the operating system into one line for the user."""
     name = repr(str(root)[:200])
     if "\0" in str(root):
         raise UserError(f"{name} cannot be the name of a folder")
@@ -80,7 +92,7 @@ def _refusing(root: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError(f"there is no store at {name}; check the path") from None
     except (FileExistsError, NotADirectoryError):
-        raise UserError(f"{name} cannot be a store: it, or a part of it, is not a folder") from None
+        raise UserError(f"{name} cannot be a store: it or a folder above it is a file") from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{name} cannot be a store: {reason}; name another folder") from None

@@ -1,8 +1,8 @@
-"""Who works on a run right now.
+"""Leases: which process works on a run now.
 
-A claim saves work, it keeps nothing safe: anything may run twice, and the commit of the record
-makes that harmless. A claim that nobody beats is over after its lease, by the file server's clock;
-one whose process died on this machine is over at once.
+Leases avoid duplicate work; correctness does not depend on them. Anything may run twice, and the
+commit of the record makes that harmless. A lease that its owner does not renew expires, by the
+clock of the file server. If the owner's process died on this machine, it expires at once.
 """
 
 import os
@@ -19,27 +19,31 @@ from paibench.benchmark.store.checksummed_json import Corrupt
 from paibench.benchmark.store.names import check_name, slurm_job_of
 
 LEASE_SECONDS = 600.0
-"""Seconds: three times what an NFS client may remember a file's times for, and a long save."""
+"""Three times as long as an NFS client may cache the times of a file, plus a slow save."""
 
-_OWN = 6  # the part of its lease after which a claim of our own job, before a requeue, is over
+# after a requeue, SLURM has ended the job's last start: its lease expires in this part of the time
+_REQUEUED = 1 / 6
+
+_FILE = "claim"
 
 
 @dataclass(slots=True)
 class Lease:
-    """A run held by this process until it is released, or not beaten for `lease` seconds."""
+    """The lease of a run, held by this process until released or not renewed for `seconds`."""
 
     path: Path
     text: bytes
-    lease: float
+    seconds: float
     _renewed: float = field(default_factory=time.monotonic)
 
     def renew(self) -> bool:
-        """Say that the work goes on; cheap enough to be called at every step of the training.
+        """Record that the work goes on; return False if another process has taken the lease.
 
-        To be called from the loop itself, never from a thread: a loop that hangs must lose its
-        claim. False says that the claim is lost; to go on costs a second execution, nothing more.
+        Cheap enough to be called at every step of a training. Call it from the loop itself, never
+        from a thread: a loop that hangs must lose its lease. To go on after a False costs a second
+        execution, nothing more.
         """
-        if time.monotonic() - self._renewed < self.lease / 20:
+        if time.monotonic() - self._renewed < self.seconds / 20:
             return True
         try:
             if read(self.path, limit=4096) != self.text:
@@ -51,30 +55,34 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Let others have the run; does nothing where the claim is already another's."""
-        seen = _look(self.path)
-        if seen is not None and seen[0] == self.text:
-            _take_away(self.path, seen)
+        """Let others have the run; do nothing if another process has taken the lease."""
+        state = _state(self.path)
+        if state is not None and state[0] == self.text:
+            _remove(self.path, state)
 
 
-def acquire(folder: Path, owner: str, lease: float = LEASE_SECONDS) -> Lease | None:
-    """Claim the run that lives in this folder, or None where somebody else is at work on it.
+def acquire(folder: Path, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
+    """Acquire the lease of the run in this folder; None if another process holds it.
 
-    `owner` is the name of the attempt. Having got the claim, look for the record once more: the
-    last owner may have published it just before. Raises StoreError where nothing can be written.
+    `owner` is the id of the attempt. The caller then has to look for the record once more: the
+    last owner may have published it just before. Raises StoreError if nothing can be written.
     """
-    path = folder / "claim"
-    process = f"{_place()} {os.getpid()} {_started(os.getpid())}"
+    path = folder / _FILE
+    process = f"{_process_namespace()} {os.getpid()} {_start_time(os.getpid())}"
     text = f"{check_name(owner, 'owner')} {process} {uuid4().hex} {time.time():.0f}\n".encode()
-    seen = _look(path)
-    if seen is not None and not (_is_over(folder, seen, owner, lease) and _take_away(path, seen)):
+    state = _state(path)
+    if state is not None and not (
+        _is_expired(folder, state, owner, seconds) and _remove(path, state)
+    ):
         return None
-    return Lease(path, text, lease) if create_once(path, text) == "new" else None
+    return Lease(path, text, seconds) if create_once(path, text) == "new" else None
 
 
 class LeaseInfo(NamedTuple):
-    """A claim as others see it: the attempt that owns it, when its owner got it (seconds since
-    1970, by the owner's clock), how many seconds ago it was beaten, and whether it is over.
+    """A lease as other processes see it.
+
+    `owner` is the id of the attempt, `since` when it acquired the lease (seconds since 1970, by
+    the owner's clock), `age` the seconds since the last renewal.
     """
 
     owner: str
@@ -84,82 +92,86 @@ class LeaseInfo(NamedTuple):
 
 
 def inspect(folder: Path, now: float) -> LeaseInfo | None:
-    """Who works on the run that lives in this folder; None where nobody does.
+    """Return the lease of the run in this folder; None if there is none.
 
-    `now` is the file server's time in seconds (`commit.server_time`).
+    `now` is the file server's time in seconds (`atomic.server_time`).
     """
-    seen = _look(folder / "claim")
-    if seen is None:
+    state = _state(folder / _FILE)
+    if state is None:
         return None
-    words = seen[0].decode(errors="replace").split() or ["?"]
-    since = float(words[-1]) if words[-1].isdecimal() else seen[1] / 1e9
-    age = now - seen[1] / 1e9
-    return LeaseInfo(words[0], since, age, _is_dead(seen[0]) or age > LEASE_SECONDS)
+    words = state[0].decode(errors="replace").split() or ["?"]
+    since = float(words[-1]) if words[-1].isdecimal() else state[1] / 1e9
+    age = now - state[1] / 1e9
+    return LeaseInfo(words[0], since, age, _is_dead(state[0]) or age > LEASE_SECONDS)
 
 
 def revoke(folder: Path, owner: str) -> bool:
-    """Take away the claim of an owner that is known to be gone; False where it is another's."""
-    path = folder / "claim"
-    seen = _look(path)
-    return seen is not None and seen[0].split()[:1] == [owner.encode()] and _take_away(path, seen)
+    """Remove the lease of an owner that is known to be gone; False if another one holds it."""
+    path = folder / _FILE
+    state = _state(path)
+    return state is not None and state[0].split()[:1] == [owner.encode()] and _remove(path, state)
 
 
-def _is_over(folder: Path, seen: tuple[bytes, int], owner: str, lease: float) -> bool:
-    """Whether a claim is to be respected no longer by the attempt `owner`."""
-    if _is_dead(seen[0]):
+def _is_expired(folder: Path, state: tuple[bytes, int], owner: str, seconds: float) -> bool:
+    """Return whether the attempt `owner` may take over the lease."""
+    if _is_dead(state[0]):
         return True
-    before, ours = slurm_job_of(seen[0].decode(errors="replace")), slurm_job_of(owner)
-    same = before and ours and (before.id, before.cluster) == (ours.id, ours.cluster)
-    requeued = same and before and ours and before.restart < ours.restart
-    return server_time(folder) - seen[1] / 1e9 > (lease / _OWN if requeued else lease)
+    holder, ours = slurm_job_of(state[0].decode(errors="replace")), slurm_job_of(owner)
+    same = holder and ours and (holder.id, holder.cluster) == (ours.id, ours.cluster)
+    if same and holder and ours and holder.restart < ours.restart:
+        seconds *= _REQUEUED
+    return server_time(folder) - state[1] / 1e9 > seconds
 
 
-def _look(path: Path) -> tuple[bytes, int] | None:
-    """A claim's text and the nanosecond of its last beat; None where there is no claim."""
+def _state(path: Path) -> tuple[bytes, int] | None:
+    """Return the text of a lease and the nanosecond of its last renewal; None if there is none."""
     try:
         with suppress(Corrupt):
             return read(path, limit=4096), os.lstat(path).st_mtime_ns
+        # a damaged lease still protects its owner until it expires
         return b"", os.lstat(path).st_mtime_ns
     except FileNotFoundError:
         return None
 
 
-def _take_away(path: Path, seen: tuple[bytes, int]) -> bool:
-    """Remove the claim that was seen; one that came or was beaten since is put back."""
-    aside = path.with_name(f"{TEMPORARY}{path.name}.stale.{uuid4().hex}")
+def _remove(path: Path, state: tuple[bytes, int]) -> bool:
+    """Remove a lease if it is still in this state; one that is new or renewed is put back."""
+    moved = path.with_name(f"{TEMPORARY}{path.name}.stale.{uuid4().hex}")
     try:
-        os.rename(path, aside)  # of several thieves, one finds it
+        os.rename(path, moved)  # if several processes try, one of them succeeds
     except FileNotFoundError:
         return False
-    same = _look(aside) == seen
-    if not same:
-        with suppress(OSError):  # a third may have claimed meanwhile: then the run is done twice
-            os.link(aside, path)
+    unchanged = _state(moved) == state
+    if not unchanged:
+        with suppress(OSError):  # a third process acquired it meanwhile: then the run is done twice
+            os.link(moved, path)
     with suppress(OSError):
-        os.unlink(aside)
-    return same
+        os.unlink(moved)
+    return unchanged
 
 
 def _is_dead(text: bytes) -> bool:
-    """Whether a claim is of a process that is known to be gone from this machine."""
+    """Return whether the owner was a process of this machine that has ended."""
     match text.decode(errors="replace").split():
-        case [_, place, pid, started, *_] if place == _place() and pid.isdecimal():
-            now = _started(int(pid))
+        case [_, namespace, pid, started, *_] if (
+            namespace == _process_namespace() and pid.isdecimal()
+        ):
+            now = _start_time(int(pid))
             return now == "gone" or (now != started and "unknown" not in (now, started))
     return False
 
 
-def _place() -> str:
-    """This host, boot and process namespace: where a process number means one process."""
-    place = [socket.gethostname()]
+def _process_namespace() -> str:
+    """Return host, boot and process namespace, within which a process id means one process."""
+    parts = [socket.gethostname()]
     with suppress(OSError):
-        place.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        place.append(str(os.stat("/proc/self/ns/pid").st_ino))
-    return "/".join(place)
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(os.stat("/proc/self/ns/pid").st_ino))
+    return "/".join(parts)
 
 
-def _started(pid: int) -> str:
-    """When a process started, in ticks since boot (a number is used again, a start is not)."""
+def _start_time(pid: int) -> str:
+    """Return when a process started, in ticks since boot: process ids are used again."""
     with suppress(OSError):
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "gone" if state in "ZX" else rest[18]

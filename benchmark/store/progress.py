@@ -1,4 +1,4 @@
-"""How far an attempt is, for those who look from outside: a small file in its folder."""
+"""The progress file of an attempt, read by `paibench status`."""
 
 import json
 import time
@@ -9,17 +9,18 @@ from pathlib import Path
 from paibench.benchmark.store.atomic import read, replace_atomic
 from paibench.benchmark.store.checksummed_json import Corrupt
 
-EVERY = 1.0  # seconds between two notes
+EVERY = 1.0  # seconds between two writes; the file system is shared
+
+_FILE = "headway.json"
 
 
 @dataclass
 class Progress:
-    """The stages of its search that an attempt has behind it, and the steps of its training.
+    """How many stages of its search and steps of its training an attempt has done.
 
-    `searched` is the step at which a training within its search was kept last, `begun` the step of
-    its own training that it went on from, `waited` the second in which it waited last for what
-    another run computes, `started` that in which it began. It is written down not more often than
-    once a second, since the file system is shared.
+    `begun` is the step at which the attempt resumed the training, `searched` the step at which a
+    training inside the search was last saved. `waited` is the time (seconds since 1970) at which
+    the attempt last waited for a stage that another run computes, `started` that of its start.
     """
 
     folder: Path | None = None
@@ -30,44 +31,44 @@ class Progress:
     searched: int = 0
     waited: int = 0
     started: int = field(default_factory=lambda: int(time.time()))
-    _noted: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
 
     def stage(self) -> None:
-        """One more stage is there, computed or found."""
+        """Count one more stage, computed or found in the store."""
         self.stages += 1
-        self._note()
+        self._save_if_due()
 
     def wait(self) -> None:
-        """Another run computes what this one waits for."""
+        """Note that this run waits for a stage that another one computes."""
         self.waited = int(time.time())
-        self._note()
+        self._save_if_due()
 
     def search(self, step: int) -> None:
-        """A training of the search was kept at `step`."""
+        """Note that a training inside the search was saved at `step`."""
         self.searched = step
-        self._note()
+        self._save_if_due()
 
     def train(self, step: int, steps: int) -> None:
-        """Training is at `step` of `steps`."""
+        """Note that the training is at `step` of `steps`."""
         self.begun = self.begun if self.steps else step
         self.step, self.steps = step, steps
-        self._note()
+        self._save_if_due()
 
-    def _note(self) -> None:
-        if time.monotonic() - self._noted >= EVERY:
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self._saved >= EVERY:
             self.save()
 
     def save(self) -> None:
-        """Write it down now; a file system that fails is not the matter of this."""
-        self._noted = time.monotonic()
-        facts = {name: value for name, value in asdict(self).items() if isinstance(value, int)}
+        """Write the file now. Best effort: errors are ignored, since progress is only shown."""
+        self._saved = time.monotonic()
+        values = {name: value for name, value in asdict(self).items() if isinstance(value, int)}
         if self.folder:
             with suppress(OSError):
-                replace_atomic(self.folder / "headway.json", json.dumps(facts).encode())
+                replace_atomic(self.folder / _FILE, json.dumps(values).encode())
 
     @property
     def fingerprint(self) -> tuple[int, int, int, int]:
-        """Something that changes while the attempt gets on, or others do what it waits for."""
+        """A value that changes whenever the attempt progresses or waits for another that does."""
         return self.step, self.stages, self.searched, self.waited
 
     def __str__(self) -> str:
@@ -77,8 +78,8 @@ class Progress:
 
 
 def read_progress(folder: Path) -> Progress:
-    """How far the attempt of this folder came, as far as it said."""
+    """Return the progress of the attempt in this folder; that of a new one if it is unreadable."""
     with suppress(OSError, Corrupt, ValueError, TypeError, AttributeError):
-        facts = json.loads(read(folder / "headway.json")).items()
-        return Progress(None, **{name: int(number) for name, number in facts})
+        values = json.loads(read(folder / _FILE)).items()
+        return Progress(None, **{name: int(number) for name, number in values})
     return Progress()

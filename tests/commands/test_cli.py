@@ -159,8 +159,8 @@ def test_a_run_that_cannot_be(
     [
         ("", "--out '.': name a folder of its own for the store"),
         ("..", "--out '..': name a folder of its own for the store"),
-        ("file", "'file' cannot be a store: it, or a part of it, is not a folder"),
-        ("file/x", "/file/x' cannot be a store: it, or a part of it, is not a folder"),
+        ("file", "'file' cannot be a store: it or a folder above it is a file"),
+        ("file/x", "/file/x' cannot be a store: it or a folder above it is a file"),
         ("/etc", "'/etc' is not a paibench store, it holds "),
         ("../..", "is not a paibench store, it holds "),
         ("/proc/x", "/proc/x'"),

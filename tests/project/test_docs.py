@@ -12,7 +12,7 @@ import torch
 import typer
 
 from paibench.benchmark.record import Environment, Record, Status
-from paibench.benchmark.store.failures import TRIED_AGAIN, Cause, Interruption
+from paibench.benchmark.store.failures import RETRIED, Cause, Interruption
 from paibench.benchmark.sweeps.sweep import expand
 from paibench.cli import app
 from paibench.leaderboard import tables as board
@@ -177,7 +177,7 @@ def test_outcomes() -> None:
     explained = set(re.findall(r"`(\w+)`", text))
     assert {*get_args(Status), *get_args(Interruption)} <= explained
     causes = {row["cause"]: row["again?"].startswith("yes") for row in table(text, "cause")}
-    assert causes == {cause: cause in TRIED_AGAIN for cause in get_args(Cause)}
+    assert causes == {cause: cause in RETRIED for cause in get_args(Cause)}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -169,13 +169,13 @@ def _profiles() -> str:
 
 def _store(root: Path) -> str:
     """Whether runs can be written to a store here; a folder that is not there yet is not made."""
-    from paibench.benchmark.store.atomic import StoreError, takes_links
+    from paibench.benchmark.store.atomic import StoreError, supports_links
 
     place = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     if not place.is_dir():
         raise UserError(f"--out {root}: {place} is no folder; name one")
     try:
-        links = "hard links work" if takes_links(place) else "no hard links: weaker commits"
+        links = "hard links work" if supports_links(place) else "no hard links: weaker commits"
     except StoreError as error:
         raise UserError(f"--out {root}: {error}; name a folder that can be written to") from error
     return f"{root}: can be written, {links}, {shutil.disk_usage(place).free >> 20} MiB free"

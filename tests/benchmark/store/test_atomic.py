@@ -22,7 +22,7 @@ from paibench.benchmark.store.atomic import (
     read,
     replace_atomic,
     server_time,
-    takes_links,
+    supports_links,
 )
 from paibench.benchmark.store.checksummed_json import Corrupt
 
@@ -205,9 +205,9 @@ def test_without_hard_links_a_lock_and_a_rename_stand_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """On a file system without links the first writer still wins, and the lock is gone."""
-    assert takes_links(tmp_path)
+    assert supports_links(tmp_path)
     monkeypatch.setattr(os, "link", _raising(number))
-    assert not takes_links(tmp_path)
+    assert not supports_links(tmp_path)
     assert create_once(tmp_path / "a", b"first") == "new"
     assert create_once(tmp_path / "a", b"second") == "already"
     assert read(tmp_path / "a") == b"first"
@@ -274,7 +274,7 @@ def test_the_time_is_the_file_servers(tmp_path: Path, monkeypatch: pytest.Monkey
 RENAMES = {
     ("atomic.py", "replace_atomic"),
     ("atomic.py", "_rename_under_lock"),
-    ("lease.py", "_take_away"),
+    ("lease.py", "_remove"),
     ("records.py", "quarantine"),
 }
 

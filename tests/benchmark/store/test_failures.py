@@ -80,7 +80,7 @@ def test_what_is_tried_again(store: Store, causes: list[Cause | Interruption], f
 
 def test_every_cause_has_been_thought_of() -> None:
     """The causes that are tried again are causes, and no cause is an interruption."""
-    assert set(failures.OWN_FAULT) < set(failures.TRIED_AGAIN) < set(get_args(Cause))
+    assert set(failures.OWN_FAULT) < set(failures.RETRIED) < set(get_args(Cause))
     assert not set(get_args(Cause)) & set(get_args(Interruption))
 
 

@@ -26,7 +26,7 @@ def test_a_new_store_has_its_number_and_its_folders(tmp_path: Path) -> None:
     assert decode((store.root / "bench.json").read_bytes()) == {"layout": LAYOUT}
     assert sorted(os.listdir(store.root / "runs")) == SHARDS
     assert sorted(os.listdir(store.root)) == [
-        "bench.json", "index", "quarantine", "runs", "stages", "submissions", "sweeps"
+        "bench.json", "quarantine", "runs", "stages", "submissions", "sweeps"
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""One worker per run, mostly: a claim is respected while its owner lives, and not long after."""
+"""Leases: one process works on a run while it lives, and another takes over after that."""
 
 import errno
 import os
@@ -15,17 +15,17 @@ from paibench.benchmark.store.atomic import StoreError, server_time
 from paibench.benchmark.store.lease import LEASE_SECONDS, Lease, acquire, inspect, revoke
 
 
-def age(held: Lease, seconds: float) -> None:
-    """Make the last beat of a claim older, on the file server and for the owner."""
+def make_older(held: Lease, seconds: float) -> None:
+    """Make the last renewal of a lease older, on the file server and for its owner."""
     before = held.path.stat().st_mtime - seconds
     os.utime(held.path, (before, before))
     held._renewed -= seconds
 
 
-def claimed_far_away(folder: Path, owner: str) -> Lease:
-    """A claim that this owner holds on another machine."""
-    with pytest.MonkeyPatch.context() as there:
-        there.setattr(lease, "_place", lambda: "far/boot/7")
+def remote_lease(folder: Path, owner: str) -> Lease:
+    """Return a lease that this owner holds on another machine."""
+    with pytest.MonkeyPatch.context() as remote:
+        remote.setattr(lease, "_process_namespace", lambda: "far/boot/7")
         held = acquire(folder, owner)
     assert held is not None
     return held
@@ -33,12 +33,12 @@ def claimed_far_away(folder: Path, owner: str) -> Lease:
 
 @pytest.fixture
 def far(tmp_path: Path) -> Lease:
-    """A claim held on another machine."""
-    return claimed_far_away(tmp_path, "far.1.00000000")
+    """Return a lease that is held on another machine."""
+    return remote_lease(tmp_path, "far.1.00000000")
 
 
-def test_one_of_two_gets_the_claim(tmp_path: Path) -> None:
-    """A live claim is respected until it is released; nothing is left behind."""
+def test_one_of_two_gets_the_lease(tmp_path: Path) -> None:
+    """A live lease is respected until it is released, which leaves no file."""
     first = acquire(tmp_path, "a")
     assert first is not None
     assert acquire(tmp_path, "b") is None
@@ -48,75 +48,77 @@ def test_one_of_two_gets_the_claim(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["claim"]
 
 
-def test_a_claim_of_another_machine_lasts_as_long_as_its_lease(tmp_path: Path, far: Lease) -> None:
-    """A process that cannot be looked at is given ten minutes since its last beat."""
-    age(far, LEASE_SECONDS - 5)
+def test_a_lease_of_another_machine_expires_ten_minutes_after_its_renewal(
+    tmp_path: Path, far: Lease
+) -> None:
+    """A process on another machine cannot be inspected, so the time of the file counts."""
+    make_older(far, LEASE_SECONDS - 5)
     assert acquire(tmp_path, "b") is None
-    age(far, 10)
-    thief = acquire(tmp_path, "b")
-    assert thief is not None
+    make_older(far, 10)
+    second = acquire(tmp_path, "b")
+    assert second is not None
     assert os.listdir(tmp_path) == ["claim"]
 
 
-def test_the_lease_is_an_argument(tmp_path: Path, far: Lease) -> None:
-    """Where the caller says two seconds, two seconds it is."""
-    age(far, 3)
+def test_the_duration_is_an_argument(tmp_path: Path, far: Lease) -> None:
+    """A caller may choose two seconds."""
+    make_older(far, 3)
     assert acquire(tmp_path, "b") is None
-    assert acquire(tmp_path, "b", lease=2) is not None
+    assert acquire(tmp_path, "b", seconds=2) is not None
 
 
 @pytest.mark.parametrize("skew", [-3600, 3600], ids=["an hour behind", "an hour ahead"])
-def test_our_own_clock_has_no_say(
+def test_our_own_clock_does_not_matter(
     tmp_path: Path, far: Lease, monkeypatch: pytest.MonkeyPatch, skew: int
 ) -> None:
-    """With a clock that is an hour off, live claims are safe and dead ones are taken."""
+    """With a clock that is an hour off, live leases are respected and expired ones are taken."""
     off = time.time() + skew
     monkeypatch.setattr("time.time", lambda: off)
     assert acquire(tmp_path, "b") is None
-    age(far, LEASE_SECONDS + 5)
+    make_older(far, LEASE_SECONDS + 5)
     assert acquire(tmp_path, "b") is not None
 
 
-def test_a_beat_keeps_the_claim(tmp_path: Path, far: Lease) -> None:
-    """A claim that was beaten is live again, and beats close together do not touch the file."""
-    age(far, LEASE_SECONDS + 5)
+def test_a_renewal_keeps_the_lease(tmp_path: Path, far: Lease) -> None:
+    """A renewed lease is live again, and frequent renewals do not touch the file."""
+    make_older(far, LEASE_SECONDS + 5)
     assert far.renew()
-    beaten = far.path.stat().st_mtime_ns
+    renewed = far.path.stat().st_mtime_ns
     assert acquire(tmp_path, "b") is None
     assert far.renew()
-    assert far.path.stat().st_mtime_ns == beaten
+    assert far.path.stat().st_mtime_ns == renewed
 
 
-def test_an_owner_that_lost_its_claim_leaves_the_next_one_alone(tmp_path: Path, far: Lease) -> None:
-    """After a theft the old owner is told so by its beat, and its release takes nothing away."""
-    age(far, LEASE_SECONDS + 5)
-    thief = acquire(tmp_path, "b")
-    assert thief is not None
-    before = thief.path.stat().st_mtime_ns
+def test_an_owner_that_lost_its_lease_leaves_the_next_one_alone(tmp_path: Path, far: Lease) -> None:
+    """After a takeover `renew` returns False to the old owner, and its release removes nothing."""
+    make_older(far, LEASE_SECONDS + 5)
+    second = acquire(tmp_path, "b")
+    assert second is not None
+    before = second.path.stat().st_mtime_ns
     assert not far.renew()
     far.release()
-    assert thief.path.read_bytes() == thief.text
-    assert thief.path.stat().st_mtime_ns == before
+    assert second.path.read_bytes() == second.text
+    assert second.path.stat().st_mtime_ns == before
 
 
-def test_a_beat_or_release_of_a_claim_that_is_gone_does_no_harm(far: Lease) -> None:
-    """A folder that was cleaned up does not stop a training."""
+def test_renewal_and_release_of_a_removed_lease_do_no_harm(far: Lease) -> None:
+    """Removing the file does not stop a training."""
     far.path.unlink()
     far._renewed -= LEASE_SECONDS
     assert not far.renew()
     far.release()
 
 
-@pytest.mark.parametrize("change", ["beaten", "taken over"])
-def test_a_claim_that_came_alive_between_look_and_theft_is_put_back(
+@pytest.mark.parametrize("change", ["renewed", "taken over"])
+def test_a_lease_that_changes_between_inspection_and_removal_is_put_back(
     tmp_path: Path, far: Lease, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """The thief compares what it took with what it had judged, and gives it back if it differs."""
-    age(far, LEASE_SECONDS + 5)
+    """The second compares what it took with what it had judged, and gives it back if it differs."""
+    make_older(far, LEASE_SECONDS + 5)
     real = lease._is_dead
 
     def wake(text: bytes) -> bool:
-        if change == "beaten":
+        if change == "renewed":
             os.utime(far.path)
         else:
             far.path.unlink()
@@ -126,7 +128,7 @@ def test_a_claim_that_came_alive_between_look_and_theft_is_put_back(
     monkeypatch.setattr(lease, "_is_dead", wake)
     assert acquire(tmp_path, "b") is None
     assert os.listdir(tmp_path) == ["claim"]
-    assert far.path.read_bytes().startswith(b"far.1" if change == "beaten" else b"c far")
+    assert far.path.read_bytes().startswith(b"far.1" if change == "renewed" else b"c far")
 
 
 HOLD = """
@@ -140,7 +142,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "zombie"])
 def test_a_worker_killed_on_this_machine_blocks_nobody(tmp_path: Path, reaped: bool) -> None:
-    """The claim of a process that is gone is over at once, though its lease is not."""
+    """The lease of a process that has ended expires at once."""
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None and worker.stdout.readline() == "True\n"
@@ -152,21 +154,19 @@ def test_a_worker_killed_on_this_machine_blocks_nobody(tmp_path: Path, reaped: b
         assert acquire(tmp_path, "b") is not None
 
 
-def test_a_process_number_that_is_used_again_is_another_process(
+def test_a_process_id_that_is_used_again_is_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A claim with our process number but another start is of a process that is gone."""
+    """A lease with our process id but another start time is of a process that has ended."""
     with monkeypatch.context() as before:
-        before.setattr(lease, "_started", lambda pid: "17")
+        before.setattr(lease, "_start_time", lambda pid: "17")
         assert acquire(tmp_path, "a") is not None
     assert acquire(tmp_path, "b") is not None
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\0", b"a b c", b"x" * 5000], ids=repr)
-def test_a_claim_that_cannot_be_read_lasts_as_long_as_its_lease(
-    tmp_path: Path, text: bytes
-) -> None:
-    """A damaged claim is of an unknown owner: respected, and over after the lease."""
+def test_a_damaged_lease_expires_as_any_other(tmp_path: Path, text: bytes) -> None:
+    """A damaged lease has an unknown owner, which is respected until it expires."""
     path = tmp_path / "claim"
     path.write_bytes(text)
     assert acquire(tmp_path, "b") is None
@@ -174,10 +174,10 @@ def test_a_claim_that_cannot_be_read_lasts_as_long_as_its_lease(
     assert acquire(tmp_path, "b") is not None
 
 
-def test_a_full_disk_is_an_error_and_no_claim(
+def test_a_full_disk_is_an_error_and_leaves_no_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the claim cannot be written, no empty one is left to block others."""
+    """If the lease cannot be written, no empty file is left to block others."""
 
     def full(fd: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -188,13 +188,13 @@ def test_a_full_disk_is_an_error_and_no_claim(
     assert os.listdir(tmp_path) == []
 
 
-# -- jobs -------------------------------------------------------------------------------------
+# -- jobs of SLURM -------------------------------------------------------------------------------------
 
 BEFORE = "j7.1.far.42.00000000"
 
 
 @pytest.mark.parametrize(
-    ("owner", "patience"),
+    ("owner", "lasts"),
     [
         ("j7.2.near.43.00000001", LEASE_SECONDS / 6),
         ("j7.3.near.43.00000001", LEASE_SECONDS / 6),
@@ -206,19 +206,21 @@ BEFORE = "j7.1.far.42.00000000"
     ],
     ids=["requeued", "again", "same start", "earlier", "other job", "longer number", "no job"],
 )
-def test_a_job_does_not_wait_long_for_itself(tmp_path: Path, owner: str, patience: float) -> None:
-    """What a job held before its requeue is over after a sixth of the lease; for others, not."""
-    held = claimed_far_away(tmp_path, BEFORE)
-    age(held, patience - 5)
+def test_a_requeued_job_does_not_wait_long_for_itself(
+    tmp_path: Path, owner: str, lasts: float
+) -> None:
+    """A lease from before the requeue expires after a sixth of the time, for that job alone."""
+    held = remote_lease(tmp_path, BEFORE)
+    make_older(held, lasts - 5)
     assert acquire(tmp_path, owner) is None
-    age(held, 10)
+    make_older(held, 10)
     assert acquire(tmp_path, owner) is not None
     assert not held.renew()
 
 
-def test_a_look_changes_nothing(tmp_path: Path, far: Lease) -> None:
-    """Who holds a claim, since when it was not beaten, and whether it is over."""
-    age(far, 100)
+def test_an_inspection_changes_nothing(tmp_path: Path, far: Lease) -> None:
+    """It gives the owner, the age of the last renewal, and whether the lease has expired."""
+    make_older(far, 100)
     before = far.path.stat().st_mtime_ns
     now = server_time(tmp_path)
     held = inspect(tmp_path, now)
@@ -233,23 +235,25 @@ def test_a_look_changes_nothing(tmp_path: Path, far: Lease) -> None:
     assert inspect(tmp_path, now) is None
 
 
-@pytest.mark.parametrize(("started", "over"), [("17", True), (None, False)], ids=["gone", "ours"])
-def test_a_look_at_a_process_of_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: str | None, over: bool
+@pytest.mark.parametrize(
+    ("started", "expired"), [("17", True), (None, False)], ids=["gone", "ours"]
+)
+def test_an_inspection_sees_that_a_process_of_this_machine_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: str | None, expired: bool
 ) -> None:
-    """The claim of a process that is gone from here is seen to be over before its lease is."""
+    """Its lease has expired, whatever its age."""
     with monkeypatch.context() as before:
         if started is not None:
-            before.setattr(lease, "_started", lambda pid: started)
+            before.setattr(lease, "_start_time", lambda pid: started)
         assert acquire(tmp_path, "a") is not None
     held = inspect(tmp_path, server_time(tmp_path))
     assert held is not None
-    assert (held.owner, held.expired) == ("a", over)
+    assert (held.owner, held.expired) == ("a", expired)
 
 
 @pytest.mark.parametrize("text", [b"", b" \n", b"\xff\0 b", b"x" * 5000], ids=repr)
-def test_a_look_at_a_damaged_claim(tmp_path: Path, text: bytes) -> None:
-    """A claim that cannot be read is held by somebody, and not over."""
+def test_an_inspection_of_a_damaged_lease(tmp_path: Path, text: bytes) -> None:
+    """A lease that cannot be read has an owner and has not expired."""
     (tmp_path / "claim").write_bytes(text)
     held = inspect(tmp_path, server_time(tmp_path))
     assert held is not None
@@ -259,8 +263,8 @@ def test_a_look_at_a_damaged_claim(tmp_path: Path, text: bytes) -> None:
     assert os.listdir(tmp_path) == ["claim"]
 
 
-def test_an_owner_that_is_gone_is_evicted(tmp_path: Path, far: Lease) -> None:
-    """Its claim is taken away at once, whatever its lease; nothing is left behind."""
+def test_the_lease_of_a_dead_owner_is_revoked(tmp_path: Path, far: Lease) -> None:
+    """It is removed at once, whatever its age, and leaves no file."""
     assert revoke(tmp_path, "far.1.00000000")
     assert os.listdir(tmp_path) == []
     assert not revoke(tmp_path, "far.1.00000000")
@@ -268,18 +272,18 @@ def test_an_owner_that_is_gone_is_evicted(tmp_path: Path, far: Lease) -> None:
 
 
 @pytest.mark.parametrize("owner", ["far.1", "far.1.0000000", "far.1.000000000", "b", "far/boot/7"])
-def test_nobody_else_is_evicted(tmp_path: Path, far: Lease, owner: str) -> None:
-    """A claim of another owner is left as it is, over or not."""
-    age(far, LEASE_SECONDS + 5)
+def test_no_other_lease_is_revoked(tmp_path: Path, far: Lease, owner: str) -> None:
+    """A lease of another owner stays, even if it has expired."""
+    make_older(far, LEASE_SECONDS + 5)
     assert not revoke(tmp_path, owner)
     assert far.path.read_bytes() == far.text
     assert os.listdir(tmp_path) == ["claim"]
 
 
-def test_a_new_owner_is_not_evicted_for_the_old_one(
+def test_a_new_owner_is_not_revoked_for_the_old_one(
     tmp_path: Path, far: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where another comes between the look and the eviction, its claim is put back."""
+    """If another process takes the lease before the removal, its lease is put back."""
     real = os.rename
 
     def rename(source: Path, target: Path) -> None:
