@@ -113,7 +113,7 @@ def test_renewal_and_release_of_a_removed_lease_do_no_harm(far: Lease) -> None:
 def test_a_lease_that_changes_between_inspection_and_removal_is_put_back(
     tmp_path: Path, far: Lease, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """The second compares what it took with what it had judged, and gives it back if it differs."""
+    """The process that removes a lease compares it with what it inspected before."""
     make_older(far, LEASE_SECONDS + 5)
     real = lease._is_dead
 
@@ -188,7 +188,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_lease(
     assert os.listdir(tmp_path) == []
 
 
-# -- jobs of SLURM -------------------------------------------------------------------------------------
+# -- jobs of SLURM -------------------------------------------------------------------------------
 
 BEFORE = "j7.1.far.42.00000000"
 
