@@ -1,4 +1,4 @@
-"""The dense network: the reference that every ticket is compared with."""
+"""The dense network: the reference for every ticket."""
 
 from torch import nn
 
@@ -8,9 +8,9 @@ from paibench.methods.core.task import Task
 
 
 def dense(net: nn.Module, task: Task, density: float) -> Mask:
-    """Keep everything.
+    """Keep every weight.
 
-    Raises UserError when the density is not 1.
+    Raises UserError if the density is not 1.
     """
     if density != 1:
         raise UserError(f"dense keeps every weight: density {density!r} must be 1")

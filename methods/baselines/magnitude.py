@@ -1,10 +1,10 @@
-"""Magnitude at initialization: the largest weights stay; data are not needed.
+"""Magnitude at initialization: keep the largest weights; no data are used.
 
 Paper: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NIPS 2015.
 
-The default compares weights over all layers, as the studies of pruning at initialization do. Under
-Kaiming initialization wide layers have small weights and go first, down to layer collapse;
-`uniform` compares within each layer instead.
+The paper prunes after training; this is the baseline of the studies of pruning at initialization.
+By default all layers compete. Under Kaiming initialization wide layers have small weights and are
+pruned first, down to layer collapse; with `uniform` weights compete within each layer instead.
 """
 
 from typing import Literal
@@ -23,11 +23,11 @@ def magnitude(
     *,
     layers: Literal["global", "uniform"] = "global",
 ) -> Scores:
-    """The absolute value of each weight at initialization.
+    """Return the absolute value of each weight at initialization.
 
     Options:
-        layers: whether weights compete over all layers (`global`) or each layer keeps its
-            largest at the same density (`uniform`).
+        layers: all layers compete (`global`), or each layer keeps its largest weights at the same
+            density (`uniform`).
     """
     weights = prunable(net)
     values = {name: weight.detach().abs() for name, weight in weights.items()}

@@ -1,12 +1,13 @@
-"""Random pruning: weights stay by lot, over the whole network or with fixed shares per layer.
+"""Random pruning: keep weights uniformly at random, over all layers or at a density per layer.
 
 Paper: Evci et al., "Rigging the Lottery: Making All Tickets Winners", ICML 2020.
 
-`global` (the default, and the floor of the leaderboard) draws over all layers at once. The other
-readings fix the density of each layer first: the same everywhere (`uniform`), Erdos-Renyi over
-the channels (`er`) or over all sizes of the kernel (`erk`), or the same number of weights in each
-layer (`balanced`). What a saturated layer cannot take goes to the others, in `balanced` too, whose
-source leaves the network sparser than asked instead.
+`global` (the default, and the lower bound of the leaderboard) draws over all layers at once. The
+other readings first fix the density of each layer: the same everywhere (`uniform`), Erdos-Renyi
+over the two channel counts (`er`) or over all dimensions of the kernel (`erk`; section 3 of the
+paper), or the same number of weights in each layer (`balanced`). A layer that would exceed density
+1 is kept whole and the others share the rest. The source of `balanced` leaves the network sparser
+than requested instead.
 """
 
 import math
@@ -30,15 +31,15 @@ def random(
     layers: Literal["global", "uniform", "erk", "er", "balanced"] = "global",
     power: float = 1.0,
 ) -> Scores:
-    """Uniform random scores, which need no data.
+    """Return uniform random scores; no data are used.
 
     Options:
-        layers: how the kept weights are shared out: by lot over all layers (`global`), at one
-            density (`uniform`), as Erdos-Renyi with (`erk`) or without (`er`) the kernel's
-            size, or in equal numbers (`balanced`); the total is exact in each.
-        power: exponent on the Erdos-Renyi ratio of `er` and `erk`, from 0 (as `uniform`) to 8.
+        layers: how layers share the kept weights: at random over all layers (`global`), at one
+            density (`uniform`), as Erdos-Renyi with (`erk`) or without (`er`) the dimensions of
+            the kernel, or in equal numbers (`balanced`); the total is always exact.
+        power: the exponent on the Erdos-Renyi ratio of `er` and `erk`, from 0 (as `uniform`) to 8.
 
-    Raises UserError when `power` is out of range or given where it has no effect.
+    Raises UserError if `power` is out of range or has no effect.
     """
     if not 0 <= power <= 8:
         raise UserError(f"power = {power!r} is out of range; give a number from 0 to 8")
@@ -46,8 +47,8 @@ def random(
         raise UserError(f"power has no effect with layers = {layers!r}; use it with er or erk")
     weights = prunable(net)
     # float64, so that no two of millions of weights tie
-    lot = torch.rand(total(weights), generator=task.generator, dtype=torch.float64)
-    values = unflatten(lot.to(next(iter(weights.values())).device), weights)
+    flat = torch.rand(total(weights), generator=task.generator, dtype=torch.float64)
+    values = unflatten(flat.to(next(iter(weights.values())).device), weights)
     if layers == "global":
         return Scores(values)
     sizes = {name: weight.numel() for name, weight in weights.items()}
@@ -57,7 +58,7 @@ def random(
 
 
 def _ratio(shape: torch.Size, layers: str, power: float) -> float:
-    """The density of a layer relative to the others."""
+    """Return the density of a layer relative to the others."""
     if layers == "uniform":
         return 1.0
     if layers == "balanced":
@@ -67,9 +68,9 @@ def _ratio(shape: torch.Size, layers: str, power: float) -> float:
 
 
 def fill(sizes: Mapping[str, int], ratios: Mapping[str, float], kept: int) -> dict[str, float]:
-    """The densities min(1, e * ratio) that keep `kept` weights, for the one e that does.
+    """Return the densities min(1, e * ratio), with the e for which they keep `kept` weights.
 
-    Solved again each time a layer is full, until no other exceeds density 1.
+    The equation is solved again each time a layer is full, until no other exceeds density 1.
     """
     densities = dict.fromkeys(sizes, 1.0)
     open_layers = list(sizes)

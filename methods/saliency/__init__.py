@@ -1,1 +1,1 @@
-"""TODO."""
+"""Saliency scores: how much a weight matters, before any training."""

@@ -1,12 +1,12 @@
-"""GraSP: weights go whose removal would lower the norm of the gradient least, or raise it.
+"""GraSP: prune the weights whose removal reduces the gradient norm least.
 
 Paper: Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient Flow",
 ICLR 2020.
 
-The authors remove the largest -w * Hg; the scores here are w * Hg, so that the highest stay. H and
-g belong to the mean loss over the same examples, ten of each class and not augmented. As in the
-authors' code, logits are divided by 200 and batch norms are in training mode. `abs` ranks |w * Hg|
-instead, as in a study of Frankle et al. 2021.
+The authors remove the largest -w * Hg; the scores here are w * Hg, because the highest
+scores are kept. H and g are the Hessian and the gradient of the mean loss over the same examples,
+ten of each class and not augmented. As in the authors' code, logits are divided by 200 and batch
+norms are in training mode. `abs` ranks |w * Hg| instead, a variant of Frankle et al. 2021.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,26 +33,26 @@ def grasp(
     score: Literal["signed", "abs"] = "signed",
     mode: Literal["train", "eval"] = "train",
 ) -> Scores:
-    """Each weight times its entry of the Hessian-gradient product.
+    """Return each weight times its entry of the Hessian-gradient product.
 
     Options:
-        per_class: how many examples of each class are scored on.
-        batch: examples in a batch; two passes are made over all of them.
-        temperature: what the logits are divided by; it changes the ranking.
+        per_class: the number of examples of each class to score on.
+        batch: the number of examples in a batch; the search makes two passes over all of them.
+        temperature: the divisor of the logits; it changes the ranking.
         score: w * Hg as in the paper (`signed`), or its absolute value (`abs`).
-        mode: batch norms with the statistics of the batch (`train`) or the running ones (`eval`).
+        mode: batch norms use the statistics of the batch (`train`) or the running ones (`eval`).
 
-    Raises ValueError when a score is not finite.
+    Raises ValueError if a score is not finite.
     """
     copy = scoring_copy(net, mode)
     weights = prunable(copy)
     parameters = list(weights.values())
 
-    def scored() -> Iterable[tuple[Tensor, int]]:
+    def batch_losses() -> Iterable[tuple[Tensor, int]]:
         return losses(copy, task, per_class=per_class, batch=batch, temperature=temperature)
 
-    with sdpa_kernel(SDPBackend.MATH):  # the only attention that can be differentiated twice
-        _, products = hessian_gradient(scored, parameters)
+    with sdpa_kernel(SDPBackend.MATH):  # the only backend that can be differentiated twice
+        _, products = hessian_gradient(batch_losses, parameters)
     with torch.no_grad():
         values = [weight * product for weight, product in zip(parameters, products, strict=True)]
     if not all(bool(value.isfinite().all()) for value in values):
@@ -65,10 +65,11 @@ def grasp(
 def hessian_gradient(
     losses: Callable[[], Iterable[tuple[Tensor, int]]], weights: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The gradient g and the product Hg of the mean loss over all examples, each as `weights`.
+    """Return the gradient g and the product Hg of the mean loss over all examples.
 
-    `losses()` gives the mean loss and the number of examples of each batch, the same at every
-    call. The first pass sums g; the second differentiates each batch's gradient along it.
+    Both have the shapes of `weights`. `losses()` yields the mean loss and the number of examples
+    of each batch, the same at every call. The first pass sums g; the second differentiates the
+    inner product of each batch's gradient with g, so that H itself is never formed.
     """
     gradient = [torch.zeros_like(weight) for weight in weights]
     seen = 0

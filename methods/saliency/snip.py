@@ -1,12 +1,13 @@
-"""SNIP: weights stay whose removal would change the loss most, by first order.
+"""SNIP: keep the weights whose removal would change the loss most (first-order).
 
 Paper: Lee et al., "SNIP: Single-shot Network Pruning based on Connection Sensitivity", ICLR 2019.
 
-The score is |w * dL/dw|, the derivative for a gate on the weight, at the weights that are then
-trained (the authors score another draw of them). Defaults: ten examples of each class, not
-augmented; the absolute value after summing over batches (with one batch, as in the paper, the
-readings agree); batch norms with the statistics of the batch, as in training, because at
-initialization the running ones let activations grow with depth.
+The score |w * dL/dw| is the derivative of the loss with respect to a gate on the weight (section
+4.1). It is computed at the weights that are trained later; the authors score another draw of them.
+
+Defaults: ten examples of each class, not augmented; the absolute value after summing over batches
+(with one batch, as in the paper, both readings agree); batch norms use the statistics of the batch,
+because the running statistics at initialization let activations grow with depth.
 """
 
 from typing import Literal
@@ -30,21 +31,22 @@ def snip(
     abs: Literal["sum", "batch"] = "sum",
     mode: Literal["train", "eval"] = "train",
 ) -> Scores:
-    """Connection sensitivities, normalised to sum to 1 over the network.
+    """Return connection sensitivities, normalised to sum to 1 over the network.
 
     Options:
-        per_class: how many examples of each class are scored on.
-        batch: examples in a batch.
-        abs: absolute value of the gradient over all examples (`sum`), or of each batch's
-            gradient, averaged (`batch`, as Frankle et al. 2021).
-        mode: batch norms with the statistics of the batch (`train`) or the running ones (`eval`).
+        per_class: the number of examples of each class to score on.
+        batch: the number of examples in a batch.
+        abs: take the absolute value of the gradient over all examples (`sum`), or average the
+            absolute gradients of the batches (`batch`, as Frankle et al. 2021).
+        mode: batch norms use the statistics of the batch (`train`) or the running ones (`eval`).
 
-    Raises ValueError when the scores are not finite or all 0.
+    Raises ValueError if the scores are not finite or all are 0.
     """
     copy = scoring_copy(net, mode)
     weights = prunable(copy)
     parameters = list(weights.values())
     sums = [torch.zeros_like(weight) for weight in parameters]
+    # the loss is a mean, so that batches of unequal size count by their examples
     for loss, examples in losses(copy, task, per_class=per_class, batch=batch):
         gradients = torch.autograd.grad(loss * examples, parameters, materialize_grads=True)
         torch._foreach_add_(sums, [g.abs() for g in gradients] if abs == "batch" else gradients)

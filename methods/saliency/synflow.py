@@ -1,13 +1,15 @@
-"""SynFlow: weights stay that carry much of the flow through the network, without data.
+"""SynFlow: keep the weights with the largest synaptic flow; no data are used.
 
 Paper: Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic
 flow", NeurIPS 2020.
 
-The flow R is the sum of the outputs for an input of ones when every weight has its absolute value;
-a weight's score is its share |w| * dR/d|w|. A hundred rounds each remove a little, because one
-round empties whole layers. Batch norms are those of initialization (mean 0, variance 1). Biases
-and shifts, 0 in the authors' networks, count as 0: they would add flow that no input sends. The
-default is float64; the authors' release has float32, which deep networks on large images overflow.
+The flow R is the sum of the outputs for an input of ones if every weight has its absolute value;
+the score of a weight is its share |w| * dR/d|w| of the flow (section 6). The default prunes in a
+hundred rounds, because one round empties whole layers.
+
+Batch norms are those of initialization (mean 0, variance 1). Biases and shifts count as 0, as in
+the authors' networks: they would add flow that no input sends. The default precision is float64;
+the authors' release has float32, which overflows in deep networks on large images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,15 +39,15 @@ def synflow(
     schedule: Literal["exponential", "linear"] = "exponential",
     precision: Literal["float64", "float32"] = "float64",
 ) -> Scores:
-    """The order of elimination: the whole part of a score is the round in which its weight fell.
+    """Return the order of elimination: the integer part of a score is the round of pruning.
 
     Options:
-        iterations: in how many rounds weights are removed.
+        iterations: the number of rounds of pruning.
         schedule: after round e of n the density is density ** (e / n) (`exponential`), or it
-            falls by the same amount each round (`linear`).
-        precision: the numbers that flow is computed in.
+            decreases by the same amount in each round (`linear`).
+        precision: the floating-point type of the flow.
 
-    Raises ValueError when the flow overflows.
+    Raises ValueError if the flow overflows.
     """
     if iterations < 1:
         raise UserError(f"iterations = {iterations!r} is out of range; give 1 or more")
@@ -53,97 +55,102 @@ def synflow(
     weights = list(prunable(copy).values())
     flat = flatten(prunable(copy))
     for weight, view in zip(weights, torch.split(flat, [w.numel() for w in weights]), strict=True):
-        weight.data = view.view(weight.shape)  # to zero an entry of `flat` is to prune it
+        weight.data = view.view(weight.shape)  # zeroing an entry of `flat` prunes the weight
     ones = torch.ones(1, *task.shape, dtype=flat.dtype, device=flat.device)
 
-    def slopes() -> tuple[Tensor, ...]:
+    def gradients() -> tuple[Tensor, ...]:
         return torch.autograd.grad(copy(ones).sum(), weights, materialize_grads=True)
 
     kept = num_kept(density, flat.numel())
-    reached = [done / iterations for done in range(1, iterations)]
-    reached = [density**e if schedule == "exponential" else 1 - (1 - density) * e for e in reached]
-    counts = [max(round(part * flat.numel()), kept) for part in reached] + [kept]
-    return Scores(unflatten(prune_in_rounds(flat, slopes, counts), prunable(net)))
+    progress = [done / iterations for done in range(1, iterations)]
+    densities = [
+        density**part if schedule == "exponential" else 1 - (1 - density) * part
+        for part in progress
+    ]
+    counts = [max(round(each * flat.numel()), kept) for each in densities] + [kept]
+    return Scores(unflatten(prune_in_rounds(flat, gradients, counts), prunable(net)))
 
 
 def prune_in_rounds(
-    flat: Tensor, slopes: Callable[[], Sequence[Tensor]], counts: Sequence[int]
+    flat: Tensor, gradients: Callable[[], Sequence[Tensor]], counts: Sequence[int]
 ) -> Tensor:
-    """Zero entries of `flat` in rounds, in place, and give the order in which they fell.
+    """Zero entries of `flat` in rounds, in place, and return the order of elimination.
 
-    Each round keeps `counts[round]` of those that stand, by the product of an entry and its
-    slope; `slopes` gives the slopes of all entries, in consecutive tensors. What falls in round r
-    (from 0) has a number in [r, r + 1), lower for a lower product; what stands to the end has one
-    in [rounds, rounds + 1). Raises ValueError on overflow.
+    Each round keeps the `counts[round]` remaining entries with the largest |entry * gradient|;
+    `gradients()` returns the gradients of all entries, in consecutive tensors. An entry that is
+    pruned in round r (from 0) gets a number in [r, r + 1), lower for a lower product; an entry
+    that is never pruned gets one in [rounds, rounds + 1). Raises ValueError on overflow.
     """
     order = torch.empty_like(flat, dtype=torch.float64)
-    standing = RemainingWeights(flat)
-    fallen = standing.places[:0]  # since the last cut, which takes longer than to pass over them
+    remaining = RemainingWeights(flat)
+    # Pruned entries stay in the vectors with score -1 until they are many: compacting costs more.
+    pruned = remaining.indices[:0]
     for done, count in enumerate(counts):
-        scores = standing.scores(slopes)
+        scores = remaining.scores(gradients)
         highest = float(scores.max())
         if not highest < float("inf"):
             raise ValueError(f"the flow overflows {flat.dtype}: a score is {highest}")
         unit = 2 * highest or 1.0
-        scores[fallen] = -1
-        stands = top(scores, count)
-        fallen = flatnonzero(~stands)
-        last = scores[fallen]
-        new = flatnonzero(last >= 0)
-        places = standing.places[fallen[new]]
-        order[places] = last[new].double() / unit + done
-        flat[places] = 0
-        if 5 * len(fallen) > len(scores) or done + 1 == len(counts):
-            left = flatnonzero(stands)
-            scores, fallen = scores[left], fallen[:0]
-            standing.cut(left)
-    order[standing.places] = scores.double() / unit + len(counts)
+        scores[pruned] = -1
+        survives = top(scores, count)
+        pruned = flatnonzero(~survives)
+        pruned_scores = scores[pruned]
+        new = flatnonzero(pruned_scores >= 0)
+        indices = remaining.indices[pruned[new]]
+        order[indices] = pruned_scores[new].double() / unit + done
+        flat[indices] = 0
+        if 5 * len(pruned) > len(scores) or done + 1 == len(counts):
+            survivors = flatnonzero(survives)
+            scores, pruned = scores[survivors], pruned[:0]
+            remaining.compact(survivors)
+    order[remaining.indices] = scores.double() / unit + len(counts)
     return order
 
 
 class RemainingWeights:
-    """The entries of a vector that stand: their places, in order, and their values.
+    """The indices, in order, and the values of the entries of a vector that are not pruned.
 
-    Nothing of the vector's full length is copied once most of it has fallen.
+    Once most entries are pruned, no operation copies the full length of the vector.
     """
 
     def __init__(self, flat: Tensor) -> None:
-        self.places = torch.arange(flat.numel(), device=flat.device)
+        self.indices = torch.arange(flat.numel(), device=flat.device)
         self.values = flat.clone()
-        self._within: list[Tensor] = []  # the places counted from the start of each tensor
+        self._local: list[Tensor] = []  # the indices relative to the start of each tensor
 
-    def scores(self, slopes: Callable[[], Sequence[Tensor]]) -> Tensor:
-        """|value * slope| of each entry that stands, the slopes given in consecutive tensors."""
-        found = slopes()
-        if not self._within:
-            self._within = list(self._locate([slope.numel() for slope in found]))
+    def scores(self, gradients: Callable[[], Sequence[Tensor]]) -> Tensor:
+        """Return |value * gradient| of each remaining entry."""
+        whole = gradients()
+        if not self._local:
+            self._local = list(self._locate([gradient.numel() for gradient in whole]))
         scores = torch.empty_like(self.values)
-        parts = torch.split(scores, [len(within) for within in self._within])
-        for part, slope, within in zip(parts, found, self._within, strict=True):
-            if len(within) == slope.numel():
-                part.copy_(slope.reshape(-1))
+        parts = torch.split(scores, [len(local) for local in self._local])
+        for part, gradient, local in zip(parts, whole, self._local, strict=True):
+            if len(local) == gradient.numel():
+                part.copy_(gradient.reshape(-1))  # much faster than to take all
             else:
-                torch.take(slope.reshape(-1), within, out=part)
+                torch.take(gradient.reshape(-1), local, out=part)
         return scores.mul_(self.values).abs_()
 
-    def cut(self, left: Tensor) -> None:
-        """Go on with the entries of these numbers alone."""
-        self.places, self.values, self._within = self.places[left], self.values[left], []
+    def compact(self, survivors: Tensor) -> None:
+        """Drop all entries but the survivors, which are positions among the remaining entries."""
+        self.indices, self.values = self.indices[survivors], self.values[survivors]
+        self._local = []
 
     def _locate(self, sizes: list[int]) -> Iterator[Tensor]:
-        ends = torch.tensor(sizes, device=self.places.device).cumsum(0)
-        counts = torch.searchsorted(self.places, ends).diff(prepend=ends.new_zeros(1)).tolist()
+        ends = torch.tensor(sizes, device=self.indices.device).cumsum(0)
+        counts = torch.searchsorted(self.indices, ends).diff(prepend=ends.new_zeros(1)).tolist()
         starts = (ends - ends.new_tensor(sizes)).tolist()
-        for start, within in zip(starts, torch.split(self.places, counts), strict=True):
-            yield within - start
+        for start, indices in zip(starts, torch.split(self.indices, counts), strict=True):
+            yield indices - start
 
 
 def as_factor(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
-    """A norm as a linear map: its input times its factor, over the size that the input has now.
+    """Replace a norm by a linear map: its input times its scale, over the size of its input.
 
-    A forward hook; the factor is of each channel of [n, c, ...], or of each feature of [..., f].
-    The size is the root mean square of the whole input, held constant: without it the flow through
-    a residual network would grow with each block until it overflows.
+    This is a forward hook. The scale has one entry per channel of [n, c, ...], or per feature of
+    [..., f]. The size is the root mean square of the whole input, held constant: without it the
+    flow through a residual network would grow with each block until it overflows.
     """
     (x,), weight = inputs, norm.weight
     size = x.detach().square().mean().sqrt()
@@ -155,7 +162,7 @@ def as_factor(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
 
 
 def positive(net: nn.Module) -> nn.Module:
-    """A copy of `net` in which nothing is negative, biases are 0 and norms are linear."""
+    """Return a copy of `net` in which nothing is negative, biases are 0 and norms are linear."""
     copy = deepcopy(net).eval()
     for module in copy.modules():
         if isinstance(module, _BatchNorm) and module.track_running_stats:

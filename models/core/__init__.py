@@ -1,1 +1,1 @@
-"""TODO."""
+"""What the networks share: layers, construction, initializations and multiply-adds."""
