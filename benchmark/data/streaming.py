@@ -1,7 +1,7 @@
 """A split too large for memory: image files that worker processes decode as they are asked for."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,13 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import (
-    CenterCrop,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    Resize,
-)
-from torchvision.transforms.functional import pil_to_tensor
 
 from paibench.benchmark.data.constants import Moments
 from paibench.benchmark.data.image_cache import rgb
@@ -86,7 +79,9 @@ class Stream:
         if augment != "none":
             seeds = torch.randint(2**62, (len(indices),), generator=generator)[skip * size :]
         asked = indices[skip * size :]
-        files = _Files(self.name, self.folder, self.files[asked.numpy()], augment, seeds)
+        files = _Files(
+            self.name, self.folder, self.files[asked.numpy()], _transform(augment), seeds
+        )
         loader = DataLoader(
             files,
             batch_size=size,
@@ -110,7 +105,7 @@ class _Files(Dataset[Tensor | str]):
     name: str
     folder: str
     files: NDArray[np.bytes_]
-    augment: Augmentation
+    transform: Callable[[Image.Image], Tensor]
     seeds: Tensor | None
 
     def __len__(self) -> int:
@@ -125,16 +120,21 @@ class _Files(Dataset[Tensor | str]):
         with torch.random.fork_rng(devices=[]):
             if self.seeds is not None:
                 torch.default_generator.manual_seed(int(self.seeds[index]))
-            moved: Tensor = pil_to_tensor(_moved(image, self.augment))
-            return moved
+            return self.transform(image)
 
 
-def _moved(image: Image.Image, augment: Augmentation) -> Image.Image:
-    if "crop" in augment:
-        image = RandomResizedCrop(SIDE)(image)
-    else:
-        image = CenterCrop(SIDE)(Resize(SHORTER_SIDE)(image))
-    return RandomHorizontalFlip()(image) if "flip" in augment else image
+def _transform(augment: Augmentation) -> Callable[[Image.Image], Tensor]:
+    """Return the transform from an image file's content to the pixels of an input."""
+    # torchvision takes longer to import than torch: every process would wait, and few use it
+    from torchvision import transforms
+
+    whole = [transforms.Resize(SHORTER_SIDE), transforms.CenterCrop(SIDE)]
+    steps = [transforms.RandomResizedCrop(SIDE)] if "crop" in augment else whole
+    steps += [transforms.RandomHorizontalFlip()] if "flip" in augment else []
+    transform: Callable[[Image.Image], Tensor] = transforms.Compose(
+        [*steps, transforms.PILToTensor()]
+    )
+    return transform
 
 
 def _stack(images: Sequence[Tensor | str]) -> Tensor | str:
