@@ -1,7 +1,6 @@
-"""One run: from a spec to a record. This file is the suite's one direction as code."""
+"""One run, from a spec to a record: network, data, search, training, evaluation."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,19 +10,20 @@ import torch
 from torch import nn
 
 from paibench.benchmark.data.dataset import DataSet, load
+from paibench.benchmark.execution.services import Workspace
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.provenance import code_digest_at_start
 from paibench.benchmark.record import PROTOCOL, Record
-from paibench.benchmark.sandbox.parent import Aids, search_in_sandbox
+from paibench.benchmark.sandbox.parent import search_in_sandbox
 from paibench.benchmark.spec import Named, Spec, recipe_of
 from paibench.benchmark.steps import metrics
-from paibench.benchmark.steps.checkpoint import Checkpointer, keep_with
 from paibench.benchmark.steps.device import peak_memory_mb, reset_peak_memory, setup_device
-from paibench.benchmark.steps.environment import code_of, digest, environment, kind_of_place, now
+from paibench.benchmark.steps.environment import code_of, environment, kind_of_place, now
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import (
     MethodError,
-    Search,
+    SearchResult,
+    attributing_errors,
     find,
     load_weights,
     reinit_seed,
@@ -31,54 +31,38 @@ from paibench.benchmark.steps.search import (
 )
 from paibench.benchmark.steps.train import Training, train
 from paibench.methods.core.mask import apply
-from paibench.methods.core.mask_file import pack
 from paibench.methods.core.registry import is_own
-from paibench.methods.core.task import Memo, Task
+from paibench.methods.core.task import Task
+from paibench.methods.training.checkpoint import digest
 from paibench.methods.training.loop import Diverged, steps_per_epoch
+from paibench.methods.training.services import Services
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record and the files that lie beside it, by name."""
+    """A record and the files that belong beside it, by name."""
 
     record: Record
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Means:
-    """What a run is given to be resumable: shared stages, checkpoints, a sign of life."""
+def run(
+    spec: Spec,
+    settings: RunSettings = RunSettings(),  # noqa: B008
+    workspace: Workspace | None = None,
+) -> Outcome:
+    """Execute a spec; with a workspace, stages and checkpoints of its store are used.
 
-    memo: Callable[[str, str], Memo] | None = None
-    """Given the kind of place and the fingerprint of the data."""
-    keeper: Checkpointer | None = None
-    pulse: Callable[[], object] = lambda: None
-    """Called whenever the work gets on."""
-    search_keeper: Checkpointer | None = None
-    """For the trainings of a search."""
-    searching: Callable[[], object] | None = None
-    """Called in the place of `pulse` where a search would keep nothing; it may raise."""
-    leaving: Callable[[], bool] = lambda: False
-    search_kept: Callable[[int], object] = lambda step: None
-    """Told at which step a training of the search was kept."""
-    tell: Callable[[int, int], object] = lambda step, steps: None
-    hidden: tuple[Path, ...] = ()
-    """Folders that no third party's method is to see, besides the data."""
-
-
-def run(spec: Spec, settings: RunSettings = RunSettings(), means: Means = Means()) -> Outcome:  # noqa: B008
-    """Do what the spec says.
-
-    A loss that is not finite gives a record with the status `diverged`. Raises UserError for
-    what cannot be run, ValueError when a method breaks its contract.
+    A loss that is not finite gives a record with the status `diverged`. Raises UserError for a run
+    that is impossible, MethodError if the method breaks its contract, and Interrupted.
     """
     started = now()
-    code_digest_at_start()  # which may be another by the end
+    code_digest_at_start()  # the files may have changed when the run ends
     device = setup_device(settings.device, settings.threads)
     reset_peak_memory(device)
-    data = _data(spec.dataset, settings.data, device, spec.seed)
+    data = _data(spec, settings.data, device)
     net = make_network(spec, data, spec.seed).to(device)
-    known: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "protocol": PROTOCOL,
         "key": spec.key,
         "spec": spec.canonical,
@@ -86,77 +70,71 @@ def run(spec: Spec, settings: RunSettings = RunSettings(), means: Means = Means(
         "initial_sha256": digest(net.state_dict()),
     }
     files: dict[str, bytes] = {}
-    found: Search | None = None
+    result: SearchResult | None = None
     try:
-        found = _find(spec, net, data, settings, means)
-        _check_untouched(known["initial_sha256"], net)
-        files["mask.safetensors"] = pack(found.mask).to_bytes()
-        known |= metrics.mask_metrics(found, net, data)
+        result = _search(spec, net, data, settings, workspace)
+        _check_untouched(facts["initial_sha256"], net)
+        files["mask.safetensors"] = result.packed.to_bytes()
+        facts |= metrics.mask_metrics(result, net, data)
         if spec.control == "reinit":
             net = make_network(spec, data, reinit_seed(spec.seed)).to(device)
-        load_weights(net, found.ticket.weights)
-        known |= metrics.untrained_metrics(spec, net, found, data)
-        apply(net, found.mask)
-        training = _train(spec, net, found, data, means)
+        load_weights(net, result.ticket.weights)
+        facts |= metrics.untrained_metrics(spec, net, result, data)
+        apply(net, result.mask)
+        training = _train(spec, net, result, data, workspace)
         files["curve.json"] = json.dumps(training.curve).encode()
-        known |= {"status": "done", **metrics.training_metrics(training, net, data)}
+        facts |= {"status": "done", **metrics.training_metrics(training, net, data)}
     except Diverged as error:
-        known |= {"status": "diverged", "reason": str(error)}
-    known["peak_memory_mb"] = max(peak_memory_mb(device), found.find.peak_mb if found else 0.0)
-    where = environment(spec, device, started, found.find.isolation if found else None)
-    return Outcome(Record(**known, environment=where), files)
+        facts |= {"status": "diverged", "reason": str(error)}
+    facts["peak_memory_mb"] = max(peak_memory_mb(device), result.peak_mb if result else 0.0)
+    where = environment(spec, device, started, result.isolation if result else None)
+    return Outcome(Record(**facts, environment=where), files)
 
 
 @lru_cache(maxsize=1)
-def _loaded(dataset: Named, root: Path | None, device: torch.device, seed: int) -> DataSet:
-    return load(dataset.name, dataset.options, root, device=device, seed=seed)
+def _load(dataset: str, root: Path | None, device: torch.device, seed: int) -> DataSet:
+    named = Named.model_validate_json(dataset)
+    return load(named.name, named.options, root, device=device, seed=seed)
 
 
-def _data(dataset: Named, root: Path | None, device: torch.device, seed: int) -> DataSet:
-    """The data set, kept from one run of a process to the next where the seed plays no part."""
-    return _loaded(dataset, root, device, seed if "validation" in dataset.options else 0)
+def _data(spec: Spec, root: Path | None, device: torch.device) -> DataSet:
+    """Return the data set, which a process keeps for its next run."""
+    # the seed matters only where it chooses the held-out examples
+    seed = spec.seed if "validation" in spec.dataset.options else 0
+    return _load(spec.dataset.model_dump_json(), root, device, seed)
 
 
-def _find(spec: Spec, net: nn.Module, data: DataSet, settings: RunSettings, means: Means) -> Search:
-    """What the method finds: the suite's own in this process, a third party's in one of its own."""
+def _search(
+    spec: Spec, net: nn.Module, data: DataSet, settings: RunSettings, workspace: Workspace | None
+) -> SearchResult:
+    """Search in this process for the suite's own methods, and in a sandbox for others."""
     device = next(net.parameters()).device
-    memo = means.memo(kind_of_place(device), data.fingerprint) if means.memo else None
-    origin = _origin(spec, data.fingerprint)
+    services = Services()
+    if workspace:
+        origin = _origin(spec, data, device)
+        services = workspace.search_services(origin, kind_of_place(device), data.fingerprint)
+    recipe = recipe_of(spec.recipe)
     own = is_own(spec.method.name)
     if own or settings.trusted:
-        keeper = means.search_keeper
         task = Task(
             data.train,
             seed=spec.seed,
-            recipe=recipe_of(spec.recipe),
+            recipe=recipe,
             device=device,
             stream=spec.method.name,
-            memo=memo,
-            pulse=means.pulse,
-            or_leave=means.searching,
-            # given to the method, it knows the data by their fingerprint alone
-            keep=keep_with(keeper, origin, means.search_kept) if keeper else None,
+            services=services,
         )
-        found = find(spec, net, task)
-        found = found if own else replace(found, isolation="trusted")
+        result = find(spec, net, task)
+        result = result if own else replace(result, isolation="trusted")
     else:
-        aids = Aids(
-            memo=memo,
-            keeper=means.search_keeper,
-            origin=origin,
-            kept=means.search_kept,
-            pulse=means.pulse,
-            leaving=means.leaving,
-            hidden=means.hidden,
-        )
-        found = search_in_sandbox(spec, net, data, settings, aids)
-    recipe = recipe_of(spec.recipe)
+        hidden = [workspace.store.root] if workspace else []
+        result = search_in_sandbox(spec, net, data, settings, services, hidden)
     steps = recipe.epochs * steps_per_epoch(len(data.train), recipe.batch)
-    return to_mask(spec, net, found, steps, device)
+    return to_mask(spec, net, result, steps, device)
 
 
 def _check_untouched(initial: str, net: nn.Module) -> None:
-    """Raise MethodError where a search has changed the network that training starts from."""
+    """Raise MethodError if a search changed the network that training starts from."""
     if digest(net.state_dict()) != initial:
         raise MethodError(
             "the search changed the initial weights of the harness's network; return a Ticket with "
@@ -164,23 +142,26 @@ def _check_untouched(initial: str, net: nn.Module) -> None:
         )
 
 
-def _origin(spec: Spec, fingerprint: str) -> str:
-    """The data and the code that a checkpoint must come from to be gone on from."""
-    return f"{PROTOCOL} {fingerprint} {code_of(spec.method.name)}"
+def _origin(spec: Spec, data: DataSet, device: torch.device) -> str:
+    """Return the data, code and machine that a checkpoint must come from to be resumed."""
+    with attributing_errors(spec.method.name):
+        code = code_of(spec.method.name)
+    return f"{PROTOCOL} {data.fingerprint} {code} {kind_of_place(device)}"
 
 
-def _train(spec: Spec, net: nn.Module, found: Search, data: DataSet, means: Means) -> Training:
+def _train(
+    spec: Spec, net: nn.Module, result: SearchResult, data: DataSet, workspace: Workspace | None
+) -> Training:
+    origin = _origin(spec, data, next(net.parameters()).device)
     return train(
         net,
-        found.mask,
+        result.mask,
         data.train,
         data.test,
         recipe_of(spec.recipe),
         seed=spec.seed,
-        start=found.ticket.start,
-        finetune=found.ticket.finetune,
-        keeper=means.keeper,
-        pulse=means.pulse,
-        tell=means.tell,
-        of=f"{spec.key} {_origin(spec, data.fingerprint)}",
+        start=result.ticket.start,
+        finetune=result.ticket.finetune,
+        services=workspace.training_services(origin) if workspace else None,
+        report=workspace.progress.train if workspace else lambda step, steps: None,
     )

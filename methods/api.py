@@ -23,7 +23,6 @@ from paibench.methods.core.registry import get as get
 from paibench.methods.core.registry import names as names
 from paibench.methods.core.scoring import losses as losses
 from paibench.methods.core.scoring import scoring_copy as scoring_copy
-from paibench.methods.core.task import State as State
 from paibench.methods.core.task import Task as Task
 from paibench.methods.core.ticket import FinderOutput as FinderOutput
 from paibench.methods.core.ticket import Scores as Scores
@@ -35,3 +34,4 @@ from paibench.methods.supermasks.supermask import cache_name as cache_name
 from paibench.methods.supermasks.supermask import masked as masked
 from paibench.methods.training.data import Images as Images
 from paibench.methods.training.recipe import Recipe as Recipe
+from paibench.methods.training.services import State as State

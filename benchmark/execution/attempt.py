@@ -1,4 +1,4 @@
-"""One attempt at a run: claim it, do it, and make its record the last thing that appears."""
+"""One attempt at a run: lease it, execute it, and publish its record last."""
 
 import errno
 import shutil
@@ -9,29 +9,21 @@ from typing import Literal
 
 import torch
 
-from paibench.benchmark.execution.heartbeat import Heartbeat
+from paibench.benchmark.execution.services import Heartbeat, Workspace
 from paibench.benchmark.execution.settings import RunSettings
-from paibench.benchmark.execution.stage_cache import StageCache, cache_key
 from paibench.benchmark.provenance import display_name
 from paibench.benchmark.record import VOLATILE
-from paibench.benchmark.run import Means, run
+from paibench.benchmark.run import run
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps.checkpoint import (
-    Checkpointer,
-    Checkpoints,
-    CheckpointSlot,
-)
 from paibench.benchmark.steps.search import MethodError, SearchTimeout
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.atomic import StoreError
 from paibench.benchmark.store.failures import Cause
 from paibench.benchmark.store.names import new_attempt_id
-from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.services import Interrupted
-from paibench.methods.core.task import Memo
 from paibench.methods.core.text import in_words, one_line
+from paibench.methods.training.services import Interrupted
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
@@ -39,7 +31,7 @@ Result = Literal["done", "already", "busy"]
 
 
 class Failed(Exception):
-    """An attempt that gave no record: its cause from a closed list, and why in one line."""
+    """An attempt without a record: its cause from a closed list, and a reason of one line."""
 
     def __init__(self, cause: Cause, reason: str) -> None:
         super().__init__(reason)
@@ -55,86 +47,55 @@ def attempt(
     on_progress: Callable[[], object] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Do a run unless its record is there ("already") or somebody is at work on it ("busy").
+    """Execute a run unless it is done ("already") or another process holds its lease ("busy").
 
-    A record that cannot be trusted is set aside first. Raises Failed, after noting the failure
-    in the store, when the run gives no record; and Left as soon as may be once `leaving()`, with
-    the claim released and the training saved.
+    A record that is damaged goes to quarantine first. Raises Failed, after recording the failure
+    in the store, if the run gives no record. Once `should_stop()` is true, raises Interrupted as
+    soon as the training is saved, with the lease released.
     """
     key, name = spec.key, name or new_attempt_id()
-    alive = Heartbeat(on_progress, should_stop)
-    noting = partial(_noting, spec, store, name, alive, settings.memory_mb)
-    with noting():
+    heartbeat = Heartbeat(on_progress, should_stop)
+    recording = partial(_recording_failures, spec, store, name, should_stop, settings.memory_mb)
+    with recording():
         if store.is_done(key) and not store.quarantine(key):
             return "already"
-        claim = store.acquire_lease(key, name)
-        if claim is None:
+        lease = store.acquire_lease(key, name)
+        if lease is None:
             return "already" if store.is_done(key) else "busy"
-        with alive.renewing(claim), noting():
-            _do(spec, store, settings, name, alive)
+        # failures are recorded before the lease is released, so that no other attempt begins first
+        with heartbeat.renewing(lease), recording():
+            _execute(spec, settings, Workspace(store, spec, name, heartbeat, settings))
     return "done"
 
 
-def _do(
-    spec: Spec,
-    store: Store,
-    settings: RunSettings,
-    name: str,
-    alive: Heartbeat,
-) -> None:
-    key = spec.key
-    folder = store.attempt_folder(key, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    headway = Progress(folder)
-    kept = store.run_folder(key) / "checkpoints"
-    searches, trainings = CheckpointSlot(kept / "search"), Checkpoints(kept / "train")
-
-    def memo(place: str, data: str) -> Memo:
-        told = (headway.stage, headway.wait)
-        return StageCache(
-            store, cache_key(spec, place, data), name, alive, *told, searches.inside
-        ).memo
-
-    means = Means(
-        memo=memo,
-        keeper=Checkpointer(
-            trainings.save, trainings.load, settings.checkpoint_seconds, alive.should_stop
-        ),
-        search_keeper=Checkpointer(
-            searches.save, searches.load, settings.checkpoint_seconds, alive.should_stop
-        ),
-        pulse=alive,
-        searching=alive.check_interrupt,
-        leaving=alive.should_stop,
-        search_kept=headway.search,
-        tell=headway.train,
-        hidden=(store.root,),
-    )
+def _execute(spec: Spec, settings: RunSettings, workspace: Workspace) -> None:
+    store, key = workspace.store, spec.key
     try:
-        outcome = run(spec, settings, means)
+        outcome = run(spec, settings, workspace)
     except Interrupted:
-        headway.save()
+        workspace.progress.save()
         raise
     files = {
         f"{file.partition('.')[0]}_file": store.publish_file(key, file, data)
         for file, data in outcome.files.items()
     }
     record = outcome.record.model_copy(update=files)
-    store.publish_record(key, record.plain(), name, volatile=VOLATILE)
-    shutil.rmtree(kept, ignore_errors=True)
+    store.publish_record(key, record.plain(), workspace.attempt, volatile=VOLATILE)
+    # only now: a process that is killed before the record exists resumes from the checkpoints
+    shutil.rmtree(workspace.checkpoints, ignore_errors=True)
 
 
 @contextmanager
-def _noting(
-    spec: Spec, store: Store, name: str, alive: Heartbeat, memory_mb: int | None
+def _recording_failures(
+    spec: Spec, store: Store, name: str, should_stop: Callable[[], bool], memory_mb: int | None
 ) -> Iterator[None]:
-    """Note what goes wrong in the store, and raise it as Failed."""
+    """Record every error in the store as a failure, and raise it as Failed."""
     try:
         yield
     except Failed:
         raise
-    except (Exception, SystemExit) as error:  # a method that wants to leave has failed
-        if alive.should_stop():  # the signal that says so ends the helpers of a data loader as well
+    except (Exception, SystemExit) as error:  # a method that exits has failed
+        if should_stop():  # the same signal may have killed helper processes of a data loader
             raise Interrupted from error
         reason = _in_words(error)
         cause = _cause(error, reason)
@@ -142,9 +103,9 @@ def _noting(
             reason = one_line(f"{display_name(spec.method.name)}: {reason}")
         failed = Failed(cause, reason)
         try:
-            failures.record_failure(store, spec, name, failed.cause, reason, memory_mb=memory_mb)
-        except OSError as trouble:
-            failed = Failed("storage", f"{_in_words(trouble)} (while noting: {reason})")
+            failures.record_failure(store, spec, name, cause, reason, memory_mb=memory_mb)
+        except OSError as second:
+            failed = Failed("storage", f"{_in_words(second)} (while noting: {reason})")
         raise failed from error
 
 
@@ -153,17 +114,17 @@ def _cause(error: BaseException, reason: str) -> Cause:
         return "plugin"
     if isinstance(error, SearchTimeout):
         return "time"
-    if "CUDA error" in reason:  # of the device, whoever meets it
+    if "CUDA error" in reason:  # the device failed, whatever the code was doing
         return "crashed"
     if isinstance(error, UserError):
         return "input"
     if isinstance(error, StoreError) or getattr(error, "errno", None) in _STORAGE:
         return "storage"
-    out = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return "memory" if out or "can't allocate memory" in reason else "error"
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return "memory" if out_of_memory or "can't allocate memory" in reason else "error"
 
 
 def _in_words(error: BaseException) -> str:
-    """An exception as one line; those that are written for the user go without their type."""
-    said = isinstance(error, UserError | StoreError | MethodError | SearchTimeout)
-    return one_line(str(error)) if said else in_words(error)
+    """Return an exception as one line; errors that are written for users go without their type."""
+    for_users = isinstance(error, UserError | StoreError | MethodError | SearchTimeout)
+    return one_line(str(error)) if for_users else in_words(error)

@@ -15,18 +15,19 @@ from paibench.benchmark.record import PROTOCOL, Environment, Record
 from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.steps import metrics
 from paibench.benchmark.steps.device import peak_memory_mb, reset_peak_memory, setup_device
-from paibench.benchmark.steps.environment import digest, environment, now
+from paibench.benchmark.steps.environment import environment, now
 from paibench.benchmark.steps.network import make_network
-from paibench.benchmark.steps.search import Find, Search, reinit_seed
+from paibench.benchmark.steps.search import SearchResult, reinit_seed
 from paibench.benchmark.steps.train import train
 from paibench.benchmark.store.records import StoredRecord
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask import Mask, apply, check_covers, prunable, total
 from paibench.methods.core.mask_file import from_bytes
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.task import Cost
 from paibench.methods.core.ticket import Ticket
+from paibench.methods.training.checkpoint import digest
 from paibench.methods.training.loop import Diverged, steps_per_epoch
+from paibench.methods.training.services import Cost
 
 Verdict = Literal["identical", "within the seed interval", "different"]
 
@@ -180,18 +181,16 @@ def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> 
     except ValueError as error:
         raise UserError(f"mask of {then.key}: {error}; it is not of this network") from error
     mask = {name: mask[name].to(device) for name in prunable(net)}
-    found = Search(mask, Ticket(mask), Find(Ticket(mask), Cost(), 0.0))
-    known = metrics.mask_metrics(found, net, data) | known
+    result = SearchResult(Ticket(mask), Cost(), 0.0, mask=mask)
+    known = metrics.mask_metrics(result, net, data) | known
     if spec.control == "reinit":
         net = make_network(spec, data, reinit_seed(spec.seed)).to(device)
     try:
-        known |= metrics.untrained_metrics(spec, net, found, data)
+        known |= metrics.untrained_metrics(spec, net, result, data)
         apply(net, mask)
         recipe = recipe_of(spec.recipe)
         start = _start(then, spec, data)
-        training = train(
-            net, mask, data.train, data.test, recipe, seed=spec.seed, start=start, of=then.key
-        )
+        training = train(net, mask, data.train, data.test, recipe, seed=spec.seed, start=start)
         known |= {"status": "done", **metrics.training_metrics(training, net, data)}
     except Diverged as error:
         known |= {"status": "diverged", "reason": str(error)}

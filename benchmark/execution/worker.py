@@ -24,7 +24,7 @@ from paibench.benchmark.provenance import code_digest_at_start
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import use_file
-from paibench.methods.core.services import Interrupted
+from paibench.methods.training.services import Interrupted
 
 EVENT_SECONDS = 0.5
 

@@ -1,6 +1,9 @@
-"""Messages between a process that searches and the one that has it searched: JSON and bytes.
+"""Messages between the harness and the sandbox: JSON fields and bytes over a socket pair.
 
-Whatever comes from the other side is data: it is bounded, and nothing in it is executed.
+Everything that the other side sends is data: its size is bounded, and nothing in it is executed.
+`multiprocessing.connection` is not used: its `recv_bytes` blocks until a message is complete and
+its `send_bytes` until it is read, so that a hostile sandbox could stop the heartbeat and the time
+limits of the harness.
 """
 
 import json
@@ -11,46 +14,48 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-HEADER = 1 << 16
-"""The most bytes of what a message says, besides what it carries."""
+HEADER_LIMIT = 1 << 16
+"""The most bytes of a message besides its payload."""
 
 _CHUNK = 1 << 20
 
 
-class Garbled(Exception):
-    """What came is no message, or a larger one than was agreed."""
+class InvalidMessage(Exception):
+    """The received bytes are no message, or the message is larger than agreed."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What it is, what it says about that, and the bytes that it carries."""
+    """A kind, JSON fields, and a payload of bytes."""
 
     kind: str
-    says: dict[str, Any] = field(default_factory=dict)
-    carries: bytes = b""
+    fields: dict[str, Any] = field(default_factory=dict)
+    payload: bytes = b""
 
 
 @dataclass
 class Channel:
-    """One end of a socket pair; a message carries at most `most` bytes to here."""
+    """One end of a socket pair; it accepts payloads of at most `payload_limit` bytes."""
 
     socket: socket.socket
-    most: int
-    _heard: bytearray = field(default_factory=bytearray)
+    payload_limit: int
+    _received: bytearray = field(default_factory=bytearray)
 
-    def send(self, kind: str, carries: bytes = b"", **says: Any) -> None:
-        """Say something. Raises OSError where nobody listens any more."""
-        header = json.dumps({"kind": kind, "says": says, "size": len(carries)}).encode()
-        self.socket.sendall(len(header).to_bytes(4, "big") + header)
-        self.socket.sendall(carries)
+    def send(self, kind: str, payload: bytes = b"", **fields: Any) -> None:
+        """Send a message. Raises OSError if the other side does not read any more."""
+        header = {"kind": kind, "fields": fields, "size": len(payload)}
+        data = json.dumps(header).encode()
+        self.socket.sendall(len(data).to_bytes(4, "big") + data)
+        self.socket.sendall(payload)
 
     def receive(self, seconds: float | None = None) -> Message | None:
-        """The next message, None where it does not come whole within `seconds`.
+        """Return the next message, or None if it is not complete within `seconds`.
 
-        Raises EOFError where nothing more will come, and Garbled.
+        An incomplete message is kept for the next call. Raises EOFError if the other side has
+        closed its end, and InvalidMessage.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        while (message := self._whole()) is None:
+        while (message := self._take_message()) is None:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
             if not select.select([self.socket], [], [], left)[0]:
                 return None
@@ -59,50 +64,54 @@ class Channel:
 
     def _read(self) -> None:
         try:
-            came = self.socket.recv(_CHUNK)
+            data = self.socket.recv(_CHUNK)
         except ConnectionResetError:
-            came = b""
-        if not came:
+            data = b""
+        if not data:
             raise EOFError
-        self._heard += came
+        self._received += data
 
-    def _whole(self) -> Message | None:
-        """Take the first message from what was heard, once it is there to its end."""
-        if len(self._heard) < 4:
+    def _take_message(self) -> Message | None:
+        """Remove and return the first message if all of it has been received."""
+        if len(self._received) < 4:
             return None
-        start = 4 + int.from_bytes(self._heard[:4], "big")
-        if start > 4 + HEADER:
-            raise Garbled(f"a message of {start - 4} bytes; at most {HEADER} are read")
-        if len(self._heard) < start:
+        start = 4 + int.from_bytes(self._received[:4], "big")
+        # both limits are checked before anything is waited for, so that memory stays bounded
+        if start > 4 + HEADER_LIMIT:
+            raise InvalidMessage(f"a header of {start - 4} bytes; at most {HEADER_LIMIT} are read")
+        if len(self._received) < start:
             return None
-        kind, says, size = _header(bytes(self._heard[4:start]))
-        if size > self.most:
-            raise Garbled(f"a message that carries {size} bytes; at most {self.most} are taken")
-        if len(self._heard) < start + size:
+        kind, fields, size = _parse_header(bytes(self._received[4:start]))
+        if size > self.payload_limit:
+            raise InvalidMessage(
+                f"a message that carries {size} bytes; at most {self.payload_limit} are taken"
+            )
+        if len(self._received) < start + size:
             return None
-        carries = bytes(self._heard[start : start + size])
-        del self._heard[: start + size]
-        return Message(kind, says, carries)
+        payload = bytes(self._received[start : start + size])
+        del self._received[: start + size]
+        return Message(kind, fields, payload)
 
 
-def _header(data: bytes) -> tuple[str, dict[str, Any], int]:
+def _parse_header(data: bytes) -> tuple[str, dict[str, Any], int]:
     try:
         plain = json.loads(data)
-        kind, says, size = plain["kind"], plain["says"], plain["size"]
+        kind, fields, size = plain["kind"], plain["fields"], plain["size"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Garbled("what came is no message") from error
-    if not (isinstance(kind, str) and isinstance(says, dict) and type(size) is int and size >= 0):
-        raise Garbled("what came is no message")
-    return kind, says, size
+        raise InvalidMessage("the bytes are no message") from error
+    valid = isinstance(kind, str) and isinstance(fields, dict) and type(size) is int and size >= 0
+    if not valid:
+        raise InvalidMessage("the bytes are no message")
+    return kind, fields, size
 
 
-def pair(most: int) -> tuple[Channel, socket.socket]:
-    """Our end of a new channel, and the socket of the other end."""
+def pair(payload_limit: int) -> tuple[Channel, socket.socket]:
+    """Return our end of a new channel, and the socket of the other end."""
     ours, theirs = socket.socketpair()
-    return Channel(ours, most), theirs
+    return Channel(ours, payload_limit), theirs
 
 
-def opened(descriptor: int, most: int) -> Channel:
-    """The end of a channel that was inherited under this number; children do not inherit it."""
+def inherited(descriptor: int, payload_limit: int) -> Channel:
+    """Return the channel with this inherited descriptor; child processes do not inherit it."""
     os.set_inheritable(descriptor, False)
-    return Channel(socket.socket(fileno=descriptor), most)
+    return Channel(socket.socket(fileno=descriptor), payload_limit)

@@ -79,10 +79,10 @@ def remount(hidden: Sequence[Path], shared_bytes: int, processes: int) -> bool:
     return True
 
 
-def set_dumpable(shut: bool) -> None:
-    """Whether others of the same user may look into this process (on Linux); a superuser may."""
+def set_dumpable(dumpable: bool) -> None:
+    """Allow or forbid other processes of this user to read this one's memory (on Linux)."""
     if sys.platform == "linux":
-        _libc().prctl(_DUMPABLE, int(not shut), 0, 0, 0)
+        _libc().prctl(_DUMPABLE, int(dumpable), 0, 0, 0)
 
 
 def fork_and_reap() -> None:

@@ -1,4 +1,4 @@
-"""Watching over a process that is not trusted: what it uses, what it prints, and its end."""
+"""The process of a sandbox: its limits, its printed output, and its end."""
 
 import os
 import re
@@ -23,60 +23,58 @@ from paibench.benchmark.sandbox.isolation import ResourceLimits
 from paibench.benchmark.sandbox.namespaces import set_dumpable
 from paibench.benchmark.steps.search import MethodError
 
-LOOK_SECONDS = 0.5
-_END_SECONDS = 2.0  # in which a process that closed its channel is to be gone
+CHECK_SECONDS = 0.5
+_EXIT_SECONDS = 2.0  # a process that closed its channel must exit within this time
 _MOST_FILES = 20_000
 
 
 @dataclass
 class SandboxProcess:
-    """A process with a folder of its own, and what it may use."""
+    """A running sandbox with its own folder and its limits."""
 
     process: subprocess.Popen[bytes]
     folder: Path
     limits: ResourceLimits
     peak_mb: float = 0.0
-    """The most memory that was seen of it and of all that it started."""
+    """The most memory seen in use by it and its descendants."""
     _kills: int = field(default_factory=memory_kills)
-    _looked: float = 0.0
+    _checked: float = 0.0
 
-    def look(self) -> None:
-        """See what it uses, not more often than now and then.
-
-        Raises MemoryError or MethodError where that is too much.
-        """
-        if time.monotonic() - self._looked < LOOK_SECONDS:
+    def check_limits(self) -> None:
+        """Measure what it uses, at most twice a second. Raises MemoryError or MethodError."""
+        if time.monotonic() - self._checked < CHECK_SECONDS:
             return
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         pids = tree(self.process.pid)
         if len(pids) > self.limits.processes:
             raise MethodError(f"it started more than {self.limits.processes} processes")
-        held = sum(map(_held_mb, pids))
-        if held > self.limits.memory_mb:  # forks count what they share, each for itself
-            held = sum(map(_share_mb, pids))
+        held = sum(map(_private_mb, pids))
+        if held > self.limits.memory_mb:  # each fork counts the pages that it shares with others
+            held = sum(map(_proportional_mb, pids))
         self.peak_mb = max(self.peak_mb, held)
         if held > self.limits.memory_mb:
             raise MemoryError(f"the search held {held:.0f} MiB of {self.limits.memory_mb}")
         if _size_mb(self.folder) > self.limits.disk_mb:
             raise MethodError(f"it wrote more than {self.limits.disk_mb} MiB to its folder")
 
-    def why(self) -> Exception:
-        """What is to be said of a process that said no more."""
+    def exit_error(self) -> Exception:
+        """Return the error for a process that exited or closed its channel without a result."""
         try:
-            code = self.process.wait(_END_SECONDS)
+            code = self.process.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             return MethodError("it closed its channel, and handed nothing back")
+        # `namespaces.fork_and_reap` passes a signal on as 128 and its number
         code = 128 - code if code > 128 else code
         if code == -signal.SIGKILL and memory_kills() > self._kills:
-            return MemoryError("the system killed the search for want of memory")
+            return MemoryError("the system killed the search because memory ran out")
         if code == -signal.SIGXFSZ:
             return MethodError(f"it wrote a file of more than {self.limits.disk_mb} MiB")
         if code < 0:
             return MethodError(f"its process ended with {describe_exit(code)}")
         return MethodError(f"its process ended with {describe_exit(code)}, and handed nothing back")
 
-    def end(self) -> None:
-        """Kill it with all that it started."""
+    def kill(self) -> None:
+        """Kill it with all its descendants."""
         kill_tree(self.process.pid)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -87,14 +85,14 @@ class SandboxProcess:
 def sandbox_process(
     arguments: Sequence[str], descriptors: Sequence[int], threads: int, limits: ResourceLimits
 ) -> Iterator[SandboxProcess]:
-    """A process of Python in a folder of its own, with these open files and little else.
+    """Run a Python module in its own folder, with these open files and few variables.
 
-    What it prints goes to our standard error, up to a limit and as plain text. Afterwards nothing
-    is left of it.
+    Its output goes to our standard error, up to a limit and as plain text. At the end of the block
+    the process, its descendants and its folder are removed.
     """
     folder = Path(tempfile.mkdtemp(prefix="paibench-")).resolve()
     process = subprocess.Popen(
-        # -P: files in the present folder are not to be taken for modules
+        # -P: a file in the current folder must not shadow a module
         [sys.executable, "-P", "-m", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -105,16 +103,16 @@ def sandbox_process(
         process_group=0,
     )
     assert process.stdout is not None
-    prints = Thread(target=_pass_on, args=(process.stdout,), daemon=True)
-    prints.start()
-    guard = SandboxProcess(process, folder, limits)
-    set_dumpable(True)  # where there is no other wall, this one keeps it out of our memory
+    output = Thread(target=_forward_output, args=(process.stdout,), daemon=True)
+    output.start()
+    sandbox = SandboxProcess(process, folder, limits)
+    set_dumpable(False)  # without Landlock, this alone keeps the sandbox out of our memory
     try:
-        yield guard
+        yield sandbox
     finally:
-        set_dumpable(False)
-        guard.end()
-        prints.join(_END_SECONDS)
+        set_dumpable(True)
+        sandbox.kill()
+        output.join(_EXIT_SECONDS)
         _remove(folder)
 
 
@@ -123,16 +121,16 @@ def _environment(threads: int, folder: Path) -> dict[str, str]:
     return {name: environment[name] for name in environment.keys() - {"USER", "SLURM_JOB_ID"}}
 
 
-def _pass_on(pipe: IO[bytes]) -> None:
-    """Print what comes as plain text, and read on after the limit."""
+def _forward_output(pipe: IO[bytes]) -> None:
+    """Print the output as plain text; after the limit, drop it but read on."""
     left, dropped = LOG_LIMIT, 0
     with pipe:
-        while came := os.read(pipe.fileno(), 1 << 16):
-            shown, left = came[:left], max(left - len(came), 0)
-            dropped += len(came) - len(shown)
+        while data := os.read(pipe.fileno(), 1 << 16):
+            shown, left = data[:left], max(left - len(data), 0)
+            dropped += len(data) - len(shown)
             _print(shown)
     if dropped:
-        _print(f"paibench: {dropped} more bytes of prints were dropped\n".encode())
+        _print(f"paibench: {dropped} more bytes of output were dropped\n".encode())
 
 
 def _print(data: bytes) -> None:
@@ -144,8 +142,8 @@ def _print(data: bytes) -> None:
         os.write(2, plain.encode())
 
 
-def _held_mb(pid: int) -> float:
-    """MiB of a process's own memory, and of what it shares without a file, lent data included."""
+def _private_mb(pid: int) -> float:
+    """Return the MiB of a process's private and shared memory, the training data included."""
     with suppress(OSError):
         text = Path(f"/proc/{pid}/status").read_text()
         kinds = re.findall(r"^(?:RssAnon|RssShmem):\s*(\d+) kB", text, re.MULTILINE)
@@ -153,34 +151,34 @@ def _held_mb(pid: int) -> float:
     return 0.0
 
 
-def _share_mb(pid: int) -> float:
-    """The same, of what several share their part alone."""
+def _proportional_mb(pid: int) -> float:
+    """Return the same, but divide shared pages by the number of processes that share them."""
     with suppress(OSError):
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
         kinds = re.findall(r"^(?:Pss_Anon|Pss_Shmem):\s*(\d+) kB", text, re.MULTILINE)
         return sum(map(int, kinds)) / 1024
-    return _held_mb(pid)
+    return _private_mb(pid)
 
 
 def _size_mb(folder: Path) -> float:
-    """MiB of all files below a folder; of too many, no end."""
+    """Return the MiB of all files below a folder; infinity for too many files."""
     held = count = 0
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         count += len(names) + 1
         if count > _MOST_FILES:
             return float("inf")
         for name in names:
             with suppress(OSError):
-                held += os.lstat(os.path.join(place, name)).st_blocks * 512
+                held += os.lstat(os.path.join(parent, name)).st_blocks * 512
     return held / 2**20
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, whatever rights were taken from what lies in it."""
-    for place, folders, _ in os.walk(folder):
+    """Remove a folder, even if the method removed permissions inside it."""
+    for parent, folders, _ in os.walk(folder):
         for name in folders:
             with suppress(OSError):
-                path = os.path.join(place, name)
+                path = os.path.join(parent, name)
                 if stat.S_ISDIR(os.lstat(path).st_mode):
                     os.chmod(path, 0o700)
     shutil.rmtree(folder, ignore_errors=True)

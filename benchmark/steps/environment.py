@@ -1,18 +1,16 @@
 """Where and with what a record was made."""
 
-import hashlib
 import os
 import platform
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from paibench.benchmark.provenance import (
     code_digest_at_start,
@@ -83,16 +81,6 @@ def kind_of_place(device: torch.device) -> str:
     """What the last bits of a training depend on besides its arguments, as one line."""
     cuda = f" cuda {torch.version.cuda}" if device.type == "cuda" else ""
     return f"{_device_name(device)} {torch.get_num_threads()} torch {torch.__version__}{cuda}"
-
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """The sha256 of named tensors: names, types, shapes and bytes, in the order of the names."""
-    seen = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        seen.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return seen.hexdigest()
 
 
 def _version(distribution: str) -> str | None:

@@ -8,13 +8,12 @@ from torch import nn
 
 from paibench.benchmark.data.dataset import DataSet
 from paibench.benchmark.spec import Spec, recipe_of
-from paibench.benchmark.steps.environment import digest
 from paibench.benchmark.steps.evaluate import evaluate, reestimate_norms
-from paibench.benchmark.steps.search import Search, load_weights
+from paibench.benchmark.steps.search import SearchResult, load_weights
 from paibench.benchmark.steps.train import Training
 from paibench.methods.core.effective_density import effective
 from paibench.methods.core.mask import apply, collapsed, layer_counts, prunable, total
-from paibench.methods.core.mask_file import digest as mask_digest
+from paibench.methods.training.checkpoint import digest
 from paibench.models.core.macs import multiply_adds
 
 
@@ -28,12 +27,11 @@ def data_metrics(data: DataSet) -> dict[str, Any]:
     }
 
 
-def mask_metrics(found: Search, net: nn.Module, data: DataSet) -> dict[str, Any]:
+def mask_metrics(result: SearchResult, net: nn.Module, data: DataSet) -> dict[str, Any]:
     """What is known of a mask without training: its counts, its cost, what it saves."""
-    counts = layer_counts(found.mask)
-    sizes = {name: weight.numel() for name, weight in prunable(net).items()}
+    counts, sizes = result.packed.kept, result.packed.sizes
     operations = multiply_adds(net, data.shape)
-    reached = effective(net, found.mask, data.shape)
+    reached = effective(net, result.mask, data.shape)
     return {
         "prunable": sum(sizes.values()),
         "kept": sum(counts.values()),
@@ -44,21 +42,23 @@ def mask_metrics(found: Search, net: nn.Module, data: DataSet) -> dict[str, Any]
         "layer_names": list(counts),
         "layer_sizes": [sizes[name] for name in counts],
         "layer_kept": list(counts.values()),
-        "collapsed": collapsed(found.mask),
+        "collapsed": collapsed(result.mask),
         "multiply_adds_dense": sum(operations.values()),
         "multiply_adds_sparse": sum(
             operations.get(name, 0) * counts[name] / sizes[name] for name in counts
         ),
-        "at_initialization": found.ticket.weights is None,
-        "mask_sha256": mask_digest(found.mask),
-        "search_forward": found.find.cost.forward,
-        "search_backward": found.find.cost.backward,
-        "search_epochs": found.find.cost.forward / len(data.train),
-        "search_seconds": found.find.seconds,
+        "at_initialization": result.ticket.weights is None,
+        "mask_sha256": result.packed.sha256,
+        "search_forward": result.cost.forward,
+        "search_backward": result.cost.backward,
+        "search_epochs": result.cost.forward / len(data.train),
+        "search_seconds": result.seconds,
     }
 
 
-def untrained_metrics(spec: Spec, net: nn.Module, found: Search, data: DataSet) -> dict[str, Any]:
+def untrained_metrics(
+    spec: Spec, net: nn.Module, result: SearchResult, data: DataSet
+) -> dict[str, Any]:
     """How accurate the ticket is before its weights are trained, and the search's own supermasks.
 
     Everything is measured on copies, so that training starts from the ticket's own statistics.
@@ -72,10 +72,10 @@ def untrained_metrics(spec: Spec, net: nn.Module, found: Search, data: DataSet) 
         return evaluate(trial, data.test, recipe.precision).accuracy
 
     facts: dict[str, Any] = {
-        "accuracy_untrained": untrained(lambda trial: apply(trial, found.mask))
+        "accuracy_untrained": untrained(lambda trial: apply(trial, result.mask))
     }
-    if found.ticket.native and spec.control == "none":
-        natives = found.ticket.native
+    if result.ticket.native and spec.control == "none":
+        natives = result.ticket.native
         accuracies = [untrained(lambda trial, w=w: load_weights(trial, w)) for w in natives]  # type: ignore[misc]
         names = set(prunable(net))
         nonzero = sum(int((t != 0).sum()) for w in natives for n, t in w.items() if n in names)

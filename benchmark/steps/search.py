@@ -1,11 +1,12 @@
-"""Finding a ticket: a method is given a copy of the network and a task, and held to its word."""
+"""The search for a ticket: run the method, validate its result, apply the run's control."""
 
 import copy
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,53 +14,50 @@ from torch import nn
 
 from paibench.benchmark.spec import Spec
 from paibench.methods.core.mask import Mask, Weights
+from paibench.methods.core.mask_bits import PackedMask
+from paibench.methods.core.mask_file import pack
 from paibench.methods.core.random_streams import derive, generator
 from paibench.methods.core.registry import UserError, get
-from paibench.methods.core.task import Cost, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.text import in_words
 from paibench.methods.core.ticket import Ticket, as_ticket, select
 from paibench.methods.training.loop import Diverged
+from paibench.methods.training.services import Cost
 
 
 def shuffle(mask: Mask, seed: int) -> Mask:
-    """The mask with its entries permuted at random within each layer."""
-    draw = generator(seed, "shuffle")
+    """Return the mask with its entries permuted at random within each layer."""
+    rng = generator(seed, "shuffle")
     shuffled = {}
     for name, kept in mask.items():
-        places = torch.randperm(kept.numel(), generator=draw).to(kept.device)
-        shuffled[name] = kept.reshape(-1)[places].view(kept.shape)
+        order = torch.randperm(kept.numel(), generator=rng).to(kept.device)
+        shuffled[name] = kept.reshape(-1)[order].view(kept.shape)
     return shuffled
 
 
 def reinit_seed(seed: int) -> int:
-    """The seed of the fresh weights that go with a run's own seed."""
+    """Return the seed of the fresh weights for a run with this seed."""
     return derive(seed, "reinit") % 2**31
 
 
-# search: Finding a ticket: a method is given a copy of the network and a task, and held to its
-# word.
-
-
 @dataclass(frozen=True)
-class Find:
-    """What a method handed back, not yet held to its word, and what finding it cost."""
+class SearchResult:
+    """The ticket of a method, what the search cost, and the exact mask once it is validated."""
 
     ticket: Ticket
     cost: Cost
     seconds: float
     peak_mb: float = 0.0
-    """The most memory of a process of its own; 0 where it had none."""
+    """Peak memory of the sandbox in MiB; 0 without one."""
     isolation: str | None = None
-    """What stood between the method and the harness, in words; None for the suite's own."""
+    """What separated the method from the harness, in words; None for the suite's own methods."""
+    mask: Mask = field(default_factory=dict)
+    """Set by `to_mask`, after the control of the run was applied."""
 
-
-@dataclass(frozen=True)
-class Search:
-    """What a search gave: the exact mask, the ticket around it, and how it was found."""
-
-    mask: Mask
-    ticket: Ticket
-    find: Find
+    @cached_property
+    def packed(self) -> PackedMask:
+        """The mask as its file, digest and counts, which are computed once."""
+        return pack(self.mask)
 
 
 class MethodError(ValueError):
@@ -67,73 +65,76 @@ class MethodError(ValueError):
 
 
 class SearchTimeout(Exception):
-    """A search takes longer than it may; the text says by how much."""
+    """A search takes longer than its limit; the text says by how much."""
 
 
-def find(spec: Spec, net: nn.Module, task: Task) -> Find:
-    """Let the spec's method find its ticket on a copy of `net`, in this process.
+def find(spec: Spec, net: nn.Module, task: Task) -> SearchResult:
+    """Run the spec's method on a copy of `net`, in this process.
 
-    Raises MethodError for what is the method's own fault; a loss that is not finite, bad input,
-    and want of memory or of disk are raised as they are.
+    Raises MethodError for the method's own faults. Divergence, bad input, and a lack of memory or
+    disk space are raised as they are.
     """
-    own = copy.deepcopy(net)
+    own_copy = copy.deepcopy(net)
     with attributing_errors(spec.method.name):
         finder: Callable[..., object] = get(spec.method.name)
         clock = time.perf_counter()
         with preserving_global_state(derive(spec.seed, "search", spec.method.name), task.device):
-            found = finder(own, task, spec.density, **spec.method.options)
+            result = finder(own_copy, task, spec.density, **spec.method.options)
         seconds = time.perf_counter() - clock
-        ticket = as_ticket(found)  # type: ignore[arg-type]  # a stranger's word, see `settle`
-    return Find(ticket, task.cost, seconds)
+        ticket = as_ticket(result)  # type: ignore[arg-type]  # it may be anything
+    return SearchResult(ticket, task.cost, seconds)
 
 
-def to_mask(spec: Spec, net: nn.Module, found: Find, steps: int, device: torch.device) -> Search:
-    """Hold a find to what was asked for, and apply the spec's control.
+def to_mask(
+    spec: Spec, net: nn.Module, result: SearchResult, steps: int, device: torch.device
+) -> SearchResult:
+    """Validate a result, compute its exact mask, and apply the spec's control.
 
-    `net` is at initialization, and `steps` is where its schedule ends. Raises MethodError, and
-    UserError for a control that shows nothing.
+    `net` is at initialization; `steps` is the length of its training schedule. Raises MethodError,
+    and UserError for a control that would show nothing.
     """
-    ticket = found.ticket
+    ticket = result.ticket
     with attributing_errors(spec.method.name):
         if not 0 <= ticket.start <= steps:
             raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {steps}")
-        own_mask = _there(select(ticket.mask, net, spec.density), device)
+        own_mask = _to_device(select(ticket.mask, net, spec.density), device)
     _check_weights(net, ticket.weights)
     mask = own_mask
     if spec.control == "invert":
-        mask = _there(select(ticket.mask, net, spec.density, invert=True), device)
+        mask = _to_device(select(ticket.mask, net, spec.density, invert=True), device)
     elif spec.control == "shuffle":
         mask = shuffle(mask, spec.seed)
     elif spec.control == "reinit":
         ticket = replace(ticket, weights=None, start=0, finetune=False)
-    _refuse_dead_places(spec, ticket, own_mask, mask)
-    return Search(mask, ticket, found)
+    _refuse_kept_zeros(spec, ticket, own_mask, mask)
+    return replace(result, ticket=ticket, mask=mask)
 
 
 @contextmanager
 def attributing_errors(method: str) -> Iterator[None]:
-    """Raise as MethodError what no other than the method is to blame for."""
+    """Raise MethodError for errors that only the method can have caused."""
     try:
         yield
     except (ImportError, SyntaxError) as error:
         raise MethodError(f"it cannot be imported: {in_words(error)}") from error
     except (UserError, Diverged, MemoryError, torch.OutOfMemoryError, OSError):
         raise
-    except (Exception, SystemExit) as error:  # a method that wants to leave has failed
+    except (Exception, SystemExit) as error:  # a method that exits has failed
         words = in_words(error)
         if "can't allocate memory" in words or "CUDA error" in words:
             raise
         raise MethodError(words) from error
 
 
-def _there(mask: Mask, device: torch.device) -> Mask:
+def _to_device(mask: Mask, device: torch.device) -> Mask:
     return {name: kept.to(device) for name, kept in mask.items()}
 
 
-def _refuse_dead_places(spec: Spec, ticket: Ticket, own: Mask, mask: Mask) -> None:
-    """A ticket of trained weights has zeros where it was pruned: a mask moved there shows nothing.
+def _refuse_kept_zeros(spec: Spec, ticket: Ticket, own: Mask, mask: Mask) -> None:
+    """Raise UserError if the control keeps weights that the ticket has set to 0.
 
-    Raises UserError.
+    A ticket of trained weights is 0 outside its own mask, so a mask that a control moved there
+    would keep dead weights and show nothing about the method.
     """
     weights = ticket.weights or {}
     for name in own.keys() & weights.keys():
@@ -147,7 +148,7 @@ def _refuse_dead_places(spec: Spec, ticket: Ticket, own: Mask, mask: Mask) -> No
 
 @contextmanager
 def preserving_global_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Global state is afterwards what it was, and randomness that ought not be used is seeded."""
+    """Seed the global generators in this block, and restore all global state afterwards."""
     python, numpy = random.getstate(), np.random.get_state()
     threads, number, grad = (
         torch.get_num_threads(),
@@ -160,7 +161,7 @@ def preserving_global_state(seed: int, device: torch.device) -> Iterator[None]:
             random.seed(seed)
             np.random.seed(seed % 2**32)
             yield
-            if device.type == "cuda":  # the clock is to see work that is still queued
+            if device.type == "cuda":  # the clock must include work that is still queued
                 torch.cuda.synchronize(device)
     finally:
         random.setstate(python)
@@ -171,7 +172,7 @@ def preserving_global_state(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def load_weights(net: nn.Module, weights: Weights | None) -> None:
-    """Replace entries of the network's state by a ticket's weights, in place.
+    """Copy a ticket's weights into the network's state, in place.
 
     Raises MethodError for a name or a shape that the network does not have.
     """

@@ -1,4 +1,4 @@
-"""Training a ticket to the end of its recipe, evaluated after every epoch, resumable exactly."""
+"""Training of a ticket to the end of its recipe, evaluated after every epoch, resumable exactly."""
 
 import math
 import time
@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from paibench.benchmark.record import CurvePoint
-from paibench.benchmark.steps.checkpoint import Checkpointer, fingerprint
 from paibench.benchmark.steps.evaluate import evaluate
 from paibench.methods.core.mask import Mask
+from paibench.methods.training.checkpoint import Checkpointer
 from paibench.methods.training.data import Split
 from paibench.methods.training.loop import Checkpoint, Diverged, Hooks, Trainer, steps_per_epoch
 from paibench.methods.training.recipe import Recipe
+from paibench.methods.training.services import Services
 
 
 @dataclass
 class Training:
-    """What a training gave: its curve, the last point of which is the headline."""
+    """The result of a training: its curve, whose last point is the headline, and its time."""
 
     epochs: float
     curve: list[CurvePoint] = field(default_factory=list)
@@ -27,7 +28,7 @@ class Training:
 
     @property
     def best(self) -> CurvePoint:
-        """The best epoch, the earliest of equals. Stored, never ranked."""
+        """The epoch with the highest accuracy, the earliest of equals. Recorded, never ranked."""
         return max(self.curve, key=lambda point: (point["accuracy"], -point["epoch"]))
 
 
@@ -41,29 +42,29 @@ def train(
     seed: int,
     start: int = 0,
     finetune: bool = False,
-    keeper: Checkpointer | None = None,
-    pulse: Callable[[], object] = lambda: None,
-    tell: Callable[[int, int], object] = lambda step, steps: None,
-    of: str = "",
+    services: Services | None = None,
+    report: Callable[[int, int], object] = lambda step, steps: None,
 ) -> Training:
     """Train `net` in place under `mask` from step `start` of the recipe's schedule to its end.
 
-    `judge` is the split that every epoch is evaluated on. With a keeper, training goes on from
-    the last checkpoint with the same bits. `of` is all that its arguments do not show: a
-    checkpoint of another is not gone on from. `tell` hears at which step of how many it is. Raises
-    Diverged when a loss in training is not finite, or that of the last evaluation: what earlier
-    ones come to decides nothing. Raises Left where the keeper says so.
+    `judge` is the split that every epoch is evaluated on. With services that save checkpoints,
+    training resumes from the last one with the same bits. `report` receives the current step and
+    the number of steps. Raises Diverged if a training loss is not finite, or if the loss of the
+    last evaluation is not; earlier evaluations decide nothing. Raises Interrupted.
     """
+    services = services or Services()
     trainer = Trainer(net, data, recipe, seed, mask=mask, finetune=finetune)
     per_epoch = steps_per_epoch(len(data), recipe.batch)
     stop = recipe.epochs * per_epoch
     result = Training(epochs=(stop - start) / per_epoch)
-    begin = fingerprint(trainer, f"{of} {start} {finetune} {recipe}")
-    begun = start
-    if keeper and (found := keeper.take_up(trainer, begin)):
-        begun, (result.curve[:], result.seconds, result.evaluation_seconds) = found
+    checkpointer: Checkpointer | None = None
+    first = start
+    if services.checkpoint_seconds is not None:
+        checkpointer = Checkpointer(trainer, services, f"{start} {finetune} {recipe}")
+        if resumed := checkpointer.resume():
+            first, (result.curve[:], result.seconds, result.evaluation_seconds) = resumed
     clock = time.perf_counter() - result.seconds
-    tell(begun, stop)
+    report(first, stop)
 
     def judge_epoch(epoch: int) -> None:
         before = time.perf_counter()
@@ -80,19 +81,18 @@ def train(
             }
         )
         result.evaluation_seconds += time.perf_counter() - before
-        tell((epoch + 1) * per_epoch, stop)
+        report((epoch + 1) * per_epoch, stop)
 
-    def save(take: Callable[[], Checkpoint]) -> None:
-        if keeper:
-            spent = time.perf_counter() - clock, result.evaluation_seconds
-            also = (result.curve, *spent)
-            keeper.offer(take, begin, lambda step: tell(step, stop), also)
+    def so_far() -> tuple[object, float, float]:
+        return result.curve, time.perf_counter() - clock, result.evaluation_seconds
 
-    def count(_: int) -> None:
-        pulse()
+    def after_step(take: Callable[[], Checkpoint]) -> None:
+        if checkpointer:
+            checkpointer.after_step(take, so_far)
+        else:
+            services.heartbeat()
 
-    hooks = Hooks(after_epoch=judge_epoch, count=count, save=save)
-    trainer.run(begun, stop, hooks)
+    trainer.run(first, stop, Hooks(after_epoch=judge_epoch, save=after_step))
     if not result.curve:  # the ticket enters the schedule at its end
         trainer.losses.append(evaluate(net, data, recipe.precision).loss)
         judge_epoch(recipe.epochs - 1)

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from paibench.methods.core.mask import Mask, Weights, full, keep_top, num_kept, prunable, total
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.task import State, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket
 from paibench.methods.supermasks.supermask import cache_name
+from paibench.methods.training.services import State
 
 SLACK = 0.1  # of a round: less than that is no round of its own, but joins the one before it
 

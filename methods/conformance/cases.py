@@ -29,9 +29,10 @@ from paibench.methods.core.mask import (
 from paibench.methods.core.mask_file import digest
 from paibench.methods.core.random_streams import derive, generator
 from paibench.methods.core.signature import Option
-from paibench.methods.core.task import State, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket, as_ticket
 from paibench.methods.training.data import Images
+from paibench.methods.training.services import Compute, Services, State
 
 DENSITIES = (1.0, 0.7, 0.5, 0.1, 0.03)
 """And one more, that of a single weight."""
@@ -365,7 +366,7 @@ class _Kept:
     stages: dict[str, bytes]
     kill_after: int | None = None
 
-    def memo(self, name: str, compute: Callable[[], State]) -> State:
+    def find(self, name: str, compute: Compute) -> State:
         if name not in self.stages:
             state = {key: each.detach().cpu().contiguous() for key, each in compute().items()}
             self.stages[name] = save(state)
@@ -379,16 +380,15 @@ class _Kept:
 def _memo(subject: Finder) -> None:
     _need_to_repeat(subject)
     density = 1.0 if subject.name == "dense" else 0.5
-    net, kept, given = network("plain"), _Kept({}), task()
-    given._memo = kept.memo
+    net, kept = network("plain"), _Kept({})
+    given = task(services=Services(kept.find))
     whole = subject.mask(net, given, density)
     for stage in range(len(kept.stages)):
         part = _Kept({}, kill_after=stage)
-        killed, resumed = task(), task()
-        killed._memo = part.memo
+        killed = task(services=Services(part.find))
         with suppress(_Killed):
             subject.finder(copy.deepcopy(net), killed, density)
-        resumed._memo = _Kept(part.stages).memo
+        resumed = task(services=Services(_Kept(part.stages).find))
         mask = subject.mask(net, resumed, density)
         _same(whole, mask, f"a search that was killed after stage {stage + 1}")
         if resumed.cost != given.cost:

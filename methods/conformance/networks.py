@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from paibench.methods.core.task import Memo, Task
+from paibench.methods.core.task import Task
 from paibench.methods.training.recipe import Recipe
+from paibench.methods.training.services import Services
 
 CLASSES = 3
 SHAPE = (2, 6, 6)
@@ -105,14 +106,14 @@ def task(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    memo: Memo | None = None,
+    services: Services | None = None,
 ) -> Task:
     """A task with these images, three short epochs long."""
     inputs, labels = (tensor.to(device) for tensor in images(dtype))
     made = Task.of(
         inputs, labels, classes=CLASSES, seed=seed, recipe=Recipe(epochs=3, batch=16, lr=0.05)
     )
-    made._memo = memo
+    made._services = services or made._services
     return made
 
 

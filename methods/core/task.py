@@ -1,7 +1,7 @@
 """What a mask finder is given besides the network: training data, a loss, a loop, randomness."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,40 +10,25 @@ from torch.nn import functional as F
 
 from paibench.methods.core.mask import Mask
 from paibench.methods.core.random_streams import generator
+from paibench.methods.training.checkpoint import Checkpointer
 from paibench.methods.training.data import Batch, Images, Split, order
 from paibench.methods.training.loop import (
     Hooks,
     Penalty,
-    Save,
     Trainer,
     examples_between,
     steps_per_epoch,
 )
 from paibench.methods.training.recipe import Recipe
-
-State = dict[str, Tensor]
-Memo = Callable[[str, Callable[[], State]], State]
-Keep = Callable[[Trainer, str], tuple[int | None, Save]]
-"""Given a trainer before its first step, and what else decides its steps: the step at which an
-earlier attempt was kept, the trainer put there, or None; and the hook that keeps this one."""
-
-
-@dataclass
-class Cost:
-    """Examples that a search has passed forward and backward through the network."""
-
-    forward: int = 0
-    backward: int = 0
+from paibench.methods.training.services import Compute, Cost, Services, State
 
 
 class Task:
     """Training data and the means to learn from it; nothing here leads to the test set.
 
-    `generator` (on the CPU) is the source of the method's randomness. `cost` counts the
-    examples that pass forward and backward, so that the cost of a search is known without a
-    clock. `recipe` is the spec's own way of training; `fit` follows it. `pulse` is called
-    whenever the search gets on, or `or_leave` in its place where nothing would be kept; `spent` is
-    told of all examples that pass forward and backward.
+    `generator` (on the CPU) is the source of the method's randomness. `recipe` is the training
+    recipe of the run; `fit` follows it. `services` store stages and checkpoints, and count
+    examples; a task without them stores nothing.
     """
 
     def __init__(
@@ -54,23 +39,19 @@ class Task:
         recipe: Recipe,
         device: torch.device | str = "cpu",
         stream: str = "",
-        memo: Memo | None = None,
-        pulse: Callable[[], object] | None = None,
-        or_leave: Callable[[], object] | None = None,
-        keep: Keep | None = None,
-        spent: Callable[[int, int], object] = lambda forward, backward: None,
+        services: Services | None = None,
     ) -> None:
         self._data = data
         self.seed = seed
         self.recipe = recipe
         self.device = torch.device(device)
         self.generator = generator(seed, "finder", stream)
-        self.cost = Cost()
-        self._memo = memo
-        self._pulse = pulse or (lambda: None)
-        self._get_on = or_leave or self._pulse
-        self._keep = keep
-        self._spent = spent
+        self._services = Services() if services is None else services
+
+    @property
+    def cost(self) -> Cost:
+        """The examples that passed forward and backward so far: a cost without a clock."""
+        return self._services.cost
 
     @classmethod
     def of(
@@ -138,8 +119,8 @@ class Task:
         how = self.recipe.augment if augment else "none"
         draw = generator(self.seed, "search augment")
         for inputs, labels in self._data.batches(indices, size, augment=how, generator=draw):
-            self._spend(len(labels), 0)
-            self._get_on()
+            self._services.count(len(labels), 0)
+            self._services.heartbeat()
             yield inputs, labels
 
     def _balanced(self, indices: Tensor, per_class: int) -> Tensor:
@@ -153,13 +134,8 @@ class Task:
         A second pass through the gradient (`create_graph=True`) counts as one more.
         """
         if outputs.requires_grad:  # the second pass comes by the logits, never by the loss
-            outputs.register_hook(lambda _: self._spend(0, len(labels)))  # type: ignore[no-untyped-call]
+            outputs.register_hook(lambda _: self._services.count(0, len(labels)))  # type: ignore[no-untyped-call]
         return F.cross_entropy(outputs, labels)
-
-    def _spend(self, forward: int, backward: int) -> None:
-        self.cost.forward += forward
-        self.cost.backward += backward
-        self._spent(forward, backward)
 
     def fit(
         self,
@@ -188,64 +164,42 @@ class Task:
         """
         recipe = replace(self.recipe, **changes)
         whole = recipe.epochs * steps_per_epoch(len(self._data), recipe.batch)
-        hooks = Hooks(before_step, after_epoch, penalty, count=self._count_and_get_on)
         stop = whole if stop is None else stop
+        hooks = Hooks(before_step, after_epoch, penalty, count=self._after_step)
         trainer = Trainer(module, self._data, recipe, self.seed, mask=mask, generators=generators)
-        if resumable and self._keep:
-            kept, save = self._keep(trainer, f"{start} {stop} {recipe}")
-            hooks = replace(hooks, count=self._count_both, save=save)
-            start = self._behind(start, kept, recipe)
+        if resumable and self._services.checkpoint_seconds is not None:
+            checkpointer = Checkpointer(trainer, self._services, f"{start} {stop} {recipe}")
+            # the checkpointer gives the heartbeat itself: it must save before an interruption
+            hooks = replace(hooks, count=self._count, save=checkpointer.after_step)
+            if resumed := checkpointer.resume():
+                # an earlier attempt passed these examples, and they belong to the cost
+                self._count(examples_between(start, resumed[0], len(self._data), recipe.batch))
+                start = resumed[0]
         trainer.run(start, stop, hooks)
 
-    def _count_and_get_on(self, examples: int) -> None:
-        self._count(examples)
-        self._get_on()
-
-    def _count_both(self, examples: int) -> None:
-        self._count(examples)
-        self._pulse()
-
     def _count(self, examples: int) -> None:
-        """Count a step: its examples pass forward and backward."""
-        self._spend(examples, examples)
+        """Count a training step, in which the examples pass forward and backward."""
+        self._services.count(examples, examples)
 
-    def _behind(self, start: int, kept: int | None, recipe: Recipe) -> int:
-        """The step to go on from; what lies behind it was passed by an earlier attempt."""
-        if kept is None:
-            return start
-        self._count(examples_between(start, kept, len(self._data), recipe.batch))
-        return kept
+    def _after_step(self, examples: int) -> None:
+        self._count(examples)
+        self._services.heartbeat()
 
-    def memo(self, name: str, compute: Callable[[], State]) -> State:
-        """What `compute` returns, found again if this stage of the search was done before.
+    def memo(self, name: str, compute: Compute) -> State:
+        """Return what `compute` returns, from the store if this stage was computed before.
 
-        A stage is shared by every run with the same data, model, initialization, recipe and
-        seed: `name` must tell apart everything else that it depends on (the method and its
-        options), in at most 64 lower-case letters, digits, `_`, `-` and `.`. While it computes,
-        `generator` is one of its own. The examples it cost are counted the same whether it is
-        computed or found.
+        All runs with the same data, model, initialization, recipe and seed share a stage: `name`
+        must distinguish everything else that it depends on (the method and its options), in at
+        most 64 lower-case letters, digits, `_`, `-` and `.`. While `compute` runs, `generator` is
+        one of its own, so that later draws do not depend on whether the stage was stored. Its
+        examples count the same whether it is computed or found.
         """
-        return self._counted(name, lambda: self._apart(name, compute))
+        return self._services.memo(name, lambda: self._with_own_generator(name, compute))
 
-    def _apart(self, name: str, compute: Callable[[], State]) -> State:
-        """With a generator of its own, so that found or computed, later draws are the same."""
-        outside = self.generator
+    def _with_own_generator(self, name: str, compute: Compute) -> State:
+        outer = self.generator
         self.generator = generator(self.seed, "stage", name)
         try:
             return compute()
         finally:
-            self.generator = outside
-
-    def _counted(self, name: str, compute: Callable[[], State]) -> State:
-        def with_cost() -> State:
-            before = replace(self.cost)
-            state = dict(compute())
-            spent = (self.cost.forward - before.forward, self.cost.backward - before.backward)
-            self.cost = before
-            return state | {"cost.examples": torch.tensor(spent)}
-
-        state = dict(self._memo(name, with_cost) if self._memo else with_cost())
-        forward, backward = state.pop("cost.examples").tolist()
-        self.cost.forward += forward
-        self.cost.backward += backward
-        return state
+            self.generator = outer

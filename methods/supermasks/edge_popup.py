@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from paibench.methods.core.mask import Weights, apportion, num_kept, prunable, top, total, unflatten
-from paibench.methods.core.task import State, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import FinderOutput, Scores, Ticket
 from paibench.methods.supermasks.supermask import Supermask, cache_name, masked
+from paibench.methods.training.services import State
 
 
 def edge_popup(

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from paibench.methods.core.mask import Weights, num_kept, prunable, top, total, unflatten
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.task import State, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket
 from paibench.methods.supermasks.supermask import Supermask, cache_name, masked
+from paibench.methods.training.services import State
 
 Counts = Literal["exact", "authors"]
 

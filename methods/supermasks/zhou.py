@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from paibench.methods.core.mask import Weights, flatten, num_kept, prunable, total, unflatten
 from paibench.methods.core.random_streams import derive
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.task import State, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket
 from paibench.methods.supermasks.supermask import Supermask, cache_name, masked
+from paibench.methods.training.services import State
 
 
 def zhou(

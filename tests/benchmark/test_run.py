@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import factories
@@ -12,12 +13,14 @@ import torch
 from torch import nn
 
 from paibench.benchmark import run as runs
+from paibench.benchmark.execution.services import Heartbeat, Workspace
 from paibench.benchmark.execution.settings import RunSettings
-from paibench.benchmark.run import Means, Outcome, run
+from paibench.benchmark.run import Outcome, run
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps import metrics
 from paibench.benchmark.steps.device import setup_device
 from paibench.benchmark.steps.network import make_network
+from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask import prunable, total
 from paibench.methods.core.mask_file import digest, from_bytes
 from paibench.methods.core.registry import UserError
@@ -230,15 +233,17 @@ def test_models_that_cannot_be_built(fields: dict[str, Any]) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_pulse_beats_with_every_step() -> None:
-    """Whoever gives a pulse hears of every step of search and training."""
+def test_the_heartbeat_beats_with_every_step(tmp_path: Path) -> None:
+    """Every step of search and training gives a heartbeat."""
     beats = 0
 
     def beat() -> None:
         nonlocal beats
         beats += 1
 
-    run(spec_of(method={"name": "imp", "rate": 0.8}), means=Means(pulse=beat))
+    spec = spec_of(method={"name": "imp", "rate": 0.8})
+    workspace = Workspace(Store.open(tmp_path), spec, "me", Heartbeat(beat), RunSettings())
+    run(spec, workspace=workspace)
     assert beats == 2 * 2 * 23 + 2 * 23
 
 

@@ -16,7 +16,7 @@ def test_one_of_ours(tmp_path: Path, say: Say) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert [line.split()[:2] for line in lines[:3]] == [["ok", case] for case in FEW[1::2]]
-    assert "behind: process, folder, limits" in lines[3]
+    assert "isolated by: process, folder, limits" in lines[3]
     assert lines[4].startswith("magnitude conforms: 3 passed; report: ")
     plain = json.loads((tmp_path / "new" / "conformance-magnitude.json").read_text())
     assert (plain["conforms"], plain["distribution"].split()[0]) == (True, "paibench")

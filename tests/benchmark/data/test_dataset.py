@@ -196,4 +196,4 @@ def test_the_walk_would_find_a_leak(hide: Callable[[DataSet], Any]) -> None:
     data = load("digits", {}, None, "cpu", 0)
     secret = data.test
     assert isinstance(secret, Images)
-    assert leaks(Task(data.train, seed=0, recipe=Recipe(epochs=1), memo=hide(data)), secret)
+    assert leaks(Task(data.train, seed=0, recipe=Recipe(epochs=1), services=hide(data)), secret)

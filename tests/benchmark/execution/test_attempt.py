@@ -14,7 +14,7 @@ import pytest
 import torch
 from factories import spec_of
 
-from paibench.benchmark.execution import stage_cache
+from paibench.benchmark.execution import services
 from paibench.benchmark.execution.attempt import Failed, attempt
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
@@ -25,7 +25,7 @@ from paibench.benchmark.store.failures import MOST_ATTEMPTS, is_final
 from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask_file import digest, from_bytes
-from paibench.methods.core.services import Interrupted
+from paibench.methods.training.services import Interrupted
 
 pytestmark = pytest.mark.usefixtures("hostile")
 
@@ -236,13 +236,13 @@ IMP = {"name": "imp", "rate": 0.5}
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of stages as they are computed."""
     names: list[str] = []
-    compute = stage_cache.StageCache._compute
+    compute = services.StageCache._compute
 
-    def counting(self: stage_cache.StageCache, name: str, work: Callable[[], Any]) -> Any:
+    def counting(self: services.StageCache, name: str, work: Callable[[], Any]) -> Any:
         names.append(name)
         return compute(self, name, work)
 
-    monkeypatch.setattr(stage_cache.StageCache, "_compute", counting)
+    monkeypatch.setattr(services.StageCache, "_compute", counting)
     return names
 
 

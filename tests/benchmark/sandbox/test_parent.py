@@ -19,15 +19,15 @@ from paibench.benchmark.execution.process_tree import tree
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
 from paibench.benchmark.sandbox.check import check_in_sandbox
-from paibench.benchmark.sandbox.parent import Aids, search_in_sandbox
+from paibench.benchmark.sandbox.parent import search_in_sandbox
 from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.steps.network import make_network
-from paibench.benchmark.steps.search import Search, find, to_mask
+from paibench.benchmark.steps.search import SearchResult, find, to_mask
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask_file import digest
 from paibench.methods.core.registry import names, use_file
-from paibench.methods.core.services import Interrupted
 from paibench.methods.core.task import Task
+from paibench.methods.training.services import Interrupted, Services
 
 DIGITS = load("digits", {}, None, "cpu", 0)
 STEPS = 2 * 23
@@ -80,15 +80,15 @@ def method(tmp_path: Path) -> Callable[[str], str]:
     return lambda function: use_file(f"{file}:{function}")
 
 
-def here(spec: Spec, net: nn.Module) -> Search:
+def here(spec: Spec, net: nn.Module) -> SearchResult:
     recipe = recipe_of(spec.recipe)
     task = Task(DIGITS.train, seed=spec.seed, recipe=recipe, stream=spec.method.name)
     torch.set_num_threads(1)
     return to_mask(spec, net, find(spec, net, task), task.steps, task.device)
 
 
-def apart(spec: Spec, net: nn.Module, **aids: Any) -> Search:
-    found = search_in_sandbox(spec, net, DIGITS, RunSettings(), Aids(**aids))
+def apart(spec: Spec, net: nn.Module) -> SearchResult:
+    found = search_in_sandbox(spec, net, DIGITS, RunSettings(), Services())
     return to_mask(spec, net, found, STEPS, torch.device("cpu"))
 
 
@@ -104,11 +104,11 @@ def test_the_same_as_here(name: str) -> None:
     net = make_network(spec, DIGITS, spec.seed)
     ours, theirs = here(spec, net), apart(spec, net)
     assert digest(ours.mask) == digest(theirs.mask)
-    assert ours.find.cost == theirs.find.cost
+    assert ours.cost == theirs.cost
     assert ours.ticket.start == theirs.ticket.start
-    assert theirs.find.isolation
-    assert theirs.find.seconds > 0
-    assert theirs.find.peak_mb > 0
+    assert theirs.isolation
+    assert theirs.seconds > 0
+    assert theirs.peak_mb > 0
 
 
 def test_a_ticket_with_all_that_it_may_have(method: Callable[[str], str]) -> None:
@@ -233,6 +233,6 @@ def test_killed_within_a_search(method: Callable[[str], str], tmp_path: Path) ->
 def test_a_trial(method: Callable[[str], str]) -> None:
     """A method that works passes with the walls said, one that does not fails with its words."""
     passed = check_in_sandbox(method("staged"), 60)
-    assert (passed.outcome, passed.came[:16]) == ("passed", "behind: process,")
+    assert (passed.outcome, passed.came[:21]) == ("passed", "isolated by: process,")
     failed = check_in_sandbox(method("asks"), 60)
     assert (failed.outcome, failed.came[:14]) == ("failed", "RuntimeError: ")

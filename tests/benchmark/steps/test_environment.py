@@ -11,7 +11,8 @@ from torch import Tensor
 from paibench.benchmark.provenance import code_digest_at_start
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps import environment as environments
-from paibench.benchmark.steps.environment import code_of, digest, environment, now
+from paibench.benchmark.steps.environment import code_of, environment, now
+from paibench.methods.training.checkpoint import digest
 
 SPEC = Spec.of(dataset="digits", model="lenet-300-100", recipe="smoke", method="snip", density=0.1)
 TENSORS = {"b": torch.tensor([[1, 2], [3, 4]]), "a": torch.tensor([0.5, -0.0])}

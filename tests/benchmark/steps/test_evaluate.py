@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from paibench.benchmark.steps import evaluate as module
-from paibench.benchmark.steps.environment import digest
 from paibench.benchmark.steps.evaluate import evaluate, reestimate_norms
+from paibench.methods.training.checkpoint import digest
 from paibench.methods.training.data import Images, order
 
 

@@ -11,15 +11,15 @@ from paibench.benchmark import run as runs
 from paibench.benchmark.data.dataset import load
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps import metrics
-from paibench.benchmark.steps.environment import digest
 from paibench.benchmark.steps.evaluate import evaluate
 from paibench.benchmark.steps.network import make_network
-from paibench.benchmark.steps.search import Find, Search
+from paibench.benchmark.steps.search import SearchResult
 from paibench.benchmark.steps.train import Training
 from paibench.methods.core.mask import Mask, apply, full, prunable
 from paibench.methods.core.mask_file import digest as mask_digest
-from paibench.methods.core.task import Cost
 from paibench.methods.core.ticket import Ticket
+from paibench.methods.training.checkpoint import digest
+from paibench.methods.training.services import Cost
 
 DIGITS = load("digits", {}, None, "cpu", 0)
 SIZES = {"fc1.weight": 64 * 300, "fc2.weight": 300 * 100, "fc3.weight": 100 * 10}
@@ -29,9 +29,9 @@ def net_of(spec: Spec) -> nn.Module:
     return make_network(spec, DIGITS, spec.seed)
 
 
-def found_of(mask: Mask, ticket: Ticket | None = None, cost: Cost | None = None) -> Search:
+def found_of(mask: Mask, ticket: Ticket | None = None, cost: Cost | None = None) -> SearchResult:
     ticket = ticket or Ticket(mask)
-    return Search(mask, ticket, Find(ticket, cost or Cost(), 0.5))
+    return SearchResult(ticket, cost or Cost(), 0.5, mask=mask)
 
 
 def test_counts() -> None:

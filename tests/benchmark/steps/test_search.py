@@ -18,11 +18,10 @@ from paibench.benchmark.data.dataset import load
 from paibench.benchmark.execution.attempt import attempt
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import Spec, recipe_of
-from paibench.benchmark.steps.environment import digest
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import (
     MethodError,
-    Search,
+    SearchResult,
     find,
     load_weights,
     reinit_seed,
@@ -34,14 +33,16 @@ from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask import Mask, flatten, layer_counts, prunable
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
+from paibench.methods.training.checkpoint import digest
 from paibench.methods.training.loop import Diverged
+from paibench.methods.training.services import Services
 
 DIGITS = load("digits", {}, None, "cpu", 0)
 
 pytestmark = pytest.mark.usefixtures("hostile")
 
 
-def search(spec: Spec, net: nn.Module, task: Task) -> Search:
+def search(spec: Spec, net: nn.Module, task: Task) -> SearchResult:
     return to_mask(spec, net, find(spec, net, task), task.steps, task.device)
 
 
@@ -49,7 +50,7 @@ def net_of(spec: Spec) -> nn.Module:
     return make_network(spec, DIGITS, spec.seed)
 
 
-def searched(method: Any, **fields: Any) -> Search:
+def searched(method: Any, **fields: Any) -> SearchResult:
     spec = spec_of(method, **fields)
     task = Task(DIGITS.train, seed=spec.seed, recipe=recipe_of(spec.recipe), stream=str(method))
     return search(spec, net_of(spec), task)
@@ -118,9 +119,9 @@ def test_a_method_is_not_blamed_for_the_world(
     method: Any, fields: dict[str, Any], error: type[Exception]
 ) -> None:
     """Divergence, bad input and want of memory or of disk are raised as they are."""
-    memo = fields.get("memo")
+    services = Services(fields["memo"]) if "memo" in fields else None
     spec = spec_of(method, **{key: value for key, value in fields.items() if key != "memo"})
-    task = Task(DIGITS.train, seed=0, recipe=recipe_of(spec.recipe), memo=memo)
+    task = Task(DIGITS.train, seed=0, recipe=recipe_of(spec.recipe), services=services)
     with pytest.raises(error) as caught:
         search(spec, net_of(spec), task)
     assert not isinstance(caught.value, MethodError)

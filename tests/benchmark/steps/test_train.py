@@ -8,15 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from paibench.benchmark.steps.checkpoint import Checkpointer
-from paibench.benchmark.steps.environment import digest
 from paibench.benchmark.steps.evaluate import evaluate
 from paibench.benchmark.steps.train import Training, train
 from paibench.methods.core.mask import Mask, apply, layer_counts, prunable
-from paibench.methods.core.services import Interrupted
+from paibench.methods.training.checkpoint import digest
 from paibench.methods.training.data import Images
 from paibench.methods.training.loop import Diverged
 from paibench.methods.training.recipe import Recipe
+from paibench.methods.training.services import Interrupted, Services
 
 RECIPE = Recipe(
     epochs=4, batch=8, lr=0.05, weight_decay=1e-3, schedule="cosine", augment="crop-flip"
@@ -61,15 +60,32 @@ class Shelf:
     """Checkpoints in memory; with `kill`, the process ends at so many saves."""
 
     kill: int = 0
-    kept: list[bytes] = field(default_factory=list)
+    saved: list[bytes] = field(default_factory=list)
 
-    def save(self, data: bytes) -> None:
-        self.kept.append(data)
-        if len(self.kept) == self.kill:
+    def services(
+        self, seconds: float = 0, on_heartbeat: Callable[[], object] = lambda: None
+    ) -> Services:
+        return _ShelfServices(self, seconds, on_heartbeat)
+
+
+class _ShelfServices(Services):
+    def __init__(
+        self, shelf: Shelf, seconds: float | None, on_heartbeat: Callable[[], object]
+    ) -> None:
+        super().__init__()
+        self.checkpoint_seconds = seconds
+        self._shelf, self._on_heartbeat = shelf, on_heartbeat
+
+    def heartbeat(self) -> None:
+        self._on_heartbeat()
+
+    def load(self) -> bytes | None:
+        return self._shelf.saved[-1] if self._shelf.saved else None
+
+    def save(self, data: bytes, step: int) -> None:
+        self._shelf.saved.append(data)
+        if len(self._shelf.saved) == self._shelf.kill:
             raise Killed
-
-    def keeper(self, seconds: float = 0) -> Checkpointer:
-        return Checkpointer(self.save, lambda: self.kept[-1] if self.kept else None, seconds)
 
 
 def trained(
@@ -94,10 +110,10 @@ def test_resumed_bits(kills: list[int], optimizer: Any) -> None:
     for kill in kills:
         shelf.kill = kill
         with pytest.raises(Killed):
-            trained(recipe=recipe, keeper=shelf.keeper())
-        assert len(shelf.kept) == kill
+            trained(recipe=recipe, services=shelf.services())
+        assert len(shelf.saved) == kill
     shelf.kill = 0
-    resumed, again = trained(recipe=recipe, keeper=shelf.keeper())
+    resumed, again = trained(recipe=recipe, services=shelf.services())
     assert again == bits
     assert resumed.curve == whole.curve
     assert resumed.epochs == whole.epochs == 4
@@ -116,9 +132,9 @@ def test_killed_between_checkpoints(step: int) -> None:
         steps += 1
 
     with pytest.raises(Killed):
-        trained(keeper=shelf.keeper(), pulse=pulse)
-    assert len(shelf.kept) == step
-    resumed, again = trained(keeper=shelf.keeper())
+        trained(services=shelf.services(on_heartbeat=pulse))
+    assert len(shelf.saved) == step
+    resumed, again = trained(services=shelf.services())
     assert (again, resumed.curve) == (bits, whole.curve)
 
 
@@ -144,7 +160,7 @@ def test_checkpoints_of_other_trainings(change: Callable[[], dict[str, Any]]) ->
     """A checkpoint that began otherwise, or elsewhere, is not gone on from."""
     shelf, threads = Shelf(kill=3), torch.get_num_threads()
     with pytest.raises(Killed):
-        trained(keeper=shelf.keeper())
+        trained(services=shelf.services())
     shelf.kill, steps = 0, 0
 
     def pulse() -> None:
@@ -152,7 +168,7 @@ def test_checkpoints_of_other_trainings(change: Callable[[], dict[str, Any]]) ->
         steps += 1
 
     try:
-        resumed, _ = trained(**change(), keeper=shelf.keeper(), pulse=pulse)
+        resumed, _ = trained(**change(), services=shelf.services(on_heartbeat=pulse))
     finally:
         torch.set_num_threads(threads)
     assert steps == 4 * PER_EPOCH
@@ -162,8 +178,8 @@ def test_checkpoints_of_other_trainings(change: Callable[[], dict[str, Any]]) ->
 def test_checkpoints_are_not_more_frequent_than_asked() -> None:
     """Nothing is saved before its time has come."""
     shelf = Shelf()
-    trained(keeper=shelf.keeper(seconds=3600))
-    assert shelf.kept == []
+    trained(services=shelf.services(seconds=3600))
+    assert shelf.saved == []
 
 
 @pytest.mark.parametrize("asked", [1, 2, 3, 4, 8, 11, 12])
@@ -176,11 +192,15 @@ def test_left_at_the_next_step(asked: int) -> None:
         nonlocal steps
         steps += 1
 
-    keeper = Checkpointer(shelf.save, lambda: None, 3600, leaving=lambda: steps >= asked)
+    def stop() -> None:
+        pulse()
+        if steps >= asked:
+            raise Interrupted
+
     with pytest.raises(Interrupted):
-        trained(keeper=keeper, pulse=pulse)
-    assert (steps, len(shelf.kept)) == (asked, 1)
-    resumed, again = trained(keeper=shelf.keeper(3600), pulse=pulse)
+        trained(services=shelf.services(3600, stop))
+    assert (steps, len(shelf.saved)) == (asked, 1)
+    resumed, again = trained(services=shelf.services(3600, pulse))
     assert steps == 4 * PER_EPOCH
     assert (again, resumed.curve) == (bits, whole.curve)
 
@@ -194,13 +214,16 @@ def test_the_time_of_all_attempts_counts(monkeypatch: pytest.MonkeyPatch) -> Non
         nonlocal clock
         clock += 1
 
+    def stop() -> None:
+        pulse()
+        if clock == 8:
+            raise Interrupted
+
     shelf = Shelf()
     with pytest.raises(Interrupted):
-        trained(
-            keeper=Checkpointer(shelf.save, lambda: None, 3600, lambda: clock == 8), pulse=pulse
-        )
+        trained(services=shelf.services(3600, stop))
     clock += 1000
-    resumed, _ = trained(keeper=shelf.keeper(3600), pulse=pulse)
+    resumed, _ = trained(services=shelf.services(3600, pulse))
     assert (resumed.seconds, clock) == (4 * PER_EPOCH, 1000 + 4 * PER_EPOCH)
 
 
@@ -209,10 +232,10 @@ def test_it_tells_where_it_is() -> None:
     told: list[tuple[int, int]] = []
     shelf = Shelf(kill=5)
     with pytest.raises(Killed):
-        trained(keeper=shelf.keeper(), tell=lambda *step: told.append(step))
+        trained(services=shelf.services(), report=lambda *step: told.append(step))
     assert told[0] == (0, 12)
     shelf.kill, told[:] = 0, []
-    trained(keeper=shelf.keeper(3600), tell=lambda *step: told.append(step))
+    trained(services=shelf.services(3600), report=lambda *step: told.append(step))
     assert told == [(5, 12), (6, 12), (9, 12), (12, 12)]
 
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from paibench.methods.baselines.imp import at_rate, imp, in_rounds
 from paibench.methods.core.mask import Mask, prunable
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.task import State, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket, as_ticket, select
 from paibench.methods.training.data import Images
 from paibench.methods.training.loop import Hooks, Trainer
 from paibench.methods.training.recipe import Recipe
+from paibench.methods.training.services import Services, State
 
 RECIPE = Recipe(
     epochs=2,
@@ -68,7 +69,7 @@ class Disk:
 
 
 def make_task(disk: Disk | None = None, recipe: Recipe = RECIPE) -> Task:
-    return Task(make_data(), seed=1, recipe=recipe, memo=disk.memo if disk else None)
+    return Task(make_data(), seed=1, recipe=recipe, services=Services(disk.memo) if disk else None)
 
 
 def mask_of(density: float, task: Task | None = None, **options: Any) -> Mask:
@@ -413,4 +414,4 @@ def test_a_nan_is_not_ranked() -> None:
         return state
 
     with pytest.raises(ValueError, match="1 of 356 scores are NaN"):
-        imp(make_net(), Task(make_data(), seed=1, recipe=RECIPE, memo=memo), 0.1)
+        imp(make_net(), Task(make_data(), seed=1, recipe=RECIPE, services=Services(memo)), 0.1)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from paibench.methods.core.mask import full, prunable
-from paibench.methods.core.task import Cost, State, Task
+from paibench.methods.core.task import Task
 from paibench.methods.training.data import Images
 from paibench.methods.training.loop import Hooks, Trainer
 from paibench.methods.training.recipe import Recipe
+from paibench.methods.training.services import Cost, Services, State
 
 EXAMPLES, CLASSES = 30, 3
 RECIPE = Recipe(epochs=3, batch=8, lr=0.05, momentum=0.9, augment="crop-flip")
@@ -269,7 +270,7 @@ def test_memo_finds_a_stage_and_its_cost_again() -> None:
         return stages[name]
 
     def run() -> tuple[State, Cost]:
-        task, net = make_task(memo=memo), make_net()
+        task, net = make_task(services=Services(memo)), make_net()
         list(task.batches(10))
 
         def compute() -> State:
@@ -299,10 +300,19 @@ def test_without_a_memo_stages_are_computed() -> None:
     assert len(calls) == 2
 
 
-def test_the_pulse_is_felt() -> None:
+class Beating(Services):
+    def __init__(self, beats: list[int]) -> None:
+        super().__init__()
+        self.beats = beats
+
+    def heartbeat(self) -> None:
+        self.beats.append(1)
+
+
+def test_every_batch_and_step_gives_a_heartbeat() -> None:
     """Every batch and every step of training tells that the search gets on."""
     beats: list[int] = []
-    task = make_task(pulse=lambda: beats.append(1))
+    task = make_task(services=Beating(beats))
     list(task.batches(size=10))
     assert len(beats) == 3
     task.fit(make_net())
@@ -352,6 +362,8 @@ def test_draws_after_a_stage_are_the_same_found_or_computed() -> None:
         stage = task.memo("stage", lambda: {"drawn": torch.rand(3, generator=task.generator)})
         return torch.cat([stage["drawn"], torch.rand(3, generator=task.generator)])
 
-    computed, found, without = (draws(make_task(memo=m)) for m in (memo, memo, None))
+    computed, found, without = (
+        draws(make_task(services=Services(m) if m else None)) for m in (memo, memo, None)
+    )
     assert torch.equal(computed, found)
     assert torch.equal(computed, without)

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from paibench.methods.core.mask import Weights, flatten, prunable, unflatten
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.task import Memo, State, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket, select
 from paibench.methods.supermasks.zhou import Stochastic, zhou
 from paibench.methods.training.recipe import Recipe
+from paibench.methods.training.services import Services, State
 
 OPTIONS = list(itertools.product([False, True], repeat=2))  # signed_constant, rescale
 
@@ -29,13 +30,15 @@ def frozen(net: nn.Module) -> Weights:
     return {name: weight.detach() for name, weight in prunable(net).items()}
 
 
-def blobs(memo: Memo | None = None, epochs: int = 3) -> Task:
+def blobs(memo: "Shelf | None" = None, epochs: int = 3) -> Task:
     """Two classes around opposite points."""
     labels = torch.arange(64) % 2
     inputs = randn(64, 8) * 0.5 + (2 * labels[:, None] - 1) * torch.linspace(-1, 1, 8)
     recipe = Recipe(epochs=epochs, batch=16)
     task = Task.of(inputs, labels, classes=2, recipe=recipe)
-    return task if memo is None else Task(task._data, seed=0, recipe=recipe, memo=memo)
+    return (
+        task if memo is None else Task(task._data, seed=0, recipe=recipe, services=Services(memo))
+    )
 
 
 def randn(*shape: int) -> Tensor:

@@ -18,17 +18,18 @@ import torch
 from cluster import Cluster
 
 from paibench.benchmark.execution.attempt import attempt
+from paibench.benchmark.execution.checkpoint import Checkpoints
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps.checkpoint import RAREST, Checkpoints
 from paibench.benchmark.store.names import slurm_job_of
 from paibench.benchmark.store.progress import Progress, read_progress
 from paibench.benchmark.store.store import Store
+from paibench.methods.training.checkpoint import LONGEST_PAUSE
 
 SECONDS = 90.0  # that anything may take at the most
 CHECKPOINT_SECONDS = 0.05
-MOST_LOST = RAREST * CHECKPOINT_SECONDS + 1.0
+MOST_LOST = LONGEST_PAUSE * CHECKPOINT_SECONDS + 1.0
 """Seconds of training that a killed worker costs at the most, with a save that takes a second."""
 
 PROFILE = {

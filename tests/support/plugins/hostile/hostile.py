@@ -234,14 +234,14 @@ def dawdles_once(net: nn.Module, task: Task, density: float) -> Mask:
     mark = Path(os.environ["TMPDIR"], f"dawdled-{task.seed}")
     if not mark.exists():
         mark.touch()
-        task._pulse.also = lambda: time.sleep(0.1)  # type: ignore[attr-defined]
+        task._services.beat.on_beat = lambda: time.sleep(0.1)  # type: ignore[attr-defined]
     return _exact(net, task, density)
 
 
 def _kill_after(step: int, mark: Path, task: Task) -> None:
     """Kill this process when its work has got on so many times; the mark tells of it."""
-    pulse: Any = task._pulse
-    beat: Callable[[], object] = pulse.also
+    heartbeat: Any = task._services.beat  # type: ignore[attr-defined]
+    beat: Callable[[], object] = heartbeat.on_beat
     count = 0
 
     def fatal() -> None:
@@ -252,4 +252,4 @@ def _kill_after(step: int, mark: Path, task: Task) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         beat()
 
-    pulse.also = fatal
+    heartbeat.on_beat = fatal

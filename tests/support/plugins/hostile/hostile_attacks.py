@@ -27,8 +27,9 @@ from paibench.benchmark.store import checksummed_json
 from paibench.methods.core import mask as masks
 from paibench.methods.core import ticket as tickets
 from paibench.methods.core.mask import Mask, prunable
-from paibench.methods.core.task import Cost, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket
+from paibench.methods.training.services import Cost
 
 HERE = Path(__file__).parent
 TEST_EXAMPLES, TRAINING_EXAMPLES = 360, 1437
@@ -273,8 +274,8 @@ def hides_its_cost(net: nn.Module, task: Task, density: float) -> Mask:
     for _ in range(2):
         for inputs, labels in task.batches():
             task.loss(net(inputs), labels).backward()  # type: ignore[no-untyped-call]
-    task.cost = Cost()
     task.cost.forward = -100
+    task._services.cost = Cost()
     return _exact(net, task, density)
 
 
@@ -331,7 +332,7 @@ def _channel() -> int:
 
 
 def _say(kind: str, carries: bytes = b"", size: int | None = None, **says: object) -> None:
-    told = {"kind": kind, "says": says, "size": len(carries) if size is None else size}
+    told = {"kind": kind, "fields": says, "size": len(carries) if size is None else size}
     header = json.dumps(told).encode()
     os.write(_channel(), len(header).to_bytes(4, "big") + header + carries)
 
@@ -344,7 +345,7 @@ def speaks_noise(net: nn.Module, task: Task, density: float) -> Mask:
 
 def speaks_too_long(net: nn.Module, task: Task, density: float) -> Mask:
     """Says that a message of an exabyte comes."""
-    _say("found", size=1 << 60)
+    _say("result", size=1 << 60)
     return _exact(net, task, density)
 
 
@@ -356,7 +357,7 @@ def speaks_nonsense(net: nn.Module, task: Task, density: float) -> Mask:
 
 def counts_backwards(net: nn.Module, task: Task, density: float) -> Mask:
     """Says that it spent less than nothing."""
-    _say("spent", forward=-10_000, backward=0)
+    _say("count", forward=-10_000, backward=0)
     return _exact(net, task, density)
 
 
@@ -368,13 +369,13 @@ def hands_back_a_pickle(net: nn.Module, task: Task, density: float) -> Mask:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.system, ("touch /tmp/left-by-hostile",)
 
-    _say("found", pickle.dumps(Bomb()), peak_mb=1)
+    _say("result", pickle.dumps(Bomb()), peak_mb=1)
     return _exact(net, task, density)
 
 
 def hands_back_a_huge_header(net: nn.Module, task: Task, density: float) -> Mask:
     """Hands back safetensors whose header is said to be larger than memory."""
-    _say("found", (1 << 40).to_bytes(8, "little") + b"{}", peak_mb=1)
+    _say("result", (1 << 40).to_bytes(8, "little") + b"{}", peak_mb=1)
     return _exact(net, task, density)
 
 

@@ -16,11 +16,12 @@ from paibench.methods.baselines.magnitude import magnitude
 from paibench.methods.baselines.random import random
 from paibench.methods.core.mask import Mask, keep_top, keep_top_per_layer, num_kept, prunable, total
 from paibench.methods.core.scoring import scoring_copy
-from paibench.methods.core.task import State, Task
+from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
 from paibench.methods.saliency.snip import snip
 from paibench.methods.saliency.synflow import synflow
 from paibench.methods.supermasks.edge_popup import edge_popup
+from paibench.methods.training.services import State
 
 _SEEN: list[dict[str, Tensor]] = []  # what `keeps_in_mind` keeps
 

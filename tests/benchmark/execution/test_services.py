@@ -1,17 +1,20 @@
-"""Stages that searches share: computed once, kept whole, waited for while somebody computes."""
+"""Services of a run with a store: heartbeats renew leases, and one run computes a shared stage."""
 
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from paibench.benchmark.execution.heartbeat import Heartbeat
-from paibench.benchmark.execution.stage_cache import StageCache, State, cache_key
+from paibench.benchmark.execution.services import Heartbeat, StageCache, cache_key
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.store import lease
 from paibench.benchmark.store.store import Store
+from paibench.methods.training.services import Interrupted, State
 
 SCOPE = "c0" + "0" * 38
 STATE = {
@@ -56,10 +59,10 @@ def same(state: State) -> bool:
 def test_found_again(store: Store) -> None:
     """What was computed once is found by others with the same bits, names and types."""
     compute = Counted()
-    assert same(stages(store).memo("one", compute))
-    assert same(stages(store, "other").memo("one", compute))
+    assert same(stages(store).find("one", compute))
+    assert same(stages(store, "other").find("one", compute))
     assert compute.times == 1
-    assert same(stages(store).memo("two", compute))
+    assert same(stages(store).find("two", compute))
     assert compute.times == 2
 
 
@@ -67,7 +70,7 @@ def test_two_at_once(store: Store) -> None:
     """Of two that ask at the same time one computes and the other waits for it."""
     compute, found = Counted(seconds=0.3), []
     both = [
-        threading.Thread(target=lambda n=name: found.append(stages(store, n).memo("one", compute)))
+        threading.Thread(target=lambda n=name: found.append(stages(store, n).find("one", compute)))
         for name in ("first", "second")
     ]
     for thread in both:
@@ -86,7 +89,7 @@ def test_many_short_stages(store: Store) -> None:
     def ask(name: str) -> None:
         try:
             for stage, compute in computes.items():
-                assert same(stages(store, name).memo(stage, compute))
+                assert same(stages(store, name).find(stage, compute))
         except BaseException as error:
             errors.append(error)
 
@@ -117,7 +120,7 @@ def test_the_dead_are_not_waited_for(store: Store) -> None:
                 holder.kill()
                 holder.wait()
 
-        assert same(stages(store, pulse=Heartbeat(beat)).memo("one", compute))
+        assert same(stages(store, pulse=Heartbeat(beat)).find("one", compute))
     assert beats >= 3
     assert compute.times == 1
 
@@ -134,18 +137,18 @@ def flipped(data: bytes) -> bytes:
 def test_broken_stages(store: Store, broken: bytes | str) -> None:
     """A stage that was cut, overwritten or flipped in one bit is set aside and computed again."""
     compute = Counted()
-    stages(store).memo("one", compute)
+    stages(store).find("one", compute)
     path = store.stage_path(SCOPE, "one")
     data = path.read_bytes()
     path.chmod(0o644)
     damaged = {"cut": data[:-5], "flip": flipped(data)}.get(str(broken), broken)
     assert isinstance(damaged, bytes)
     path.write_bytes(damaged)
-    assert same(stages(store).memo("one", compute))
+    assert same(stages(store).find("one", compute))
     assert compute.times == 2
     (aside,) = (store.root / "quarantine").iterdir()
     assert aside.read_bytes() == damaged
-    assert same(stages(store).memo("one", compute))
+    assert same(stages(store).find("one", compute))
     assert compute.times == 2
 
 
@@ -156,9 +159,9 @@ def test_a_failing_stage_is_given_up(store: Store) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="^no$"):
-        stages(store).memo("one", fail)
+        stages(store).find("one", fail)
     assert store.read_stage(SCOPE, "one") is None
-    assert same(stages(store, "other").memo("one", Counted()))
+    assert same(stages(store, "other").find("one", Counted()))
 
 
 def test_a_stage_within_a_stage(store: Store) -> None:
@@ -166,9 +169,9 @@ def test_a_stage_within_a_stage(store: Store) -> None:
     outer = stages(store)
 
     def compute() -> State:
-        return outer.memo("inner", Counted())
+        return outer.find("inner", Counted())
 
-    assert same(outer.memo("outer", compute))
+    assert same(outer.find("outer", compute))
     left = list(store.root.glob("stages/*/*/*/claim"))
     assert left == []
 
@@ -209,3 +212,57 @@ def test_scope_of_another_place_or_other_data() -> None:
     spec = Spec.model_validate(SPEC)
     scopes = {cache_key(spec, *facts) for facts in (("a", "x"), ("b", "x"), ("a", "y"))}
     assert len(scopes) == 3
+
+
+def claimed(folder: Path, seconds: float = 600) -> lease.Lease:
+    folder.mkdir()
+    claim = lease.acquire(folder, "me", seconds)
+    assert claim is not None
+    return claim
+
+
+def test_held_claims_are_beaten(tmp_path: Path) -> None:
+    """Every claim that is held is kept fresh, one within another too, and so is `also` called."""
+    called: list[int] = []
+    pulse = Heartbeat(lambda: called.append(1))
+    outer, inner = (claimed(tmp_path / name, seconds=1e-6) for name in ("outer", "inner"))
+    with pulse.renewing(outer), pulse.renewing(inner):
+        for claim in (outer, inner):
+            os.utime(claim.path, (0, 0))
+        pulse()
+        assert all(claim.path.stat().st_mtime > 0 for claim in (outer, inner))
+    assert called == [1]
+    pulse()
+    assert called == [1, 1]
+
+
+def test_released_whatever_happens(tmp_path: Path) -> None:
+    """A claim is released when the work is done, and when it is broken off."""
+    pulse = Heartbeat()
+    for number, error in enumerate((None, KeyboardInterrupt)):
+        claim = claimed(tmp_path / str(number))
+        if error:
+            with pytest.raises(error), pulse.renewing(claim):
+                raise error
+        else:
+            with pulse.renewing(claim):
+                assert claim.path.exists()
+        assert not claim.path.exists()
+
+
+def test_left_when_asked_and_no_sooner(tmp_path: Path) -> None:
+    """Where it is safe to leave, the sign of life is given first, and then Left raised if asked."""
+    asked, called = False, []
+    pulse = Heartbeat(lambda: called.append(asked), should_stop=lambda: asked)
+    claim = claimed(tmp_path / "run")
+    with pytest.raises(Interrupted), pulse.renewing(claim):
+        pulse()
+        asked = True
+        pulse()
+    assert called == [False, True]
+    assert not claim.path.exists()
+
+
+def test_nobody_who_catches_failures_catches_left() -> None:
+    """Leaving is no failure, and not what a method raises that wants to exit."""
+    assert not issubclass(Interrupted, Exception | SystemExit)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paibench.benchmark.steps.checkpoint import Checkpoints
+from paibench.benchmark.execution.checkpoint import Checkpoints
 
 
 @pytest.fixture
