@@ -56,7 +56,7 @@ def cost(
         heading(axes, f"{track.model} on {track.dataset} ({track.split})", words)
         handles, labels = axes.get_legend_handles_labels()
         ring: Artist = Line2D([], [], **_RING)
-        legend(figure, [*handles, ring], [*labels, "not beaten"])
+        legend(figure, [*handles, ring], [*labels, "Pareto-optimal"])
     return Drawn(figure)
 
 

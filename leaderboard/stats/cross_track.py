@@ -1,4 +1,4 @@
-"""Methods compared across data sets, models and densities: mean ranks and who beats whom."""
+"""Methods compared across data sets, models and densities: mean ranks, tests and wins."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,38 +13,38 @@ from paibench.leaderboard.stats.ranking import incomplete, row_class
 from paibench.leaderboard.stats.summary import TRACK
 
 BLOCK = [*TRACK, "density_asked"]
-_DIGITS = 12  # means closer than this are ties: floats that should be equal
+_DIGITS = 12  # means that agree in these digits are ties: the rest is rounding
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class CrossTrackComparison:
-    """What `across` found. Methods are named by their labels."""
+    """The result of `cross_track`. Methods are named by their labels."""
 
     blocks: pd.DataFrame
-    """Mean accuracies, none missing: a row per track and density (`BLOCK`), a column per method."""
+    """Mean accuracies without gaps: a row per track and density (`BLOCK`), a column per method."""
     n: int
     """The least number of runs behind a mean."""
     mean_rank: pd.Series
-    """Mean rank over the blocks, 1 is best, rising."""
+    """The mean rank over the blocks, 1 is best, in rising order."""
     friedman_p: float
-    """p of the Friedman test that all methods are alike; not a number where `reason` says why."""
+    """p of the Friedman test that all methods are equal; NaN if there is a `reason`."""
     critical_difference: float
-    """Mean ranks that differ by more are told apart (Nemenyi, 0.05); likewise not a number."""
+    """Mean ranks that differ by more differ significantly (Nemenyi, 0.05); NaN likewise."""
     cliques: tuple[tuple[str, ...], ...]
-    """The longest runs of two or more methods, best first, whose mean ranks are not told apart."""
+    """The largest sets of two or more methods whose mean ranks do not differ significantly."""
     wins: pd.DataFrame
-    """In how many blocks the row's mean is above the column's."""
+    """The number of blocks in which the mean of the row is above that of the column."""
     ties: pd.DataFrame
-    """In how many blocks they are equal."""
+    """The number of blocks in which the two are equal."""
     left_out: tuple[str, ...]
-    """In one line each, what is not in the blocks and why. Raw text, not yet escaped."""
+    """One line for each group of cells that is in no block, with the reason. Not yet escaped."""
     reason: str
-    """Why there is no test, or nothing."""
+    """Why there is no test; "" if there is one."""
 
     @property
     def win_fraction(self) -> pd.DataFrame:
-        """`wins` as a fraction of the blocks, a tie as half; not a number against itself."""
+        """`wins` as a fraction of the blocks, with ties as half; NaN on the diagonal."""
         total = max(len(self.blocks), 1)
         fraction = ((self.wins + self.ties / 2) / total).to_numpy(copy=True)
         np.fill_diagonal(fraction, np.nan)
@@ -52,10 +52,10 @@ class CrossTrackComparison:
 
 
 def cross_track(summary: pd.DataFrame) -> CrossTrackComparison:
-    """Ranks of methods over the blocks in which all of them have a whole cell (Demsar 2006).
+    """Rank methods over the blocks in which all of them have a complete cell (Demsar 2006).
 
-    A block is a track and a density. In it are the methods at initialization and the floor, with
-    all runs that were asked for. Nothing is imputed: `complete` chooses methods and blocks.
+    A block is a track and a density, with the methods at initialization and `random`. Nothing is
+    imputed: `complete` chooses methods and blocks so that no cell is missing.
     """
     left_out: list[str] = []
     candidates = _candidates(summary, left_out)
@@ -84,27 +84,27 @@ def cross_track(summary: pd.DataFrame) -> CrossTrackComparison:
 
 
 def ranks_of(blocks: pd.DataFrame) -> pd.DataFrame:
-    """The rank of each method in each block: 1 is best, equals have the mean of their places."""
+    """Return the rank of each method in each block: 1 is best, ties share the mean rank."""
     ranks: pd.DataFrame = blocks.round(_DIGITS).rank(axis=1, ascending=False, method="average")
     return ranks
 
 
 def friedman(blocks: pd.DataFrame) -> float:
-    """p of the Friedman test, corrected for ties."""
+    """Return p of the Friedman test, corrected for ties."""
     return float(stats.friedmanchisquare(*blocks.round(_DIGITS).to_numpy().T).pvalue)
 
 
 def critical_difference(methods: int, blocks: int) -> float:
-    """By how much two mean ranks must differ to be told apart, by Nemenyi's test at 0.05.
+    """Return the difference of two mean ranks that is significant in Nemenyi's test at 0.05.
 
-    The quantile of the studentized range over sqrt(2), times sqrt(k (k + 1) / (6 N)).
+    It is the quantile of the studentized range over sqrt(2), times sqrt(k (k + 1) / (6 N)).
     """
     q = float(stats.studentized_range.ppf(1 - ALPHA, methods, np.inf)) / np.sqrt(2)
     return float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
 
 
 def cliques(mean_rank: pd.Series, difference: float) -> Iterator[tuple[str, ...]]:
-    """The runs of methods in order of rank that differ by less, none within a longer one."""
+    """Yield the sets of methods, in order of rank, that differ by less; none is part of another."""
     ranks, names = mean_rank.tolist(), list(mean_rank.index)
     reached = 0
     for first, rank in enumerate(ranks):
@@ -115,11 +115,11 @@ def cliques(mean_rank: pd.Series, difference: float) -> Iterator[tuple[str, ...]
 
 
 def complete(whole: pd.DataFrame) -> tuple[list[str], pd.Index]:
-    """The methods and blocks of a table of truths in which all cells are true.
+    """Return methods (columns) and blocks (rows) of a table of booleans so that all are true.
 
-    Methods are taken in the order of how many blocks they have, and blocks are those that all
-    have; there are as many methods as make most cells, where it can be three or more in two
-    blocks or more.
+    Take the first k methods in the order of how many blocks they have, with the blocks that all of
+    them have. The k that gives most cells is chosen, if possible with three methods or more in two
+    blocks or more, since a test needs as many.
     """
     order = whole.sum().sort_values(ascending=False, kind="stable").index
     shared = np.cumprod(whole[order].to_numpy(dtype="int64"), axis=1).sum(axis=0)
@@ -133,7 +133,7 @@ def complete(whole: pd.DataFrame) -> tuple[list[str], pd.Index]:
 
 
 def _candidates(summary: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
-    """The cells that could be in a block, whole or not."""
+    """Return the cells that can be in a block, complete or not."""
     pruned = summary[(summary["density_asked"] < 1) & (summary["method"] != "dense")]
     own = pruned[pruned["control"] == "none"]
     late = row_class(own) == "not at initialization"
@@ -152,7 +152,7 @@ def _candidates(summary: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
 
 
 def _complete(cells: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
-    """The blocks of chosen methods, and in `left_out` the methods and blocks that were not."""
+    """Return the blocks of the chosen methods; add those not chosen to `left_out`."""
     full = cells[~incomplete(cells) & (cells["accuracy_n"] > 0)]
     table = full.pivot(index=BLOCK, columns="method_label", values="accuracy_mean")
     everything = pd.MultiIndex.from_frame(cells[BLOCK].drop_duplicates().sort_values(BLOCK))
@@ -168,12 +168,12 @@ def _complete(cells: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
         at = sparsity_percent(where["density_asked"])
         left_out.append(
             f"{where['model']} on {where['dataset']} at a sparsity of {at}: "
-            f"no whole cell of {', '.join(gaps)}"
+            f"no complete cell of {', '.join(gaps)}"
         )
     if len(lost) > _SHOWN:
         left_out.append(f"and {len(lost) - _SHOWN} more blocks")
-    kept: pd.DataFrame = table.loc[blocks, methods]
-    return kept
+    chosen: pd.DataFrame = table.loc[blocks, methods]
+    return chosen
 
 
 def _matches(blocks: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""What a method gains over random pruning: in pairs of equal seed, tested, and said in words."""
+"""Accuracy minus that of random pruning, in pairs of equal seed, with tests and verdicts."""
 
 from collections.abc import Sequence
 
@@ -6,43 +6,41 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from paibench.leaderboard.stats.summary import CELL, TRACK, half_width
+from paibench.leaderboard.stats.summary import CELL, ROUNDING, TRACK, ended, half_width
 
 ALPHA = 0.05
-FEWEST = 3  # pairs behind a verdict
+FEWEST = 3  # fewer pairs get no verdict
 VERDICTS = {
     "better": "beats random",
     "worse": "worse than random",
-    "not told apart": "not told from random",
+    "not significant": "no significant difference from random",
     "too few seeds": "too few seeds",
 }
-_EQUAL = 1e-12  # below any step of an accuracy: differences of floats that should be equal
-
 
 FAMILY = (*TRACK, "density_asked")
-"""What the cells that are corrected together have in common: a reader asks at one sparsity."""
+"""The tests of cells with equal values here are corrected together, as one column of a table."""
 
 
 def against_random(runs: pd.DataFrame, family: Sequence[str] = FAMILY) -> pd.DataFrame:
-    """Accuracy minus that of `random` at equal track, density and seed: a row per cell with a pair.
+    """Compare each method with `random` at equal track, density and seed: a row per cell.
 
-    Of the methods' own cells: no control, not dense, not the floor itself, something pruned.
-    Columns: those of `CELL`; `n` pairs; `lost`, runs asked for without a pair; `difference`,
-    their mean, and `half`, half the width of its 95 % t interval, as fractions; `p` of the
-    two-sided paired t test; `p_holm`, corrected over all cells that are equal in `family`, those
-    of a track at one density; `verdict`, one of the words of `VERDICTS`.
+    Leaves out controls, dense, `random` itself, cells at density 1, and cells without a pair.
+    Columns: those of `CELL`; `n`, the number of pairs; `lost`, the runs without a pair;
+    `difference`, the mean of accuracy minus that of random, and `half`, half the width of its 95 %
+    t interval, as fractions; `p` of the two-sided paired t test; `p_holm`, corrected over all cells
+    with equal `family`; `verdict`, one of the values of `VERDICTS`.
     """
     own = own_cells(runs)
     floor = own & (runs["method_label"] == "random")
     pair = [*TRACK, "density_asked", "seed"]
-    found = compare(runs[own & ~floor], runs[floor], pair)
-    found["p_holm"] = holm(found["p"], found.groupby(list(family)).ngroup())
-    found["verdict"] = outcomes(found).map(VERDICTS).astype("str")
-    return found
+    cells = compare(runs[own & ~floor], runs[floor], pair)
+    cells["p_holm"] = holm(cells["p"], cells.groupby(list(family)).ngroup())
+    cells["verdict"] = outcomes(cells).map(VERDICTS).astype("str")
+    return cells
 
 
 def own_cells(runs: pd.DataFrame) -> pd.Series:
-    """Which runs are of a method itself, not of a control of it, with something pruned."""
+    """Return which runs are of a pruning method itself: no control, not dense, density below 1."""
     own: pd.Series = (runs["control"] == "none") & (runs["method"] != "dense")
     return own & (runs["density_asked"] < 1)
 
@@ -50,10 +48,11 @@ def own_cells(runs: pd.DataFrame) -> pd.Series:
 def compare(
     runs: pd.DataFrame, partners: pd.DataFrame, pair: list[str], sign: int = 1
 ) -> pd.DataFrame:
-    """Per cell of `runs`: accuracy minus that of the partner that is equal in `pair`.
+    """Compare each cell of `runs` with the partners that have equal values in the columns `pair`.
 
-    Columns: those of `CELL`, `n`, `lost`, `difference`, `half`, `p`; see `against_random`. `sign`
-    -1 turns the difference round. Raises MergeError where a run has two partners.
+    Columns: those of `CELL`, `n`, `lost`, `difference`, `half`, `p`, see `against_random`. The
+    difference is that of the run minus that of its partner, times `sign`. Raises MergeError if a
+    run has two partners.
     """
     pairs = _measured(runs, CELL + ["seed"]).merge(
         _measured(partners, pair),
@@ -65,7 +64,7 @@ def compare(
     pairs["difference"] = sign * (pairs["accuracy"] - pairs["accuracy_of_partner"])
     cells = pairs.groupby(CELL)["difference"].agg(["size", "count", "mean", "std"])
     cells = cells[cells["count"] > 0]
-    found = pd.DataFrame(
+    statistics = pd.DataFrame(
         {
             "n": cells["count"].astype("int64"),
             "lost": (cells["size"] - cells["count"]).astype("int64"),
@@ -74,25 +73,25 @@ def compare(
             "p": p_of_t(cells["mean"], cells["std"], cells["count"]),
         }
     )
-    return found.reset_index()
+    return statistics.reset_index()
 
 
 def p_of_t(mean: pd.Series, std: pd.Series, n: pd.Series) -> pd.Series:
-    """The p of the two-sided t test that differences of this mean, deviation and number are of 0.
+    """Return p of the two-sided t test of a mean difference against 0; NaN for n < 2.
 
-    Not a number for n < 2. Where all differences are equal there is no t; the p is that of the
-    exact sign test, 2 / 2^n, and 1 where all are 0: three seeds that agree by the width of a test
-    example are no proof.
+    If all differences are equal, there is no t, and p is that of the exact sign test: 2 / 2^n, or 1
+    if all are 0. Accuracies move in steps of one test example, so three equal differences are weak
+    evidence, which a t test with a deviation near 0 would call overwhelming.
     """
-    t = mean / (std.where(std > _EQUAL) / np.sqrt(n))
+    t = mean / (std.where(std > ROUNDING) / np.sqrt(n))
     p = pd.Series(2 * stats.t.sf(t.abs(), (n - 1).where(n > 1)), index=n.index)
-    alike = (n > 1) & (std <= _EQUAL)
-    signs = (2.0 ** (1 - n)).where(mean.abs() > _EQUAL, 1.0)
-    return p.mask(alike, signs)
+    equal = (n > 1) & (std <= ROUNDING)
+    signs = (2.0 ** (1 - n)).where(mean.abs() > ROUNDING, 1.0)
+    return p.mask(equal, signs)
 
 
 def holm(p: pd.Series, family: pd.Series) -> pd.Series:
-    """Holm's step-down correction of p values within each family; those without a p do not count.
+    """Return p values after Holm's step-down correction within each family; NaN does not count.
 
     Holm 1979, Scandinavian Journal of Statistics 6.
     """
@@ -104,18 +103,17 @@ def holm(p: pd.Series, family: pd.Series) -> pd.Series:
     return corrected.reindex(p.index)
 
 
-def outcomes(found: pd.DataFrame) -> pd.Series:
-    """The key of `VERDICTS` of each row: by `n`, the sign of `difference`, and `p_holm`."""
-    told = found["p_holm"] <= ALPHA
-    said = np.select(
-        [found["n"] < FEWEST, told & (found["difference"] > 0), told],
+def outcomes(cells: pd.DataFrame) -> pd.Series:
+    """Return the key of `VERDICTS` of each row, from `n`, `difference` and `p_holm`."""
+    significant = cells["p_holm"] <= ALPHA
+    keys = np.select(
+        [cells["n"] < FEWEST, significant & (cells["difference"] > 0), significant],
         ["too few seeds", "better", "worse"],
-        "not told apart",
+        "not significant",
     )
-    return pd.Series(said, index=found.index, dtype="str")
+    return pd.Series(keys, index=cells.index, dtype="str")
 
 
 def _measured(runs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """These columns and the accuracy, of runs that ended and nothing else."""
-    ended = runs["status"].isin(["done", "diverged"])
-    return runs[columns].assign(accuracy=runs["accuracy"].where(ended))
+    """Return these columns and the accuracy, which only runs that ended have."""
+    return runs[columns].assign(accuracy=runs["accuracy"].where(ended(runs)))

@@ -1,4 +1,4 @@
-"""The runs of one cell of the leaderboard in numbers: means, intervals, and what is not there."""
+"""The summary: one row per cell of the leaderboard, with means, intervals and counts."""
 
 import re
 from collections.abc import Iterator
@@ -11,63 +11,13 @@ from scipy import stats
 
 from paibench.benchmark.spec import SETTING
 
-# What runs may differ in and still be averaged or compared, but never without a mark.
-ALIKE = ["device", "threads", "torch", "cuda", "timm", "paibench", "plugin"]
-
-
-def parts(runs: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `ALIKE` for each run, as text that is equal where the runs are alike.
-
-    `paibench` is the code: version, commit, and whether it had changes. `plugin` is that of a
-    method from elsewhere, `timm` its version where the model is timm's; "none" for all others.
-    """
-    commit = (" at " + runs["commit"].str[:8]).fillna("")
-    changes = pd.Series("", runs.index).mask(runs["dirty"].fillna(False), " with changes")
-    plugin = runs["plugin"] + " " + runs["plugin_version"]
-    found = runs[ALIKE].assign(
-        timm=runs["timm"].where(runs["model"].str.startswith("timm:")),
-        paibench=runs["paibench"] + commit + changes,
-        plugin=plugin.where(runs["plugin"] != "paibench"),
-    )
-    return found.astype("str").fillna("none")
-
-
-def mixed_environments(runs: pd.DataFrame, by: list[str]) -> pd.Series:
-    """In what the runs of each group differ, from their `parts`: "device: cpu, cuda"."""
-    ours = runs.set_index(by)[ALIKE]
-    return _said(ours, ours.groupby(level=by).nunique() > 1)
-
-
-def mixed_pairs(pairs: pd.DataFrame, suffix: str, by: list[str]) -> pd.Series:
-    """The same for pairs of runs, whose second has its `parts` in columns with a suffix.
-
-    Pairs of one group may differ from each other; what counts is that the two of a pair do not.
-    """
-    ours = pairs.set_index(by)[ALIKE]
-    theirs = pairs.set_index(by)[[f"{name}{suffix}" for name in ALIKE]].set_axis(ALIKE, axis=1)
-    differ = (ours != theirs).groupby(level=by).any()
-    return _said(pd.concat([ours, theirs]), differ)
-
-
-def _said(values: pd.DataFrame, differ: pd.DataFrame) -> pd.Series:
-    """The values of what differs in each group, in words; "" where nothing does."""
-    said = pd.Series("", index=differ.index, dtype="str")
-    for group in differ.index[differ.any(axis=1)]:
-        mixed = values.loc[[group]]
-        said[group] = "; ".join(
-            f"{name}: {', '.join(sorted(mixed[name].unique()))}"
-            for name in ALIKE
-            if differ.loc[group, name]
-        )
-    return said
-
-
-# summary: The runs of one cell of the leaderboard in numbers: means, intervals, and what is not
-# there.
-
 TRACK = [*SETTING, "split", "protocol"]
 CELL = [*TRACK, "method", "method_label", "control", "density_asked"]
 MEASURES = ("accuracy", "accuracy_untrained", "native_accuracy")
+POINT = 0.01
+"""One point of accuracy, as a fraction."""
+ROUNDING = 1e-12
+"""Smaller differences of accuracies are rounding errors of floats."""
 OUTCOMES = ("done", "diverged", "failed", "skipped", "missing")
 LOST = OUTCOMES[1:]
 """The outcomes that give no accuracy."""
@@ -76,7 +26,7 @@ _WORDS = ["unlike", "random_unlike"]
 
 
 class Track(NamedTuple):
-    """What all rows of one table have in common, by the columns named in `TRACK`."""
+    """The values of the columns `TRACK`, which all rows of one table share."""
 
     dataset: str
     model: str
@@ -87,7 +37,7 @@ class Track(NamedTuple):
 
     @property
     def slug(self) -> str:
-        """A part of a file name, of a-z 0-9 _ . and -; with a digest where it had to be bent."""
+        """A part of a file name, of a-z 0-9 _ . and -; with a digest if it was changed."""
         parts = [self.dataset, self.model, self.recipe, self.init]
         parts += [self.split] if self.split != "test" else []
         parts += [f"protocol{self.protocol}"] if self.protocol != 1 else []
@@ -97,32 +47,35 @@ class Track(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """8 hexadecimal digits of this track, to tell two with one slug apart."""
+        """8 hexadecimal digits that distinguish tracks with the same slug."""
         return sha256(repr(tuple(self)).encode()).hexdigest()[:8]
 
 
 def summarize(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell: the runs of a frame that differ in nothing but their seed.
+    """Return one row per cell, that is for all runs of a frame that differ only in their seed.
 
-    Columns: those of `CELL`; `sparsity` and `compression` as asked for; `runs` and how many of
-    them are done, diverged, failed, skipped, missing; `collapsed`, the runs with a layer that
-    keeps nothing; `conflicts`, those that came out different when run again;
-    `not_at_initialization`, those whose ticket starts from other weights; `unlike`, in what the
-    environments of what is averaged differ; `prunable`; the means of `density`,
-    `density_effective` and `search_epochs`; per measure of `MEASURES` `_n`, `_mean`, `_std` (of
-    n - 1) and `_half`, half the width of the 95 % t interval (none for n < 2); `random_n`,
-    `random_difference`, `random_half`: the same of accuracy minus that of `random` at equal
-    density and seed; `random_unlike`, in what such pairs differ.
-    Accuracies are fractions. Only done and diverged runs have any; without one they just count.
+    Columns:
+    - those of `CELL`, and `sparsity` and `compression` as asked for;
+    - `runs`, and how many of them are done, diverged, failed, skipped or missing;
+    - `collapsed`, the runs with an empty layer; `conflicts`, the runs that gave another result
+      when they were run again; `not_at_initialization`, the runs whose ticket starts from other
+      weights;
+    - `unlike`, how the environments of the averaged runs differ;
+    - `prunable`, and the means of `density`, `density_effective` and `search_epochs`;
+    - for each measure of `MEASURES` `_n`, `_mean`, `_std` (with n - 1) and `_half`, half the width
+      of the 95 % t interval (NaN for n < 2);
+    - `random_n`, `random_difference`, `random_half`: the same for accuracy minus that of `random`
+      at equal density and seed; `random_unlike`, how the environments of such pairs differ.
+
+    Accuracies are fractions. Only runs that are done or diverged can have one.
     """
-    ended = runs["status"].isin(["done", "diverged"])
-    measured = runs.assign(**{name: runs[name].where(ended) for name in MEASURES})
+    measured = runs.assign(**{name: runs[name].where(ended(runs)) for name in MEASURES})
     for outcome in OUTCOMES:
         measured[outcome] = measured["status"] == outcome
     measured["collapsed"] = measured["collapsed"].str.len() > 0
     measured["conflicts"] = measured["conflict"].notna()
     measured["not_at_initialization"] = ~measured["at_initialization"].fillna(True)
-    measured[ALIKE] = parts(measured)
+    measured[ENVIRONMENT] = environments(measured)
     averaged = measured[measured[[*MEASURES]].notna().any(axis=1)]
     groups = measured.groupby(CELL)
     cells = pd.concat(
@@ -146,15 +99,20 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     return cells.sort_values([*order, "density_asked"], ascending=falling, ignore_index=True)
 
 
+def ended(runs: pd.DataFrame) -> pd.Series:
+    """Return which runs trained to their end or until they diverged: others have no accuracy."""
+    return runs["status"].isin(["done", "diverged"])
+
+
 def tracks(summary: pd.DataFrame) -> Iterator[tuple[Track, pd.DataFrame]]:
-    """The cells of each track, in the order of their names."""
+    """Yield each track with its cells, in the order of their names."""
     for key, cells in summary.groupby(TRACK):
         dataset, model, recipe, init, split, protocol = map(str, key)
         yield Track(dataset, model, recipe, init, split, int(protocol)), cells
 
 
 def of_track(frame: pd.DataFrame, track: Track) -> pd.DataFrame:
-    """The rows of one track, of a frame that has the columns of `TRACK`."""
+    """Return the rows of one track of a frame that has the columns of `TRACK`."""
     own = pd.Series(True, frame.index)
     for name, value in zip(TRACK, track, strict=True):
         own &= frame[name] == value
@@ -162,9 +120,9 @@ def of_track(frame: pd.DataFrame, track: Track) -> pd.DataFrame:
 
 
 def half_width(std: pd.Series, n: pd.Series) -> pd.Series:
-    """Half the width of the 95 % t interval of a mean, from the deviation (of n - 1) and n.
+    """Return half the width of the 95 % t interval of a mean, from its deviation (n - 1) and n.
 
-    Not a number where n < 2: one run says nothing of the spread.
+    NaN for n < 2: one run says nothing about the spread.
     """
     quantile = pd.Series(stats.t.ppf(0.975, (n - 1).where(n > 1)), index=n.index)
     half: pd.Series = quantile * std / np.sqrt(n)
@@ -172,19 +130,73 @@ def half_width(std: pd.Series, n: pd.Series) -> pd.Series:
 
 
 def _statistics(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    found = runs.groupby(CELL)[name].agg(["count", "mean", "std"])
-    found["half"] = half_width(found["std"], found["count"])
-    return found.rename(columns={"count": "n"}).add_prefix(f"{name}_")
+    cells = runs.groupby(CELL)[name].agg(["count", "mean", "std"])
+    cells["half"] = half_width(cells["std"], cells["count"])
+    return cells.rename(columns={"count": "n"}).add_prefix(f"{name}_")
 
 
 def _against_random(runs: pd.DataFrame) -> pd.DataFrame:
-    """What a method gains over random pruning, in pairs of runs of one density and one seed."""
+    """Return the accuracy minus that of random pruning, in pairs of equal density and seed."""
     pair = [*TRACK, "density_asked", "seed"]
     is_floor = (runs["method_label"] == "random") & (runs["control"] == "none")
-    floor = runs.loc[is_floor, [*pair, "accuracy", *ALIKE]]
+    floor = runs.loc[is_floor, [*pair, "accuracy", *ENVIRONMENT]]
     pairs = runs[~is_floor].merge(floor, on=pair, suffixes=("", "_of_random"))
     pairs = pairs.dropna(subset=["accuracy", "accuracy_of_random"])
     pairs["random"] = pairs["accuracy"] - pairs["accuracy_of_random"]
-    found = _statistics(pairs, "random").drop(columns="random_std")
-    found["random_unlike"] = mixed_pairs(pairs, "_of_random", CELL)
-    return found.rename(columns={"random_mean": "random_difference"})
+    cells = _statistics(pairs, "random").drop(columns="random_std")
+    cells["random_unlike"] = mixed_pairs(pairs, "_of_random", CELL)
+    return cells.rename(columns={"random_mean": "random_difference"})
+
+
+# Environments: which runs may be averaged or compared without a mark.
+
+ENVIRONMENT = ["device", "threads", "torch", "cuda", "timm", "paibench", "plugin"]
+
+
+def environments(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns `ENVIRONMENT` of each run as text, equal for comparable environments.
+
+    `paibench` is the code: version, commit, and whether there were uncommitted changes. `plugin` is
+    set for a method that is not our own, `timm` for a model of timm; otherwise they are "none".
+    """
+    commit = (" at " + runs["commit"].str[:8]).fillna("")
+    changes = pd.Series("", runs.index).mask(runs["dirty"].fillna(False), " with changes")
+    plugin = runs["plugin"] + " " + runs["plugin_version"]
+    columns = runs[ENVIRONMENT].assign(
+        timm=runs["timm"].where(runs["model"].str.startswith("timm:")),
+        paibench=runs["paibench"] + commit + changes,
+        plugin=plugin.where(runs["plugin"] != "paibench"),
+    )
+    return columns.astype("str").fillna("none")
+
+
+def mixed_environments(runs: pd.DataFrame, by: list[str]) -> pd.Series:
+    """Return how the `environments` of the runs of each group differ: "device: cpu, cuda"."""
+    ours = runs.set_index(by)[ENVIRONMENT]
+    return _in_words(ours, ours.groupby(level=by).nunique() > 1)
+
+
+def mixed_pairs(pairs: pd.DataFrame, suffix: str, by: list[str]) -> pd.Series:
+    """Return the same for pairs of runs; the columns of the second run have a suffix.
+
+    The pairs of one group may differ from each other, but the two runs of a pair may not.
+    """
+    ours = pairs.set_index(by)[ENVIRONMENT]
+    theirs = pairs.set_index(by)[[f"{name}{suffix}" for name in ENVIRONMENT]].set_axis(
+        ENVIRONMENT, axis=1
+    )
+    differ = (ours != theirs).groupby(level=by).any()
+    return _in_words(pd.concat([ours, theirs]), differ)
+
+
+def _in_words(values: pd.DataFrame, differ: pd.DataFrame) -> pd.Series:
+    """Return the values that differ in each group, in words; "" if none do."""
+    words = pd.Series("", index=differ.index, dtype="str")
+    for group in differ.index[differ.any(axis=1)]:
+        mixed = values.loc[[group]]
+        words[group] = "; ".join(
+            f"{name}: {', '.join(sorted(mixed[name].unique()))}"
+            for name in ENVIRONMENT
+            if differ.loc[group, name]
+        )
+    return words

@@ -57,13 +57,21 @@ def test_difference_is_paired_and_scipys() -> None:
     [
         (shifted(0.10, 0.11, 0.10, 0.09), "better"),
         (shifted(-0.05, -0.06, -0.05, -0.05), "worse"),
-        (shifted(0.001, -0.001, 0.001, -0.002), "alike"),
-        (shifted(0.1, -0.1, 0.08, -0.02), "not told apart"),
-        (shifted(0.006, -0.006, 0.005, -0.005), "not told apart"),
+        (shifted(0.001, -0.001, 0.001, -0.002), "equivalent"),
+        (shifted(0.1, -0.1, 0.08, -0.02), "not significant"),
+        (shifted(0.006, -0.006, 0.005, -0.005), "not significant"),
         (shifted(0.10, 0.11, 0.10, 0.09)[:2], "too few seeds"),
         (shifted(0.001, 0.0015, 0.001, 0.0012), "better"),
     ],
-    ids=["better", "worse", "alike", "undecided", "just undecided", "two seeds", "slightly better"],
+    ids=[
+        "better",
+        "worse",
+        "equivalent",
+        "undecided",
+        "just undecided",
+        "two seeds",
+        "slightly better",
+    ],
 )
 def test_verdicts(control: str, other: list[float | None], outcome: str) -> None:
     """ "Alike" only where the whole interval is within one point and no difference was seen."""

@@ -182,7 +182,7 @@ def test_nothing_is_imputed() -> None:
     found = cross_track(cells)
     assert list(found.blocks.columns) == ["a", "b", "c"]
     assert [block[-1] for block in found.blocks.index] == [0.5 / 3, 0.5]
-    assert found.left_out == ("x on x at a sparsity of 75 %: no whole cell of c",)
+    assert found.left_out == ("x on x at a sparsity of 75 %: no complete cell of c",)
 
 
 def test_a_method_that_is_in_few_blocks_is_left_out() -> None:

@@ -54,7 +54,7 @@ def test_three_seeds_by_hand() -> None:
     assert found["half"] == pytest.approx(quantile * 0.01 / math.sqrt(3), abs=1e-12)
     assert found["p"] == pytest.approx(1 - t / math.sqrt(2 + t * t), abs=1e-12)
     assert found["p_holm"] == found["p"]
-    assert found["verdict"] == "not told from random"
+    assert found["verdict"] == "no significant difference from random"
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
@@ -174,7 +174,7 @@ def test_differences_that_only_rounding_tells_apart_are_equal() -> None:
     [
         ([0.90, 0.91, 0.905, 0.9], "beats random"),
         ([0.10, 0.11, 0.105, 0.1], "worse than random"),
-        ([0.50, 0.52, 0.48, 0.5], "not told from random"),
+        ([0.50, 0.52, 0.48, 0.5], "no significant difference from random"),
         ([0.90, 0.91], "too few seeds"),
         ([0.90, 0.91, None, None], "too few seeds"),
         ([0.90], "too few seeds"),

@@ -11,11 +11,11 @@ from scipy import stats
 from paibench.benchmark.record import Record
 from paibench.leaderboard.frame.load import row_of, tabulate
 from paibench.leaderboard.stats.summary import (
-    ALIKE,
+    ENVIRONMENT,
     Track,
+    environments,
     half_width,
     mixed_environments,
-    parts,
     summarize,
     tracks,
 )
@@ -251,10 +251,10 @@ def test_what_differs_is_said(
     runs = runs_of(
         *(record_factory(model=model, seed=s, environment=e) for s, e in enumerate([first, second]))
     )
-    runs[ALIKE] = parts(runs)
+    runs[ENVIRONMENT] = environments(runs)
     assert list(mixed_environments(runs, ["model", "method"])) == [said]
 
 
-def test_no_runs_have_no_parts() -> None:
+def test_no_runs_have_no_environments() -> None:
     """An empty frame gives one with all columns."""
-    assert list(parts(runs_of()).columns) == ALIKE
+    assert list(environments(runs_of()).columns) == ENVIRONMENT
