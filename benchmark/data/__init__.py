@@ -1,1 +1,1 @@
-"""TODO."""
+"""The named data sets: read, checked, downloaded."""

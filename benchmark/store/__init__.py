@@ -1,1 +1,1 @@
-"""TODO."""
+"""The store: records, leases and failures of runs in a folder on any file system."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Sweeps: the file, the plan, and the state of its runs."""

@@ -1,4 +1,4 @@
-"""How runs stand, by what lies in their store: done, at work, failed or missing."""
+"""The state of the runs of a sweep, read from the store: done, running, failed or missing."""
 
 import os
 import time
@@ -16,7 +16,7 @@ from paibench.benchmark.store.store import Store
 
 @dataclass(frozen=True)
 class Running:
-    """A run that somebody is at: which attempt, since when (seconds since 1970), how far."""
+    """A run in progress: its attempt, when it started (seconds since 1970), its progress."""
 
     attempt: str
     since: float
@@ -24,13 +24,13 @@ class Running:
 
     @property
     def host(self) -> str:
-        """The machine that it is on."""
+        """The host on which it runs."""
         return self.attempt.split(".")[-3] if self.attempt.count(".") > 1 else "?"
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Why a run failed the last time, whether it is left alone now, and where its log is."""
+    """The last failure of a run, whether it is not tried again, and the path of its log."""
 
     cause: str
     reason: str
@@ -40,7 +40,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """Runs by key; each is in one of the four."""
+    """Runs by key; each run is in exactly one of the four."""
 
     done: frozenset[str]
     running: dict[str, Running]
@@ -49,10 +49,10 @@ class SweepStatus:
 
 
 def sweep_status(store: Store, keys: Iterable[str]) -> SweepStatus:
-    """How these runs stand. Nothing is changed, and nobody but the file system is asked."""
+    """Return the state of these runs. Only the file system is asked, and nothing is changed."""
     wanted, listing, now = frozenset(keys), store.listing(), _now(store)
     done = wanted & listing.done
-    running = {key: at for key in wanted - done if (at := _running(store, key, now)) is not None}
+    running = {key: run for key in wanted - done if (run := _running(store, key, now)) is not None}
     failed = {key: _failed(store, key) for key in (wanted & listing.failed) - running.keys()}
     return SweepStatus(done, running, failed, wanted - done - running.keys() - failed.keys())
 
@@ -63,7 +63,7 @@ def _running(store: Store, key: str, now: float) -> Running | None:
         return None
     try:
         progress = read_progress(store.attempt_folder(key, held.owner))
-    except ValueError:  # a damaged claim names no attempt
+    except ValueError:  # a damaged lease names no attempt
         progress = Progress()
     return Running(held.owner, held.since, progress)
 
@@ -77,7 +77,7 @@ def _failed(store: Store, key: str) -> Failed:
 
 
 def _now(store: Store) -> float:
-    """The file server's time, or ours where we may not write to it."""
+    """Return the time of the file server, or ours if the store is read-only to us."""
     if os.access(store.root, os.W_OK):
         try:
             return server_time(store.root)

@@ -1,4 +1,4 @@
-"""A sweep is many specs, written as a TOML file: a product of lists, zips, includes, excludes."""
+"""Sweeps: many specs from one TOML file with products, zips, includes and excludes."""
 
 import hashlib
 import itertools
@@ -25,26 +25,26 @@ Axes = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Sweep:
-    """A named list of specs without duplicates, in the order in which they are best run."""
+    """A named list of specs without duplicates, in the order in which they should be run."""
 
     name: str
     specs: tuple[Spec, ...]
 
     @property
     def id(self) -> str:
-        """40 hexadecimal digits that name this list of runs."""
+        """40 hexadecimal digits that name this set of runs."""
         text = json.dumps([self.name, sorted(spec.key for spec in self.specs)])
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
     def plain(self) -> dict[str, Any]:
-        """The sweep as JSON values, every run by key."""
+        """Return the sweep as JSON values, its runs by key."""
         return {"name": self.name, "runs": {spec.key: spec.canonical for spec in self.specs}}
 
 
 def read(path: Path) -> Sweep:
-    """The sweep that a file describes.
+    """Return the sweep that a file describes.
 
-    Raises UserError in one line with the file, the key and the value that is wrong.
+    Raises UserError in one line with the file, the key and the wrong value.
     """
     plain = toml_file.read(path, "a sweep")
     try:
@@ -53,22 +53,38 @@ def read(path: Path) -> Sweep:
         raise UserError(f"{path}: {error}") from error
 
 
-def expand(plain: Mapping[str, Any], default_name: str = "sweep") -> Sweep:
-    """The sweep that the parsed file describes; duplicates are refused.
+def quickstart(methods: Sequence[str] = ()) -> Sweep:
+    """Return the sweep of `paibench quickstart`, limited to these methods and dense.
 
-    Raises UserError with the key and the value that is wrong.
+    Without methods, all methods of the suite are in it.
+    """
+    plain = toml_file.read(Path(__file__).with_name("quickstart.toml"), "a sweep")
+    product = plain["product"]
+    if methods:
+        product["method"] = [name for name in methods if name != "dense"]
+    if not product["method"]:  # dense alone: its include inherits the axes of the product
+        del product["method"]
+        plain["include"] = [product | table for table in plain["include"]]
+        del plain["product"]
+    return expand(plain)
+
+
+def expand(plain: Mapping[str, Any], default_name: str = "sweep") -> Sweep:
+    """Return the sweep that the content of a file describes; duplicate runs are an error.
+
+    Raises UserError with the key and the wrong value.
     """
     for section in plain:
         if section not in _SECTIONS:
             raise UserError(f"{section[:80]}: unknown key; {did_you_mean(section, _SECTIONS)}")
     name = plain.get("name", default_name)
     if not isinstance(name, str):
-        raise UserError(f"name: {short_repr(name)} is no text")
+        raise UserError(f"name: {short_repr(name)} is not a text")
     check_name(name, "name:")
     blocks, excluded = _blocks(plain), _excluded(plain)
     limit = plain.get("max_runs", MAX_RUNS)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise UserError(f"max_runs: {short_repr(limit)} is no positive whole number")
+        raise UserError(f"max_runs: {short_repr(limit)} is not a positive whole number")
     if (count := sum(block.count() for block in blocks)) > limit:
         raise UserError(f"max_runs: the sweep has {count} runs, the limit is {limit}")
     return Sweep(name, tuple(sorted(_specs(blocks, excluded), key=_running_order)))
@@ -82,9 +98,9 @@ def _specs(blocks: Iterable["_Block"], excluded: Sequence[Axes]) -> Collection[S
             if hits := {n for n, pattern in enumerate(excluded) if _matches(cell, pattern)}:
                 unused -= hits
                 continue
-            spec = _spec(block.place, cell)
+            spec = _spec(block.section, cell)
             if spec is not specs.setdefault(spec.key, spec):
-                raise UserError(f"{block.place}: the run '{spec}' is asked for twice; remove one")
+                raise UserError(f"{block.section}: the run '{spec}' occurs twice; remove one")
     if unused:
         raise UserError(f"exclude[{min(unused)}]: matches no run; correct it or remove it")
     if not specs:
@@ -94,9 +110,12 @@ def _specs(blocks: Iterable["_Block"], excluded: Sequence[Axes]) -> Collection[S
 
 @dataclass(frozen=True)
 class _Block:
-    """A product of axes, and beside it lists that go along together."""
+    """A product of axes, and zipped axes whose lists advance together.
 
-    place: str
+    `section` is the table of the file, for messages.
+    """
+
+    section: str
     axes: Axes
     zipped: Axes
 
@@ -115,13 +134,13 @@ def _blocks(plain: Mapping[str, Any]) -> list[_Block]:
     base = _section("product", plain.get("product", {}))
     zipped = _section("zip", plain.get("zip", {}))
     if both := sorted(base.keys() & zipped.keys()):
-        raise UserError(f"zip.{both[0]}: stands in product as well; remove one")
+        raise UserError(f"zip.{both[0]}: is in product as well; remove one")
     lengths = {key: len(values) for key, values in zipped.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"zip: its lists differ in length: {lengths}; make them equal")
     includes = [
-        _Block(place, {**base, **_section(place, table)}, {})
-        for place, table in _tables("include", plain.get("include", []))
+        _Block(section, {**base, **_section(section, table)}, {})
+        for section, table in _tables("include", plain.get("include", []))
     ]
     if not (base or zipped or includes):
         raise UserError("product: has no keys; write a [product] table with the runs")
@@ -130,41 +149,41 @@ def _blocks(plain: Mapping[str, Any]) -> list[_Block]:
 
 def _excluded(plain: Mapping[str, Any]) -> list[Axes]:
     tables = _tables("exclude", plain.get("exclude", []))
-    patterns = [_section(place, table) for place, table in tables]
+    patterns = [_section(section, table) for section, table in tables]
     if {} in patterns:
-        raise UserError(f"exclude[{patterns.index({})}]: is empty; say what to leave out")
+        raise UserError(f"exclude[{patterns.index({})}]: is empty; add what to leave out")
     return patterns
 
 
-def _section(place: str, table: Any) -> Axes:
-    """A table of axes: each field of a spec with the list of its values."""
+def _section(section: str, table: Any) -> Axes:
+    """Return a table of axes: each field of a spec with the list of its values."""
     if not isinstance(table, Mapping):
         raise UserError(
-            f"{place}: {short_repr(table)} is no table; write [{place}] and keys below it"
+            f"{section}: {short_repr(table)} is not a table; write [{section}] and keys below it"
         )
     axes = {}
     for key, values in table.items():
         if key not in _FIELDS:
-            raise UserError(f"{place}.{key[:80]}: unknown key; {did_you_mean(key, _FIELDS)}")
+            raise UserError(f"{section}.{key[:80]}: unknown key; {did_you_mean(key, _FIELDS)}")
         axes[key] = values if isinstance(values, list) else [values]
         if not axes[key]:
-            raise UserError(f"{place}.{key}: [] is empty, so there are no runs; give a value")
+            raise UserError(f"{section}.{key}: [] is empty, so there are no runs; give a value")
     return axes
 
 
 def _tables(section: str, tables: Any) -> list[tuple[str, Any]]:
     if not isinstance(tables, list):
         raise UserError(
-            f"{section}: {short_repr(tables)} is no list; write [[{section}]] above each table"
+            f"{section}: {short_repr(tables)} is not a list; write [[{section}]] above each table"
         )
     return [(f"{section}[{number}]", table) for number, table in enumerate(tables)]
 
 
 def _matches(cell: Cell, pattern: Axes) -> bool:
-    """Whether each field has one of the values; a bare name stands for all its options."""
+    """Return whether each field has one of the values; a name matches it with any options."""
     return all(
-        any(have == value or _name(have) == value for value in values)
-        for have, values in ((cell.get(key, DEFAULTS.get(key)), pattern[key]) for key in pattern)
+        any(actual == value or _name(actual) == value for value in values)
+        for actual, values in ((cell.get(key, DEFAULTS.get(key)), pattern[key]) for key in pattern)
     )
 
 
@@ -172,14 +191,17 @@ def _name(value: Any) -> Any:
     return value.get("name") if isinstance(value, Mapping) else value
 
 
-def _spec(place: str, cell: Cell) -> Spec:
+def _spec(section: str, cell: Cell) -> Spec:
     try:
         return Spec.of(**cell)
     except UserError as error:
-        raise UserError(f"{place}: {error}") from error
+        raise UserError(f"{section}: {error}") from error
 
 
 def _running_order(spec: Spec) -> tuple[int, str, float]:
-    """Runs that share stages come one after the other, the densest first."""
+    """Return the sort key that puts runs with shared stages together, the densest first.
+
+    An iterative method reaches its sparse levels through the dense ones, so these come first.
+    """
     plain = {key: value for key, value in spec.canonical.items() if key != "density"}
     return spec.seed, json.dumps(plain, sort_keys=True), -spec.density

@@ -1,4 +1,4 @@
-"""Reading a short TOML file that a user wrote, or saying in one line why it cannot be read."""
+"""Read a short TOML file of a user, with every error in one line."""
 
 import tomllib
 from pathlib import Path
@@ -10,17 +10,17 @@ MAX_BYTES = 1 << 20
 
 
 def read(path: Path, kind: str) -> dict[str, Any]:
-    """The tables of a TOML file, none where it is blank; `kind` is what it should be: "a sweep".
+    """Return the tables of a TOML file; `kind` is what it should be, such as "a sweep".
 
     Raises UserError in one line that starts with the path.
     """
     try:
-        with path.open("rb") as file:  # which may be a pipe
+        with path.open("rb") as file:  # one read of limited size, since it may be a pipe
             return _parse(file.read(MAX_BYTES + 1), kind)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; check the path") from None
+        raise UserError(f"{path}: does not exist; check the path") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; name a TOML file") from error
 
@@ -34,7 +34,7 @@ def _parse(data: bytes, kind: str) -> dict[str, Any]:
         raise UserError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except RecursionError:
         raise UserError(f"is nested too deeply; {kind} is a short TOML file") from None
-    except tomllib.TOMLDecodeError as error:  # says line and column
+    except tomllib.TOMLDecodeError as error:  # its text gives line and column
         raise UserError(f"is not TOML: {' '.join(str(error).split())[:200]}") from error
     except ValueError:
-        raise UserError("is not TOML: it holds a number of thousands of digits") from None
+        raise UserError("is not TOML: it contains a number of thousands of digits") from None

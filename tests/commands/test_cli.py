@@ -189,7 +189,7 @@ def test_a_store_that_cannot_be(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (None, "x.toml: there is no such file; check the path"),
+        (None, "x.toml: does not exist; check the path"),
         (b"", "x.toml: product: has no keys; write a [product] table"),
         (b"#" * 2_000_000, "x.toml: is larger than 1 MiB; a sweep is a short TOML file"),
         (SWEEP.encode("utf-16"), "x.toml: is not UTF-8 text (byte 0); save it as UTF-8"),

@@ -55,7 +55,7 @@ def say(*arguments: str) -> tuple[int, str, str]:
         (("submit", "s.toml", "--dry-run", "--wait"), "exclude each other; give one of them"),
         (("submit", "s.toml", "--dry-run", "--script-only"), "exclude each other"),
         (("submit", "s.toml", "--out", "a", "--data", "."), "lies in the data folder"),
-        (("retry", "s.toml", "--profile", "../p"), "../p: there is no such file; check the path"),
+        (("retry", "s.toml", "--profile", "../p"), "../p: does not exist; check the path"),
         (("cancel", "s.toml"), "there is no SLURM on this machine"),
         (("cancel", "none.toml"), "none.toml"),
         (("profile", "check", "none"), "profile none: "),

@@ -72,7 +72,7 @@ def quickstart(
     """The main job, small: every method on the embedded digits, with a leaderboard."""
     from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.store.store import Store
-    from paibench.benchmark.sweeps.quickstart import quickstart_sweep
+    from paibench.benchmark.sweeps.sweep import quickstart as quickstart_sweep
     from paibench.commands.leaderboard import write_board
     from paibench.commands.progress import do_sweep
 

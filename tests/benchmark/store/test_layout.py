@@ -105,8 +105,8 @@ def _damaged(path: Path) -> Path:
 Make = Callable[[Path], Path]
 
 UNFIT: dict[str, tuple[Make, str]] = {
-    "file": (_file, "not a folder"),
-    "below a file": (_below_a_file, "not a folder"),
+    "file": (_file, "above it is a file"),
+    "below a file": (_below_a_file, "above it is a file"),
     "foreign files": (_foreign, "not a paibench store"),
     "later layout": (_later, "update paibench"),
     "damaged": (_damaged, "restore it"),

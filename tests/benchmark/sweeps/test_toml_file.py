@@ -32,7 +32,7 @@ def test_a_file_is_its_tables(tmp_path: Path, data: bytes, plain: dict[str, int]
         (b"a = " + b"[" * 5000, "is nested too deeply; a list is a short TOML file"),
         (b"a = 1\na = 2", "is not TOML: Cannot overwrite a value (at end of document)"),
         (b"a = '\xff'", "is not UTF-8 text (byte 5); save it as UTF-8"),
-        (b"a = " + b"9" * 5000, "is not TOML: it holds a number of thousands of digits"),
+        (b"a = " + b"9" * 5000, "is not TOML: it contains a number of thousands of digits"),
     ],
     ids=["large", "nested", "twice", "latin-1", "digits"],
 )

@@ -106,7 +106,7 @@ def test_without_a_folder_for_configuration(monkeypatch: pytest.MonkeyPatch) -> 
         ("a b", "profile 'a b' cannot be used; take 1 to 64 of a-z 0-9 _ . - that start with a "),
         ("..", "profile '..' cannot be used; take 1 to 64 of a-z 0-9 _ . - that start with a l"),
         ("", "profile '' cannot be used; take 1 to 64 of a-z 0-9 _ . - that start with a let"),
-        ("/no/such.toml", "/no/such.toml: there is no such file; check the path"),
+        ("/no/such.toml", "/no/such.toml: does not exist; check the path"),
         ("/no/A b.toml", "/no/A b.toml: the name 'A b' cannot be used; take 1 to 64 of a-z 0-"),
         ("/no/a\nb.toml", r"/no/a\nb.toml: the name 'a\nb' cannot be used; take 1 to 64 of a-z"),
         ("/dev/zero", "/dev/zero: is larger than 1 MiB; a profile is a short TOML file"),
