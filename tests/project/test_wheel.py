@@ -62,6 +62,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         *map(modules, ROOMS),
     )
     assert {name for name in names - info if name.endswith((".py", "py.typed"))} == expected
+    assert "paibench/benchmark/sweeps/quickstart.toml" in names
     assert {name.partition("/")[0] for name in names - info} == {"paibench"}
     assert {"METADATA", "RECORD", "WHEEL", "entry_points.txt"} <= {Path(n).name for n in info}
 

@@ -238,7 +238,7 @@ def test_no_file(tmp_path: Path, path: str, said: str) -> None:
         ({"product": [BASE]}, "product: [{'dataset': 'digits'"),
         ({"product": 3}, "product: 3 is not a table; write [product] and keys below it"),
         ({"include": BASE}, "include: {'dataset': 'digits'"),
-        ({"include": ["x"]}, "include[0]: 'x' is not a table; write [include[0]] and keys below it"),
+        ({"include": ["x"]}, "include[0]: 'x' is not a table; write [include[0]]"),
         ({"product": BASE, "exclude": 1}, "exclude: 1 is not a list; write [[exclude]] above each"),
         ({"product": BASE | {"seed": []}}, "product.seed: [] is empty, so there are no runs; giv"),
         ({"product": BASE | {"seed": [0, 0]}}, "product: the run 'snip at 0.1, lenet-300-100 on "),
