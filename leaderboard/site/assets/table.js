@@ -1,4 +1,6 @@
-/* Tables that can be searched, sorted, narrowed and saved; the view is kept in the address. */
+/* Search, sort, filter and save the tables of a page; the address keeps the view.
+   DataTables does not do this: one search and one set of columns for all tables of a page, a sort
+   that follows the numbers behind the text, and links to a view that work from a folder. */
 (() => {
   "use strict";
   const tables = [...document.querySelectorAll("table[data-board]")];
@@ -39,8 +41,8 @@
   };
   const hidden = () => new Set(view.hide || HIDDEN);
 
-  // -- what is shown ------------------------------------------------------------------------------
-  const fits = (row) => row.cells[0].textContent.toLowerCase().includes(view.q.toLowerCase());
+  // -- the rows that are shown ------------------------------------------------------------------------------
+  const matches = (row) => row.cells[0].textContent.toLowerCase().includes(view.q.toLowerCase());
   const value = (row, place) => {
     const cell = row.cells[place];
     if (cell.tagName === "TH") return cell.textContent;
@@ -60,31 +62,31 @@
     return [...board.rows].sort((a, b) => {
       const [x, y] = [value(a, place), value(b, place)];
       if (typeof x === "string" || (x === null && y === null)) return sign * text(a).localeCompare(text(b));
-      if (x === null) return 1; // what has no number comes last, either way
+      if (x === null) return 1; // cells without a number come last in both directions
       if (y === null) return -1;
       return sign * (x - y);
     });
   };
   const apply = () => {
-    const away = hidden();
+    const hiddenKeys = hidden();
     let shown = 0, all = 0;
     for (const board of boards) {
       if (tools) board.section.hidden = Boolean(view.kind) && board.section.dataset.kind !== view.kind;
       board.body.replaceChildren(...order(board));
       for (const row of board.rows) {
-        row.hidden = !fits(row);
+        row.hidden = !matches(row);
         if (!board.section.hidden) { all += 1; shown += row.hidden ? 0 : 1; }
       }
       if (!tools) continue;
       const keys = board.heads.map((head) => head.dataset.col);
       for (const row of board.table.rows) {
-        keys.forEach((key, at) => { row.cells[at].hidden = away.has(key); });
+        keys.forEach((key, at) => { row.cells[at].hidden = hiddenKeys.has(key); });
       }
     }
     if (tools) {
       tools.elements.q.value = view.q;
       if (tools.elements.kind) tools.elements.kind.value = view.kind;
-      for (const box of tools.querySelectorAll("input[type=checkbox]")) box.checked = !away.has(box.value);
+      for (const box of tools.querySelectorAll("input[type=checkbox]")) box.checked = !hiddenKeys.has(box.value);
       tools.querySelector("output").textContent = `${shown} of ${all} rows`;
     }
     document.dispatchEvent(new CustomEvent("paibench-view", { detail: { kind: view.kind } }));
@@ -93,17 +95,18 @@
 
   // -- saving -------------------------------------------------------------------------------------
   const safe = (text) => {
+    // A spreadsheet reads a cell that starts with one of these characters as a formula.
     const plain = text.replace(/[\u0000-\u001f\u007f]+/g, " ").trim();
     return `"${(/^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain).replaceAll('"', '""')}"`;
   };
-  const words = (cell) => [...cell.childNodes].map((node) => node.textContent.trim()).filter(Boolean).join("; ");
+  const textOf = (cell) => [...cell.childNodes].map((node) => node.textContent.trim()).filter(Boolean).join("; ");
   const fields = (cell, name, spread) => {
     const { v, h, n } = cell.dataset;
-    const found = [[name, v !== undefined ? v : safe(words(cell))]];
+    const found = [[name, v !== undefined ? v : safe(textOf(cell))]];
     if (spread) {
       found.push([`${name} half width`, h ?? ""], [`${name} n`, n ?? ""]);
       const small = cell.querySelector("small");
-      found.push([`${name} note`, safe(small ? small.textContent : words(cell))]);
+      found.push([`${name} note`, safe(small ? small.textContent : textOf(cell))]);
     }
     return found;
   };
@@ -141,16 +144,16 @@
     const found = new Map();
     for (const { heads } of boards) {
       for (const head of heads.slice(1)) {
-        if (!/^w\d/.test(head.dataset.col)) found.set(head.dataset.col, head.dataset.title); // no matrix
+        if (!/^w\d/.test(head.dataset.col)) found.set(head.dataset.col, head.dataset.title); // not the columns of the win matrix
       }
     }
-    const list = make("fieldset", {}, make("legend", { textContent: "Columns shown" }));
+    const list = make("fieldset", {}, make("legend", { textContent: "Visible columns" }));
     for (const [key, title] of found) {
       const box = make("input", { type: "checkbox", value: key });
       box.addEventListener("change", () => {
-        const away = hidden();
-        if (box.checked) away.delete(key); else away.add(key);
-        change({ hide: [...away] });
+        const hiddenKeys = hidden();
+        if (box.checked) hiddenKeys.delete(key); else hiddenKeys.add(key);
+        change({ hide: [...hiddenKeys] });
       });
       list.append(make("label", {}, box, ` ${title}`));
     }
@@ -168,12 +171,12 @@
     select.addEventListener("change", () => change({ kind: select.value }));
     return [make("label", {}, "Show ", select)];
   };
-  const furnish = () => {
+  const addControls = () => {
     const search = make("input", { type: "search", name: "q", autocomplete: "off" });
     search.addEventListener("input", () => change({ q: search.value }));
     const reset = make("button", { type: "button", textContent: "Reset" });
     reset.addEventListener("click", () => change({ q: "", kind: "", hide: null, sort: "" }));
-    const csvButton = make("button", { type: "button", textContent: "Save this view as CSV" });
+    const csvButton = make("button", { type: "button", textContent: "Download as CSV" });
     csvButton.addEventListener("click", save);
     tools.append(make("label", {}, "Search ", search), ...kinds(), columns(), reset, csvButton, make("output"));
     tools.setAttribute("role", "search");
@@ -195,7 +198,7 @@
       head.replaceChildren(button);
     });
   }
-  if (tools) furnish();
+  if (tools) addControls();
   read();
   apply();
   window.addEventListener("hashchange", () => { read(); apply(); });
