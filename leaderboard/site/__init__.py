@@ -1,1 +1,1 @@
-"""The leaderboard as a static site that opens from its folder, without a server or a network."""
+"""The leaderboard as a static site that opens from its folder, without a network."""

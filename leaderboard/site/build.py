@@ -1,84 +1,114 @@
-"""The site as files: the same records give the same bytes, and every file is replaced whole."""
+"""Write the site as files. The same records give the same bytes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from paibench.leaderboard.board import Board
+from paibench.benchmark.store.store import Store
 from paibench.leaderboard.format import clean
-from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.leaderboard.frame.export import csv, parquet
+from paibench.leaderboard.frame.load import Frame
+from paibench.leaderboard.frame.rows import models
+from paibench.leaderboard.missing import missing_results
+from paibench.leaderboard.published import load as published
 from paibench.leaderboard.site import chart, pages
 from paibench.leaderboard.site import runs as run_files
-from paibench.leaderboard.site.method_info import About, about
+from paibench.leaderboard.site.method_page import about
+from paibench.leaderboard.site.numbers import numbers
 from paibench.leaderboard.site.output import write
-from paibench.leaderboard.site.pages import ASSETS, asset, environment, page
-from paibench.leaderboard.site.tables import boards, frames
-from paibench.leaderboard.stats.summary import Track
+from paibench.leaderboard.site.slugs import method_slugs, track_slugs
+from paibench.leaderboard.site.tables import track_view
+from paibench.leaderboard.stats.summary import Track, tracks
+from paibench.leaderboard.submission.verification_level import add_marks
 from paibench.methods.core.registry import UserError
 
 Figures = Mapping[Track, Mapping[str, bytes]]
-_MARK = "self-reported, checked or verified: whether maintainers ran it again, and how"
 
 
 @dataclass(frozen=True)
 class SiteBuilt:
-    """The files that were written, how large they are, and what is not in them and why."""
+    """The files of a site with their sizes, and what is missing from it."""
 
     paths: tuple[Path, ...]
     bytes: dict[str, int]
     """The size of each file by its path within the site."""
     left_out: tuple[str, ...]
+    """A line for each missing result, with the reason."""
 
 
-def build_site(board: Board, out: Path, *, figures: Figures | None = None) -> SiteBuilt:
-    """Write the site of a board into the folder `out`, and remove what an earlier build left.
+def build_site(
+    frame: Frame,
+    out: Path,
+    roots: Sequence[Path] = (),
+    *,
+    figures: Figures | None = None,
+    marks: Mapping[str, str] | None = None,
+    public: bool = False,
+) -> SiteBuilt:
+    """Write the site of a frame into the folder `out`, and remove files of an earlier build.
 
-    `figures` has the files of the figures of each track by name ("accuracy-SLUG.svg"). Raises
-    UserError if the board has no record to show, or if `out` cannot be written.
+    `roots` are the stores of the frame. Curves and masks are read from them; without `roots`, the
+    pages of runs have neither. `figures` are the files of the figures of each track by their names
+    ("accuracy-SLUG.svg"). `marks` are the levels of verification by key (`read_levels`); if the
+    site is `public`, only verified cells hold ranks 1 to 3. Raises UserError if the frame has no
+    record to show, or if `out` cannot be written.
     """
-    counts = board.counts
-    if not counts["done"] + counts["diverged"] + counts["skipped"]:
+    if not frame.runs["status"].isin(["done", "diverged", "skipped"]).any():
         raise UserError("there are no records to show; run a sweep first")
-    site = pages.Site(board, environment(), figures or {}, list(map(clean, board.left_out)))
-    sizes = write(out, _files(site))
+    # Sums of floats depend on their order, so the order must not depend on that of the stores.
+    ordered = frame.runs.sort_values("key", kind="stable", ignore_index=True)
+    runs = add_marks(ordered, marks or {})
+    frame = Frame(runs, tuple(sorted(frame.problems)))
+    computed = numbers(runs, marks or {}, public)
+    site = pages.Site(
+        frame,
+        computed,
+        tracks=track_slugs(track for track, _ in tracks(computed.cells)),
+        methods=method_slugs(runs["method"].astype(str)),
+        published=published.load(),
+        models=models(runs),
+        figures=figures or {},
+        public=public,
+    )
+    site.left_out += map(clean, missing_results(frame))
+    sizes = write(out, _files(site, [Store.read(root) for root in roots]))
     return SiteBuilt(tuple(out / name for name in sizes), sizes, tuple(site.left_out))
 
 
-def _files(site: pages.Site) -> Iterator[tuple[str, bytes]]:
-    yield from ((f"assets/{name}", asset(name)) for name in ASSETS)
+def _files(site: pages.Site, stores: Sequence[Store]) -> Iterator[tuple[str, bytes]]:
+    """Yield every file of the site with its path. Files are written one by one to save memory."""
+    yield from ((f"assets/{name}", pages.asset(name)) for name in pages.ASSETS)
     yield "assets/vega.js", chart.runtime()
     prefixes: list[str] = []
-    yield from _runs(site, prefixes)
-    yield "data/cells.csv", csv(site.board.cells).encode()
-    ranked = []
-    for track, track_board in site.board.tracks.items():
-        shown = frames(track_board, site.board.methods, site.board.rows)
-        found = boards(shown)
-        ranked.append(pages.on_index(shown, found))
-        yield from pages.written(site.figures.get(track, {}))
-        yield f"track/{shown.slug}.html", pages.track(site, shown, found)
-    known: list[About] = []
-    for method, own in site.board.frame.runs.groupby("method"):
+    yield from _run_files(site, stores, prefixes)
+    yield "run.html", pages.run_page(site, prefixes)
+    yield "data/cells.csv", csv(site.numbers.cells).encode()
+    entries = []
+    for track, cells in tracks(site.numbers.cells):
+        model, slug = site.models[track.model], site.tracks[track]
+        view = track_view(track, model, cells, site.methods, slug, site.numbers.rows)
+        tables = pages.track_tables(site, view)
+        entries.append(pages.index_entry(view, tables))
+        yield from pages.figure_files(site.figures.get(track, {}))
+        yield f"track/{slug}.html", pages.track_page(site, view, tables)
+    known = []
+    for method, own in site.frame.runs.groupby("method"):
         known.append(about(str(method), own))
-        yield (
-            f"method/{site.board.methods[known[-1].name]}.html",
-            pages.method(site, known[-1], own),
-        )
-    meanings = {name: column.meaning for name, column in COLUMNS.items()} | {"mark": _MARK}
-    run = page(site.templates, "run.html", root="", prefixes=prefixes, meanings=meanings)
-    yield "run.html", run
-    yield "index.html", pages.index(site, ranked, known)
+        yield f"method/{site.methods[str(method)]}.html", pages.method_page(site, known[-1], own)
+    # The start page comes last, because every other page may add to the missing results.
+    yield "index.html", pages.index_page(site, entries, known)
 
 
-def _runs(site: pages.Site, prefixes: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Every run: masks, what the page of a run reads, and all of them as one file."""
-    runs, stores, offered = site.board.frame.runs, site.board.stores, {}
+def _run_files(
+    site: pages.Site, stores: Sequence[Store], prefixes: list[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield masks and the data of all runs; add the prefixes of keys to `prefixes`."""
+    runs, mask_digests = site.frame.runs, {}
     for key, data in run_files.masks(runs, stores, site.left_out):
-        offered[key] = sha256(data).hexdigest()
+        mask_digests[key] = sha256(data).hexdigest()
         yield f"masks/{key}.safetensors", data
-    for name, data in run_files.shards(runs, stores, offered):
-        prefixes.append(name.removesuffix(".js"))
-        yield f"data/runs/{name}", data
+    for prefix, data in run_files.runs_by_prefix(runs, stores, mask_digests):
+        prefixes.append(prefix)
+        yield f"data/runs/{prefix}.js", data
     yield "data/runs.parquet", parquet(runs)

@@ -1,11 +1,12 @@
-"""The interactive chart of a track, and the one script that draws it without any other host.
+"""The interactive chart of a track as Vega-Lite, and the one script that draws it offline.
 
-Vega usually compiles expressions with `eval`, which the pages' policy forbids; the bundle has
-Vega's interpreter, which walks the parsed expression instead (`ast` in assets/chart.js).
+Vega usually compiles expressions with `eval`, which the policy of the pages forbids. The script
+includes the interpreter of Vega, which evaluates the parsed expressions instead (`ast` in
+assets/chart.js).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -18,9 +19,136 @@ from paibench.leaderboard.format import clean, number, sparsity_percent
 from paibench.leaderboard.stats import ranking
 from paibench.leaderboard.tables import densities
 
+_LINES = 40  # more cannot be told apart
+_LABELS = 12  # ticks of the x axis
+_PUBLISHED = "published"
+_PUBLISHED_TOOLTIP = {
+    "method": "method",
+    "sparsity": "sparsity",
+    "accuracy": "published",
+    "n": "n",
+    "source": "source",
+    "differs": "their protocol",
+}
+_FILTER = "kind == 'all' || datum.kind == kind"
 
-def point(density: float, mean: float, half: Any) -> dict[str, Any]:
-    """Where a mean stands, and its interval, in percent; both are fractions, `half` may be none."""
+
+@cache
+def runtime() -> bytes:
+    """Return Vega, Vega-Lite and Vega-Embed as one script."""
+    # Inside a function, because the bundle declares names such as `n`, which would be global.
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its snippet is optional
+    return f"(() => {{\n{bundle}\n}})();\n".encode()
+
+
+def drawn(cells: pd.DataFrame) -> tuple[list[str], int]:
+    """Return the rows of a track that the chart draws, and how many rows have an accuracy."""
+    with_accuracy = set(cells.loc[cells["accuracy_n"] > 0, "row"])
+    names = [name for name in ranking.ranked(cells) if name in with_accuracy]
+    return names[:_LINES], len(names)
+
+
+def chart(cells: pd.DataFrame, figures: pd.DataFrame | None = None) -> dict[str, Any] | None:
+    """Return accuracy against sparsity as Vega-Lite, or None if no cell has an accuracy.
+
+    `cells` have the column `row`. A tooltip has mean, interval and n; a click in the legend
+    highlights a line; the signal `kind` shows a class of rows alone. `figures`, rows of
+    `published_for`, are drawn as hollow diamonds.
+    """
+    names, _ = drawn(cells)
+    values = list(_values(cells, names))
+    if not values:
+        return None
+    styles = line_styles(cells["method_label"])
+    label_of = dict(zip(cells["row"], cells["method_label"], strict=True))
+    shown = [clean(name) for name in names]
+    colors = [_hex(styles[label_of[name]]) for name in names]
+    selected = alt.selection_point(name="picked", fields=["method"], bind="legend", toggle="true")
+    kind = alt.param(name="kind", value="all")
+    x = alt.X(
+        "density:Q",
+        title="sparsity",
+        scale=alt.Scale(type="log", reverse=True, nice=False),
+        axis=_axis(cells),
+    )
+    y = alt.Y("mean:Q", title="accuracy, %", scale=alt.Scale(zero=False))
+    color = alt.Color(
+        "method:N",
+        scale=alt.Scale(domain=shown, range=colors),
+        sort=shown,
+        legend=alt.Legend(title=None, symbolLimit=_LINES, labelLimit=260),
+    )
+    dash = alt.StrokeDash(
+        "kind:N",
+        legend=None,
+        scale=alt.Scale(domain=["ranked", "elsewhere", "controls"], range=[[1, 0], [6, 3], [2, 3]]),
+    )
+    opacity = alt.condition(selected, alt.value(1.0), alt.value(0.08))
+    tooltip = [
+        alt.Tooltip(f"{name}:N", title=name)
+        for name in ("method", "sparsity", "accuracy", "n", "lost")
+    ]
+    everything = alt.Chart()
+    base = everything.transform_filter(_FILTER)
+    line = base.mark_line(strokeWidth=2).encode(x, y, color, strokeDash=dash, opacity=opacity)
+    bars = base.mark_rule(strokeWidth=1.2).encode(
+        x, alt.Y("low:Q"), alt.Y2("high:Q"), color, opacity=opacity
+    )
+    points = base.mark_circle(size=70).encode(x, y, color, opacity=opacity, tooltip=tooltip)
+    dense = everything.transform_filter("datum.method == 'dense'")
+    rule = dense.mark_rule(strokeDash=[6, 4]).encode(y, color, opacity=opacity)
+    diamonds = _published_layers(values, figures, x, color, opacity)
+    layered = alt.layer(
+        line.add_params(kind),
+        bars,
+        points.add_params(selected),
+        rule,
+        *diamonds,
+        data=alt.InlineData(values),
+    )
+    sized = layered.properties(width="container", height=360, background="transparent")
+    spec: dict[str, Any] = sized.to_dict()
+    # Altair numbers its layers across the process. The same records must give the same bytes.
+    for index, layer in enumerate(spec["layer"]):
+        layer["name"] = f"layer_{index}"
+    for param in spec.get("params", []):
+        if "views" in param:
+            param["views"] = ["layer_2"]
+    return spec
+
+
+def has_published(spec: Mapping[str, Any]) -> bool:
+    """Return whether a chart shows published figures."""
+    return any("shape" in layer["encoding"] for layer in spec["layer"])
+
+
+def enlarged(cells: pd.DataFrame) -> list[float] | None:
+    """Return the range of accuracies, in percent, with most of the means, if it is a small one."""
+    own = cells[(cells["accuracy_n"] > 0) & (cells["control"] == "none")]
+    is_dense = own["method"] == "dense"
+    means = 100 * own["accuracy_mean"]
+    span = zoom(means[~is_dense], means[is_dense])
+    return None if span is None else [round(end, 2) for end in span]
+
+
+def _values(cells: pd.DataFrame, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the data of every point of ours."""
+    wanted = cells[cells["row"].isin(names) & (cells["accuracy_n"] > 0)]
+    rewound = ranking.rewound_rows(cells)
+    for cell in wanted.to_dict("records"):
+        lost = int(cell["runs"]) - int(cell["accuracy_n"])
+        kind = "elsewhere" if cell["row"] in rewound else "ranked"
+        yield {
+            "method": clean(cell["row"]),
+            "kind": kind if cell["control"] == "none" else "controls",
+            **_point(cell["density_asked"], cell["accuracy_mean"], cell["accuracy_half"]),
+            "n": int(cell["accuracy_n"]),
+            "lost": f"{lost} of {int(cell['runs'])} runs" if lost else "none",
+        }
+
+
+def _point(density: float, mean: float, half: Any) -> dict[str, Any]:
+    """Return position and interval of a mean in percent. Both are fractions; `half` may be NaN."""
     known = number(half)
     centre, spread = 100 * mean, 0.0 if known is None else 100 * known
     return {
@@ -33,186 +161,71 @@ def point(density: float, mean: float, half: Any) -> dict[str, Any]:
     }
 
 
-# published_chart: Published figures in the chart of a track: hollow marks beside ours, never
-# ranked.
-
-_WORDS = "published"
-_TELL = {
-    "method": "method",
-    "sparsity": "sparsity",
-    "accuracy": "published",
-    "n": "n",
-    "source": "source",
-    "differs": "their protocol",
-}
-
-
-def values(
-    figures: pd.DataFrame, kinds: dict[str, str], span: tuple[float, float]
-) -> Iterator[dict[str, Any]]:
-    """The rows of `published.published_for` within a span of densities, of drawn rows alone.
-
-    `kinds` has the class of each drawn row by its label, which its published figures share.
-    """
-    near = figures[(figures["measure"] == "accuracy") & figures["density"].between(*span)]
-    for each in near[near["method_label"].isin(list(kinds))].to_dict("records"):
-        yield {
-            "method": clean(each["method_label"]),
-            "kind": kinds[each["method_label"]],
-            **point(each["density"], each["accuracy"], each["half"]),
-            "n": "not said" if pd.isna(each["n"]) else str(int(each["n"])),
-            "source": f"{clean(each['source'])} ({clean(each['kind'])})",
-            "differs": clean(each["differs"]) or "nothing that the source says",
-            "whose": _WORDS,
-        }
-
-
-def layers(
-    found: list[dict[str, Any]], x: alt.X, color: alt.Color, opacity: Any
+def _published_layers(
+    values: list[dict[str, Any]],
+    figures: pd.DataFrame | None,
+    x: alt.X,
+    color: alt.Color,
+    opacity: Any,
 ) -> list[alt.Chart]:
-    """Hollow diamonds, their intervals, a legend entry; hovering tells source and protocol."""
-    base = alt.Chart(alt.InlineData(found)).transform_filter("kind == 'all' || datum.kind == kind")
-    sign = alt.Legend(title=None, symbolFillColor="transparent", symbolStrokeColor="#808080",
-                      labelLimit=260)  # fmt: skip
-    scale = alt.Scale(domain=[_WORDS], range=["diamond"])
-    shape = alt.Shape("whose:N", scale=scale, legend=sign)
-    tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TELL.items()]
+    """Return hollow diamonds, their intervals and a legend entry; none without figures."""
+    shown = [] if figures is None else list(_published_values(values, figures))
+    if not shown:
+        return []
+    base = alt.Chart(alt.InlineData(shown)).transform_filter(_FILTER)
+    legend = alt.Legend(
+        title=None,
+        symbolFillColor="transparent",
+        symbolStrokeColor="#808080",
+        labelLimit=260,
+    )
+    shape = alt.Shape(
+        "whose:N", scale=alt.Scale(domain=[_PUBLISHED], range=["diamond"]), legend=legend
+    )
+    tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in _PUBLISHED_TOOLTIP.items()]
     bars = base.mark_rule(strokeWidth=1, strokeDash=[1, 2]).encode(
         x, alt.Y("low:Q"), alt.Y2("high:Q"), color, opacity=opacity
     )
-    marks = base.mark_point(size=90, filled=False, strokeWidth=1.6).encode(
+    diamonds = base.mark_point(size=90, filled=False, strokeWidth=1.6).encode(
         x, alt.Y("mean:Q"), color, shape, opacity=opacity, tooltip=tooltip
     )
-    return [bars, marks]
+    return [bars, diamonds]
 
 
-# chart: The interactive chart of a track, and the one script that draws it without any other host.
-
-_LINES = 40
-_LABELS = 12
-
-
-@cache
-def runtime() -> bytes:
-    """Vega, Vega-Lite and Vega-Embed as one script that leaves three names in `window`."""
-    # Within a function, since the bundle declares names like `n` and `t` that would be global.
-    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its snippet may be left out
-    return f"(() => {{\n{bundle}\n}})();\n".encode()
-
-
-def drawn(cells: pd.DataFrame) -> tuple[list[str], int]:
-    """The rows of a track that the chart draws, and how many it would have without a limit."""
-    has = set(cells.loc[cells["accuracy_n"] > 0, "row"])
-    names = [name for name in ranking.ranked(cells) if name in has]
-    return names[:_LINES], len(names)
-
-
-def chart(cells: pd.DataFrame, figures: pd.DataFrame | None = None) -> dict[str, Any] | None:
-    """Accuracy against sparsity as Vega-Lite, from cells with the column `row`; None without any.
-
-    Hovering tells mean, interval and n; clicking the legend toggles a line; the signal `kind`
-    shows a class alone. `figures`, rows of `published.published_for`, are hollow marks.
-    """
-    names, _ = drawn(cells)
-    values = list(_values(cells, names))
-    if not values:
-        return None
-    hollow = [] if figures is None else _hollow(values, figures)
-    styles = line_styles(cells["method_label"])
-    label_of = dict(zip(cells["row"], cells["method_label"], strict=True))
-    shown = [clean(name) for name in names]
-    colors = [_hex(styles[label_of[name]]) for name in names]
-    picked = alt.selection_point(name="picked", fields=["method"], bind="legend", toggle="true")
-    kind = alt.param(name="kind", value="all")
-    x = alt.X("density:Q", title="sparsity", scale=alt.Scale(type="log", reverse=True, nice=False),
-              axis=_axis(cells))  # fmt: skip
-    everything = alt.Chart()
-    base = everything.transform_filter("kind == 'all' || datum.kind == kind")
-    legend = alt.Legend(title=None, symbolLimit=_LINES, labelLimit=260)
-    palette = alt.Scale(domain=shown, range=colors)
-    color = alt.Color("method:N", scale=palette, sort=shown, legend=legend)
-    dash = alt.StrokeDash("kind:N", legend=None, scale=alt.Scale(
-        domain=["ranked", "elsewhere", "controls"], range=[[1, 0], [6, 3], [2, 3]]))  # fmt: skip
-    faint = alt.condition(picked, alt.value(1.0), alt.value(0.08))
-    tooltip = [
-        alt.Tooltip(f"{name}:N", title=name)
-        for name in ("method", "sparsity", "accuracy", "n", "lost")
-    ]
-    y = alt.Y("mean:Q", title="accuracy, %", scale=alt.Scale(zero=False))
-    line = base.mark_line(strokeWidth=2).encode(x, y, color, strokeDash=dash, opacity=faint)
-    bars = base.mark_rule(strokeWidth=1.2).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"), color,
-                                                  opacity=faint)  # fmt: skip
-    points = base.mark_circle(size=70).encode(x, y, color, opacity=faint, tooltip=tooltip)
-    dense = everything.transform_filter("datum.method == 'dense'")
-    rule = dense.mark_rule(strokeDash=[6, 4]).encode(y, color, opacity=faint)
-    theirs = layers(hollow, x, color, faint) if hollow else []
-    layered = alt.layer(line.add_params(kind), bars, points.add_params(picked), rule, *theirs,
-                        data=alt.InlineData(values))  # fmt: skip
-    sized = layered.properties(width="container", height=360, background="transparent")
-    spec: dict[str, Any] = sized.to_dict()
-    for place, layer in enumerate(spec["layer"]):  # altair numbers them across a process
-        layer["name"] = f"layer_{place}"
-    for param in spec.get("params", []):
-        if "views" in param:
-            param["views"] = ["layer_2"]
-    return spec
-
-
-def has_hollow(spec: dict[str, Any]) -> bool:
-    """Whether a chart has published figures in it."""
-    return any("shape" in layer["encoding"] for layer in spec["layer"])
-
-
-def enlarged(cells: pd.DataFrame) -> list[float] | None:
-    """The part of the y axis where most means crowd, in percent; None where none is worth it."""
-    own = cells[(cells["accuracy_n"] > 0) & (cells["control"] == "none")]
-    is_dense = own["method"] == "dense"
-    means = 100 * own["accuracy_mean"]
-    found = zoom(means[~is_dense], means[is_dense])
-    return None if found is None else [round(end, 2) for end in found]
-
-
-def _values(cells: pd.DataFrame, names: list[str]) -> Any:
-    wanted = cells[cells["row"].isin(names) & (cells["accuracy_n"] > 0)]
-    late = ranking.rewound_rows(cells)
-    for cell in wanted.to_dict("records"):
-        lost = int(cell["runs"]) - int(cell["accuracy_n"])
+def _published_values(
+    values: list[dict[str, Any]], figures: pd.DataFrame
+) -> Iterator[dict[str, Any]]:
+    """Yield the published figures of drawn rows within the drawn densities."""
+    kinds = {value["method"]: value["kind"] for value in values}
+    drawn_densities = [value["density"] for value in values]
+    near = figures["density"].between(min(drawn_densities), max(drawn_densities))
+    near &= figures["measure"] == "accuracy"
+    near &= figures["method_label"].isin(list(kinds))
+    for each in figures[near].to_dict("records"):
         yield {
-            "method": clean(cell["row"]),
-            "kind": _kind(cell["row"], cell["control"], late),
-            **point(cell["density_asked"], cell["accuracy_mean"], cell["accuracy_half"]),
-            "n": int(cell["accuracy_n"]),
-            "lost": f"{lost} of {int(cell['runs'])} runs" if lost else "none",
+            "method": clean(each["method_label"]),
+            "kind": kinds[each["method_label"]],
+            **_point(each["density"], each["accuracy"], each["half"]),
+            "n": "not stated" if pd.isna(each["n"]) else str(int(each["n"])),
+            "source": f"{clean(each['source'])} ({clean(each['kind'])})",
+            "differs": clean(each["differs"]) or "no difference is stated",
+            "whose": _PUBLISHED,
         }
 
 
-def _hollow(drawn: list[dict[str, Any]], figures: pd.DataFrame) -> list[dict[str, Any]]:
-    """The published figures beside what is drawn, at no other densities than are drawn."""
-    kinds = {value["method"]: value["kind"] for value in drawn}
-    densities = [value["density"] for value in drawn]
-    return list(values(figures, kinds, (min(densities), max(densities))))
-
-
-def _kind(name: str, control: str, late: set[str]) -> str:
-    if control != "none":
-        return "controls"
-    return "elsewhere" if name in late else "ranked"
-
-
 def _axis(cells: pd.DataFrame) -> alt.Axis:
-    """Ticks at the densities that were asked for, named as sparsities, not too many of them."""
-    found = densities(cells)
-    ticks = found[:: -(-len(found) // _LABELS)]
-    named = [sparsity_percent(density) for density in ticks]
-    names = " : ".join(
-        f"abs(datum.value / {density!r} - 1) < 1e-6 ? '{name}'"
-        for density, name in zip(ticks, named, strict=True)
+    """Return an x axis with ticks at the densities of the cells, labelled as sparsities."""
+    asked = densities(cells)
+    ticks = asked[:: -(-len(asked) // _LABELS)]
+    labels = " : ".join(
+        f"abs(datum.value / {density!r} - 1) < 1e-6 ? '{sparsity_percent(density)}'"
+        for density in ticks
     )
-    return alt.Axis(values=ticks, labelExpr=f"{names} : ''", grid=False, labelOverlap="greedy")
+    return alt.Axis(values=ticks, labelExpr=f"{labels} : ''", grid=False, labelOverlap="greedy")
 
 
-def _hex(look: LineStyle) -> str:
-    if isinstance(look.color, str):
-        # Black, that of dense, cannot be seen in the dark.
-        return look.color if re.fullmatch(r"#[0-9a-f]{6}", look.color) else "#8d5fd3"
-    return "#" + "".join(f"{round(255 * part):02x}" for part in look.color)
+def _hex(style: LineStyle) -> str:
+    if isinstance(style.color, str):
+        # Dense is black, which cannot be seen in the dark theme.
+        return style.color if re.fullmatch(r"#[0-9a-f]{6}", style.color) else "#8d5fd3"
+    return "#" + "".join(f"{round(255 * part):02x}" for part in style.color)

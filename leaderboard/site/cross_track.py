@@ -1,4 +1,4 @@
-"""The comparison across tracks, a section of the start page: mean ranks, a test and a win matrix."""
+"""The comparison across tracks on the start page: mean ranks, a test and a win matrix."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -134,9 +134,7 @@ def _description(order: list[str], ranks: Mapping[str, float], groups: list[list
     return f"Mean ranks: {listed}.{''.join(equal)}"
 
 
-def _ranks(
-    comparison: CrossTrackComparison, names: list[str], hrefs: Mapping[str, str]
-) -> Table:
+def _ranks(comparison: CrossTrackComparison, names: list[str], hrefs: Mapping[str, str]) -> Table:
     blocks = len(comparison.blocks)
     rows = []
     for name in names:
@@ -153,9 +151,7 @@ def _ranks(
     )
 
 
-def _wins(
-    comparison: CrossTrackComparison, names: list[str], hrefs: Mapping[str, str]
-) -> Table:
+def _wins(comparison: CrossTrackComparison, names: list[str], hrefs: Mapping[str, str]) -> Table:
     wins: dict[Any, int] = comparison.wins.stack().to_dict()
     ties: dict[Any, int] = comparison.ties.stack().to_dict()
     shares: dict[Any, float] = comparison.win_fraction.stack().to_dict()

@@ -97,7 +97,9 @@ def track_parts(
     for track, part in tracks(cells):
         rows = []
         known = part.assign(is_control=part["control"] != "none")
-        for cell in known.sort_values(order, ascending=[True, True, True, False]).to_dict("records"):
+        for cell in known.sort_values(order, ascending=[True, True, True, False]).to_dict(
+            "records"
+        ):
             own = links.get(tuple(cell[name] for name in CELL), [])
             room -= _LINE_BYTES + _LINK_BYTES * len(own)
             if room < 0:
@@ -124,7 +126,9 @@ def _run_links(runs: pd.DataFrame) -> dict[tuple[object, ...], list[RunLink]]:
     for *cell, key, seed, status in zip(*columns, strict=True):
         shown = "" if status == "done" else str(status)
         links.setdefault(tuple(cell), []).append(RunLink(str(key)[:_KEY_DIGITS], int(seed), shown))
-    return {cell: sorted(own, key=lambda link: (link.seed, link.key)) for cell, own in links.items()}
+    return {
+        cell: sorted(own, key=lambda link: (link.seed, link.key)) for cell, own in links.items()
+    }
 
 
 def _values(cell: SummaryRow) -> Iterable[Cell]:

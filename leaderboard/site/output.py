@@ -1,8 +1,9 @@
-"""Files of a site put in their places, and those of an earlier build that are no more removed.
+"""Write the files of a site and remove those that an earlier build wrote and this one did not.
 
-`data/manifest.json` says which files a build wrote and the sha256 of each. The next build into
-the same folder removes those that it did not write itself, and nothing else: not what has other
-bytes by now, not what is reached by a link, not what lies elsewhere.
+`data/manifest.json` has the sha256 of every file that a build wrote. The next build into the same
+folder removes files of the manifest that it did not write itself. It removes nothing else: no file
+that has changed, none that is reached through a link, none of another owner. Swapping the whole
+folder would be shorter, but it would delete what users put beside the site.
 """
 
 import json
@@ -24,9 +25,9 @@ _PART = re.compile(r"(?!\.)[^/\\\x00]+")
 
 
 def write(out: Path, files: Iterable[tuple[str, bytes]]) -> dict[str, int]:
-    """Write files by their place within `out`, and remove stale ones; the size of each by place.
+    """Write files by their path within `out`, remove stale ones, and return the size of each.
 
-    Raises UserError where something cannot be written.
+    Raises UserError if a file cannot be written.
     """
     before = _manifest(out)
     digests: dict[str, str] = {}
@@ -51,24 +52,24 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _manifest(out: Path) -> dict[str, str]:
-    """What an earlier build wrote here; empty where no manifest says so."""
+    """Return the digests of an earlier build, or nothing if there is no valid manifest."""
     try:
-        found = json.loads(read(out / MANIFEST, _LARGEST))
+        manifest = json.loads(read(out / MANIFEST, _LARGEST))
     except (OSError, Corrupt, ValueError, RecursionError):
         return {}
-    files = found.get("files") if isinstance(found, Mapping) else None
+    files = manifest.get("files") if isinstance(manifest, Mapping) else None
     if not isinstance(files, Mapping):
         return {}
-    return {name: digest for name, digest in files.items() if _is_place(name)}
+    return {name: digest for name, digest in files.items() if _is_inside(name)}
 
 
-def _is_place(name: str) -> bool:
-    """Whether a name of a manifest is that of a file below its folder."""
+def _is_inside(name: str) -> bool:
+    """Return whether a path of the manifest stays below its folder."""
     return name != MANIFEST and all(map(_PART.fullmatch, name.split("/")))
 
 
 def _remove(out: Path, name: str, digest: object) -> None:
-    """Remove a file, and the folders that it leaves empty, where it is still what was written."""
+    """Remove a file and the folders that it leaves empty, unless the file has changed."""
     path = out / name
     with suppress(OSError, Corrupt, ValueError):
         if not all(stat.S_ISDIR(os.lstat(folder).st_mode) for folder in _folders(out, path)):
@@ -77,9 +78,9 @@ def _remove(out: Path, name: str, digest: object) -> None:
             return
         os.unlink(path)
         for folder in _folders(out, path):
-            os.rmdir(folder)  # refuses one that is not empty, which ends this
+            os.rmdir(folder)  # fails at the first folder that is not empty
 
 
 def _folders(out: Path, path: Path) -> Iterator[Path]:
-    """The folders between a file and `out`, the innermost first."""
+    """Yield the folders between a file and `out`, the innermost first."""
     yield from (folder for folder in path.parents if folder != out and out in folder.parents)

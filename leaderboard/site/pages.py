@@ -1,86 +1,91 @@
-"""Templates made pages: all that is printed is cleaned and escaped, nothing may be missing."""
+"""The pages of the site: the templates, and what each of them is given to print."""
 
+import io
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import jinja2
 import pandas as pd
 
-from paibench.leaderboard.board import Board
+from paibench.benchmark.spec import Named
 from paibench.leaderboard.format import clean
+from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.leaderboard.frame.load import Frame
 from paibench.leaderboard.missing import missing_results
+from paibench.leaderboard.published.load import published_for
 from paibench.leaderboard.site import chart
-from paibench.leaderboard.site.method_info import About
-from paibench.leaderboard.site.tables import RUN_COLUMNS as METHOD_COLUMNS
+from paibench.leaderboard.site.cross_track import cross_track_section
+from paibench.leaderboard.site.method_page import RUN_COLUMNS, About, track_parts
+from paibench.leaderboard.site.numbers import Numbers
 from paibench.leaderboard.site.tables import (
-    Frames,
-    across_part,
-    differences,
-    narrow,
-    parts,
-    published,
-    supermasks,
-    verdicts,
+    TrackView,
+    accuracy_tables,
+    control_table,
+    difference_table,
+    index_table,
+    published_table,
+    supermask_table,
 )
 from paibench.leaderboard.stats.summary import OUTCOMES, TRACK, Track, of_track
 from paibench.leaderboard.submission.verification_level import LEVELS
 from paibench.leaderboard.tables import Table
 
-_HERE = Path(__file__).parent
 ASSETS = ("site.css", "theme.js", "table.js", "chart.js", "run.js")
-
-
-def environment() -> jinja2.Environment:
-    """The templates: escaped, strict about what is not defined, without invisible characters."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_cleaned,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def page(templates: jinja2.Environment, name: str, **values: Any) -> bytes:
-    """One page as bytes."""
-    return templates.get_template(name).render(**values).encode()
-
-
-def asset(name: str) -> bytes:
-    """One of our own scripts or styles."""
-    return (_HERE / "assets" / name).read_bytes()
-
-
-def _cleaned(value: Any) -> Any:
-    # What has `__html__` is markup of our own templates, escaped already.
-    return clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-# pictures: Figures for papers on the page of a track: what is shown, what it says, how it is had.
-
-FOLDER = "figures"
-_KINDS = ("svg", "png", "pdf")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.(?:svg|png|pdf)")
-_BOX = re.compile(rb'<svg\b[^>]{0,2000}?\sviewBox="0 0 ([\d.]{1,9}) ([\d.]{1,9})"')
-_WORDS = {
+_HERE = Path(__file__).parent
+_MAX_LINES = 200  # of missing results on a page
+_MARK = "self-reported, checked or verified: whether maintainers ran it again, and how"
+_FORMATS = ("svg", "png", "pdf")
+_FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.(?:svg|png|pdf)")
+_FIGURE_TITLES = {
     "accuracy": "Accuracy against sparsity",
     "untrained": "Accuracy before training against sparsity",
     "trained": "Accuracy before and after training against the share of weights kept",
-    "native": "Accuracy of supermasks as their own search would deploy them, against sparsity",
+    "native": "Accuracy of supermasks as their own search deploys them, against sparsity",
     "profiles": "Share of weights kept in each layer, by method",
-    "cost": "Accuracy against what finding the mask cost",
+    "cost": "Accuracy against the cost of the search",
     "widths": "Accuracy against the width of the model",
 }
-_PIXELS = 4 / 3  # of a point
+_PIXELS = 4 / 3  # per point
+
+
+@dataclass
+class Site:
+    """What all pages need. `left_out` collects lines about missing results from all pages."""
+
+    frame: Frame
+    numbers: Numbers
+    tracks: dict[Track, str]
+    """The file name of each track."""
+    methods: dict[str, str]
+    """The file name of each method."""
+    published: pd.DataFrame
+    models: dict[str, Named]
+    figures: Mapping[Track, Mapping[str, bytes]]
+    public: bool
+    left_out: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_HERE / "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            finalize=_cleaned,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def page(self, template: str, **values: Any) -> bytes:
+        """Render one page."""
+        return self._templates.get_template(template).render(**values).encode()
 
 
 class Picture(NamedTuple):
-    """One figure: what it shows in words, the file that a page shows, and all of its files."""
+    """A figure on the page of a track: its title, the file that is shown, and all of its files."""
 
     title: str
     alt: str
@@ -88,195 +93,196 @@ class Picture(NamedTuple):
     width: int | None
     height: int | None
     files: tuple[tuple[str, str], ...]
-    """What each file is called on the page, and its name."""
+    """The format and the name of each file."""
+
+
+def asset(name: str) -> bytes:
+    """Return one of the scripts and styles of the site."""
+    return (_HERE / "assets" / name).read_bytes()
+
+
+def index_page(site: Site, tracks: list[dict[str, Any]], known: list[About]) -> bytes:
+    """Return the start page: the head of each ranking, the comparison, methods, missing results."""
+    runs = site.frame.runs
+    counts = Counter(runs["status"])
+    outcomes = [f"{counts[outcome]:,} {outcome}" for outcome in OUTCOMES if counts[outcome]]
+    several = len(tracks) != 1
+    levels = _levels_by_method(runs)
+    labels = site.numbers.cells[["method_label", "method"]].drop_duplicates()
+    hrefs = {
+        str(label): f"method/{site.methods[str(method)]}.html"
+        for label, method in labels.values.tolist()
+    }
+    return site.page(
+        "index.html",
+        root="",
+        counts=f"{len(runs):,} runs on {len(tracks)} track{'s' * several}: {', '.join(outcomes)}",
+        tracks=tracks,
+        across=cross_track_section(site.numbers.cross_track, hrefs) if several else None,
+        methods=[
+            {
+                "slug": site.methods[about.name],
+                "name": about.name,
+                "summary": about.summary,
+                "levels": levels[about.name],
+            }
+            for about in known
+        ],
+        public=site.public,
+        **_limited(site.left_out),
+    )
+
+
+def index_entry(view: TrackView, tables: Iterable[Table]) -> dict[str, Any]:
+    """Return what the start page shows of a track."""
+    title = _title(view.track)
+    return {"slug": view.slug, "title": title, "table": index_table(view, tables, title)}
+
+
+def track_tables(site: Site, view: TrackView) -> list[Table]:
+    """Return all tables of a track."""
+    numbers = site.numbers
+    optional = (
+        control_table(view, numbers.control_verdicts),
+        supermask_table(view, numbers.supermasks),
+        difference_table(view),
+        published_table(view, site.published),
+    )
+    return [*accuracy_tables(view), *(table for table in optional if table)]
+
+
+def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
+    """Return the page of a track: chart, tables, figures and missing results."""
+    track, title, cells = view.track, _title(view.track), view.cells
+    cut = [f"{t.cut - len(t.rows)} rows of {t.title.lower()}" for t in tables if t.cut]
+    if cut:
+        site.left_out.append(
+            f"{', '.join(cut)} do not fit on the page of {title}; data/cells.csv has all of them"
+        )
+    names, number_of_rows = chart.drawn(cells)
+    figures = published_for(track, view.model, cells, site.published)
+    spec = chart.chart(cells, figures)
+    prunable = (f"{int(n):,}" for n in sorted(cells["prunable"].dropna().unique()))
+    facts = [(name, getattr(track, name)) for name in TRACK[2:]]
+    facts += [("prunable weights", " or ".join(prunable) or "unknown")]
+    return site.page(
+        "track.html",
+        root="../",
+        slug=view.slug,
+        title=title,
+        facts=facts,
+        chart=spec,
+        published=spec is not None and chart.has_published(spec),
+        enlarged=chart.enlarged(cells),
+        drawn=len(names),
+        undrawn=number_of_rows - len(names),
+        tables=tables,
+        pictures=pictures(site.figures.get(track, {}), title),
+        **_limited(list(map(clean, missing_results(Frame(of_track(site.frame.runs, track)))))),
+    )
+
+
+def method_page(site: Site, about: About, runs: pd.DataFrame) -> bytes:
+    """Return the page of a method: its description, and its cells in every track."""
+    cells = site.numbers.cells[site.numbers.cells["method"] == about.name]
+    parts, dropped = track_parts(cells, runs, site.tracks)
+    if dropped:
+        site.left_out.append(
+            f"{dropped} cells do not fit on the page of {about.name}; data/cells.csv has all of "
+            "them"
+        )
+    return site.page(
+        "method.html",
+        root="../",
+        slug=site.methods[about.name],
+        about=about,
+        parts=parts,
+        columns=RUN_COLUMNS,
+        dropped=dropped,
+    )
+
+
+def run_page(site: Site, prefixes: list[str]) -> bytes:
+    """Return the page that shows any run; its script loads the runs of a prefix of keys."""
+    meanings = {name: column.meaning for name, column in COLUMNS.items()} | {"mark": _MARK}
+    return site.page("run.html", root="", prefixes=prefixes, meanings=meanings)
 
 
 def pictures(files: Mapping[str, bytes], track: str) -> list[Picture]:
-    """The figures of a track from its files, "accuracy-SLUG.svg" and so on, by kind.
+    """Return the figures of a track from its files: "accuracy-SLUG.svg", and so on.
 
-    Raises ValueError for a name that is none of a figure.
+    Raises ValueError if a name is not that of a figure.
     """
     stems: dict[str, dict[str, str]] = {}
     for name in sorted(files):
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a figure")
+        if not _FIGURE_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a figure")
         stem, _, kind = name.rpartition(".")
         stems.setdefault(stem, {})[kind] = name
-    order = list(_WORDS)
+    order = list(_FIGURE_TITLES)
 
-    def place(stem: str) -> tuple[int, str]:
+    def position(stem: str) -> tuple[int, str]:
         prefix = stem.partition("-")[0]
         return (order.index(prefix) if prefix in order else len(order), stem)
 
-    return [_picture(stem, stems[stem], files, track) for stem in sorted(stems, key=place)]
+    return [_picture(stem, stems[stem], files, track) for stem in sorted(stems, key=position)]
 
 
-def written(files: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    """The files of the figures by their place in the site."""
-    yield from ((f"{FOLDER}/{name}", data) for name, data in sorted(files.items()))
+def figure_files(files: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of figures with their path in the site."""
+    yield from ((f"figures/{name}", data) for name, data in sorted(files.items()))
 
 
 def _picture(
     stem: str, names: Mapping[str, str], files: Mapping[str, bytes], track: str
 ) -> Picture:
     prefix = stem.partition("-")[0]
-    title = _WORDS.get(prefix, clean(prefix))
-    shown = names.get("svg") or names.get("png")
+    title = _FIGURE_TITLES.get(prefix, clean(prefix))
     width, height = _size(files[names["svg"]]) if "svg" in names else (None, None)
-    alt = f"{title}, {track}; the tables of this page and data/cells.csv have the numbers."
-    offered = tuple((kind.upper(), names[kind]) for kind in _KINDS if kind in names)
-    return Picture(title, alt, shown, width, height, offered)
+    return Picture(
+        title,
+        alt=f"{title}, {track}. The tables of this page and data/cells.csv have the numbers.",
+        shown=names.get("svg") or names.get("png"),
+        width=width,
+        height=height,
+        files=tuple((kind.upper(), names[kind]) for kind in _FORMATS if kind in names),
+    )
 
 
 def _size(svg: bytes) -> tuple[int | None, int | None]:
-    """Width and height in pixels, so that the page does not jump when the figure comes."""
-    if not (found := _BOX.search(svg[:5_000])):
-        return None, None
+    """Return width and height in pixels, so that the page does not jump when the figure loads."""
     try:
-        return round(_PIXELS * float(found[1])), round(_PIXELS * float(found[2]))
-    except ValueError:  # more than one point in it
+        _, root = next(ElementTree.iterparse(io.BytesIO(svg), ["start"]))
+        width, height = (
+            float(root.get(side, "").removesuffix("pt")) for side in ("width", "height")
+        )
+    except (ElementTree.ParseError, StopIteration, ValueError):
         return None, None
-
-
-# views: The pages of a site: what each is given to print.
-
-_GAPS = 200
-
-
-@dataclass
-class Site:
-    """What all pages need, and the lines of what was left out, as they come up."""
-
-    board: Board
-    templates: jinja2.Environment
-    figures: Mapping[Track, Mapping[str, bytes]]
-    left_out: list[str]
+    return round(_PIXELS * width), round(_PIXELS * height)
 
 
 def _title(track: Track) -> str:
     return clean(f"{track.model} on {track.dataset}")
 
 
-def on_index(shown: Frames, found: list[Table]) -> dict[str, Any]:
-    """What the start page has of a track."""
-    title = _title(shown.track)
-    return {"slug": shown.slug, "title": title, "board": narrow(shown, found, title)}
+def _limited(lines: list[str]) -> dict[str, Any]:
+    """Return the first lines of missing results, and the number of the others."""
+    return {"left_out": lines[:_MAX_LINES], "more": max(0, len(lines) - _MAX_LINES)}
 
 
-def index(site: Site, ranked: list[dict[str, Any]], known: list[About]) -> bytes:
-    """The start page: the head of each ranking, the comparison, methods, and what is missing."""
-    counts = {outcome: site.board.counts[outcome] for outcome in OUTCOMES}
-    said = [f"{counts[outcome]:,} {outcome}" for outcome in OUTCOMES if counts[outcome]]
-    marks = _marks(site.board.frame.runs)
-    methods = [
-        {
-            "slug": site.board.methods[a.name],
-            "name": a.name,
-            "summary": a.summary,
-            "marks": marks[a.name],
-        }
-        for a in known
-    ]
-    many = len(ranked) != 1
-    labels = site.board.cells[["method_label", "method"]].drop_duplicates()
-    hrefs = {
-        str(label): f"method/{site.board.methods[str(name)]}.html"
-        for label, name in labels.values.tolist()
-    }
-    words = (
-        f"Of {sum(counts.values()):,} runs on {len(ranked)} track{'s' * many}: {', '.join(said)}"
-    )
-    return page(
-        site.templates,
-        "index.html",
-        root="",
-        counts=words,
-        tracks=ranked,
-        across=across_part(site.board.cross_track, hrefs) if many else None,
-        methods=methods,
-        public=site.board.public,
-        left_out=site.left_out[:_GAPS],
-        more=max(0, len(site.left_out) - _GAPS),
-    )
-
-
-def track(site: Site, shown: Frames, found: list[Table]) -> bytes:
-    """The page of a track: chart, tables, figures, and what is missing from it."""
-    track, title = shown.track, _title(shown.track)
-    tables = [*found, *_more(site, shown)]
-    names, all_names = chart.drawn(shown.cells)
-    cut = [f"{b.cut - len(b.rows)} rows of {b.title.lower()}" for b in tables if b.cut]
-    if cut:
-        site.left_out.append(
-            f"from the page of {title}: {', '.join(cut)}, for want of room; data/cells.csv has all"
-        )
-    spec = chart.chart(shown.cells, site.board.tracks[track].figures)
-    lost = list(map(clean, missing_results(Frame(of_track(site.board.frame.runs, track)))))
-    values = (f"{int(n):,}" for n in sorted(shown.cells["prunable"].dropna().unique()))
-    facts = [(name, getattr(track, name)) for name in TRACK[2:]]
-    facts += [("prunable weights", " or ".join(values) or "unknown")]
-    return page(
-        site.templates,
-        "track.html",
-        root="../",
-        slug=shown.slug,
-        title=title,
-        facts=facts,
-        chart=spec,
-        hollow=spec is not None and chart.has_hollow(spec),
-        enlarged=chart.enlarged(shown.cells),
-        drawn=len(names),
-        undrawn=all_names - len(names),
-        boards=tables,
-        pictures=pictures(site.figures.get(track, {}), title),
-        left_out=lost[:_GAPS],
-        more=max(0, len(lost) - _GAPS),
-    )
-
-
-def _more(site: Site, shown: Frames) -> list[Table]:
-    """The tables of a track that only some have."""
-    made = site.board
-    found = (
-        verdicts(shown, made.control_verdicts),
-        supermasks(shown, made.supermasks),
-        differences(shown),
-        published(shown, made.tracks[shown.track].reproduction),
-    )
-    return [board for board in found if board]
-
-
-def _marks(runs: pd.DataFrame) -> dict[str, str]:
-    """How many runs of each method that gave an accuracy have which mark, in words."""
+def _levels_by_method(runs: pd.DataFrame) -> dict[str, str]:
+    """Return, in words, how many runs of each method have an accuracy at each level."""
     counts = runs[runs["accuracy"].notna()].groupby(["method", "mark"]).size().to_dict()
-    words = {
-        method: [
-            f"{counts[method, kind]:,} {kind}" for kind in LEVELS[::-1] if (method, kind) in counts
-        ]
+    levels = {
+        method: [f"{n:,} {level}" for level in LEVELS[::-1] if (n := counts.get((method, level)))]
         for method in runs["method"].unique()
     }
     return {
-        method: f"runs: {', '.join(said) or 'none with an accuracy'}"
-        for method, said in words.items()
+        method: f"runs: {', '.join(listed) or 'none with an accuracy'}"
+        for method, listed in levels.items()
     }
 
 
-def method(site: Site, known: About, runs: pd.DataFrame) -> bytes:
-    """The page of a method: its source's words, and its cells on every track."""
-    cells = site.board.cells[site.board.cells["method"] == known.name]
-    found, dropped = parts(cells, runs, site.board.tracks)
-    if dropped:
-        site.left_out.append(
-            f"from the page of {known.name}: {dropped} cells, for want of room; "
-            "data/cells.csv has all"
-        )
-    return page(
-        site.templates,
-        "method.html",
-        root="../",
-        slug=site.board.methods[known.name],
-        about=known,
-        parts=found,
-        columns=METHOD_COLUMNS,
-        dropped=dropped,
-    )
+def _cleaned(value: Any) -> Any:
+    # A value with `__html__` is markup of our own templates, which is escaped already.
+    return clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

@@ -1,4 +1,4 @@
-"""The names of the site's files: one for each track and method, safe on any file system."""
+"""File names for tracks and methods that are safe on any file system."""
 
 import re
 from collections import Counter
@@ -11,22 +11,23 @@ _SAFE = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 def track_slugs(tracks: Iterable[Track]) -> dict[Track, str]:
-    """A file name for each track that no other has."""
-    found = list(tracks)
-    often = Counter(track.slug for track in found)
+    """Return a different file name for each track."""
+    tracks = list(tracks)
+    count = Counter(track.slug for track in tracks)
     return {
-        track: f"{track.slug}-{track.digest}" if often[track.slug] > 1 else track.slug
-        for track in found
+        track: f"{track.slug}-{track.digest}" if count[track.slug] > 1 else track.slug
+        for track in tracks
     }
 
 
 def method_slugs(names: Iterable[str]) -> dict[str, str]:
-    """A file name for each method, with a digest where the name itself cannot be one."""
+    """Return a file name for each method, with a digest if the name itself is not safe."""
     return {name: _slug(name) for name in sorted(set(names))}
 
 
 def _slug(name: str) -> str:
     if _SAFE.fullmatch(name):
         return name
-    bent = re.sub(r"[^a-z0-9_.]+", "-", name.lower())[:60].strip("-.")
-    return f"{bent}-{sha256(name.encode(errors='replace')).hexdigest()[:8]}"
+    # Two names may be equal after the replacement, so a digest tells them apart.
+    safe = re.sub(r"[^a-z0-9_.]+", "-", name.lower())[:60].strip("-.")
+    return f"{safe}-{sha256(name.encode(errors='replace')).hexdigest()[:8]}"

@@ -61,7 +61,7 @@ CONTROL_COLUMNS = (
 )
 _INTERVAL = "mean ± half the width of the 95 % t interval over seeds"
 LEGEND = {
-    BEST: "Pareto-optimal: no other method is at least as accurate, as sparse and as cheap to find.",
+    BEST: "Pareto-optimal: no other method is as accurate, as sparse and as cheap to find.",
     UNLIKE: "averages runs of different environments.",
     CONFLICT: "has runs that gave another result when they were repeated.",
     ELSEWHERE: "starts from weights that are not the initial ones, and is not ranked.",

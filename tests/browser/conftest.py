@@ -67,8 +67,8 @@ class Visit:
     def addresses(self) -> dict[str, str]:
         """A page of each kind, by its kind; "beside" is a track with published figures."""
         track = min((self.site / "track").glob("*.html")).name
-        shard = min((self.site / "data" / "runs").glob("*.js")).read_text()
-        key = re.findall('"keys":."([0-9a-f]{40})', shard)[0]
+        script = min((self.site / "data" / "runs").glob("*.js")).read_text()
+        key = re.findall('"([0-9a-f]{40})":', script)[0]
         pages = {"index": "index.html", "track": f"track/{track}", "method": "method/snip.html"}
         beside = max((self.site / "track").glob("*.html")).name
         return pages | {"beside": f"track/{beside}", "run": f"run.html#{key}"}

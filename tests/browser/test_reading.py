@@ -64,7 +64,7 @@ def test_no_page_is_wider_than_the_window(
 def test_a_way_through_the_published_records(results_site: Path, visit: Visits, size: str) -> None:
     """From the ranking to a track, to a method, to a run, by links alone."""
     page = visit(results_site, size).open("index.html")
-    page.click("text=All of lenet-300-100 on mnist")
+    page.click("text=Full results of lenet-300-100 on mnist")
     page.wait_for_selector("#chart[data-drawn=yes]")
     page.click("#ranked >> text=synflow")
     assert page.inner_text("h1") == "synflow"
@@ -211,7 +211,7 @@ def test_a_run_that_is_not_there(rich_site: Path, visit: Visits, key: str) -> No
     """The page says so in words; nothing is asked for that is not a key."""
     page = visit(rich_site).open(f"run.html#{key}")
     words = page.inner_text("#run")
-    assert "No run of this site" in words or "Say which run by its key" in words
+    assert "No run of this site" in words or "Add the key of a run" in words
 
 
 def test_a_run_is_found_by_the_beginning_of_its_key(rich_site: Path, visit: Visits) -> None:
@@ -309,4 +309,4 @@ def test_marks_are_shown(rich_site: Path, visit: Visits) -> None:
     assert "verified" in page.locator("#methods li", has_text="snip").inner_text()
     page = reader.open(reader.addresses["run"])
     page.wait_for_selector("main table")
-    assert re.search(r"Mark: (self-reported|verified)\.", page.inner_text(".lead"))
+    assert re.search(r"Verification: (self-reported|verified)\.", page.inner_text(".lead"))

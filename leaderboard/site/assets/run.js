@@ -1,13 +1,13 @@
-/* One run, from the shard that the first digits of its key name. */
+/* Show one run. Its data are in the script that is named after the first digits of its key. */
 (() => {
   "use strict";
-  const place = document.getElementById("run");
+  const target = document.getElementById("run");
   const title = document.getElementById("run-title");
   const meanings = JSON.parse(document.getElementById("meanings").textContent);
-  const prefixes = new Set(place.dataset.prefixes.split(" "));
-  const digits = place.dataset.prefixes.indexOf(" ") > 0 ? place.dataset.prefixes.indexOf(" ") : place.dataset.prefixes.length;
+  const prefixes = new Set(target.dataset.prefixes.split(" "));
+  const digits = target.dataset.prefixes.split(" ")[0].length;
   const SVG = "http://www.w3.org/2000/svg";
-  const shards = new Map();
+  const loaded = new Map();
   let wanted = "";
 
   const make = (tag, text, ...children) => {
@@ -22,7 +22,7 @@
     if (text !== undefined) element.textContent = text;
     return element;
   };
-  const said = (value) => {
+  const shown = (value) => {
     if (value === null || value === undefined || value === "") return "–";
     if (Array.isArray(value)) return value.length ? value.join(", ") : "none";
     return String(value);
@@ -30,30 +30,30 @@
 
   // -- tables -------------------------------------------------------------------------------------
   const region = (label, table) => {
-    const found = make("div", null, table);
-    found.className = "scroll";
-    found.tabIndex = 0;
-    found.setAttribute("role", "region");
-    found.setAttribute("aria-label", label);
-    return found;
+    const div = make("div", null, table);
+    div.className = "scroll";
+    div.tabIndex = 0;
+    div.setAttribute("role", "region");
+    div.setAttribute("aria-label", label);
+    return div;
   };
   const row = (cells, tag, words) => {
-    const found = document.createElement("tr");
+    const line = document.createElement("tr");
     cells.forEach((text, at) => {
       const cell = make(at ? tag : "th", text);
       if (!at || tag === "th") cell.scope = tag === "th" ? "col" : "row";
       if (at && words) cell.className = "words";
-      found.append(cell);
+      line.append(cell);
     });
-    return found;
+    return line;
   };
   const table = (caption, head, rows, words = false) => {
-    const found = make("table", null, make("caption", caption));
-    found.append(make("thead", null, row(head, "th", words)), make("tbody", null, ...rows.map((cells) => row(cells, "td", words))));
-    return region(caption, found);
+    const element = make("table", null, make("caption", caption));
+    element.append(make("thead", null, row(head, "th", words)), make("tbody", null, ...rows.map((cells) => row(cells, "td", words))));
+    return region(caption, element);
   };
   const facts = (run, names, caption) => table(caption, ["field", "value", "meaning"],
-    names.map((name) => [name, said(run[name]), meanings[name] || ""]), true);
+    names.map((name) => [name, shown(run[name]), meanings[name] || ""]), true);
   const layers = (run) => {
     const rows = (run.layer_names || []).map((name, at) => {
       const [size, kept] = [run.layer_sizes[at], run.layer_kept[at]];
@@ -61,12 +61,12 @@
       return [name, size.toLocaleString("en"), kept.toLocaleString("en"), share];
     });
     return rows.length ? table("Weights of each prunable layer", ["layer", "weights", "kept", "sparsity"], rows)
-      : make("p", "The record says nothing of its layers.");
+      : make("p", "This record does not list its layers.");
   };
 
   // -- the curve ----------------------------------------------------------------------------------
   const curve = (data) => {
-    if (!data) return make("p", "There is no curve of this run here.");
+    if (!data) return make("p", "This site has no curve of this run.");
     const points = data.epoch.map((epoch, at) => [epoch ?? at + 1, data.accuracy[at]])
       .filter(([, accuracy]) => accuracy !== null);
     const [W, H, L, B, T, R] = [680, 260, 56, 36, 12, 16];
@@ -97,19 +97,15 @@
   };
 
   // -- the page -----------------------------------------------------------------------------------
-  const value = (column, at) => {
-    if ("same" in column) return column.same;
-    return column.pool ? column.pool[column.at[at]] : column.all[at];
-  };
-  const again = (run) => {
-    if (!run.command) return make("p", "The row of this run does not tell its spec to the last option, so no command is given here; the record has the spec.");
+  const command = (run) => {
+    if (!run.command) return make("p", "An option of this run cannot be written on a command line. The record has the whole spec.");
     const device = run.cuda ? " --device cuda" : "";
     const threads = run.threads && run.threads !== 1 ? ` --threads ${run.threads}` : "";
     const text = `${run.command} --density ${run.density_asked} --seed ${run.seed}${device}${threads}`;
     const copy = make("button", "Copy");
     copy.type = "button";
     copy.addEventListener("click", async () => {
-      try { await navigator.clipboard.writeText(text); copy.textContent = "Copied"; } catch { copy.textContent = "Select and copy it"; }
+      try { await navigator.clipboard.writeText(text); copy.textContent = "Copied"; } catch { copy.textContent = "Copy failed; select the text"; }
     });
     const code = make("pre", null, make("code", text));
     code.tabIndex = 0;
@@ -118,9 +114,9 @@
   const mask = (run) => {
     const list = make("dl");
     list.className = "facts";
-    for (const name of ["mask_file", "mask_sha256"]) list.append(make("div", null, make("dt", name), make("dd", said(run[name]))));
+    for (const name of ["mask_file", "mask_sha256"]) list.append(make("div", null, make("dt", name), make("dd", shown(run[name]))));
     if (!run.mask_offered) {
-      const why = run.mask_file ? "This site does not have the file; its name has the first digits of its sha256." : "";
+      const why = run.mask_file ? "This site does not offer this file. Its name has the first digits of its sha256." : "";
       return make("div", null, list, ...(why ? [make("p", why)] : []));
     }
     const link = make("a", `${run.key}.safetensors`);
@@ -135,42 +131,43 @@
     const name = `${run.method_label}${control} at ${Number((100 * (1 - run.density_asked)).toPrecision(6))} % sparsity, seed ${run.seed}`;
     title.textContent = name;
     document.title = `${name} · paibench`;
-    const accuracy = run.accuracy === null ? "no accuracy" : `accuracy ${(100 * run.accuracy).toFixed(2)} %`;
-    const lead = make("p", `${run.status}, ${accuracy}, ${run.model} on ${run.dataset}${run.reason ? `: ${run.reason}` : ""}. Mark: ${run.mark}.`);
+    const accuracy = run.accuracy === undefined ? "no accuracy" : `accuracy ${(100 * run.accuracy).toFixed(2)} %`;
+    const lead = make("p", `${run.status}, ${accuracy}, ${run.model} on ${run.dataset}${run.reason ? `: ${run.reason}` : ""}. Verification: ${run.mark}.`);
     lead.className = "lead";
     const key = make("p", "Key ", make("code", run.key));
     const asked = ["dataset", "model", "recipe", "init", "method_label", "control", "density_asked", "seed"];
-    const rest = Object.keys(run).filter((each) => !asked.includes(each) && !/^layer_|^(key|command|curve|mask_file|mask_sha256|mask_offered)$/.test(each)).sort();
-    place.replaceChildren(lead, key,
+    // Fields without a value are listed too, and shown as a dash.
+    const rest = Object.keys(meanings).filter((each) => !asked.includes(each)
+      && !/^layer_|_percent$|^(key|spec|compression|mask_file|mask_sha256)$/.test(each)).sort();
+    target.replaceChildren(lead, key,
       make("h2", "Accuracy by epoch"), curve(run.curve),
-      make("h2", "Do it again"), again(run),
+      make("h2", "Reproduce this run"), command(run),
       make("h2", "Mask"), mask(run),
-      make("h2", "Spec"), facts(run, asked, "What was asked for"),
+      make("h2", "Spec"), facts(run, asked, "The spec of this run"),
       make("h2", "Layers"), layers(run),
-      make("h2", "Record"), facts(run, rest, "What came of it"));
+      make("h2", "Record"), facts(run, rest, "The results of this run"));
   };
-  const fail = (text) => { title.textContent = "A run"; place.replaceChildren(make("p", text)); };
-  const find = (shard) => {
-    const at = shard ? shard.keys.findIndex((key) => key.startsWith(wanted)) : -1;
-    if (at < 0 || shard.keys.filter((key) => key.startsWith(wanted)).length > 1) { fail(`No run of this site has the key ${wanted}, or several begin so.`); return; }
-    const run = { key: shard.keys[at] };
-    try { history.replaceState(null, "", `#${run.key}`); } catch { /* the short one does as well */ }
-    for (const [name, column] of Object.entries(shard.columns)) run[name] = value(column, at);
-    show(run);
+  const fail = (text) => { title.textContent = "Run"; target.replaceChildren(make("p", text)); };
+  const find = (runs) => {
+    const keys = Object.keys(runs || {}).filter((key) => key.startsWith(wanted));
+    if (!keys.length) { fail(`No run of this site has the key ${wanted}.`); return; }
+    if (keys.length > 1) { fail(`${keys.length} runs have a key that begins with ${wanted}.`); return; }
+    try { history.replaceState(null, "", `#${keys[0]}`); } catch { /* the short key works as well */ }
+    show({ key: keys[0], ...runs[keys[0]] });
   };
-  window.paibenchRuns = (shard) => { shards.set(document.currentScript.dataset.prefix, shard); };
+  window.paibenchRuns = (runs) => { loaded.set(document.currentScript.dataset.prefix, runs); };
   const load = () => {
     if (location.hash === "#content") return;
     const asked = location.hash.slice(1);
-    if (!/^[0-9a-f]{8,40}$/.test(asked)) { fail("Say which run by its key: run.html#KEY, as the pages of methods link to it."); return; }
+    if (!/^[0-9a-f]{8,40}$/.test(asked)) { fail("Add the key of a run to the address: run.html#KEY. The pages of methods link to their runs."); return; }
     wanted = asked;
     const prefix = wanted.slice(0, digits);
-    if (shards.has(prefix)) { find(shards.get(prefix)); return; }
+    if (loaded.has(prefix)) { find(loaded.get(prefix)); return; }
     if (!prefixes.has(prefix)) { find(null); return; }
     const script = document.createElement("script");
     script.src = `data/runs/${prefix}.js`;
     script.dataset.prefix = prefix;
-    script.addEventListener("load", () => find(shards.get(prefix)));
+    script.addEventListener("load", () => find(loaded.get(prefix)));
     script.addEventListener("error", () => find(null));
     document.head.append(script);
   };

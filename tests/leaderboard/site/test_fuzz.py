@@ -152,7 +152,7 @@ def is_sound(path: Path) -> bool:
 def counted(built: SiteBuilt) -> int:
     """How many runs with a record the start page says there are."""
     (index,) = [page for path, page in pages(built).items() if path.name == "index.html"]
-    said = re.search(r"Of [\d,]+ runs on \d+ tracks?: (.*?)\.</p>", index)
+    said = re.search(r"[\d,]+ runs on \d+ tracks?: (.*?)\.</p>", index)
     assert said
     outcomes = dict(part.split(" ")[::-1] for part in said[1].split(", "))
     return sum(int(outcomes.get(name, 0)) for name in ("done", "diverged", "failed", "skipped"))

@@ -15,7 +15,6 @@ from paibench.benchmark.record import Record
 from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.records import Problem
 from paibench.benchmark.store.store import Store
-from paibench.leaderboard.board import compute
 from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
 from paibench.leaderboard.site.build import SiteBuilt, build_site
 from paibench.methods.core.registry import UserError
@@ -115,6 +114,12 @@ def pages(built: SiteBuilt) -> dict[Path, str]:
     return {p: p.read_text(encoding="utf-8") for p in built.paths if p.suffix == ".html"}
 
 
+def track_page(built: SiteBuilt) -> str:
+    """Return the page of the only track."""
+    (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+    return page
+
+
 def strange_cells(built: SiteBuilt) -> list[str]:
     """The cells of tables that show or sort by what is no number."""
     cells = [
@@ -144,16 +149,16 @@ def hostile_frame(factory: RecordFactory) -> Frame:
 @pytest.fixture
 def built(tmp_path: Path, record_factory: RecordFactory) -> SiteBuilt:
     """A site of one track."""
-    return build_site(compute(frame_of(some(record_factory))), tmp_path / "site")
+    return build_site(frame_of(some(record_factory)), tmp_path / "site")
 
 
 def test_hostile_text_is_text(tmp_path: Path, record_factory: RecordFactory) -> None:
     """No element or attribute comes from a record: pages have the shapes of a harmless site."""
     harmless = [*some(record_factory), *some(record_factory, dataset="mnist")]
-    usual = build_site(compute(frame_of(harmless)), tmp_path / "usual")
+    usual = build_site(frame_of(harmless), tmp_path / "usual")
     known = set().union(*(Seen(page).shapes for page in pages(usual).values()))
     frame = hostile_frame(record_factory)
-    found = build_site(compute(frame), tmp_path / "hostile")
+    found = build_site(frame, tmp_path / "hostile")
     for page in pages(found).values():
         seen = Seen(page)
         assert seen.shapes - known == set()
@@ -166,7 +171,7 @@ def test_hostile_text_has_no_invisible_characters(
     tmp_path: Path, record_factory: RecordFactory
 ) -> None:
     """Control and bidirectional characters are in no page and no shard."""
-    found = build_site(compute(hostile_frame(record_factory)), tmp_path)
+    found = build_site(hostile_frame(record_factory), tmp_path)
     ours = [path for path in found.paths if path.suffix in (".html", ".csv")]
     ours += [path for path in found.paths if "data/runs/" in path.as_posix()]
     for path in ours:
@@ -177,7 +182,7 @@ def test_hostile_text_has_no_invisible_characters(
 
 def test_hostile_text_is_no_formula(tmp_path: Path, record_factory: RecordFactory) -> None:
     """No cell of the CSV begins as a formula does."""
-    found = build_site(compute(hostile_frame(record_factory)), tmp_path)
+    found = build_site(hostile_frame(record_factory), tmp_path)
     cells = pd.read_csv(tmp_path / "data" / "cells.csv", dtype="str")
     assert len(found.paths) > 10
     texts = cells[["dataset", "model", "method", "method_label", "recipe", "init"]].stack()
@@ -189,8 +194,8 @@ def test_the_same_records_give_the_same_bytes(
 ) -> None:
     """Whatever the order of the records, and again in the same process."""
     records = [*some(record_factory), *some(record_factory, dataset="mnist")]
-    one = build_site(compute(frame_of(records)), tmp_path / "one")
-    two = build_site(compute(frame_of(reversed(records))), tmp_path / "two")
+    one = build_site(frame_of(records), tmp_path / "one")
+    two = build_site(frame_of(reversed(records)), tmp_path / "two")
     assert {path.relative_to(tmp_path / "one"): path.read_bytes() for path in one.paths} == {
         path.relative_to(tmp_path / "two"): path.read_bytes() for path in two.paths
     }
@@ -223,7 +228,7 @@ def test_the_start_page_has_numbers_with_n(built: SiteBuilt) -> None:
 def test_several_tracks_are_compared(tmp_path: Path, record_factory: RecordFactory) -> None:
     """With a test, a diagram and a win matrix, and what is left out of them."""
     records = [*some(record_factory), *some(record_factory, dataset="mnist")]
-    page = text(build_site(compute(frame_of(records)), tmp_path), "/index.html")
+    page = text(build_site(frame_of(records), tmp_path), "/index.html")
     assert "Across tracks" in page and "Friedman" in page and "Win matrix" in page
     assert "imp: weights not at initialization in 2 tracks" in page
     assert 'class="diagram"' in page
@@ -231,7 +236,7 @@ def test_several_tracks_are_compared(tmp_path: Path, record_factory: RecordFacto
 
 def test_classes_have_their_sections(built: SiteBuilt) -> None:
     """Tickets not at initialization, controls and supermasks are not in the ranking."""
-    (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+    page = track_page(built)
     parts = dict(re.findall(r'<section class="board" id="([\w-]+)"(.*?)</section>', page, re.S))
     named = {
         key: set(re.findall(r'scope="row"><a[^>]*>([^<]+)', part)) for key, part in parts.items()
@@ -245,7 +250,7 @@ def test_classes_have_their_sections(built: SiteBuilt) -> None:
 
 def test_the_chart_has_what_the_table_has(built: SiteBuilt) -> None:
     """Its values are means in percent with n, and its names do not depend on what came before."""
-    (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+    page = track_page(built)
     spec = json.loads(re.search(r'id="chart-spec">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
     values = next(iter(spec["datasets"].values())) if "datasets" in spec else spec["data"]["values"]
     assert {value["n"] for value in values} == {3}
@@ -259,15 +264,11 @@ def test_the_chart_has_what_the_table_has(built: SiteBuilt) -> None:
     ]
 
 
-def shard_of(built: SiteBuilt, key: str) -> dict[str, Any]:
+def run_of(built: SiteBuilt, key: str) -> dict[str, Any]:
     """The row of a run as its page sees it."""
     script = text(built, f"data/runs/{key[:2]}.js")
-    shard = json.loads(script.removeprefix("paibenchRuns(").removesuffix(");\n"))
-    at = shard["keys"].index(key)
-    return {
-        name: c["same"] if "same" in c else c["pool"][c["at"][at]] if "pool" in c else c["all"][at]
-        for name, c in shard["columns"].items()
-    }
+    runs = json.loads(script.removeprefix("paibenchRuns(").removesuffix(");\n"))
+    return runs[key]  # type: ignore[no-any-return]
 
 
 def test_a_run_has_its_record_and_curve(
@@ -281,9 +282,7 @@ def test_a_run_has_its_record_and_curve(
     name = store.publish_file(record.key, "curve.json", curve)
     whole = Record.read(record.plain() | {"curve_file": name})
     store.publish_record(record.key, whole.plain(), new_attempt_id())
-    run = shard_of(
-        build_site(compute(load(root), [Store.read(root)]), tmp_path / "site"), record.key
-    )
+    run = run_of(build_site(load(root), tmp_path / "site", [root]), record.key)
     assert (run["accuracy"], run["host"], run["seed"]) == (0.75, "here", 0)
     assert run["curve"]["accuracy"] == [0.5, 0.75]
     assert run["layer_kept"] == record.layer_kept
@@ -303,8 +302,8 @@ def test_a_broken_curve_is_no_curve(
     name = store.publish_file(record.key, "curve.json", curve)
     whole = Record.read(record.plain() | {"curve_file": name})
     store.publish_record(record.key, whole.plain(), new_attempt_id())
-    built = build_site(compute(load(store.root), [store]), tmp_path / "site")
-    assert shard_of(built, record.key)["curve"] is None
+    built = build_site(load(store.root), tmp_path / "site", [store.root])
+    assert "curve" not in run_of(built, record.key)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +321,7 @@ def test_poor_stores_have_a_site(case: str, tmp_path: Path, record_factory: Reco
         "0 %": [record_factory(accuracy=0.0, seed=seed) for seed in range(2)],
     }[case]
     unique = {record.key + str(record.protocol): record for record in records}.values()
-    found = build_site(compute(frame_of(unique)), tmp_path)
+    found = build_site(frame_of(unique), tmp_path)
     assert strange_cells(found) == []
 
 
@@ -331,7 +330,7 @@ def test_nothing_to_show_is_one_line(tmp_path: Path, record_factory: RecordFacto
     failed = frame_of([record_factory(status="failed", **LOST)])
     for frame in (Frame(tabulate([])), failed):
         with pytest.raises(UserError, match="no records to show"):
-            build_site(compute(frame), tmp_path / "site")
+            build_site(frame, tmp_path / "site")
 
 
 def test_a_place_that_cannot_be_written_is_one_line(
@@ -340,7 +339,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
     """A file stands where the folder should be."""
     (tmp_path / "site").write_text("a file")
     with pytest.raises(UserError, match="cannot be written"):
-        build_site(compute(frame_of([record_factory()])), tmp_path / "site")
+        build_site(frame_of([record_factory()]), tmp_path / "site")
 
 
 def test_numbers_that_are_none_are_words(tmp_path: Path, record_factory: RecordFactory) -> None:
@@ -348,7 +347,7 @@ def test_numbers_that_are_none_are_words(tmp_path: Path, record_factory: RecordF
     frame = frame_of(some(record_factory))
     runs = frame.runs.assign(search_seconds=math.inf, peak_memory_mb=math.nan, loss=-math.inf)
     runs.loc[runs["method"] == "snip", "accuracy"] = math.nan
-    found = build_site(compute(Frame(runs)), tmp_path)
+    found = build_site(Frame(runs), tmp_path)
     assert strange_cells(found) == []
     shards = [p.read_text() for p in found.paths if "data/runs/" in p.as_posix()]
     assert not any("NaN" in shard or "Infinity" in shard for shard in shards)
@@ -370,16 +369,16 @@ def test_marks_decide_who_leads(
     given = {"snip": "verified", "zhou": "checked"}
     methods = zip(frame.runs["key"], frame.runs["method"], strict=True)
     marks = {key: given[method] for key, method in methods if method in given}
-    built = build_site(compute(frame, levels=marks, public=public), tmp_path)
-    (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+    built = build_site(frame, tmp_path, marks=marks, public=public)
+    page = track_page(built)
     assert re.search(r">zhou</a></th>.*?<td>checked</td>", page, re.S)
     assert ranks_of(page, "zhou") == ({"4"} if public else {"1"})
     assert ("1" in ranks_of(page, "snip")) == public
     assert ranks_of(page, "random") == ({"4"} if public else {"3"})
     index = Seen(text(built, "/index.html")).text
     assert "9 checked" in index and "12 verified" in index and "none with an accuracy" in index
-    assert ("Only verified cells hold places 1 to 3" in index) == public
-    assert shard_of(built, min(marks))["mark"] in ("checked", "verified")
+    assert ("Only verified cells hold ranks 1 to 3" in index) == public
+    assert run_of(built, min(marks))["mark"] in ("checked", "verified")
 
 
 def test_a_run_without_an_accuracy_has_no_say_in_a_mark(
@@ -390,8 +389,8 @@ def test_a_run_without_an_accuracy_has_no_say_in_a_mark(
     lost = record_factory(method="snip", density=0.1, seed=9, status="diverged", **LOST)
     verified = {record.key: "verified" for record in records}
     for more, mark in ((lost, "verified"), (record_factory(density=0.1, seed=9), "self-reported")):
-        built = build_site(compute(frame_of([*records, more]), levels=verified), tmp_path / mark)
-        (page,) = [page for path, page in pages(built).items() if path.parent.name == "track"]
+        built = build_site(frame_of([*records, more]), tmp_path / mark, marks=verified)
+        page = track_page(built)
         ranked = re.search(r'id="ranked"(.*?)</section>', page, re.S)[1]  # type: ignore[index]
         row = re.search(r">snip</a></th>(.*?)</tr>", ranked, re.S)[1]  # type: ignore[index]
         assert re.search(rf"<td>{mark}(<small[^>]*>verified at 2, self-reported at 1)?", row)
@@ -402,12 +401,12 @@ def test_large_tables_are_cut_and_say_so(
     tmp_path: Path, record_factory: RecordFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page that would grow too large has the head of its table, and the site says what is not."""
-    monkeypatch.setattr("paibench.leaderboard.site.tables._BYTES", 1)
+    monkeypatch.setattr("paibench.leaderboard.site.tables._PAGE_BYTES", 1)
     records = [
         record_factory(method={"name": "snip", "per_class": number}, accuracy=0.5 + number / 100)
         for number in range(1, 31)
     ]
-    found = build_site(compute(frame_of(records)), tmp_path)
-    (page,) = [page for path, page in pages(found).items() if path.parent.name == "track"]
-    assert "20 of 30 rows stand here" in page
-    assert any("10 rows of ranking, for want of room" in line for line in found.left_out)
+    found = build_site(frame_of(records), tmp_path)
+    page = track_page(found)
+    assert "This page shows 20 of 30 rows" in page
+    assert any("10 rows of ranking do not fit" in line for line in found.left_out)
