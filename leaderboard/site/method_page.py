@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from paibench.leaderboard.board import TrackBoard
 from paibench.leaderboard.format import GAP, clean, number, row_name, sparsity_percent
 from paibench.leaderboard.frame.export import cite_runs
 from paibench.leaderboard.site.tables import cost, difference
@@ -88,7 +89,7 @@ def about(name: str, runs: pd.DataFrame) -> About:
 
 
 def track_parts(
-    cells: pd.DataFrame, runs: pd.DataFrame, slugs: Mapping[Track, str]
+    cells: pd.DataFrame, runs: pd.DataFrame, board_tracks: Mapping[Track, TrackBoard]
 ) -> tuple[list[TrackPart], int]:
     """Return the cells of one method by track, and the number of cells that do not fit."""
     links = _run_links(runs)
@@ -107,7 +108,7 @@ def track_parts(
                 continue
             name = row_name(cell["method_label"], cell["control"])
             rows.append(CellRow(clean(name), tuple(_values(cell)), tuple(own)))
-        parts.append(TrackPart(track, slugs[track], tuple(rows)))
+        parts.append(TrackPart(track, board_tracks[track].slug, tuple(rows)))
     return parts, dropped
 
 

@@ -2,9 +2,8 @@
 
 import io
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -12,16 +11,14 @@ from xml.etree import ElementTree
 import jinja2
 import pandas as pd
 
-from paibench.benchmark.spec import Named
+from paibench.leaderboard.board import Board
 from paibench.leaderboard.format import clean
 from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.leaderboard.frame.load import Frame
 from paibench.leaderboard.missing import missing_results
-from paibench.leaderboard.published.load import published_for
 from paibench.leaderboard.site import chart
 from paibench.leaderboard.site.cross_track import cross_track_section
 from paibench.leaderboard.site.method_page import RUN_COLUMNS, About, track_parts
-from paibench.leaderboard.site.numbers import Numbers
 from paibench.leaderboard.site.tables import (
     TrackView,
     accuracy_tables,
@@ -57,17 +54,9 @@ _PIXELS = 4 / 3  # per point
 class Site:
     """What all pages need. `left_out` collects lines about missing results from all pages."""
 
-    frame: Frame
-    numbers: Numbers
-    tracks: dict[Track, str]
-    """The file name of each track."""
-    methods: dict[str, str]
-    """The file name of each method."""
-    published: pd.DataFrame
-    models: dict[str, Named]
+    board: Board
     figures: Mapping[Track, Mapping[str, bytes]]
-    public: bool
-    left_out: list[str] = field(default_factory=list)
+    left_out: list[str]
 
     def __post_init__(self) -> None:
         self._templates = jinja2.Environment(
@@ -103,14 +92,14 @@ def asset(name: str) -> bytes:
 
 def index_page(site: Site, tracks: list[dict[str, Any]], known: list[About]) -> bytes:
     """Return the start page: the head of each ranking, the comparison, methods, missing results."""
-    runs = site.frame.runs
-    counts = Counter(runs["status"])
+    board, runs = site.board, site.board.frame.runs
+    counts = board.counts
     outcomes = [f"{counts[outcome]:,} {outcome}" for outcome in OUTCOMES if counts[outcome]]
     several = len(tracks) != 1
     levels = _levels_by_method(runs)
-    labels = site.numbers.cells[["method_label", "method"]].drop_duplicates()
+    labels = board.cells[["method_label", "method"]].drop_duplicates()
     hrefs = {
-        str(label): f"method/{site.methods[str(method)]}.html"
+        str(label): f"method/{board.methods[str(method)]}.html"
         for label, method in labels.values.tolist()
     }
     return site.page(
@@ -118,57 +107,51 @@ def index_page(site: Site, tracks: list[dict[str, Any]], known: list[About]) -> 
         root="",
         counts=f"{len(runs):,} runs on {len(tracks)} track{'s' * several}: {', '.join(outcomes)}",
         tracks=tracks,
-        across=cross_track_section(site.numbers.cross_track, hrefs) if several else None,
+        across=cross_track_section(board.cross_track, hrefs) if several else None,
         methods=[
             {
-                "slug": site.methods[about.name],
+                "slug": board.methods[about.name],
                 "name": about.name,
                 "summary": about.summary,
                 "levels": levels[about.name],
             }
             for about in known
         ],
-        public=site.public,
+        public=board.public,
         **_limited(site.left_out),
     )
 
 
 def index_entry(view: TrackView, tables: Iterable[Table]) -> dict[str, Any]:
     """Return what the start page shows of a track."""
-    title = _title(view.track)
-    return {"slug": view.slug, "title": title, "table": index_table(view, tables, title)}
+    title = _title(view.own.track)
+    return {"slug": view.own.slug, "title": title, "table": index_table(view, tables, title)}
 
 
-def track_tables(site: Site, view: TrackView) -> list[Table]:
+def track_tables(view: TrackView) -> list[Table]:
     """Return all tables of a track."""
-    numbers = site.numbers
-    optional = (
-        control_table(view, numbers.control_verdicts),
-        supermask_table(view, numbers.supermasks),
-        difference_table(view),
-        published_table(view, site.published),
-    )
+    makers = (control_table, supermask_table, difference_table, published_table)
+    optional = [make(view) for make in makers]
     return [*accuracy_tables(view), *(table for table in optional if table)]
 
 
 def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
     """Return the page of a track: chart, tables, figures and missing results."""
-    track, title, cells = view.track, _title(view.track), view.cells
+    track, title, cells = view.own.track, _title(view.own.track), view.cells
     cut = [f"{t.cut - len(t.rows)} rows of {t.title.lower()}" for t in tables if t.cut]
     if cut:
         site.left_out.append(
             f"{', '.join(cut)} do not fit on the page of {title}; data/cells.csv has all of them"
         )
     names, number_of_rows = chart.drawn(cells)
-    figures = published_for(track, view.model, cells, site.published)
-    spec = chart.chart(cells, figures)
+    spec = chart.chart(cells, view.own.figures)
     prunable = (f"{int(n):,}" for n in sorted(cells["prunable"].dropna().unique()))
     facts = [(name, getattr(track, name)) for name in TRACK[2:]]
     facts += [("prunable weights", " or ".join(prunable) or "unknown")]
     return site.page(
         "track.html",
         root="../",
-        slug=view.slug,
+        slug=view.own.slug,
         title=title,
         facts=facts,
         chart=spec,
@@ -178,14 +161,16 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
         undrawn=number_of_rows - len(names),
         tables=tables,
         pictures=pictures(site.figures.get(track, {}), title),
-        **_limited(list(map(clean, missing_results(Frame(of_track(site.frame.runs, track)))))),
+        **_limited(
+            list(map(clean, missing_results(Frame(of_track(site.board.frame.runs, track)))))
+        ),
     )
 
 
 def method_page(site: Site, about: About, runs: pd.DataFrame) -> bytes:
     """Return the page of a method: its description, and its cells in every track."""
-    cells = site.numbers.cells[site.numbers.cells["method"] == about.name]
-    parts, dropped = track_parts(cells, runs, site.tracks)
+    cells = site.board.cells[site.board.cells["method"] == about.name]
+    parts, dropped = track_parts(cells, runs, site.board.tracks)
     if dropped:
         site.left_out.append(
             f"{dropped} cells do not fit on the page of {about.name}; data/cells.csv has all of "
@@ -194,7 +179,7 @@ def method_page(site: Site, about: About, runs: pd.DataFrame) -> bytes:
     return site.page(
         "method.html",
         root="../",
-        slug=site.methods[about.name],
+        slug=site.board.methods[about.name],
         about=about,
         parts=parts,
         columns=RUN_COLUMNS,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from paibench.benchmark.spec import Named
+from paibench.leaderboard.board import Board, TrackBoard
 from paibench.leaderboard.format import (
     BEST,
     CONFLICT,
@@ -20,9 +20,9 @@ from paibench.leaderboard.format import (
     signed,
     sparsity_percent,
 )
-from paibench.leaderboard.published.compare import as_table, reproduction
+from paibench.leaderboard.published.compare import as_table
 from paibench.leaderboard.stats import ranking
-from paibench.leaderboard.stats.summary import Track, of_track
+from paibench.leaderboard.stats.summary import of_track
 from paibench.leaderboard.submission.verification_level import LEVELS
 from paibench.leaderboard.tables import (
     Cell,
@@ -70,36 +70,24 @@ LEGEND = {
 
 
 class TrackView(NamedTuple):
-    """The cells of one track with the names of their rows, and what their links need."""
+    """One track of a board, with the names of the rows of its tables."""
 
-    track: Track
-    model: Named
+    board: Board
+    own: TrackBoard
     cells: pd.DataFrame
-    method_slugs: Mapping[str, str]
-    slug: str
-    """The file name of the track, and the anchor of the track on the page of a method."""
-    row_summaries: Mapping[tuple[Any, ...], dict[Any, Any]]
-    """Critical density and area of each row, by track, label and control."""
+    """The cells of the track with the column `row`."""
     max_rows: int
     """The most rows of one table, so that the page does not grow too large."""
 
     def href(self, method: str) -> str:
         """Return the address of the cells of a method in this track."""
-        return f"method/{self.method_slugs[method]}.html#{self.slug}"
+        return f"method/{self.board.methods[method]}.html#{self.own.slug}"
 
 
-def track_view(
-    track: Track,
-    model: Named,
-    cells: pd.DataFrame,
-    method_slugs: Mapping[str, str],
-    slug: str,
-    row_summaries: Mapping[tuple[Any, ...], dict[Any, Any]],
-) -> TrackView:
-    """Prepare the cells of a track for its tables."""
-    row_bytes = 3 * _CELL_BYTES * cells["density_asked"].nunique() + _ROW_BYTES
-    max_rows = max(20, _PAGE_BYTES // row_bytes)
-    return TrackView(track, model, with_rows(cells), method_slugs, slug, row_summaries, max_rows)
+def track_view(board: Board, own: TrackBoard) -> TrackView:
+    """Prepare a track of a board for its tables."""
+    row_bytes = 3 * _CELL_BYTES * own.cells["density_asked"].nunique() + _ROW_BYTES
+    return TrackView(board, own, with_rows(own.cells), max(20, _PAGE_BYTES // row_bytes))
 
 
 def accuracy_tables(view: TrackView) -> list[Table]:
@@ -154,9 +142,9 @@ def difference_table(view: TrackView) -> Table | None:
     return _by_sparsity(view, "differences", "Against random", caption, names, difference)
 
 
-def control_table(view: TrackView, verdicts: pd.DataFrame) -> Table | None:
+def control_table(view: TrackView) -> Table | None:
     """Return a row for each control of each method at each sparsity, or None without pairs."""
-    own = of_track(verdicts, view.track)
+    own = of_track(view.board.control_verdicts, view.own.track)
     if own.empty:
         return None
     order = {name: index for index, name in enumerate(ranking.ranked(view.cells))}
@@ -181,9 +169,9 @@ def control_table(view: TrackView, verdicts: pd.DataFrame) -> Table | None:
     )
 
 
-def supermask_table(view: TrackView, supermasks: pd.DataFrame) -> Table | None:
+def supermask_table(view: TrackView) -> Table | None:
     """Return the accuracy of supermasks without any training of weights, or None without any."""
-    own = of_track(supermasks, view.track).to_dict("records")
+    own = of_track(view.board.supermasks, view.own.track).to_dict("records")
     if not own:
         return None
     cells = {(cell["method_label"], cell["density_asked"]): cell for cell in own}
@@ -212,24 +200,23 @@ def supermask_table(view: TrackView, supermasks: pd.DataFrame) -> Table | None:
     )
 
 
-def published_table(view: TrackView, figures: pd.DataFrame) -> Table | None:
+def published_table(view: TrackView) -> Table | None:
     """Return the published figures beside our nearest cells, or None without any."""
-    compared = reproduction(view.track, view.model, view.cells, figures)
-    if compared.empty:
+    if view.own.reproduction.empty:
         return None
     names = view.cells.drop_duplicates("method_label")
     hrefs = {
         label: view.href(method)
         for label, method in zip(names["method_label"], names["method"], strict=True)
     }
-    table = as_table(view.track, compared, hrefs)
+    table = as_table(view.own.track, view.own.reproduction, hrefs)
     cut = len(table.rows) if len(table.rows) > view.max_rows else 0
     return table._replace(title="Published figures", rows=table.rows[: view.max_rows], cut=cut)
 
 
 def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     """Return the first rows of a ranking for the start page, without their costs."""
-    id = f"on-{view.slug}"
+    id = f"on-{view.own.slug}"
     ranked = next((table for table in tables if table.id == "ranked"), None)
     if ranked is None:
         return Table(id, title, "No method of this track can be ranked.", "method", (), ())
@@ -308,10 +295,10 @@ def _by_sparsity(
         cells = [to_cell(by_density.get(density)) for density in columns]
         any_cell = next(iter(by_density.values()))
         if summary:
-            key = (*view.track, any_cell["method_label"], any_cell["control"])
+            key = (*view.own.track, any_cell["method_label"], any_cell["control"])
             # Dense has no cell at the middle density, so its costs are those at density 1.
             costs = by_density.get(middle, by_density.get(1.0))
-            cells += _summary_cells(view.row_summaries.get(key, {}), by_density, costs)
+            cells += _summary_cells(view.board.rows.get(key, {}), by_density, costs)
         rows.append(Row(clean(name), view.href(any_cell["method"]), tuple(cells)))
     return Table(
         id=id,

@@ -13,6 +13,7 @@ import pytest
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
+from paibench.leaderboard.board import compute
 from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
 from paibench.leaderboard.site import runs
 from paibench.leaderboard.site.build import SiteBuilt, build_site
@@ -37,7 +38,7 @@ def test_figures_are_shown_and_offered(tmp_path: Path, record_factory: RecordFac
     ((track, _),) = tracks(summarize(frame.runs))
     files = {f"accuracy-{track.slug}.{kind}": kind.encode() for kind in ("png", "pdf")}
     files |= {f"accuracy-{track.slug}.svg": SVG, f"odd-{track.slug}.pdf": b"pdf"}
-    built = build_site(frame, tmp_path, figures={track: files})
+    built = build_site(compute(frame), tmp_path, figures={track: files})
     page = (tmp_path / "track" / f"{track.slug}.html").read_text(encoding="utf-8")
     (image,) = re.findall(r"<img [^>]*>", page)
     assert f'src="../figures/accuracy-{track.slug}.svg"' in image
@@ -53,7 +54,7 @@ def test_a_track_without_figures_has_no_section(
     tmp_path: Path, record_factory: RecordFactory
 ) -> None:
     """No empty heading."""
-    build_site(frame_of(record_factory()), tmp_path)
+    build_site(compute(frame_of(record_factory())), tmp_path)
     (page,) = (tmp_path / "track").glob("*.html")
     assert "Figures for papers" not in page.read_text(encoding="utf-8")
 
@@ -96,7 +97,7 @@ def test_a_mask_is_offered_with_its_sha256(tmp_path: Path, record_factory: Recor
     frames = [load(store.root) for store in (first, second)]
     runs = tabulate([row_of(one), row_of(two)])
     assert sum(len(frame.runs) for frame in frames) == len(runs)
-    built = build_site(Frame(runs), tmp_path / "site", [first.root, second.root])
+    built = build_site(compute(Frame(runs), [first, second]), tmp_path / "site")
     for record, data in ((one, b"one"), (two, b"two")):
         assert (tmp_path / "site" / "masks" / f"{record.key}.safetensors").read_bytes() == data
         assert f'"mask_offered":"{sha256(data).hexdigest()}"' in script_of(built, record.key)
@@ -124,7 +125,7 @@ def test_what_would_be_too_much_is_left_out(
     record = with_mask(store, record_factory(), b"0" * (2 * 2**20 + 1))
     for name, value in limits.items():
         monkeypatch.setattr(runs, name, value)
-    built = build_site(load(store.root), tmp_path / "site", [store.root])
+    built = build_site(compute(load(store.root), [store]), tmp_path / "site")
     assert any(reason in line for line in built.left_out)
     assert not (tmp_path / "site" / "masks").exists()
     assert '"mask_offered"' not in script_of(built, record.key)
@@ -147,7 +148,7 @@ def test_a_name_leads_nowhere_else(
     store = Store.open(tmp_path / "store")
     plain = record_factory().plain() | {"mask_file": name, "curve_file": name}
     store.publish_record(plain["key"], plain, new_attempt_id())
-    built = build_site(load(store.root), tmp_path / "site", [store.root])
+    built = build_site(compute(load(store.root), [store]), tmp_path / "site")
     assert any(f"1 run: {'' if reason[0] == 'n' else 'the file in the store '}{reason}" in line
                for line in built.left_out)  # fmt: skip
     assert not (tmp_path / "site" / "masks").exists()
@@ -168,7 +169,7 @@ def test_broken_and_linked_masks_are_not_offered(
         else:
             (tmp_path / "elsewhere").write_bytes(b"mask")
             path.symlink_to(tmp_path / "elsewhere")
-    built = build_site(load(store.root), tmp_path / "site", [store.root])
+    built = build_site(compute(load(store.root), [store]), tmp_path / "site")
     assert (
         "no mask to download for 2 runs: the file in the store cannot be trusted" in built.left_out
     )
@@ -188,9 +189,9 @@ def twice(tmp_path: Path, record_factory: RecordFactory) -> Callable[..., set[st
     def build(between: Callable[[Path], Any] = lambda out: None) -> set[str]:
         out = tmp_path / "site"
         large = [record_factory(dataset="mnist", method="grasp"), record_factory(seed=1)]
-        build_site(frame_of(*large), out)
+        build_site(compute(frame_of(*large)), out)
         between(out)
-        build_site(frame_of(record_factory(seed=1)), out)
+        build_site(compute(frame_of(record_factory(seed=1))), out)
         return places(out)
 
     return build
@@ -201,7 +202,7 @@ def test_pages_that_are_no_more_are_removed(
 ) -> None:
     """A rebuilt folder has the files of a new one, byte for byte."""
     found = twice()
-    build_site(frame_of(record_factory(seed=1)), tmp_path / "new")
+    build_site(compute(frame_of(record_factory(seed=1))), tmp_path / "new")
     assert found == places(tmp_path / "new")
     one, other = (tmp_path / name / "data" / "manifest.json" for name in ("site", "new"))
     assert one.read_bytes() == other.read_bytes()

@@ -15,6 +15,7 @@ from paibench.benchmark.record import Record
 from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.records import Problem
 from paibench.benchmark.store.store import Store
+from paibench.leaderboard.board import compute
 from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
 from paibench.leaderboard.site.build import SiteBuilt, build_site
 from paibench.methods.core.registry import UserError
@@ -149,16 +150,16 @@ def hostile_frame(factory: RecordFactory) -> Frame:
 @pytest.fixture
 def built(tmp_path: Path, record_factory: RecordFactory) -> SiteBuilt:
     """A site of one track."""
-    return build_site(frame_of(some(record_factory)), tmp_path / "site")
+    return build_site(compute(frame_of(some(record_factory))), tmp_path / "site")
 
 
 def test_hostile_text_is_text(tmp_path: Path, record_factory: RecordFactory) -> None:
     """No element or attribute comes from a record: pages have the shapes of a harmless site."""
     harmless = [*some(record_factory), *some(record_factory, dataset="mnist")]
-    usual = build_site(frame_of(harmless), tmp_path / "usual")
+    usual = build_site(compute(frame_of(harmless)), tmp_path / "usual")
     known = set().union(*(Seen(page).shapes for page in pages(usual).values()))
     frame = hostile_frame(record_factory)
-    found = build_site(frame, tmp_path / "hostile")
+    found = build_site(compute(frame), tmp_path / "hostile")
     for page in pages(found).values():
         seen = Seen(page)
         assert seen.shapes - known == set()
@@ -171,7 +172,7 @@ def test_hostile_text_has_no_invisible_characters(
     tmp_path: Path, record_factory: RecordFactory
 ) -> None:
     """Control and bidirectional characters are in no page and no shard."""
-    found = build_site(hostile_frame(record_factory), tmp_path)
+    found = build_site(compute(hostile_frame(record_factory)), tmp_path)
     ours = [path for path in found.paths if path.suffix in (".html", ".csv")]
     ours += [path for path in found.paths if "data/runs/" in path.as_posix()]
     for path in ours:
@@ -182,7 +183,7 @@ def test_hostile_text_has_no_invisible_characters(
 
 def test_hostile_text_is_no_formula(tmp_path: Path, record_factory: RecordFactory) -> None:
     """No cell of the CSV begins as a formula does."""
-    found = build_site(hostile_frame(record_factory), tmp_path)
+    found = build_site(compute(hostile_frame(record_factory)), tmp_path)
     cells = pd.read_csv(tmp_path / "data" / "cells.csv", dtype="str")
     assert len(found.paths) > 10
     texts = cells[["dataset", "model", "method", "method_label", "recipe", "init"]].stack()
@@ -194,8 +195,8 @@ def test_the_same_records_give_the_same_bytes(
 ) -> None:
     """Whatever the order of the records, and again in the same process."""
     records = [*some(record_factory), *some(record_factory, dataset="mnist")]
-    one = build_site(frame_of(records), tmp_path / "one")
-    two = build_site(frame_of(reversed(records)), tmp_path / "two")
+    one = build_site(compute(frame_of(records)), tmp_path / "one")
+    two = build_site(compute(frame_of(reversed(records))), tmp_path / "two")
     assert {path.relative_to(tmp_path / "one"): path.read_bytes() for path in one.paths} == {
         path.relative_to(tmp_path / "two"): path.read_bytes() for path in two.paths
     }
@@ -228,7 +229,7 @@ def test_the_start_page_has_numbers_with_n(built: SiteBuilt) -> None:
 def test_several_tracks_are_compared(tmp_path: Path, record_factory: RecordFactory) -> None:
     """With a test, a diagram and a win matrix, and what is left out of them."""
     records = [*some(record_factory), *some(record_factory, dataset="mnist")]
-    page = text(build_site(frame_of(records), tmp_path), "/index.html")
+    page = text(build_site(compute(frame_of(records)), tmp_path), "/index.html")
     assert "Across tracks" in page and "Friedman" in page and "Win matrix" in page
     assert "imp: weights not at initialization in 2 tracks" in page
     assert 'class="diagram"' in page
@@ -282,7 +283,7 @@ def test_a_run_has_its_record_and_curve(
     name = store.publish_file(record.key, "curve.json", curve)
     whole = Record.read(record.plain() | {"curve_file": name})
     store.publish_record(record.key, whole.plain(), new_attempt_id())
-    run = run_of(build_site(load(root), tmp_path / "site", [root]), record.key)
+    run = run_of(build_site(compute(load(root), [Store.read(root)]), tmp_path / "site"), record.key)
     assert (run["accuracy"], run["host"], run["seed"]) == (0.75, "here", 0)
     assert run["curve"]["accuracy"] == [0.5, 0.75]
     assert run["layer_kept"] == record.layer_kept
@@ -302,7 +303,7 @@ def test_a_broken_curve_is_no_curve(
     name = store.publish_file(record.key, "curve.json", curve)
     whole = Record.read(record.plain() | {"curve_file": name})
     store.publish_record(record.key, whole.plain(), new_attempt_id())
-    built = build_site(load(store.root), tmp_path / "site", [store.root])
+    built = build_site(compute(load(store.root), [store]), tmp_path / "site")
     assert "curve" not in run_of(built, record.key)
 
 
@@ -321,7 +322,7 @@ def test_poor_stores_have_a_site(case: str, tmp_path: Path, record_factory: Reco
         "0 %": [record_factory(accuracy=0.0, seed=seed) for seed in range(2)],
     }[case]
     unique = {record.key + str(record.protocol): record for record in records}.values()
-    found = build_site(frame_of(unique), tmp_path)
+    found = build_site(compute(frame_of(unique)), tmp_path)
     assert strange_cells(found) == []
 
 
@@ -330,7 +331,7 @@ def test_nothing_to_show_is_one_line(tmp_path: Path, record_factory: RecordFacto
     failed = frame_of([record_factory(status="failed", **LOST)])
     for frame in (Frame(tabulate([])), failed):
         with pytest.raises(UserError, match="no records to show"):
-            build_site(frame, tmp_path / "site")
+            build_site(compute(frame), tmp_path / "site")
 
 
 def test_a_place_that_cannot_be_written_is_one_line(
@@ -339,7 +340,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
     """A file stands where the folder should be."""
     (tmp_path / "site").write_text("a file")
     with pytest.raises(UserError, match="cannot be written"):
-        build_site(frame_of([record_factory()]), tmp_path / "site")
+        build_site(compute(frame_of([record_factory()])), tmp_path / "site")
 
 
 def test_numbers_that_are_none_are_words(tmp_path: Path, record_factory: RecordFactory) -> None:
@@ -347,7 +348,7 @@ def test_numbers_that_are_none_are_words(tmp_path: Path, record_factory: RecordF
     frame = frame_of(some(record_factory))
     runs = frame.runs.assign(search_seconds=math.inf, peak_memory_mb=math.nan, loss=-math.inf)
     runs.loc[runs["method"] == "snip", "accuracy"] = math.nan
-    found = build_site(Frame(runs), tmp_path)
+    found = build_site(compute(Frame(runs)), tmp_path)
     assert strange_cells(found) == []
     shards = [p.read_text() for p in found.paths if "data/runs/" in p.as_posix()]
     assert not any("NaN" in shard or "Infinity" in shard for shard in shards)
@@ -369,7 +370,7 @@ def test_marks_decide_who_leads(
     given = {"snip": "verified", "zhou": "checked"}
     methods = zip(frame.runs["key"], frame.runs["method"], strict=True)
     marks = {key: given[method] for key, method in methods if method in given}
-    built = build_site(frame, tmp_path, marks=marks, public=public)
+    built = build_site(compute(frame, levels=marks, public=public), tmp_path)
     page = track_page(built)
     assert re.search(r">zhou</a></th>.*?<td>checked</td>", page, re.S)
     assert ranks_of(page, "zhou") == ({"4"} if public else {"1"})
@@ -389,7 +390,7 @@ def test_a_run_without_an_accuracy_has_no_say_in_a_mark(
     lost = record_factory(method="snip", density=0.1, seed=9, status="diverged", **LOST)
     verified = {record.key: "verified" for record in records}
     for more, mark in ((lost, "verified"), (record_factory(density=0.1, seed=9), "self-reported")):
-        built = build_site(frame_of([*records, more]), tmp_path / mark, marks=verified)
+        built = build_site(compute(frame_of([*records, more]), levels=verified), tmp_path / mark)
         page = track_page(built)
         ranked = re.search(r'id="ranked"(.*?)</section>', page, re.S)[1]  # type: ignore[index]
         row = re.search(r">snip</a></th>(.*?)</tr>", ranked, re.S)[1]  # type: ignore[index]
@@ -406,7 +407,7 @@ def test_large_tables_are_cut_and_say_so(
         record_factory(method={"name": "snip", "per_class": number}, accuracy=0.5 + number / 100)
         for number in range(1, 31)
     ]
-    found = build_site(frame_of(records), tmp_path)
+    found = build_site(compute(frame_of(records)), tmp_path)
     page = track_page(found)
     assert "This page shows 20 of 30 rows" in page
     assert any("10 rows of ranking do not fit" in line for line in found.left_out)
