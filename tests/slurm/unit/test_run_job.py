@@ -91,6 +91,7 @@ def cause_after(store: Store, end: JobEnd, age: float = 2 * MIN_SECONDS, **progr
     """Return the cause that is noted for an attempt of this age with this progress."""
     attempt = new_attempt_id()
     folder = store.attempt_folder(RUN.key, attempt)
+    folder.mkdir(parents=True)
     Progress(folder, started=int(time.time() - age), **progress).save()
     record_interruption(store, RUN, attempt, end)
     (note,) = (note for note in store.failures(RUN.key) if note["attempt"] == attempt)
