@@ -1,4 +1,7 @@
-"""The front door: `paibench COMMAND`. Nothing heavy is imported before a command needs it."""
+"""The command line `paibench COMMAND`.
+
+A command imports heavy libraries when it runs, so that `--help` and listings stay fast.
+"""
 
 import sys
 from collections.abc import Callable
@@ -33,8 +36,8 @@ app = typer.Typer(
 
 PANELS: dict[str, list[Callable[..., None]]] = {
     "Run": [run.quickstart, run.run, sweep.sweep],
-    "Cluster": [cluster.submit, cluster.retry, cluster.cancel],
-    "Look": [
+    "Cluster": [cluster.submit, cluster.cancel],
+    "Inspect": [
         sweep.plan,
         sweep.status,
         run.show,
@@ -43,18 +46,18 @@ PANELS: dict[str, list[Callable[..., None]]] = {
         leaderboard.leaderboard,
         leaderboard.export,
     ],
-    "Know": [listing.methods, listing.models, listing.datasets, listing.recipes],
-    "Add": [methods.new_method, methods.check_method],
+    "List": [listing.methods, listing.models, listing.datasets, listing.recipes],
+    "Extend": [methods.new_method, methods.check_method],
     "Set up": [listing.prepare, maintenance.doctor, maintenance.gc],
 }
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.add_typer(results.results, rich_help_panel="Look")
+app.add_typer(results.results, rich_help_panel="Inspect")
 app.add_typer(cluster.profile_app, rich_help_panel="Set up")
 
-# The library's exception for wrong usage, under a name that it exports.
-WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]
+# Typer does not export click's UsageError, only this subclass of it.
+UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
@@ -62,29 +65,29 @@ def main() -> None:
 
     1 means that runs failed, 3 that records could not be trusted, 130 that Ctrl-C was pressed.
     """
-    if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal cannot show stops nothing
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal may be unable to show a name
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(standalone_mode=False)
-    except WrongUsage as error:
-        said = getattr(error, "format_message", error.__str__)()
-        if said:  # without arguments, all there is to say was said by the help
-            _complain(f"{said} (see `paibench --help`)")
+    except UsageError as error:
+        message = getattr(error, "format_message", error.__str__)()
+        if message:  # it is empty if the help was printed for want of arguments
+            _print_error(f"{message} (see `paibench --help`)")
         raise SystemExit(2) from None
     except Corrupt as error:
-        _complain(str(error))
+        _print_error(str(error))
         raise SystemExit(3) from None
     except (UserError, OSError) as error:
-        _complain(str(error))
+        _print_error(str(error))
         raise SystemExit(2) from None
     except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(130) from None
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     line = " ".join(message.split())
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    if len(printable) > 1000:  # what is wrong stands at the beginning, what to do at the end
+    if len(printable) > 1000:  # the mistake is named at the beginning, the advice at the end
         printable = f"{printable[:500]} ... {printable[-400:]}"
     print(f"paibench: {printable}", file=sys.stderr)

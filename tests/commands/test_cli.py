@@ -88,7 +88,7 @@ def refusal(say: Say, folder: Path, arguments: tuple[str, ...], status: int = 2)
             ("sweep", "s.toml", "--time-limit", "nan"),
             "'--time-limit': Input should be greater than",
         ),
-        (("sweep", "s.toml", "--time-limit", "inf"), "--time-limit inf is no number of seconds;"),
+        (("sweep", "s.toml", "--time-limit", "inf"), "--time-limit inf is not a finite number;"),
         ((*ONE, "--device", "gpu"), "--device 'gpu' is unknown; use cpu, cuda or cuda:N"),
         ((*ONE, "--device", "cuda:1\n"), r"--device 'cuda:1\n' is unknown; use cpu, cuda or c"),
     ],
@@ -108,7 +108,7 @@ def test_wrong_usage(say: Say, folder: Path, arguments: tuple[str, ...], said: s
         (("random", "--density", "1", "--recipe", "lit"), "unknown recipe 'lit'; did you mean li"),
         (("random", "--density", "1", "--init", "he"), "init: Input should be 'kaiming_normal', "),
         (("random", "--density", "1", "--control", "x"), "control: Input should be 'none', 'shu"),
-        (("random",), "say how many weights to keep: --density, --sparsity or --compression"),
+        (("random",), "the density is missing: give --density, --sparsity or --compression"),
         (("random", "--density", "0"), "--density 0.0 is out of range: it must be in (0, 1]"),
         (("random", "--density", "-1"), "--density -1.0 is out of range: it must be in (0, 1]"),
         (("random", "--density", "1.5"), "--density 1.5 is out of range"),
@@ -118,7 +118,10 @@ def test_wrong_usage(say: Say, folder: Path, arguments: tuple[str, ...], said: s
         (("random", "--sparsity", "nan"), "--sparsity nan is out of range"),
         (("random", "--compression", "0.5"), "--compression 0.5 is out of range: it must be at l"),
         (("random", "--compression", "inf"), "--compression inf is out of range"),
-        (("random", "--density", "1", "--sparsity", "0"), "--density and --sparsity say the same "),
+        (
+            ("random", "--density", "1", "--sparsity", "0"),
+            "--density and --sparsity have the same",
+        ),
         (("dense", "--density", "0.5"), "method dense keeps every weight: density 0.5 must be 1"),
         (
             ("random", "--density", "1", "--method-option", "layer=er"),
@@ -157,21 +160,21 @@ def test_a_run_that_cannot_be(
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("", "--out '.': name a folder of its own for the store"),
-        ("..", "--out '..': name a folder of its own for the store"),
+        ("", "--out '.': name a separate folder for the store"),
+        ("..", "--out '..': name a separate folder for the store"),
         ("file", "'file' cannot be a store: it or a folder above it is a file"),
         ("file/x", "/file/x' cannot be a store: it or a folder above it is a file"),
         ("/etc", "'/etc' is not a paibench store, it holds "),
         ("../..", "is not a paibench store, it holds "),
         ("/proc/x", "/proc/x'"),
         ("a\0b", "'--out': Value error, embedded null byte"),
-        ("a\nb", r"--out 'a\nb': the name has characters that cannot be printed"),
-        ("\u202ex", r"--out '\u202ex': the name has characters that cannot be printed"),
-        ("-x", "--out '-x': a part begins with '-', as options do; take another name"),
+        ("a\nb", r"--out 'a\nb': the name has unprintable characters"),
+        ("\u202ex", r"--out '\u202ex': the name has unprintable characters"),
+        ("-x", "--out '-x': a part begins with '-' like an option; choose another name"),
         (LONG, "the name is too long; no part may have more than 255 bytes"),
         ("\xe9" * 130, "the name is too long; no part may have more than 255 bytes"),
         ("a/" * 2000, "the name is too long; no part may have more than 255 bytes"),
-        ("data/runs", "--out 'data/runs': lies in the data folder 'data'; take another place"),
+        ("data/runs", "--out 'data/runs': is inside the data folder 'data'; choose another"),
     ],
     ids=["empty", "above", "file", "below a file", "/etc", "far above", "not writable", "NUL"]
     + ["newline", "bidi", "dash", "300", "bytes", "deep", "in the data"],
@@ -218,12 +221,15 @@ def test_a_file_with_a_hostile_name(say: Say, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("show", "abc"), "no run begins with 'abc' in quickstart; give more of the key or --out"),
+        (
+            ("show", "abc"),
+            "no run begins with 'abc' in quickstart; give more characters of the",
+        ),
         (("show", "abc", "--out", "no"), "there is no store at"),
         (("show", "\x1b[31m"), r"no run begins with '\x1b[31m' in quickstart"),
-        (("status", "s.toml"), "s.toml: nothing has been run yet; there is no store at runs/s"),
+        (("status", "s.toml"), "s.toml: has not been run yet; there is no store at runs/s"),
         (("status", "."), "is not a paibench store: it has no bench.json"),
-        (("status", ".", "--out", "x"), "--out 'x' goes with a sweep file; . is a store"),
+        (("status", ".", "--out", "x"), "--out 'x' needs a sweep file; . is a store"),
         (("export", ".", "--out", "copy"), "is not a paibench store: it has no bench.json"),
         (("leaderboard", "no"), "there is no store at"),
         (("quickstart", "--methods", "snipp"), "unknown method 'snipp'; did you mean snip?"),
@@ -465,4 +471,4 @@ def test_doctor_tries_a_store(say: Say, folder: Path) -> None:
     facts = json.loads(say("doctor", "--out", "new/store", "--json")[1])
     assert facts["store"].startswith("new/store: can be written, hard links work, ")
     assert tree(folder) == before
-    assert "file is no folder; name one" in refusal(say, folder, ("doctor", "--out", "file/x"))
+    assert "file is not a folder; name one" in refusal(say, folder, ("doctor", "--out", "file/x"))

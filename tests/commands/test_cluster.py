@@ -1,4 +1,4 @@
-"""What `paibench submit`, `retry`, `cancel` and `profile` refuse, without a cluster."""
+"""`paibench submit`, `cancel` and `profile` without a cluster."""
 
 import json
 import os
@@ -51,11 +51,11 @@ def say(*arguments: str) -> tuple[int, str, str]:
         (("submit", "none.toml"), "none.toml"),
         (("submit", "s.toml", "--profile", "none"), "profile none: "),
         (("submit", "s.toml", "--profile", "./bad.toml"), "memroy: unknown key; did you mean memo"),
-        (("submit", "s.toml", "--out", "."), "--out '.': name a folder of its own for the store"),
+        (("submit", "s.toml", "--out", "."), "--out '.': name a separate folder for the store"),
         (("submit", "s.toml", "--dry-run", "--wait"), "exclude each other; give one of them"),
         (("submit", "s.toml", "--dry-run", "--script-only"), "exclude each other"),
-        (("submit", "s.toml", "--out", "a", "--data", "."), "lies in the data folder"),
-        (("retry", "s.toml", "--profile", "../p"), "../p: does not exist; check the path"),
+        (("submit", "s.toml", "--out", "a", "--data", "."), "is inside the data folder"),
+        (("submit", "s.toml", "--profile", "../p"), "../p: does not exist; check the path"),
         (("cancel", "s.toml"), "there is no SLURM on this machine"),
         (("cancel", "none.toml"), "none.toml"),
         (("profile", "check", "none"), "profile none: "),
@@ -108,7 +108,7 @@ def test_profile_check(
     if problems:
         assert (status, out, err) == (2, "", f"paibench: profile p: {' | '.join(problems)}\n")
     else:
-        assert (status, out, err) == (0, "profile p: the cluster has all that it asks for\n", "")
+        assert (status, out, err) == (0, "profile p: the cluster can run its jobs\n", "")
     status, out, err = say("profile", "check", "./p.toml", "--json")
     assert (status, err) == (2 if problems else 0, "")
     assert json.loads(out) == {"profile": "p", "problems": problems}

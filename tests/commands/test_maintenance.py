@@ -54,7 +54,7 @@ def test_logs_for_a_script(store: Store, say: Say) -> None:
     """The same as JSON, with how far each came."""
     found = json.loads(say("logs", SPEC.key, "--out", str(store.root), "--json")[1])
     assert [attempt["ended"] for attempt in found] == ["preempted", None]
-    assert [attempt["headway"] for attempt in found] == [
+    assert [attempt["progress"] for attempt in found] == [
         "0 % of its training",
         "10 % of its training",
     ]
@@ -64,7 +64,7 @@ def test_logs_of_no_run(store: Store, say: Say) -> None:
     """A key that no run has is refused in one line."""
     status, out, err = say("logs", "zzz")
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert "no run begins with 'zzz' in runs/s, quickstart; give more of the key or --out" in err
+    assert "no run begins with 'zzz' in runs/s, quickstart; give more characters of" in err
 
 
 def test_gc(store: Store, say: Say) -> None:
@@ -77,11 +77,11 @@ def test_gc(store: Store, say: Say) -> None:
     for path in (store.stage_path("ab" * 20, "old"), left):
         os.utime(path, (before, before))
     found = json.loads(say("gc", str(store.root), "--json")[1])
-    assert found == {"claims": 0, "unfinished": 1, "stages": 1, "submissions": 0}
+    assert found == {"leases": 0, "unfinished": 1, "stages": 1, "submissions": 0}
     assert store.read_stage("ab" * 20, "new") == b"stage"
     assert len(store.attempts(SPEC.key)) == 2
     assert say("gc", str(store.root))[1].endswith(
-        ": 0 claims freed; 0 unfinished files, 0 stages and 0 submissions removed\n"
+        ": 0 leases released; 0 unfinished files, 0 stages and 0 submissions removed\n"
     )
 
 
@@ -110,7 +110,7 @@ def test_gc_of_what_jobs_left(
     before = time.time() - 2 * ALIVE_SECONDS
     os.utime(claim, (before, before))
     found = json.loads(say("gc", str(store.root), "--json")[1])
-    assert found == {"claims": 1, "unfinished": 0, "stages": 0, "submissions": 1}
+    assert found == {"leases": 1, "unfinished": 0, "stages": 0, "submissions": 1}
     assert not claim.exists()
     assert [note["cause"] for note in store.failures(SPEC.key)] == ["preempted", "lost"]
     left = {path.name for path in (store.root / "submissions").iterdir()}
@@ -125,7 +125,7 @@ def test_gc_without_an_answer(
     fake_commands(tmp_path, monkeypatch, sbatch="exit 1", squeue="exit 1", sacct="exit 1")
     assert store.acquire_lease(SPEC.key, "j5.1.b.2.11111111")
     found = json.loads(say("gc", str(store.root), "--json")[1])
-    assert (found["claims"], found["submissions"]) == (0, 0)
+    assert (found["leases"], found["submissions"]) == (0, 0)
     assert (store.run_folder(SPEC.key) / "claim").exists()
     assert kept.folder.exists()
 

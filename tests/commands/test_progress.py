@@ -138,7 +138,7 @@ def test_stopped_by_ctrl_c(story: Story) -> None:
     last = errors.splitlines()[-1]
     assert last == (
         f"paibench: stopped; {kept} of {len(story.specs)} runs are done and kept; "
-        "say the same again to go on"
+        "re-run the command to continue"
     )
     assert [line for line in errors.splitlines() if "done" not in line] == []
     assert not any(story.store.root.glob("runs/*/*/claim.*"))
@@ -198,7 +198,7 @@ def test_failures(quick: tuple[Any, Store], capsys: pytest.CaptureFixture[str]) 
     assert do_sweep(sweep, store, RunSettings()) == 1
     assert capsys.readouterr().err.splitlines() == [
         "1 done, 0 to do, 1 at a time, 1 thread(s) each",
-        "paibench: 1 runs failed before and were not tried again; --retry tries them",
+        "paibench: 1 runs failed permanently before; --retry retries them",
     ]
     assert len(plan(sweep, store, retry=True).missing) == 1
 

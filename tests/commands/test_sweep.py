@@ -82,7 +82,7 @@ def test_in_words(store: Store, say: Say) -> None:
     )
     assert running.startswith(f"  {RUNNING.key[:12]} on node1, job 17 since 20")
     assert running.endswith(", 25 % of its training")
-    assert failed == f"  {BROKEN.key[:12]} killed: by somebody; to be tried again"
+    assert failed == f"  {BROKEN.key[:12]} killed: by somebody; will be retried"
 
 
 def test_for_a_script(store: Store, say: Say) -> None:
@@ -114,7 +114,7 @@ def test_a_held_job_is_named(
     command(tmp_path, "sbatch", "")
     command(tmp_path, "squeue", f"18|18_0|0|PENDING|{submission.name}-0|{reason}")
     said = say("status", "s.toml")[1]
-    assert f"job 18_0 is held for good ({reason}); submit replaces it" in said
+    assert f"job 18_0 is held permanently ({reason}); submit replaces it" in said
 
 
 def test_slurm_that_does_not_answer(
@@ -126,14 +126,14 @@ def test_slurm_that_does_not_answer(
     command(tmp_path, "squeue", "", 1)
     found = json.loads(say("status", "s.toml", "--json")[1])
     assert found == before | {"queue_known": False}
-    assert "SLURM does not answer: what is missing may be queued" in say("status", "s.toml")[1]
+    assert "SLURM does not answer: missing runs may be queued" in say("status", "s.toml")[1]
 
 
 def test_a_campaign_that_was_given_up(store: Store, submission: Submission, say: Say) -> None:
     """Why the rest of it was cancelled is said until the next one."""
     submission.abort("3 runs in a row failed: no data")
-    assert "  given up: 3 runs in a row failed: no data\n" in say("status", "s.toml")[1]
-    assert json.loads(say("status", "s.toml", "--json")[1])["stopped"] == submission.aborted
+    assert "  aborted: 3 runs in a row failed: no data\n" in say("status", "s.toml")[1]
+    assert json.loads(say("status", "s.toml", "--json")[1])["aborted"] == submission.aborted
 
 
 def test_watching_ends_with_the_work(

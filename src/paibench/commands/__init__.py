@@ -1,1 +1,1 @@
-"""The commands of the front door, each importing what it needs when it is called."""
+"""The commands of `paibench`; each imports what it needs when it is called."""

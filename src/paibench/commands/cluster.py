@@ -1,4 +1,4 @@
-"""Sweeps on a cluster: hand them over, take them back."""
+"""Sweeps on a SLURM cluster: submit and cancel them, check profiles."""
 
 import json
 from typing import Annotated
@@ -6,131 +6,115 @@ from typing import Annotated
 import typer
 
 from paibench.commands import options as o
-from paibench.commands.sweep import File
 from paibench.methods.core.registry import UserError
-
-Name = Annotated[
-    str | None, typer.Option("--profile", help="A profile's name or path, see docs/cluster.md.")
-]
 
 
 def submit(
-    file: File,
-    profile: Name = None,
+    file: o.SweepFile,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="The name or path of a profile, see docs/cluster.md."),
+    ] = None,
     out: o.StoreFolder = None,
     data: o.Data = None,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Also try again what failed for good.")
-    ] = False,
+    retry: o.Retry = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show plan, estimate and script; queue nothing.")
     ] = False,
     script_only: Annotated[
-        bool, typer.Option("--script-only", help="Write batch scripts, to be submitted by hand.")
+        bool, typer.Option("--script-only", help="Write batch scripts to submit by hand.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Stay, submit what becomes missing, until all is done.")
+        bool, typer.Option("--wait", help="Wait, and resubmit missing runs until all are done.")
     ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Queue the missing runs of a sweep on a SLURM cluster, and return at once.
 
-    Say it again at any time: what is done or queued is left out. Without SLURM on this machine the
-    runs are done here.
+    Re-run it at any time: runs that are done or queued are left out. Without SLURM, the runs are
+    executed on this machine.
     """
     from paibench.commands import submit
-    from paibench.commands.submit import wait as wait_for
     from paibench.slurm.commands import is_available
 
     if dry_run + script_only + wait > 1:
         raise UserError("--dry-run, --script-only and --wait exclude each other; give one of them")
-    asked = submit.request(file, profile, out, data, retry=retry, as_json=as_json)
+    request = submit.Request.of(file, profile, out, data, retry=retry, as_json=as_json)
     if is_available():
-        submit.refuse_problems(asked.profile)
+        submit.check_profile(request.profile)
     if dry_run:
-        submit.show_plan(asked)
+        submit.show_plan(request)
     elif script_only:
-        submit.write_scripts(asked)
+        submit.write_scripts(request)
     elif not is_available():
-        raise SystemExit(submit.do_here(asked))
+        raise SystemExit(submit.run_locally(request))
     else:
-        submit.queue(asked)
+        submit.queue(request)
         if wait:
-            raise SystemExit(wait_for(asked))
+            raise SystemExit(submit.wait(request))
         if not as_json:
             typer.echo(
-                f"`paibench status {file}` says how it stands; the same again submits what is "
-                "missing"
+                f"`paibench status {file}` shows the progress; re-run this command to submit "
+                "what is missing then"
             )
 
 
-def retry(
-    file: File,
-    profile: Name = None,
-    out: o.StoreFolder = None,
-    data: o.Data = None,
-    as_json: o.Json = False,
-) -> None:
-    """Queue what is missing of a sweep, and also what failed for good: `submit --retry`."""
-    submit(file, profile, out, data, retry=True, as_json=as_json)
-
-
-def cancel(file: File, out: o.StoreFolder = None, as_json: o.Json = False) -> None:
-    """Take the jobs of a sweep off the cluster. Runs at work are kept to go on from."""
+def cancel(file: o.SweepFile, out: o.StoreFolder = None, as_json: o.Json = False) -> None:
+    """Cancel the jobs of a sweep. Interrupted runs resume with the next submit."""
     from paibench.benchmark.store.store import Store
     from paibench.benchmark.sweeps import sweep as sweeps
     from paibench.slurm import queue
     from paibench.slurm.commands import is_available
 
-    asked = sweeps.read(file)
-    root = o.store_at(out, asked.name)
+    sweep = sweeps.read(file)
+    root = o.store_at(out, sweep.name)
     if not is_available():
-        raise UserError("there is no SLURM on this machine, so that nothing is queued on it")
-    there = queue.read_queue(Store.read(root))
-    if there is None:
+        raise UserError("there is no SLURM on this machine, so that no jobs can be cancelled")
+    jobs = queue.read_queue(Store.read(root))
+    if jobs is None:
         raise UserError("SLURM's controller does not answer squeue; try again later")
-    jobs = queue.cancel(there, {spec.key for spec in asked.specs})
+    cancelled = queue.cancel(jobs, {spec.key for spec in sweep.specs})
     if as_json:
-        typer.echo(json.dumps({"cancelled": [job.id for job in jobs]}))
+        typer.echo(json.dumps({"cancelled": [job.id for job in cancelled]}))
     else:
-        typer.echo(f"{len(jobs)} jobs cancelled; `paibench submit {file}` goes on")
+        typer.echo(f"{len(cancelled)} jobs cancelled; `paibench submit {file}` resumes their runs")
 
 
-# profiles: Profiles of clusters: whether what they ask for is to be had.
+# -- profiles --------------------------------------------------------------------------------------
 
 profile_app = typer.Typer(
-    name="profile", help="What jobs ask of a cluster, see docs/cluster.md.", no_args_is_help=True
+    name="profile",
+    help="Profiles of clusters: what jobs ask for, see docs/cluster.md.",
+    no_args_is_help=True,
 )
+ProfileName = Annotated[str, typer.Argument(help="The name or path of a profile.")]
 
 
 @profile_app.command()
-def check(
-    name: Annotated[str, typer.Argument(help="A profile's name or path.")],
-    as_json: o.Json = False,
-) -> None:
-    """Ask the cluster whether it can give what a profile asks for. Nothing is queued."""
+def check(name: ProfileName, as_json: o.Json = False) -> None:
+    """Check that the cluster can run the jobs of a profile. Nothing is queued."""
     from paibench.slurm import profile as profiles
     from paibench.slurm.cluster import problems
     from paibench.slurm.commands import is_available
 
-    found = profiles.read(name)
+    profile = profiles.read(name)
     if not is_available():
         raise UserError(
-            f"profile {found.name} is well-formed; there is no SLURM on this machine to ask"
+            f"profile {profile.name} is well-formed; there is no SLURM on this machine to check it"
         )
-    said = problems(found)
+    lines = problems(profile)
     if as_json:
-        typer.echo(json.dumps({"profile": found.name, "problems": said}))
-    elif not said:
-        typer.echo(f"profile {found.name}: the cluster has all that it asks for")
+        typer.echo(json.dumps({"profile": profile.name, "problems": lines}))
+    elif not lines:
+        typer.echo(f"profile {profile.name}: the cluster can run its jobs")
     else:
-        typer.echo(f"paibench: profile {found.name}: {' | '.join(said)}", err=True)
-    raise SystemExit(2 if said else 0)
+        typer.echo(f"paibench: profile {profile.name}: {' | '.join(lines)}", err=True)
+    raise SystemExit(2 if lines else 0)
 
 
 @profile_app.command()
-def show(name: Annotated[str, typer.Argument(help="A profile's name or path.")]) -> None:
-    """Show every key of a profile, defaults too."""
+def show(name: ProfileName) -> None:
+    """Show every key of a profile, including defaults."""
     from paibench.slurm import profile as profiles
 
     for key, value in profiles.read(name).model_dump(mode="json", exclude={"name"}).items():

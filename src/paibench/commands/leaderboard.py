@@ -1,4 +1,4 @@
-"""What the records say: tables and plots of a store, and records fit to be published."""
+"""The leaderboard of a store, and the export of its records."""
 
 import json
 from pathlib import Path
@@ -6,31 +6,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paibench.commands.options import Json
+from paibench.commands import options as o
 from paibench.methods.core.registry import UserError
 
 if TYPE_CHECKING:
     from paibench.benchmark.store.records import StoredRecord
     from paibench.benchmark.store.store import Store
 
-LINES = 20  # of what was left out that a terminal shows
-
-Root = Annotated[Path, typer.Argument(help="A store.")]
+LINES_SHOWN = 20  # of what was left out
 
 
 def leaderboard(
-    stores: Annotated[list[Path], typer.Argument(help="One store, or several to be read as one.")],
+    stores: Annotated[list[Path], typer.Argument(help="One store, or several to be combined.")],
     out: Annotated[
-        Path | None, typer.Option(help="Where the files go; by default STORE/leaderboard.")
+        Path | None, typer.Option(help="The folder of the files; by default STORE/leaderboard.")
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Places 1 to 3 are for what maintainers verified.")
+        bool, typer.Option("--public", help="Give places 1 to 3 to verified results only.")
     ] = False,
-    as_json: Json = False,
+    as_json: o.Json = False,
 ) -> None:
-    """Make a site, tables and figures of what stores hold, and show the tables."""
+    """Build a site, tables and figures from the records of stores, and show the tables."""
     if out is None and len(stores) > 1:
-        raise UserError("several stores have no place of their own; say --out FOLDER")
+        raise UserError("several stores have no default folder for the files; give --out FOLDER")
     folder = out or stores[0] / "leaderboard"
     raise SystemExit(write_board(stores, folder, public=public, as_json=as_json))
 
@@ -38,7 +36,7 @@ def leaderboard(
 def write_board(
     stores: list[Path], out: Path, *, public: bool = False, as_json: bool = False
 ) -> int:
-    """Build a leaderboard, show it, and say what was left out; 3 when records were unreadable."""
+    """Build and show a leaderboard; return exit status 3 if records were unreadable, else 0."""
     from rich.console import Console
 
     from paibench.leaderboard.build import build
@@ -50,24 +48,24 @@ def write_board(
         typer.echo(json.dumps({"files": files, "left_out": built.left_out, **built.counts}))
     else:
         console = Console()
-        for shown in built.tables:
-            console.print(terminal(shown))
-        for line in built.left_out[:LINES]:
+        for table in built.tables:
+            console.print(terminal(table))
+        for line in built.left_out[:LINES_SHOWN]:
             typer.echo(f"left out: {line}")
-        if len(built.left_out) > LINES:
-            typer.echo(f"left out: and {len(built.left_out) - LINES} more, see index.html")
+        if len(built.left_out) > LINES_SHOWN:
+            typer.echo(f"left out: and {len(built.left_out) - LINES_SHOWN} more, see index.html")
         typer.echo(f"written: {len(built.paths)} files in {out}; open {out / 'index.html'}")
     return 3 if built.counts["unreadable"] else 0
 
 
 def export(
-    store: Root,
+    store: o.Store,
     out: Annotated[Path, typer.Option(help="A new folder for the copy.")],
     masks: Annotated[
-        bool, typer.Option("--masks", help="Copy masks too, so that others can check the records.")
+        bool, typer.Option("--masks", help="Also copy masks, so that others can check the records.")
     ] = False,
 ) -> None:
-    """Copy records and curves, without checkpoints and stages: small enough to publish."""
+    """Copy records and curves, without checkpoints and stages, for publication."""
     from paibench.benchmark.store.atomic import create_once
     from paibench.benchmark.store.checksummed_json import Corrupt
     from paibench.benchmark.store.records import Problem
@@ -88,8 +86,8 @@ def export(
             broken.append(f"left out: {entry.path}: {error}")
     for path in sorted((source.root / "sweeps").glob("*.json")):
         create_once(target.root / "sweeps" / path.name, path.read_bytes())
-    left = len(source.listing().failed)
-    typer.echo(f"{out}: {copied} records; {left} failed runs were left out")
+    failed = len(source.listing().failed)
+    typer.echo(f"{out}: {copied} records; {failed} failed runs were left out")
     for line in broken:
         typer.echo(line, err=True)
     raise SystemExit(3 if broken else 0)

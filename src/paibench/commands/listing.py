@@ -1,4 +1,4 @@
-"""What there is: methods, models, data sets and recipes, listed without importing them."""
+"""Lists of methods, models, data sets and recipes, made without importing them."""
 
 import json
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from paibench.commands.options import Data, Json
 from paibench.methods.core.registry import Kind, UserError, find, names
 from paibench.methods.core.signature import Described, describe
 
-Name = Annotated[str | None, typer.Argument(help="Show one in full.")]
+Name = Annotated[str | None, typer.Argument(help="Show only this one, with its options.")]
 
 
 def methods(name: Name = None, as_json: Json = False) -> None:
@@ -29,88 +29,89 @@ def datasets(name: Name = None, as_json: Json = False) -> None:
 
 
 def recipes(name: Name = None, as_json: Json = False) -> None:
-    """List the ways of training, or show one with all its settings."""
+    """List the training recipes, or show one with all its settings."""
     if name is not None:
         settings = asdict(find(name, "recipes").load())
         if as_json:
             typer.echo(json.dumps({"name": name, **settings}))
             return
-        typer.echo(f"{name}: a recipe; a spec may change each setting with --recipe-option")
-        _columns([(key, str(value)) for key, value in settings.items()])
+        typer.echo(f"{name}: a recipe; --recipe-option changes its settings")
+        _print_columns([(key, str(value)) for key, value in settings.items()])
         return
     loaded = {each: asdict(find(each, "recipes").load()) for each in names("recipes")}
     if as_json:
         typer.echo(json.dumps(loaded))
         return
-    _columns([(each, _recipe_line(settings)) for each, settings in loaded.items()])
+    _print_columns([(each, _recipe_line(settings)) for each, settings in loaded.items()])
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="Its name, as `paibench datasets` lists it.")],
+    dataset: Annotated[str, typer.Argument(help="A name that `paibench datasets` lists.")],
     data: Data = None,
 ) -> None:
-    """Download a data set once, verified; afterwards nothing is ever downloaded."""
+    """Download and verify a data set. No other command downloads anything."""
     find(dataset, "datasets")
     if data is None:
         raise UserError(f"{dataset}: no data folder given; set PAIBENCH_DATA or --data")
-    from paibench.benchmark.data.download import prepare as fetch
+    from paibench.benchmark.data.download import prepare as download
 
-    typer.echo(fetch(dataset, data))
+    typer.echo(download(dataset, data))
 
 
 def _show(kind: Kind, name: str | None, as_json: bool) -> None:
     if name:
-        found = [describe(find(name, kind))]
+        entries = [describe(find(name, kind))]
     else:
-        found = [_described(each, kind) for each in names(kind)]
+        entries = [_describe(each, kind) for each in names(kind)]
     if as_json:
-        plain = [_plain(each) for each in found]
+        plain = [_plain(entry) for entry in entries]
         typer.echo(json.dumps(plain[0] if name else plain))
     elif name:
-        _in_full(found[0])
+        _print_details(entries[0])
     else:
-        _columns([(each.name, _line(each)) for each in found])
+        _print_columns(
+            [
+                (entry.name, "\n".join(filter(None, [entry.summary, entry.paper])))
+                for entry in entries
+            ]
+        )
 
 
-def _described(name: str, kind: Kind) -> Described:
-    """What is known of a name; one plugin that is broken hides no other."""
+def _describe(name: str, kind: Kind) -> Described:
+    """Describe an entry; a broken plugin is listed as broken and does not hide the others."""
     try:
         return describe(find(name, kind))
     except UserError as error:
         return Described(name, f"broken: {error}", "", "", {}, False)
 
 
-def _plain(described: Described) -> dict[str, Any]:
+def _plain(entry: Described) -> dict[str, Any]:
     options = {
         name: {"takes": option.describe(), "default": option.default}
-        for name, option in described.options.items()
+        for name, option in entry.options.items()
     }
-    about = {"name": described.name, "summary": described.summary, "paper": described.paper}
+    about = {"name": entry.name, "summary": entry.summary, "paper": entry.paper}
     return {**about, "options": options}
 
 
-def _line(described: Described) -> str:
-    return described.summary + (f"\n{described.paper}" if described.paper else "")
-
-
-def _in_full(described: Described) -> None:
-    typer.echo(f"{described.name}: {described.summary}")
-    if described.paper:
-        typer.echo(f"Paper: {described.paper}")
-    typer.echo(f"\n{described.doc}\n")
-    if described.options:
-        typer.echo("Options and their defaults:")
-        _columns(
-            [
-                (f"{name} = {option.default!r}", option.describe())
-                for name, option in described.options.items()
-            ]
-        )
-    else:
+def _print_details(entry: Described) -> None:
+    typer.echo(f"{entry.name}: {entry.summary}")
+    if entry.paper:
+        typer.echo(f"Paper: {entry.paper}")
+    typer.echo(f"\n{entry.doc}\n")
+    if not entry.options:
         typer.echo("It takes no options.")
+        return
+    typer.echo("Options and their defaults:")
+    _print_columns(
+        [
+            (f"{name} = {option.default!r}", option.describe())
+            for name, option in entry.options.items()
+        ]
+    )
 
 
-def _columns(rows: list[tuple[str, str]]) -> None:
+def _print_columns(rows: list[tuple[str, str]]) -> None:
     width = max((len(left) for left, _ in rows), default=0)
     for left, right in rows:
         first, *rest = right.splitlines() or [""]

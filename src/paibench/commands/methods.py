@@ -1,4 +1,4 @@
-"""For authors of methods: start one, and hold it to what every method keeps to."""
+"""Commands for authors of methods: start a package, run the conformance checks."""
 
 import platform
 import time
@@ -12,39 +12,39 @@ from paibench.commands import options as o
 from paibench.methods.conformance.report import CASES, OTHER, Report, Result, states
 from paibench.methods.core.registry import UserError, did_you_mean
 
-Case = Annotated[
-    list[str] | None, typer.Option("--case", help="Run this case alone; may be said again.")
-]
+_OUTCOMES = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 
 def new_method(
-    name: Annotated[str, typer.Argument(help="What the method is to be called.")],
+    name: Annotated[str, typer.Argument(help="The name of the method.")],
     at: Annotated[Path | None, typer.Option(help="The new folder; by default NAME.")] = None,
-    shape: Annotated[
+    template: Annotated[
         str, typer.Option("--from", help="oneshot, synflow, imp or edge_popup.")
     ] = "oneshot",
 ) -> None:
-    """Write a package for a new method: it installs and conforms, and is yours to fill."""
+    """Write a package for a new method, which installs and passes the conformance checks."""
     from paibench.methods.scaffold.write import write_package
 
     folder = at or Path(name)
-    for path in write_package(name, folder, shape):
+    for path in write_package(name, folder, template):
         typer.echo(f"  {path}")
     typer.echo(f"`pip install ./{folder}`, then `paibench check-method {name}`")
 
 
 def check_method(
     method: Annotated[str, typer.Argument(help="A registered name, or `file.py:function`.")],
-    case: Case = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Where the report goes; by default the present folder.")
+    case: Annotated[
+        list[str] | None, typer.Option("--case", help="Run only this case; repeatable.")
     ] = None,
-    limit: Annotated[float, typer.Option(min=1.0, help="Seconds that one case may take.")] = 120.0,
+    report: Annotated[
+        Path | None, typer.Option(help="The folder of the report; by default the present folder.")
+    ] = None,
+    limit: Annotated[float, typer.Option(min=1.0, help="Seconds for each case.")] = 120.0,
     as_json: o.Json = False,
 ) -> None:
-    """Hold a method to what all keep to; a table, and a report for a pull request.
+    """Run the conformance checks of a method; print a table and write a report.
 
-    Exit status 2 where a case fails.
+    Exit status 2 if a case fails.
     """
     from paibench.benchmark.provenance import code_sha256, distribution, install_source
     from paibench.methods.conformance.runner import run_isolated
@@ -56,12 +56,12 @@ def check_method(
     results = list[Result]()
     for result in run_isolated(method, [each for each in cases if each in CASES], limit):
         results.append(result)
-        _tell(result, as_json)
+        _print(result, as_json)
     if "sandbox" in cases:
         from paibench.benchmark.sandbox.check import check_in_sandbox
 
         results.append(check_in_sandbox(name, limit))
-        _tell(results[-1], as_json)
+        _print(results[-1], as_json)
     about = {
         "distribution": " ".join(distribution(name)),
         "from": install_source(name),
@@ -74,7 +74,8 @@ def check_method(
     made = Report(name, results, about)
     folder = report or Path()
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"conformance-{_plain(name)}.{ending}" for ending in ("md", "json")]
+    stem = f"conformance-{name.replace(':', '-')}"
+    paths = [folder / f"{stem}.{ending}" for ending in ("md", "json")]
     paths[0].write_text(made.to_markdown())
     paths[1].write_text(made.to_json())
     if as_json:
@@ -84,23 +85,18 @@ def check_method(
     raise SystemExit(0 if made.conforms else 2)
 
 
-def _cases(asked: list[str] | None) -> list[str]:
+def _cases(requested: list[str] | None) -> list[str]:
     known = [*CASES, *OTHER]
-    for name in asked or ():
+    for name in requested or ():
         if name not in known:
             raise UserError(f"--case {name[:80]!r} is unknown; {did_you_mean(name, known)}")
-    return asked or known
+    return requested or known
 
 
-def _plain(name: str) -> str:
-    return name.replace(":", "-")
-
-
-def _tell(result: Result, as_json: bool) -> None:
-    """One line of the table, as soon as it is known."""
+def _print(result: Result, as_json: bool) -> None:
+    """Print one line of the table as soon as it is known."""
     if as_json:
         return
-    marks = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
-    typer.echo(f"  {marks[result.outcome]:<8}{result.case:<12}{states(result)}")
+    typer.echo(f"  {_OUTCOMES[result.outcome]:<8}{result.case:<12}{states(result)}")
     if result.words:
         typer.echo(f"  {'':<20}{' '.join(result.words.split())}")

@@ -1,9 +1,9 @@
-"""What several commands take, said once."""
+"""Options and arguments that several commands share, and checks of their values."""
 
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +13,6 @@ import typer
 from paibench.methods.core.registry import UserError, is_file, use_file
 from paibench.methods.core.signature import Value
 
-Data = Annotated[
-    Path | None,
-    typer.Option(envvar="PAIBENCH_DATA", help="The folder that data sets lie in."),
-]
-
 
 def _device(device: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
@@ -25,131 +20,150 @@ def _device(device: str) -> str:
     return device
 
 
-def _time_limit(seconds: float | None) -> float | None:
-    if seconds is not None and not math.isfinite(seconds):
-        raise UserError(f"--time-limit {seconds!r} is no number of seconds; leave it out for none")
-    return seconds
+def _finite(option: str) -> Callable[[float | None], float | None]:
+    def check(seconds: float | None) -> float | None:
+        if seconds is not None and not math.isfinite(seconds):
+            raise UserError(f"{option} {seconds!r} is not a finite number; omit it for no limit")
+        return seconds
+
+    return check
 
 
-def _search_limit(seconds: float | None) -> float | None:
-    if seconds is not None and not math.isfinite(seconds):
-        raise UserError(f"--search-limit {seconds!r} is no number of seconds; leave it out")
-    return seconds
-
-
+SweepFile = Annotated[Path, typer.Argument(help="A sweep in TOML, see docs/sweeps.md.")]
+Key = Annotated[str, typer.Argument(help="The key of a run, or its first characters.")]
+Store = Annotated[Path, typer.Argument(help="A store.")]
+StoreFolder = Annotated[
+    Path | None, typer.Option("--out", help="The store: a folder for the records.")
+]
+Stores = Annotated[
+    list[Path] | None, typer.Option("--out", help="The store to search; repeatable.")
+]
+Data = Annotated[
+    Path | None, typer.Option(envvar="PAIBENCH_DATA", help="The folder of the data sets.")
+]
 Device = Annotated[str, typer.Option(callback=_device, help="cpu, cuda or cuda:N.")]
 Threads = Annotated[
     int,
-    typer.Option(min=1, max=1024, help="Threads per run; another number gives other last bits."),
+    typer.Option(min=1, max=1024, help="Threads per run; another number may change the last bits."),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="Runs at a time; by default the cores over the threads."),
+    typer.Option(min=1, max=1024, help="Concurrent runs; by default cores / threads."),
 ]
 TimeLimit = Annotated[
     float | None,
     typer.Option(
         min=0.1,
-        callback=_time_limit,
-        help="Seconds after which a run is killed and noted as failed.",
+        callback=_finite("--time-limit"),
+        help="Seconds after which a run is killed and recorded as failed.",
     ),
 ]
 Trusted = Annotated[
-    bool,
-    typer.Option("--trusted", help="Run methods of third parties without a process of their own."),
+    bool, typer.Option("--trusted", help="Run third-party methods without a sandbox.")
 ]
 SearchLimit = Annotated[
     float | None,
     typer.Option(
         min=0.1,
-        callback=_search_limit,
-        help="Seconds that a search of a third party's method may take; by default a day.",
+        callback=_finite("--search-limit"),
+        help="Seconds for the search of a third-party method; by default one day.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-StoreFolder = Annotated[
-    Path | None, typer.Option("--out", help="The store: a folder for the records.")
+Retry = Annotated[bool, typer.Option("--retry", help="Also retry permanently failed runs.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+# For commands that repeat a recorded run, the defaults are those of the record.
+RecordedDevice = Annotated[
+    str | None, typer.Option("--device", help="By default the device of the record: cpu or cuda.")
+]
+RecordedThreads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, max=1024, help="By default the threads of the record."),
+]
+RecordedRun = Annotated[str, typer.Argument(help="The key of a run, or the file of a record.")]
 
 
 def jobs_for(jobs: int | None, threads: int) -> int:
-    """How many runs at a time: as asked, or so many that every thread has a core."""
+    """Return the number of concurrent runs: `jobs`, or by default one core for each thread."""
     return jobs or max(1, len(os.sched_getaffinity(0)) // threads)
 
 
-def method_name(said: str) -> str:
-    """A registered name itself, or the name that a function in a file gets. Raises UserError."""
-    return use_file(said) if is_file(said) else said
+def method_name(method: str) -> str:
+    """Return a registered name as it is, or register `file.py:function`. Raises UserError."""
+    return use_file(method) if is_file(method) else method
 
 
 def store_at(out: Path | None, default: str, data: Path | None = None) -> Path:
-    """Where the store is: as asked, or below `runs/` where one stands; never inside the data.
+    """Return the path of the store: `out`, or by default `runs/<default>`.
 
-    Raises UserError for a name that no folder should have.
+    Raises UserError for a path that is unfit for a store, or inside the data folder.
     """
     path = out or Path("runs") / default
-    name = f"--out {str(path)!r:.80}"
+    option = f"--out {str(path)!r:.80}"
     if not str(path).strip("."):
-        raise UserError(f"{name}: name a folder of its own for the store")
+        raise UserError(f"{option}: name a separate folder for the store")
     if not str(path).isprintable():
-        raise UserError(f"{name}: the name has characters that cannot be printed; take others")
+        raise UserError(f"{option}: the name has unprintable characters; choose another")
     if max(map(len, map(os.fsencode, path.parts))) > 255 or len(os.fsencode(path)) > 3000:
-        raise UserError(f"{name}: the name is too long; no part may have more than 255 bytes")
+        raise UserError(f"{option}: the name is too long; no part may have more than 255 bytes")
     if any(part.startswith("-") for part in path.parts):
-        raise UserError(f"{name}: a part begins with '-', as options do; take another name")
+        raise UserError(f"{option}: a part begins with '-' like an option; choose another name")
     if data is not None and path.resolve().is_relative_to(data.resolve()):
-        raise UserError(f"{name}: lies in the data folder {str(data)!r:.80}; take another place")
+        raise UserError(f"{option}: is inside the data folder {str(data)!r:.80}; choose another")
     return path
 
 
 def one_density(
     density: float | None, sparsity: float | None, compression: float | None
 ) -> float | None:
-    """The density, said in one of three ways or not at all.
+    """Return the density, which may be given in one of three ways.
 
-    Raises UserError when it is said twice or out of range.
+    Raises UserError if it is given twice or out of range.
     """
-    said = {"--density": density, "--sparsity": sparsity, "--compression": compression}
-    given = {name: value for name, value in said.items() if value is not None}
+    options = {"--density": density, "--sparsity": sparsity, "--compression": compression}
+    given = {name: value for name, value in options.items() if value is not None}
     if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} say the same thing; give exactly one")
+        raise UserError(f"{' and '.join(given)} have the same meaning; give exactly one")
     for name, value in given.items():
-        low, high, words = {
+        low, high, interval = {
             "--density": (value > 0, value <= 1, "in (0, 1]"),
             "--sparsity": (value >= 0, value < 1, "in [0, 1)"),
             "--compression": (value >= 1, value < math.inf, "at least 1"),
         }[name]
         if not (low and high):
-            raise UserError(f"{name} {value!r} is out of range: it must be {words}")
-    # In the decimals that were typed: 1 - 0.9 in floating point is not 0.1, and another run.
+            raise UserError(f"{name} {value!r} is out of range: it must be {interval}")
+    # Computed on the typed decimals: 1 - 0.9 in floating point is not 0.1, but another run.
     if sparsity is not None:
         return float(1 - Fraction(str(sparsity)))
     return float(1 / Fraction(str(compression))) if compression is not None else density
 
 
-def named(name: str, settings: Sequence[str], flag: str) -> dict[str, Value]:
-    """A name with its `KEY=VALUE` settings, as a spec takes it.
+def named(name: str, settings: Sequence[str], option: str) -> dict[str, Value]:
+    """Return a name with its `KEY=VALUE` settings, in the form that a spec takes.
 
-    Values are read as numbers, `true`, `false` and `none` where they look so.
+    Values that look like numbers, `true`, `false` or `none` are converted. Raises UserError.
     """
-    found: dict[str, Value] = {"name": name}
+    values: dict[str, Value] = {"name": name}
     for setting in settings:
-        key, equals, value = setting.partition("=")
+        key, equals, text = setting.partition("=")
         if not equals or not key or key == "name":
-            raise UserError(f"{flag} {setting!r:.80} is not of the form KEY=VALUE")
-        if key in found:
-            raise UserError(f"{flag} {key[:80]!r} is given twice; give it once")
-        found[key] = _plain(value)
-    return found
+            raise UserError(f"{option} {setting!r:.80} is not of the form KEY=VALUE")
+        if key in values:
+            raise UserError(f"{option} {key[:80]!r} is given twice; give it once")
+        values[key] = _value(text)
+    return values
 
 
-def _plain(text: str) -> Value:
+def _value(text: str) -> Value:
     words: dict[str, Value] = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
-    for kind in (int, float):
+    for number in (int, float):
         try:
-            return kind(text)
+            return number(text)
         except ValueError:
             continue
     return text

@@ -1,4 +1,4 @@
-"""Publishing results: held to what can be checked, and added."""
+"""Publication of results: validate and merge records, check and verify them by new runs."""
 
 import json
 import secrets
@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paibench.commands import options as o
-from paibench.commands.run import Device, Run, Threads, facts_of, find_record, place_of
+from paibench.commands.run import (
+    find_record,
+    is_record_file,
+    recorded_settings,
+    verification_facts,
+)
 from paibench.methods.core.registry import UserError
 
 if TYPE_CHECKING:
@@ -20,111 +25,140 @@ if TYPE_CHECKING:
     from paibench.benchmark.execution.verify import Verification
     from paibench.benchmark.record import Record
     from paibench.benchmark.store.store import Store
-    from paibench.leaderboard.submission.verification_level import Level
-if TYPE_CHECKING:
     from paibench.leaderboard.submission.validate import Report
+    from paibench.leaderboard.submission.verification_level import Level
+
+results = typer.Typer(
+    name="results",
+    help="Publish results: validate, merge, check and verify them, see docs/publishing.md.",
+    no_args_is_help=True,
+)
+
+MarkedStore = Annotated[Path, typer.Argument(help="The store that has the record.")]
 
 
-Root = Annotated[Path, typer.Argument(help="The store that holds it, and gets the mark.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+@results.command()
+def validate(
+    folder: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")],
+    against: Annotated[
+        Path | None, typer.Option(help="The published records: a store, or a folder of stores.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="The file for a Markdown report.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Check records, masks and curves without running third-party code.
+
+    Exit status 0 if they are valid, 1 if there is an error, 2 if there is no store.
+    """
+    from paibench.benchmark.store.atomic import replace_atomic
+    from paibench.leaderboard.submission.report import markdown
+    from paibench.leaderboard.submission.validate import validate as validate_stores
+
+    found = validate_stores(folder, against)
+    if report:
+        replace_atomic(report, markdown(found).encode())
+    _print_report(found, as_json)
+    raise SystemExit(0 if found.valid else 1)
 
 
+@results.command()
+def merge(
+    source: Annotated[Path, typer.Argument(help="A store with new records.")],
+    into: Annotated[Path, typer.Argument(help="The store to add them to.")],
+    dry_run: o.DryRun = False,
+    as_json: o.Json = False,
+) -> None:
+    """Add the records of a store to another if all are valid. Nothing is overwritten.
+
+    Exit status 0 if they are merged, 1 if there is an error and nothing is added.
+    """
+    from paibench.leaderboard.submission.merge import merge as merge_stores
+    from paibench.leaderboard.submission.report import plain
+
+    merged = merge_stores(source, into, dry_run=dry_run)
+    valid = merged.report.valid
+    if as_json:
+        facts = {"new": dict(merged.new), "already": merged.already, "dry_run": dry_run}
+        typer.echo(json.dumps(facts | {"report": plain(merged.report)}))
+    elif not valid:
+        _print_report(merged.report, False)
+        typer.echo("nothing was added")
+    else:
+        new = ", ".join(f"{number} {kind}" for kind, number in sorted(merged.new.items()) if number)
+        added = "would be added" if dry_run else "added"
+        typer.echo(f"{into}: {new or 'nothing'} {added}; {merged.already} records were there")
+    raise SystemExit(0 if valid else 1)
+
+
+def _print_report(report: "Report", as_json: bool) -> None:
+    from rich.console import Console
+
+    from paibench.leaderboard.submission import report as reports
+
+    if as_json:
+        typer.echo(json.dumps(reports.plain(report)))
+        return
+    if report.findings:
+        Console().print(reports.terminal(report))
+    lines = [reports.more(report), *reports.fixes(report), reports.headline(report)]
+    typer.echo("\n".join(line for line in lines if line))
+
+
+# -- check: train again from the mask --------------------------------------------------------------
+
+
+@results.command()
 def check(
-    run: Run,
-    store: Root,
+    run: o.RecordedRun,
+    store: MarkedStore,
     data: o.Data = None,
-    device: Device = None,
-    threads: Threads = None,
-    dry_run: DryRun = False,
+    device: o.RecordedDevice = None,
+    threads: o.RecordedThreads = None,
+    dry_run: o.DryRun = False,
     as_json: o.Json = False,
 ) -> None:
     """Train a run again from its mask, without its method, and mark it as checked.
 
-    Exit status 0 where the accuracy is the same or within the seed interval, 1 where it is not.
+    Exit status 0 if the accuracy is the same or within the seed interval, 1 if it is not.
     """
     from paibench.benchmark.execution.verify import compare, retrain
     from paibench.benchmark.store.store import Store
     from paibench.methods.core.mask_file import from_bytes
 
-    here = Store.read(store)
-    then, _ = find_record(run, [store])
-    _hold_to_bytes(run, then, here)
-    mask = from_bytes(_mask(run, then, here))
-    now = retrain(then, mask, place_of(then, device, threads, data))
-    found = compare(then, now, here, None)
-    equal = then.mask_sha256 == now.mask_sha256
-    good = equal and found.verdict != "different"
-    if good and not dry_run:
-        _mark(here, [then], "checked", facts_of(found), found)
-    said = "checked" if good else "not checked" if equal else "not checked: the mask is another"
-    _tell(facts_of(found) | {"checked": good}, [_accuracies(found), said], as_json)
-    raise SystemExit(0 if good else 1)
+    target = Store.read(store)
+    record, _ = find_record(run, [store])
+    _require_same_record(run, record, target)
+    mask = from_bytes(_read_mask(run, record, target))
+    now = retrain(record, mask, recorded_settings(record, device, threads, data))
+    verification = compare(record, now, target, None)
+    same_mask = record.mask_sha256 == now.mask_sha256
+    checked = same_mask and verification.verdict != "different"
+    facts = verification_facts(verification)
+    if checked and not dry_run:
+        _mark(target, [record], "checked", facts, verification)
+    reason = "" if same_mask else ": the mask is different"
+    outcome = "checked" if checked else f"not checked{reason}"
+    _print(facts | {"checked": checked}, [_accuracies(verification), outcome], as_json)
+    raise SystemExit(0 if checked else 1)
 
 
-def verify(
-    run: Run,
-    store: Root,
-    seed: Annotated[
-        list[int] | None, typer.Option(help="A fresh seed; by default three are drawn.")
-    ] = None,
-    data: o.Data = None,
-    device: Device = None,
-    threads: Threads = None,
-    trusted: o.Trusted = False,
-    search_limit: o.SearchLimit = None,
-    dry_run: DryRun = False,
-    as_json: o.Json = False,
-) -> None:
-    """Find and train a run again, then with fresh seeds, and mark all its seeds as verified.
-
-    Exit status 0 where the mask is the same and the means lie near enough, 1 where not.
-    """
-    from paibench.benchmark.execution.acceptance import accept, same_mask
-    from paibench.benchmark.execution.attempt import Failed
-    from paibench.benchmark.execution.verify import of_seeds
-    from paibench.benchmark.execution.verify import verify as again
-    from paibench.benchmark.store.store import Store
-
-    here = Store.read(store)
-    then, _ = find_record(run, [store])
-    _hold_to_bytes(run, then, here)
-    cell = of_seeds(then, here)
-    place = place_of(then, device, threads, data)
-    place = replace(place, trusted=trusted, search_seconds=search_limit)
-    seeds = _fresh_seeds(seed, cell)
-    try:
-        found = again(then, place, here)
-        came = _accuracies_of(then, seeds, place)
-    except Failed as failed:
-        raise SystemExit(f"paibench: the run failed now ({failed.cause}): {failed}") from failed
-    equal = then.mask_sha256 == found.now.mask_sha256
-    same = same_mask(equal, bool(found.elsewhere), found.moved) and found.verdict != "different"
-    means = accept([each.accuracy for each in cell if each.accuracy is not None], came)
-    good = same and means.accepted
-    facts = {**facts_of(found), "fresh_seeds": seeds, **means._asdict(), "verified": good}
-    if good and not dry_run:
-        _mark(here, cell, "verified", facts, found)
-    _tell(facts, [_accuracies(found), _means(means, seeds), _words(same, means)], as_json)
-    raise SystemExit(0 if good else 1)
-
-
-def _hold_to_bytes(run: str, then: "Record", store: "Store") -> None:
-    """Raise UserError where the record is not the store's, which is the one that is marked."""
+def _require_same_record(run: str, record: "Record", store: "Store") -> None:
+    """Raise UserError if the store, which gets the mark, does not have this very record."""
     from paibench.benchmark.store.atomic import read
 
-    there = store.record_path(then.key)
-    if not store.is_done(then.key) or (_is_path(run) and read(Path(run)) != read(there)):
-        raise UserError(f"{store.root}: has no such record of {then.key}; merge it first")
+    path = store.record_path(record.key)
+    if not store.is_done(record.key) or (is_record_file(run) and read(Path(run)) != read(path)):
+        raise UserError(f"{store.root}: has no such record of {record.key}; merge it first")
 
 
-def _mask(run: str, then: "Record", store: "Store") -> bytes:
-    """The file of a record's mask, from beside the record that was named. Raises UserError."""
+def _read_mask(run: str, record: "Record", store: "Store") -> bytes:
+    """Return the mask file beside the given record. Raises UserError."""
     from paibench.benchmark.store.atomic import read
     from paibench.benchmark.store.records import check_hash
     from paibench.leaderboard.submission.scan import MASK_LIMIT
 
-    folder = Path(run).with_suffix("") if _is_path(run) else store.run_folder(then.key)
-    name = Path(then.mask_file or "no mask").name
+    folder = Path(run).with_suffix("") if is_record_file(run) else store.run_folder(record.key)
+    name = Path(record.mask_file or "no mask").name
     try:
         data = read(folder / name, MASK_LIMIT)
     except OSError as error:
@@ -135,170 +169,148 @@ def _mask(run: str, then: "Record", store: "Store") -> bytes:
     return data
 
 
-def _is_path(run: str) -> bool:
-    return Path(run).suffix == ".json" or "/" in run
+# -- verify: search and train with fresh seeds -----------------------------------------------------
 
 
-def _fresh_seeds(given: list[int] | None, cell: "Sequence[Record]") -> list[int]:
-    """Seeds that no run of the cell has, as given or drawn. Raises UserError."""
+@results.command()
+def verify(
+    run: o.RecordedRun,
+    store: MarkedStore,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="A fresh seed; repeatable; by default three are drawn at random."),
+    ] = None,
+    data: o.Data = None,
+    device: o.RecordedDevice = None,
+    threads: o.RecordedThreads = None,
+    trusted: o.Trusted = False,
+    search_limit: o.SearchLimit = None,
+    dry_run: o.DryRun = False,
+    as_json: o.Json = False,
+) -> None:
+    """Search and train a run again, then with fresh seeds, and mark all its seeds as verified.
+
+    Exit status 0 if the mask is the same and the means are close enough, 1 if not.
+    """
+    from paibench.benchmark.execution.acceptance import accept, same_mask
+    from paibench.benchmark.execution.attempt import Failed
+    from paibench.benchmark.execution.verify import of_seeds
+    from paibench.benchmark.execution.verify import verify as repeat
+    from paibench.benchmark.store.store import Store
+
+    target = Store.read(store)
+    record, _ = find_record(run, [store])
+    _require_same_record(run, record, target)
+    records = of_seeds(record, target)
+    settings = recorded_settings(record, device, threads, data)
+    settings = replace(settings, trusted=trusted, search_seconds=search_limit)
+    seeds = _fresh_seeds(seed, records)
+    try:
+        verification = repeat(record, settings, target)
+        accuracies = _fresh_accuracies(record, seeds, settings)
+    except Failed as failed:
+        raise SystemExit(f"paibench: the run failed now ({failed.cause}): {failed}") from failed
+    equal = record.mask_sha256 == verification.now.mask_sha256
+    same = same_mask(equal, bool(verification.elsewhere), verification.moved)
+    same = same and verification.verdict != "different"
+    claimed = [each.accuracy for each in records if each.accuracy is not None]
+    acceptance = accept(claimed, accuracies)
+    verified = same and acceptance.accepted
+    facts = verification_facts(verification) | {
+        "fresh_seeds": seeds,
+        **acceptance._asdict(),
+        "verified": verified,
+    }
+    if verified and not dry_run:
+        _mark(target, records, "verified", facts, verification)
+    lines = [_accuracies(verification), _means(acceptance, seeds), _outcome(same, acceptance)]
+    _print(facts, lines, as_json)
+    raise SystemExit(0 if verified else 1)
+
+
+def _fresh_seeds(seeds: list[int] | None, records: "Sequence[Record]") -> list[int]:
+    """Return seeds that none of these records has, as given or drawn. Raises UserError."""
     from paibench.benchmark.execution.acceptance import FRESH_SEEDS
 
-    had = {int(record.spec.get("seed", 0)) for record in cell}
-    if given is None:  # which nobody can have prepared for
-        return sorted(secrets.SystemRandom().sample(range(max(had) + 1, 2**31), FRESH_SEEDS))
-    if len(set(given)) < len(given) or had & set(given):
-        raise UserError(f"--seed {given}: fresh seeds are others than {sorted(had)}, each once")
-    return given
+    used = {int(record.spec.get("seed", 0)) for record in records}
+    if seeds is None:  # not predictable, so that no author can tune for them
+        return sorted(secrets.SystemRandom().sample(range(max(used) + 1, 2**31), FRESH_SEEDS))
+    if len(set(seeds)) < len(seeds) or used & set(seeds):
+        raise UserError(f"--seed {seeds}: fresh seeds must differ from {sorted(used)}, each once")
+    return seeds
 
 
-def _accuracies_of(then: "Record", seeds: list[int], place: "RunSettings") -> list[float]:
-    """What the run comes to with other seeds, in a store that is thrown away."""
+def _fresh_accuracies(record: "Record", seeds: list[int], settings: "RunSettings") -> list[float]:
+    """Return the accuracies of the run with other seeds, from a temporary store."""
     from paibench.benchmark.execution.attempt import attempt
     from paibench.benchmark.spec import Spec
     from paibench.benchmark.store.store import Store
 
-    found = []
+    accuracies = []
     with tempfile.TemporaryDirectory(prefix="paibench-verify-") as folder:
         fresh = Store.open(Path(folder) / "store")
         for seed in seeds:
-            spec = Spec.of(**then.spec | {"seed": seed})
-            attempt(spec, fresh, place)
+            spec = Spec.of(**record.spec | {"seed": seed})
+            attempt(spec, fresh, settings)
             accuracy = fresh.read_record(spec.key)["accuracy"]
             if accuracy is None:
                 raise SystemExit(f"paibench: seed {seed} diverged now; the claim is not verified")
-            found.append(accuracy)
-    return found
+            accuracies.append(accuracy)
+    return accuracies
+
+
+# -- marks and messages ----------------------------------------------------------------------------
 
 
 def _mark(
     store: "Store",
     records: "Sequence[Record]",
     level: "Level",
-    came: dict[str, Any],
-    by: "Verification",
+    facts: dict[str, Any],
+    verification: "Verification",
 ) -> None:
+    """Write a mark of this level, with the environment that reproduced the result."""
     from paibench.leaderboard.submission.verification_level import Mark, write_mark
 
-    where = by.now.environment
+    environment = verification.now.environment
     for record in records:
-        write_mark(
-            store,
-            Mark.now(
-                *(store, record.key, level, came | {"dirty": where.dirty}),
-                paibench=where.paibench,
-                commit=where.commit,
-                device=where.device,
-                torch=where.torch,
-            ),
+        mark = Mark.now(
+            *(store, record.key, level, facts | {"dirty": environment.dirty}),
+            paibench=environment.paibench,
+            commit=environment.commit,
+            device=environment.device,
+            torch=environment.torch,
         )
+        write_mark(store, mark)
 
 
-def _accuracies(found: "Verification") -> str:
-    if found.difference is None:
-        return f"{found.then.key}  {found.verdict}"
+def _accuracies(verification: "Verification") -> str:
+    then, now = verification.then, verification.now
+    if verification.difference is None:
+        return f"{then.key}  {verification.verdict}"
     return (
-        f"{found.then.key}  {found.verdict}\n"
-        f"  accuracy {found.now.accuracy:.4f} now, {found.then.accuracy:.4f} then; "
-        f"the interval is {100 * found.interval:.2f} points, by {found.seeds} seeds"
+        f"{then.key}  {verification.verdict}\n"
+        f"  accuracy {now.accuracy:.4f} now, {then.accuracy:.4f} then; the interval is "
+        f"{100 * verification.interval:.2f} points, from {verification.seeds} seeds"
     )
 
 
-def _means(means: "Acceptance", seeds: list[int]) -> str:
+def _means(acceptance: "Acceptance", seeds: list[int]) -> str:
     return (
-        f"  mean {means.measured:.4f} of the fresh seeds {', '.join(map(str, seeds))}, "
-        f"{means.claimed:.4f} was claimed; {100 * means.allowed:.2f} points are allowed"
+        f"  mean {acceptance.measured:.4f} of the fresh seeds {', '.join(map(str, seeds))}, "
+        f"{acceptance.claimed:.4f} was claimed; {100 * acceptance.allowed:.2f} points are allowed"
     )
 
 
-def _words(same: bool, means: "Acceptance") -> str:
+def _outcome(same: bool, acceptance: "Acceptance") -> str:
     from paibench.benchmark.execution.acceptance import FRESH_SEEDS
 
-    if means.n < FRESH_SEEDS:
+    if acceptance.n < FRESH_SEEDS:
         return f"not verified: {FRESH_SEEDS} fresh seeds are needed"
     if not same:
-        return "not verified: the same seed gives another result"
-    return "verified" if means.accepted else "not verified: the means lie too far apart"
+        return "not verified: the same seed gives a different result"
+    return "verified" if acceptance.accepted else "not verified: the means differ too much"
 
 
-def _tell(facts: dict[str, Any], lines: list[str], as_json: bool) -> None:
+def _print(facts: dict[str, Any], lines: list[str], as_json: bool) -> None:
     typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
-
-
-# results: Publishing results: held to what can be checked, and added.
-
-results = typer.Typer(
-    name="results",
-    help="Publish results: validate, merge, check and verify them, see docs/publishing.md.",
-    no_args_is_help=True,
-)
-
-
-@results.command()
-def validate(
-    folder: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")],
-    against: Annotated[
-        Path | None, typer.Option(help="What is published already: a store, or a folder of them.")
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="A file for the report, as Markdown.")] = None,
-    as_json: o.Json = False,
-) -> None:
-    """Check records, masks and curves without running anything of theirs.
-
-    Exit status 0 if they are valid, 1 if something is an error, 2 if there is no store.
-    """
-    from paibench.benchmark.store.atomic import replace_atomic as write
-    from paibench.leaderboard.submission.report import markdown
-    from paibench.leaderboard.submission.validate import validate as held
-
-    found = held(folder, against)
-    if report:
-        write(report, markdown(found).encode())
-    _tell_report(found, as_json)
-    raise SystemExit(0 if found.valid else 1)
-
-
-@results.command()
-def merge(
-    source: Annotated[Path, typer.Argument(help="A store with new records.")],
-    into: Annotated[Path, typer.Argument(help="The store that they are added to.")],
-    dry_run: DryRun = False,
-    as_json: o.Json = False,
-) -> None:
-    """Add the records of a store to another if all of them are valid. Nothing is overwritten.
-
-    Exit status 0 if they were added or are present, 1 if something is an error.
-    """
-    from paibench.leaderboard.submission.merge import merge as add
-    from paibench.leaderboard.submission.report import plain
-
-    merged = add(source, into, dry_run=dry_run)
-    valid = merged.report.valid
-    if as_json:
-        facts = {"new": dict(merged.new), "already": merged.already, "dry_run": dry_run}
-        typer.echo(json.dumps(facts | {"report": plain(merged.report)}))
-    elif not valid:
-        _tell_report(merged.report, False)
-        typer.echo("nothing was added")
-    else:
-        new = ", ".join(f"{number} {kind}" for kind, number in sorted(merged.new.items()) if number)
-        would = "would be added" if dry_run else "added"
-        typer.echo(f"{into}: {new or 'nothing'} {would}; {merged.already} records were there")
-    raise SystemExit(0 if valid else 1)
-
-
-results.command()(check)
-results.command()(verify)
-
-
-def _tell_report(found: "Report", as_json: bool) -> None:
-    from rich.console import Console
-
-    from paibench.leaderboard.submission import report
-
-    if as_json:
-        typer.echo(json.dumps(report.plain(found)))
-        return
-    if found.findings:
-        Console().print(report.terminal(found))
-    lines = [report.more(found), *report.fixes(found), report.headline(found)]
-    typer.echo("\n".join(line for line in lines if line))

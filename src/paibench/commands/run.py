@@ -1,4 +1,4 @@
-"""Do one run, look at one record, and the main job on the embedded data."""
+"""One run: execute it, show its record, verify it; and the quickstart."""
 
 import json
 from dataclasses import replace
@@ -11,56 +11,22 @@ from paibench.commands import options as o
 from paibench.methods.core.registry import UserError, is_file
 
 if TYPE_CHECKING:
-    from paibench.benchmark.store.store import Store
-if TYPE_CHECKING:
     from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.execution.verify import Verification
     from paibench.benchmark.record import Record
     from paibench.benchmark.store.store import Store
 
-
-Key = Annotated[str, typer.Argument(help="A run's key, or enough of its beginning.")]
-Stores = Annotated[list[Path] | None, typer.Option("--out", help="The store.")]
-
-
-def find_run(key: str, out: list[Path] | None, tried: bool = False) -> tuple["Store", str]:
-    """The store and the whole key of the run that is done or failed; with `tried`, or attempted.
-
-    Raises UserError where no run begins so, or more than one.
-    """
-    from paibench.benchmark.store.store import Store
-
-    roots = list(out or [*Path("runs").glob("*/"), *Path("results").glob("*/"), Path("quickstart")])
-    found: dict[str, Store] = {}
-    for root in roots:
-        if out or (root / "bench.json").exists():
-            store = Store.read(root)
-            listing = store.listing()
-            keys = (
-                listing.done | listing.failed | (store.attempted_keys() if tried else frozenset())
-            )
-            found |= {full: store for full in keys if full.startswith(key.lower())}
-    if len(found) != 1 or not key:
-        what = f"{len(found)} runs begin" if found else "no run begins"
-        where = ", ".join(map(str, roots)) or "runs/"
-        raise UserError(f"{what} with {key!r:.80} in {where}; give more of the key or --out")
-    full, store = found.popitem()
-    return store, full
-
-
-# runs: Do one run, look at one record, and the main job on the embedded data.
-
-Settings = list[str]
+KeyValues = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; repeatable.")]
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Where records and leaderboard go.")] = Path(
+    out: Annotated[Path, typer.Option(help="The folder for records and leaderboard.")] = Path(
         "quickstart"
     ),
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Which methods, comma-separated, `file.py:function` as well; by default all."
+            help="Methods, separated by commas, or `file.py:function`; by default all methods."
         ),
     ] = None,
     jobs: o.Jobs = None,
@@ -69,22 +35,22 @@ def quickstart(
     search_limit: o.SearchLimit = None,
     as_json: o.Json = False,
 ) -> None:
-    """The main job, small: every method on the embedded digits, with a leaderboard."""
+    """Run every method on the embedded digits, and build a leaderboard."""
     from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.store.store import Store
     from paibench.benchmark.sweeps.sweep import quickstart as quickstart_sweep
     from paibench.commands.leaderboard import write_board
     from paibench.commands.progress import do_sweep
 
-    said = [name.strip() for name in methods.split(",")] if methods else []
-    sweep = quickstart_sweep([o.method_name(name) for name in said])
+    names = [name.strip() for name in methods.split(",")] if methods else []
+    sweep = quickstart_sweep([o.method_name(name) for name in names])
     store = Store.open(o.store_at(out, "quickstart"))
     settings = RunSettings(
         jobs=o.jobs_for(jobs, 1),
         device=device,
         trusted=trusted,
         search_seconds=search_limit,
-        method_files=tuple(name for name in said if is_file(name)),
+        method_files=tuple(name for name in names if is_file(name)),
     )
     status = do_sweep(sweep, store, settings, as_json=as_json)
     write_board([store.root], store.root / "leaderboard", as_json=as_json)
@@ -101,16 +67,18 @@ def run(
     dataset: Annotated[str, typer.Option(help="See `paibench datasets`.")] = "digits",
     model: Annotated[str, typer.Option(help="See `paibench models`.")] = "lenet-300-100",
     recipe: Annotated[str, typer.Option(help="See `paibench recipes`.")] = "lite",
-    density: Annotated[float | None, typer.Option(help="Kept over prunable weights.")] = None,
+    density: Annotated[float | None, typer.Option(help="Kept / prunable weights.")] = None,
     sparsity: Annotated[float | None, typer.Option(help="1 - density.")] = None,
     compression: Annotated[float | None, typer.Option(help="1 / density.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides weights, data order and search.")] = 0,
-    init: Annotated[str, typer.Option(help="How weights are drawn.")] = "kaiming_normal",
+    seed: Annotated[int, typer.Option(help="Seed of weights, data order and search.")] = 0,
+    init: Annotated[
+        str, typer.Option(help="Distribution of the initial weights.")
+    ] = "kaiming_normal",
     control: Annotated[str, typer.Option(help="none, shuffle, reinit or invert.")] = "none",
-    method_option: Annotated[Settings | None, typer.Option(help="KEY=VALUE")] = None,
-    model_option: Annotated[Settings | None, typer.Option(help="KEY=VALUE")] = None,
-    data_option: Annotated[Settings | None, typer.Option(help="KEY=VALUE")] = None,
-    recipe_option: Annotated[Settings | None, typer.Option(help="KEY=VALUE")] = None,
+    method_option: KeyValues = None,
+    model_option: KeyValues = None,
+    data_option: KeyValues = None,
+    recipe_option: KeyValues = None,
     out: o.StoreFolder = None,
     data: o.Data = None,
     device: o.Device = "cpu",
@@ -119,58 +87,81 @@ def run(
     search_limit: o.SearchLimit = None,
     as_json: o.Json = False,
 ) -> None:
-    """Find, train and measure one ticket. Say it again and the record is found."""
+    """Find, train and measure one ticket. A finished run is not repeated but shown."""
     from paibench.benchmark.spec import Spec
 
-    place = o.store_at(out, "single", data)
-    asked = o.one_density(density, sparsity, compression)
-    if asked is None and method != "dense":
-        raise UserError("say how many weights to keep: --density, --sparsity or --compression")
+    root = o.store_at(out, "single", data)
+    kept = o.one_density(density, sparsity, compression)
+    if kept is None and method != "dense":
+        raise UserError("the density is missing: give --density, --sparsity or --compression")
     spec = Spec.of(
         dataset=o.named(dataset, data_option or [], "--data-option"),
         model=o.named(model, model_option or [], "--model-option"),
         recipe=o.named(recipe, recipe_option or [], "--recipe-option"),
         method=o.named(o.method_name(method), method_option or [], "--method-option"),
-        density=1.0 if asked is None else asked,
+        density=1.0 if kept is None else kept,
         seed=seed,
         init=init,
         control=control,
     )
+    # Not before the spec is valid: these import torch, and a mistake must be reported at once.
     from paibench.benchmark.execution.attempt import Failed, attempt
     from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.store.store import Store
 
-    store = Store.open(place)
-    there = RunSettings(device, threads, data, trusted=trusted, search_seconds=search_limit)
+    store = Store.open(root)
+    settings = RunSettings(device, threads, data, trusted=trusted, search_seconds=search_limit)
     try:
-        result = attempt(spec, store, there)
+        outcome = attempt(spec, store, settings)
     except Failed as failed:
         if failed.cause == "input":
             raise UserError(str(failed)) from failed
         raise SystemExit(f"paibench: the run failed ({failed.cause}): {failed}") from failed
-    if result == "busy":
-        raise UserError(f"run {spec.key} is being done by another process; wait for it")
+    if outcome == "busy":
+        raise UserError(f"run {spec.key} is executed by another process; wait for it")
     _print(store.read_record(spec.key), as_json)
 
 
-def show(
-    key: Key,
-    out: Stores = None,
-    as_json: o.Json = False,
-) -> None:
-    """Show the record of one run, found by the beginning of its key."""
+def show(key: o.Key, out: o.Stores = None, as_json: o.Json = False) -> None:
+    """Show the record of a run, or its failure."""
     from paibench.benchmark.store.checksummed_json import Corrupt
 
-    store, full = find_run(key, out)
-    done = store.is_done(full)
-    path = store.record_path(full)
+    store, full_key = find_run(key, out)
+    done = store.is_done(full_key)
+    path = store.record_path(full_key)
     try:
-        record = store.read_record(full) if done else store.last_failure(full)
+        record = store.read_record(full_key) if done else store.last_failure(full_key)
     except Corrupt as error:
-        raise Corrupt(f"{path}: {error}; its sweep, said again, does the run again") from error
+        raise Corrupt(f"{path}: {error}; re-run its sweep to repeat the run") from error
     if record is None:
-        raise Corrupt(f"{path.with_suffix('.failed')}: cannot be read; say its sweep again")
+        raise Corrupt(f"{path.with_suffix('.failed')}: cannot be read; re-run its sweep")
     _print(record, as_json)
+
+
+def find_run(key: str, out: list[Path] | None, attempted: bool = False) -> tuple["Store", str]:
+    """Return the store and the full key of a run that is done, failed or, if asked, attempted.
+
+    Raises UserError if no run's key begins with `key`, or more than one.
+    """
+    from paibench.benchmark.store.store import Store
+
+    roots = list(out or [*Path("runs").glob("*/"), *Path("results").glob("*/"), Path("quickstart")])
+    stores: dict[str, Store] = {}
+    for root in roots:
+        if out or (root / "bench.json").exists():
+            store = Store.read(root)
+            listing = store.listing()
+            keys = listing.done | listing.failed
+            keys |= store.attempted_keys() if attempted else frozenset()
+            stores |= {full: store for full in keys if full.startswith(key.lower())}
+    if len(stores) != 1 or not key:
+        count = f"{len(stores)} runs begin" if stores else "no run begins"
+        searched = ", ".join(map(str, roots)) or "runs/"
+        raise UserError(
+            f"{count} with {key!r:.80} in {searched}; give more characters of the key, or --out"
+        )
+    full_key, store = stores.popitem()
+    return store, full_key
 
 
 def _print(record: dict[str, Any], as_json: bool) -> None:
@@ -202,19 +193,15 @@ def _print(record: dict[str, Any], as_json: bool) -> None:
         )
 
 
-# verification: Holding a record to its word: its run done again.
-
-Run = Annotated[str, typer.Argument(help="A run's key, or the file of a record.")]
-Device = Annotated[str | None, typer.Option(help="By default the record's kind: cpu or cuda.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="By default the record's.")]
+# -- verification ----------------------------------------------------------------------------------
 
 
 def verify(
-    run: Run,
-    out: Stores = None,
+    run: o.RecordedRun,
+    out: o.Stores = None,
     data: o.Data = None,
-    device: Device = None,
-    threads: Threads = None,
+    device: o.RecordedDevice = None,
+    threads: o.RecordedThreads = None,
     method: Annotated[
         str | None, typer.Option(help="`file.py:function` of a method that is not installed.")
     ] = None,
@@ -222,97 +209,104 @@ def verify(
     search_limit: o.SearchLimit = None,
     as_json: o.Json = False,
 ) -> None:
-    """Do a run again from its record, and say whether the same comes of it.
+    """Repeat a recorded run, and compare the results.
 
-    Exit status 0 where it is identical or within the seed interval, 1 where it is different.
+    Exit status 0 if they are identical or within the seed interval, 1 if they differ.
     """
     from paibench.benchmark.execution.attempt import Failed
-    from paibench.benchmark.execution.verify import verify as again
+    from paibench.benchmark.execution.verify import verify as repeat
 
     if method:
         o.method_name(method)
-    then, store = find_record(run, out)
-    place = replace(
-        place_of(then, device, threads, data), trusted=trusted, search_seconds=search_limit
-    )
+    record, store = find_record(run, out)
+    settings = recorded_settings(record, device, threads, data)
+    settings = replace(settings, trusted=trusted, search_seconds=search_limit)
     try:
-        found = again(then, place, store)
+        verification = repeat(record, settings, store)
     except Failed as failed:
         raise SystemExit(f"paibench: the run failed now ({failed.cause}): {failed}") from failed
-    tell(found, as_json)
-    raise SystemExit(1 if found.verdict == "different" else 0)
-
-
-def place_of(
-    then: "Record", device: str | None, threads: int | None, data: Path | None
-) -> "RunSettings":
-    """Where a recorded run is done again: as asked, or else as it was."""
-    from paibench.benchmark.execution.settings import RunSettings
-
-    kind = "cpu" if then.environment.cuda is None else "cuda"
-    return RunSettings(
-        device=device or kind, threads=threads or then.environment.threads, data=data
-    )
+    if as_json:
+        typer.echo(json.dumps(verification_facts(verification)))
+    else:
+        _print_verification(verification)
+    raise SystemExit(1 if verification.verdict == "different" else 0)
 
 
 def find_record(run: str, out: list[Path] | None) -> "tuple[Record, Store | None]":
-    """The record of a key in a store, or in a file. Raises UserError, Corrupt."""
+    """Return the record with a key and its store, or the record in a file.
+
+    Raises UserError, Corrupt.
+    """
     from paibench.benchmark.record import Record
     from paibench.benchmark.store.atomic import read
     from paibench.benchmark.store.checksummed_json import Corrupt, decode
 
-    path = Path(run)
-    if path.suffix == ".json" or "/" in run:
+    if is_record_file(run):
         try:
-            plain, store = decode(read(path)), None
+            plain, store = decode(read(Path(run))), None
         except OSError as error:
             raise UserError(f"{run[:200]}: cannot be read: {error.strerror}") from error
         except Corrupt as error:
-            raise Corrupt(f"{run[:200]}: {error}; it is no record that can be trusted") from error
+            raise Corrupt(f"{run[:200]}: {error}; the record cannot be trusted") from error
     else:
         found, key = find_run(run, out)
         if not found.is_done(key):
-            raise UserError(f"run {key} has no record, it failed; `paibench show {key}` says why")
+            raise UserError(f"run {key} failed and has no record; see `paibench show {key}`")
         plain, store = found.read_record(key), found
     try:
         return Record.read(plain), store
     except ValueError as error:
-        raise Corrupt(f"{run[:200]}: {error}; it is no record that can be trusted") from error
+        raise Corrupt(f"{run[:200]}: {error}; the record cannot be trusted") from error
 
 
-def tell(found: "Verification", as_json: bool) -> None:
-    """Say what came of a run then and now, in words or as JSON."""
-    facts = facts_of(found)
-    if as_json:
-        typer.echo(json.dumps(facts))
-        return
-    typer.echo(f"{found.then.key}  {found.verdict}")
-    mask = "the same mask"
-    if not facts["mask_is_equal"]:
-        mask = "another mask" + (f", {found.moved:.2%} of it moved" if found.moved else "")
-    typer.echo(f"  {mask}")
-    if found.difference is not None:
-        typer.echo(
-            f"  accuracy {found.now.accuracy:.4f} now, {found.then.accuracy:.4f} then: "
-            f"{100 * found.difference:+.2f} points; the interval is {100 * found.interval:.2f} "
-            f"points, by {found.seeds} seeds"
-        )
-    for line in found.elsewhere:
-        typer.echo(f"  {line}")
+def is_record_file(run: str) -> bool:
+    """Return whether a run is given as the file of its record, not as a key."""
+    return Path(run).suffix == ".json" or "/" in run
 
 
-def facts_of(found: "Verification") -> dict[str, Any]:
-    """The same as JSON values."""
+def recorded_settings(
+    record: "Record", device: str | None, threads: int | None, data: Path | None
+) -> "RunSettings":
+    """Return the settings to repeat a run: as given, by default as recorded."""
+    from paibench.benchmark.execution.settings import RunSettings
+
+    recorded = "cpu" if record.environment.cuda is None else "cuda"
+    return RunSettings(
+        device=device or recorded, threads=threads or record.environment.threads, data=data
+    )
+
+
+def verification_facts(verification: "Verification") -> dict[str, Any]:
+    """Return a verification as JSON values."""
+    then, now = verification.then, verification.now
     return {
-        "key": found.then.key,
-        "verdict": found.verdict,
-        "mask_is_equal": found.then.mask_sha256 == found.now.mask_sha256,
-        "mask_moved": found.moved,
-        "accuracy_then": found.then.accuracy,
-        "accuracy_now": found.now.accuracy,
-        "difference": found.difference,
-        "interval": found.interval,
-        "seeds": found.seeds,
-        "differing": found.differing,
-        "elsewhere": found.elsewhere,
+        "key": then.key,
+        "verdict": verification.verdict,
+        "mask_is_equal": then.mask_sha256 == now.mask_sha256,
+        "mask_moved": verification.moved,
+        "accuracy_then": then.accuracy,
+        "accuracy_now": now.accuracy,
+        "difference": verification.difference,
+        "interval": verification.interval,
+        "seeds": verification.seeds,
+        "differing": verification.differing,
+        "elsewhere": verification.elsewhere,
     }
+
+
+def _print_verification(verification: "Verification") -> None:
+    then, now = verification.then, verification.now
+    typer.echo(f"{then.key}  {verification.verdict}")
+    if then.mask_sha256 == now.mask_sha256:
+        typer.echo("  the same mask")
+    else:
+        moved = f", {verification.moved:.2%} of its weights" if verification.moved else ""
+        typer.echo(f"  a different mask{moved}")
+    if verification.difference is not None:
+        typer.echo(
+            f"  accuracy {now.accuracy:.4f} now, {then.accuracy:.4f} then: "
+            f"{100 * verification.difference:+.2f} points; the interval is "
+            f"{100 * verification.interval:.2f} points, from {verification.seeds} seeds"
+        )
+    for line in verification.elsewhere:
+        typer.echo(f"  {line}")

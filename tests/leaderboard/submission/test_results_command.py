@@ -173,7 +173,7 @@ def test_check_needs_the_mask_of_the_record(submission: Path, say: Say, edit: Ed
     edit(submission, KEY, mask_sha256=theirs, environment__device="abacus")
     status, out, _ = say("results", "check", KEY, str(submission))
     assert (status, marked(submission)) == (1, {})
-    assert out.splitlines()[-1] == "not checked: the mask is another"
+    assert out.splitlines()[-1] == "not checked: the mask is different"
 
 
 def test_verify(submission: Path, say: Say) -> None:
@@ -190,7 +190,7 @@ def test_verify(submission: Path, say: Say) -> None:
     ("fields", "seeds", "message"),
     [
         ({}, FRESH[:4], "not verified: 3 fresh seeds are needed"),
-        ({"mask_sha256": "0" * 64}, FRESH, "not verified: the same seed gives another result"),
+        ({"mask_sha256": "0" * 64}, FRESH, "not verified: the same seed gives a different result"),
     ],
     ids=["seeds", "mask"],
 )
@@ -214,7 +214,7 @@ def test_fresh_seeds_find_invented_other_seeds(submission: Path, say: Say, edit:
     status, out, _ = say("results", "verify", KEY, str(submission), *FRESH)
     assert (status, marked(submission)) == (1, {})
     assert out.startswith(f"{KEY}  identical\n")
-    assert out.splitlines()[-1] == "not verified: the means lie too far apart"
+    assert out.splitlines()[-1] == "not verified: the means differ too much"
 
 
 @pytest.mark.parametrize("seeds", [("--seed", "0"), ("--seed", "5", "--seed", "5")])
@@ -224,7 +224,7 @@ def test_known_or_repeated_seeds_are_refused(
     """One line of error, and nothing is run."""
     status, out, err = say("results", "verify", KEY, str(submission), *seeds)
     assert (status, out) == (2, "")
-    assert "fresh seeds are others than [0, 1]" in err
+    assert "fresh seeds must differ from [0, 1]" in err
 
 
 def test_validation_needs_no_torch(submission: Path) -> None:

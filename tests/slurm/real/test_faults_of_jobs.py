@@ -167,7 +167,7 @@ def test_started_twice(quiet_cluster: Cluster, tmp_path: Path) -> None:
     os.kill(worker, signal.SIGCONT)
     said, _ = twin.communicate(timeout=60)
     assert twin.returncode == 0
-    assert said.startswith("1 runs, 0 already there\nalready ")
+    assert said.startswith("1 runs, 0 already done\nalready ")
     assert len(sweep.attempts(LONG)) == 1
     assert sweep.causes(LONG) == []
     sweep.check()

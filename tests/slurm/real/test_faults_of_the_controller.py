@@ -186,7 +186,7 @@ def test_what_is_done_is_in_the_store(quiet_cluster: Cluster, tmp_path: Path) ->
     sweep.until(lambda: "PENDING" not in (state for state, _ in sweep.jobs().values()))
     seconds = sweep.until(lambda: not sweep.jobs(), 5)
     (log,) = sweep.store.root.glob("submissions/*/logs/*.out")
-    assert log.read_text().endswith("\n2 runs, 2 already there\n")
+    assert log.read_text().endswith("\n2 runs, 2 already done\n")
     assert [len(sweep.attempts(spec)) for spec in sweep.specs] == [1, 1]
     again = [sweep.store.record_path(spec.key).stat().st_mtime_ns for spec in sweep.specs]
     assert again == made

@@ -138,7 +138,7 @@ def test_what_finds_no_room_waits(terminal: Terminal) -> None:
     assert again["queued"] + again["done"] + again["under_way"] + again["waiting"] == 4
     answer = terminal.say("--wait")
     assert answer.status == 0, answer
-    assert answer.err.endswith("sweep: 4 done, 0 failed for good\n")
+    assert answer.err.endswith("sweep: 4 done, 0 failed permanently\n")
     assert len(stable(terminal.store)) == 4
     assert terminal.started() == {spec.key: 1 for spec in terminal.specs}
 
@@ -379,8 +379,8 @@ def test_a_dry_run_writes_nothing(terminal: Terminal) -> None:
     files = {"sweep.toml", "profile.toml"}
     answer = terminal.say("--dry-run")
     assert answer.status == 0, answer
-    assert "sweep: 4 runs: 0 done, 0 failed for good, 0 under way, 4 to queue" in answer.out
-    assert "core-hours: not known" in answer.out
+    assert "sweep: 4 runs: 0 done, 0 failed permanently, 0 under way, 4 to queue" in answer.out
+    assert "core-hours: unknown" in answer.out
     assert "#SBATCH --array=0-3%4" in answer.out
     assert {path.name for path in terminal.folder.iterdir()} == files
     terminal.profile(extra={"hold": True}, runs_per_job=1)
@@ -413,7 +413,7 @@ def test_without_slurm_the_runs_are_done_here(terminal: Terminal, tmp_path: Path
     assert "#SBATCH --array=" in Path(script).read_text()
     answer = terminal.say()
     assert answer.status == 0, answer
-    assert answer.err.startswith("there is no SLURM on this machine: the runs are done here, now")
+    assert answer.err.startswith("there is no SLURM on this machine: the runs are executed here")
     assert len(stable(terminal.store)) == 4
 
 

@@ -20,7 +20,7 @@ def test_what_never_comes_is_not_waited_for(terminal: Terminal) -> None:
     """Data that are nowhere may come, so the run is tried again, but not more than a few times."""
     terminal.sweep(dataset="mnist", recipe="lenet-mnist", method="random", seed=[0])
     answer = terminal.say("--wait")
-    said = "paibench: 3 submissions in a row gave no new record, and no other is made"
+    said = "paibench: 3 submissions in a row gave no new record, so that no other is made"
     assert (answer.status, said in answer.err) == (1, True), answer
     assert terminal.queue() == []
     [key] = [spec.key for spec in terminal.specs]
@@ -35,5 +35,5 @@ def test_a_cancelled_job_is_submitted_again(terminal: Terminal) -> None:
     wait(lambda: terminal.queue() == ["RUNNING"])
     terminal.say(command="cancel")
     out, err = waiting.communicate(timeout=180)
-    assert (waiting.returncode, err.endswith("sweep: 1 done, 0 failed for good\n")) == (0, True)
+    assert (waiting.returncode, err.endswith("sweep: 1 done, 0 failed permanently\n")) == (0, True)
     assert len(stable(terminal.store)) == 1

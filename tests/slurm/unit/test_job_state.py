@@ -61,7 +61,7 @@ def test_killed(logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log
     assert (end.cause, end.reason) == ("killed", "its job failed (exit code 9:0)")
 
 
-def test_a_campaign_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removed_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without log and profile, accounting alone decides."""
     fake_commands(
         tmp_path, monkeypatch, sacct=f"echo '{KILLED.format(asked=NO_AMOUNT, held='500')}'"
