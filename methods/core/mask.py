@@ -1,4 +1,4 @@
-"""The arithmetic of masks: what may be pruned, what is kept, and what the mask then is.
+"""Masks: which weights are prunable, how many are kept, and statistics of the mask.
 
 A mask is a dictionary from parameter name to a boolean tensor of the parameter's shape;
 true means kept. Counts are exact: a density keeps `round(density * total)` weights.
@@ -57,14 +57,14 @@ def input_projections(attention: nn.MultiheadAttention) -> list[nn.Parameter]:
 
 
 def total(tensors: Mapping[str, Tensor]) -> int:
-    """How many weights the tensors hold together."""
+    """Return the number of entries of all tensors together."""
     return sum(tensor.numel() for tensor in tensors.values())
 
 
 def num_kept(density: float, among: int) -> int:
-    """How many of `among` weights a density keeps: the nearest integer, halves to even.
+    """Return how many of `among` weights a density keeps: the nearest integer, halves to even.
 
-    Raises UserError when the density lies outside (0, 1] or keeps no weight at all.
+    Raises UserError if the density lies outside (0, 1] or keeps no weight.
     """
     if not 0 < density <= 1:
         raise UserError(f"density {density!r} is outside (0, 1]; give the fraction of weights kept")
@@ -73,18 +73,18 @@ def num_kept(density: float, among: int) -> int:
     kept = round(density * among)
     if kept == 0:
         raise UserError(
-            f"density {density!r} keeps none of {among} weights; the least is {1 / among:.3g}"
+            f"density {density!r} keeps none of {among} weights; the smallest is {1 / among:.3g}"
         )
     return kept
 
 
 def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
-    """All entries as one vector: parameter after parameter, each in row-major order."""
+    """Return all entries as one vector: tensor after tensor, each in row-major order."""
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()])
 
 
 def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The vector cut up again into tensors of the names and shapes of `like`."""
+    """Split a vector into tensors with the names and shapes of `like`."""
     pieces = torch.split(flat, [tensor.numel() for tensor in like.values()])
     return {
         name: piece.view(tensor.shape)
@@ -93,16 +93,16 @@ def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def keep_top(scores: Mapping[str, Tensor], kept: int) -> Mask:
-    """The mask of exactly the `kept` highest scores over all layers.
+    """Return the mask of exactly the `kept` highest scores over all layers.
 
-    Among equal scores the earlier weight stays: by the order of the names, then row-major.
-    Raises ValueError when a score is NaN or there are fewer scores than `kept`.
+    Among equal scores the earlier weight is kept: by the order of the names, then row-major.
+    Raises ValueError if a score is NaN or there are fewer scores than `kept`.
     """
     return unflatten(top(flatten(scores), kept), scores)
 
 
 def keep_top_per_layer(scores: Mapping[str, Tensor], kept: Mapping[str, int]) -> Mask:
-    """The mask of exactly the `kept[name]` highest scores of each layer; ties as in `keep_top`."""
+    """Return the mask of the `kept[name]` highest scores of each layer; ties as in `keep_top`."""
     return {
         name: top(score.detach().reshape(-1), kept[name]).view(score.shape)
         for name, score in scores.items()
@@ -110,13 +110,13 @@ def keep_top_per_layer(scores: Mapping[str, Tensor], kept: Mapping[str, int]) ->
 
 
 def top(flat: Tensor, kept: int) -> Tensor:
-    """A boolean vector that marks exactly the `kept` highest entries, earlier ones first on ties.
+    """Return a boolean vector that marks the `kept` highest entries, earlier ones first on ties.
 
-    Raises ValueError when an entry is NaN or there are fewer entries than `kept`.
+    Raises ValueError if an entry is NaN or there are fewer entries than `kept`.
     """
     if not 0 <= kept <= flat.numel():
         raise ValueError(f"cannot keep {kept} of {flat.numel()} weights")
-    if flat.numel() and bool(flat.max().isnan()):
+    if flat.numel() and bool(flat.max().isnan()):  # the maximum is NaN if any entry is
         raise ValueError(f"{int(flat.isnan().sum())} of {flat.numel()} scores are NaN")
     if kept == 0:
         return torch.zeros_like(flat, dtype=torch.bool)
@@ -129,10 +129,10 @@ def top(flat: Tensor, kept: int) -> Tensor:
 
 
 def kth_highest(flat: Tensor, k: int) -> Tensor:
-    """The k-th highest entry (k from 1), exactly.
+    """Return the k-th highest entry (k from 1), exactly.
 
-    Long vectors are not sorted: a sample brackets the answer, and only what lies inside the
-    bracket is ranked. When the bracket misses, everything is.
+    Long vectors are not sorted: a sample brackets the answer, and only the entries inside the
+    bracket are ranked. If the bracket misses the answer, all entries are ranked.
     """
     if flat.numel() <= 8 * _SAMPLE:
         return flat.kthvalue(flat.numel() - k + 1).values
@@ -142,7 +142,8 @@ def kth_highest(flat: Tensor, k: int) -> Tensor:
     above = max(middle - margin, 0)
     high = sample[above] if above else flat.max()
     low = sample[min(middle + margin, sample.numel() - 1)]
-    if 4 * k <= flat.numel():  # few are higher: one side of the bracket is enough, and quicker
+    # If the answer lies near an end, one side of the bracket is enough, and faster.
+    if 4 * k <= flat.numel():
         inside, higher = flat[flatnonzero(flat >= low)], 0
     elif 4 * (flat.numel() - k) <= flat.numel():
         inside = flat[flatnonzero(flat <= high)]
@@ -157,7 +158,7 @@ def kth_highest(flat: Tensor, k: int) -> Tensor:
 
 
 def flatnonzero(marks: Tensor) -> Tensor:
-    """Where a boolean vector is true, in order."""
+    """Return the indices at which a boolean vector is true, in order."""
     if marks.device.type != "cpu":
         return marks.nonzero().view(-1)
     return torch.from_numpy(np.flatnonzero(marks.numpy()))  # several times faster than torch's
@@ -166,15 +167,16 @@ def flatnonzero(marks: Tensor) -> Tensor:
 def apportion(
     sizes: Mapping[str, int], densities: Mapping[str, float], kept: int
 ) -> dict[str, int]:
-    """Whole counts per layer that follow the densities and add up to exactly `kept`.
+    """Return integer counts per layer that follow the densities and sum to exactly `kept`.
 
-    Each layer gets the floor of `density * size`; what is missing goes to the largest
-    remainders, earlier layers first, and never beyond a layer's size. The densities must
-    ask for `kept` weights within one a layer.
+    This is the largest-remainder method: each layer gets the floor of `density * size`, and the
+    shortfall goes to the largest remainders, earlier layers first, never beyond a layer's size.
+    The densities must add up to `kept` weights within one weight per layer.
     """
-    asked = {name: densities[name] * size for name, size in sizes.items()}
-    counts = {name: min(int(asked[name]), size) for name, size in sizes.items()}
-    by_remainder = sorted(sizes, key=lambda name: counts[name] - asked[name])
+    quotas = {name: densities[name] * size for name, size in sizes.items()}
+    counts = {name: min(int(quotas[name]), size) for name, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda name: counts[name] - quotas[name])
+    # Rounding can put the sum one above `kept`, so the correction goes either way.
     while (missing := kept - sum(counts.values())) != 0:
         step = 1 if missing > 0 else -1
         movable = [name for name in by_remainder[::step] if 0 <= counts[name] + step <= sizes[name]]
@@ -186,7 +188,7 @@ def apportion(
 
 
 def full(tensors: Mapping[str, Tensor]) -> Mask:
-    """The mask that keeps everything."""
+    """Return the mask that keeps every weight."""
     return {name: torch.ones_like(t, dtype=torch.bool) for name, t in tensors.items()}
 
 
@@ -198,7 +200,7 @@ def apply(net: nn.Module, mask: Mask) -> None:
 
 
 def as_float(mask: Mask, weights: Mapping[str, Tensor]) -> list[Tensor]:
-    """The mask as numbers 0 and 1 in the type and memory layout of the weights it multiplies."""
+    """Return the mask as 0 and 1 in the type and memory layout of the weights it multiplies."""
     return [
         torch.empty_like(weights[name], requires_grad=False).copy_(kept)
         for name, kept in mask.items()
@@ -206,28 +208,28 @@ def as_float(mask: Mask, weights: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def layer_counts(mask: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many weights each layer keeps."""
+    """Return the number of kept weights of each layer."""
     return {name: int(kept.sum()) for name, kept in mask.items()}
 
 
 def density(mask: Mapping[str, Tensor]) -> float:
-    """Kept over prunable weights."""
+    """Return the number of kept weights over the number of prunable weights."""
     return sum(layer_counts(mask).values()) / total(mask)
 
 
 def collapsed(mask: Mapping[str, Tensor]) -> list[str]:
-    """The layers that keep nothing while another layer keeps something."""
+    """Return the layers that keep no weight while another layer keeps some."""
     counts = layer_counts(mask)
     return [name for name, kept in counts.items() if kept == 0] if any(counts.values()) else []
 
 
-def check_covers(found: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless `found` has exactly the names and shapes of the prunable weights."""
-    if missing := _listed(name for name in weights if name not in found):
+def check_covers(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless `tensors` have the names and shapes of the prunable weights."""
+    if missing := _listed(name for name in weights if name not in tensors):
         raise ValueError(f"nothing for the prunable weights {missing}")
-    if extra := _listed(name for name in found if name not in weights):
+    if extra := _listed(name for name in tensors if name not in weights):
         raise ValueError(f"names that are no prunable weights: {extra}")
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if tensor.shape != weights[name].shape:
             have, need = tuple(tensor.shape), tuple(weights[name].shape)
             raise ValueError(f"{name} has shape {have}, needed {need}")

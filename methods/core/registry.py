@@ -1,6 +1,7 @@
-"""Methods, models, data sets and recipes by name, ours and third parties' through one door.
+"""The registry: methods, models, data sets and recipes by name.
 
-Each kind is a group of entry points. Names are listed without importing what they stand for.
+Each kind is a group of entry points, for our own and for third parties alike. Names are listed
+without importing the modules behind them.
 """
 
 import difflib
@@ -22,12 +23,12 @@ _SINGULAR = {"methods": "method", "models": "model", "datasets": "data set", "re
 
 
 class UserError(ValueError):
-    """Bad input from a user; its message is one line that says what, where and what to do."""
+    """Bad input from a user; the message is one line that says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A function in a file that is not installed, where an entry point stands otherwise."""
+    """A function in a file that is not installed; it takes the place of an entry point."""
 
     name: str
     path: Path
@@ -36,7 +37,7 @@ class LocalFile:
 
     @property
     def module(self) -> str:
-        """What the module is called that its file is loaded as."""
+        """The name of the module that the file is loaded as."""
         return f"paibench_local_{self.name.rpartition('.')[2]}"
 
     @property
@@ -45,7 +46,7 @@ class LocalFile:
         return f"{self.path.name}:{self.attr}"
 
     def load(self) -> Any:
-        """The function; its file is run the first time."""
+        """Return the function; the first call runs the file."""
         module = sys.modules.get(self.module)
         if module is None:
             spec = spec_from_file_location(self.module, self.path)
@@ -61,10 +62,10 @@ _files: dict[str, LocalFile] = {}
 
 
 def use_file(text: str) -> str:
-    """Have a function in a file, said as `path/to/file.py:function`, as a method; its name.
+    """Register a function of a file, `path/to/file.py:function`, as a method; return its name.
 
-    The name holds the beginning of the sha256 of the file, so that another text is another method.
-    Nothing is run. Raises UserError where the file cannot be read.
+    The name contains the first digits of the file's sha256, so that an edited file is another
+    method. Nothing is run. Raises UserError if the file cannot be read.
     """
     path, _, attr = text.rpartition(":")
     try:
@@ -72,30 +73,31 @@ def use_file(text: str) -> str:
     except OSError as error:
         raise UserError(f"{text[:200]}: the file cannot be read: {error.strerror}") from error
     if not attr.isidentifier() or len(attr) > 40:
-        raise UserError(f"{text[:200]}: write the function behind the file, as file.py:function")
+        raise UserError(f"{text[:200]}: append the name of the function, as in file.py:function")
     name = f"{_LOCAL}{attr}.{hashlib.sha256(data).hexdigest()[:12]}"
     _files[name] = LocalFile(name, Path(path).resolve(), attr)
     return name
 
 
 def local_file(name: str) -> str | None:
-    """How the file behind a name was said, with its whole path; None for what is installed."""
+    """Return the file and the function behind a name, with the full path; None if installed."""
     file = _files.get(name)
     return f"{file.path}:{file.attr}" if file else None
 
 
 def is_file(text: str) -> bool:
-    """Whether a text says a function in a file, and not a registered name."""
+    """Return whether a text names a function in a file, and not a registered method."""
     return ".py:" in text
 
 
 @cache
 def _entries(kind: Kind) -> dict[str, tuple[EntryPoint, ...]]:
-    """All entry points of a kind by name: one for each, and more where distributions collide."""
-    found: dict[str, dict[str, EntryPoint]] = {}
+    """Return the entry points of a kind by name: several if distributions claim the same name."""
+    by_name: dict[str, dict[str, EntryPoint]] = {}
     for entry in entry_points(group=f"paibench.{kind}"):
-        found.setdefault(entry.name, {}).setdefault(_claimant(entry), entry)
-    return {name: tuple(claims.values()) for name, claims in sorted(found.items())}
+        # a distribution that is on the path twice claims its names once
+        by_name.setdefault(entry.name, {}).setdefault(_claimant(entry), entry)
+    return {name: tuple(claims.values()) for name, claims in sorted(by_name.items())}
 
 
 def _claimant(entry: EntryPoint) -> str:
@@ -103,15 +105,15 @@ def _claimant(entry: EntryPoint) -> str:
 
 
 def names(kind: Kind = "methods") -> list[str]:
-    """All registered names of a kind, sorted; nothing is imported."""
+    """Return all registered names of a kind, sorted; nothing is imported."""
     return list(_entries(kind))
 
 
 def find(name: str, kind: Kind = "methods") -> Entry:
-    """What stands behind a name, not yet imported.
+    """Return the entry point of a name, not yet imported.
 
-    Raises UserError with the nearest known name when there is none, and with both distributions
-    when two claim it.
+    Raises UserError that suggests the nearest name if the name is unknown, and one that names
+    both distributions if two claim it.
     """
     if kind == "methods" and name in _files:
         return _files[name]
@@ -119,8 +121,8 @@ def find(name: str, kind: Kind = "methods") -> Entry:
     if kind == "methods" and name.startswith(_LOCAL):
         function = name.removeprefix(_LOCAL).rpartition(".")[0]
         raise UserError(
-            f"method {name[:80]!r} is a function in a file, which is not known here or has changed;"
-            f" say the file as path/to/file.py:{function[:40]}"
+            f"method {name[:80]!r} is a function in a file that has changed or is not known here;"
+            f" give the file as path/to/file.py:{function[:40]}"
         )
     if name not in entries:
         raise UserError(f"unknown {_SINGULAR[kind]} {name[:80]!r}; {did_you_mean(name, entries)}")
@@ -135,12 +137,12 @@ def find(name: str, kind: Kind = "methods") -> Entry:
 
 
 def get(name: str, kind: Kind = "methods") -> Any:
-    """What a name stands for, imported now: `get("snip")(net, task, 0.05)`."""
+    """Import and return the function of a name: `get("snip")(net, task, 0.05)`."""
     return find(name, kind).load()
 
 
 def is_own(name: str, kind: Kind = "methods") -> bool:
-    """Whether a name stands for something of the suite itself, and for no stranger's code."""
+    """Return whether a name belongs to the suite itself, and not to a third party."""
     entry = find(name, kind)
     return bool(entry.dist and entry.dist.name == "paibench" and entry.value.startswith(_PACKAGE))
 

@@ -1,4 +1,4 @@
-"""What finders that differentiate the loss share: a copy of the network, and losses of batches."""
+"""Shared by finders that differentiate the loss: a copy of the network, and losses of batches."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -13,11 +13,11 @@ from paibench.methods.core.task import Task
 
 
 def scoring_copy(net: nn.Module, mode: Literal["train", "eval"]) -> nn.Module:
-    """A copy of `net` whose output is a function of its input alone.
+    """Return a copy of `net` whose output depends on its input only.
 
     With `train` its batch norms use the statistics of the batch, with `eval` the running ones
-    (mean 0 and variance 1 at initialization). Dropout and its like are off in both, so that
-    nothing is drawn and a second pass sees the network of the first.
+    (mean 0 and variance 1 at initialization). Dropout is off in both modes, so that a second
+    pass sees the same network as the first.
     """
     copy = deepcopy(net).eval()
     for module in copy.modules():
@@ -31,11 +31,11 @@ def scoring_copy(net: nn.Module, mode: Literal["train", "eval"]) -> nn.Module:
 def losses(
     net: nn.Module, task: Task, *, per_class: int, batch: int, temperature: float = 1.0
 ) -> Iterator[tuple[Tensor, int]]:
-    """The mean loss of each scoring batch and how many examples it has.
+    """Yield the mean loss of each scoring batch and its number of examples.
 
     The data are the first `per_class` examples of each class, `batch` at a time, not augmented
-    and the same at every call; logits are divided by `temperature`. Raises UserError when one
-    of these numbers makes no sense.
+    and the same at every call; logits are divided by `temperature`. Raises UserError if one of
+    these numbers is out of range.
     """
     for name, value in {"per_class": per_class, "batch": batch}.items():
         if value < 1:

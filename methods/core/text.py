@@ -1,16 +1,21 @@
-"""Text that is safe to print: one line, printable characters only."""
+"""Text that is safe to print: one line of printable characters.
+
+Names and messages of third parties may hold line breaks or terminal escapes, which would forge
+lines of a log or a report.
+"""
 
 
 def one_line(text: str) -> str:
-    """A text as one printable line of at most 300 characters."""
+    """Return a text as one printable line of at most 300 characters."""
+    # cut before the work, because a message may have gigabytes
     line = " ".join(text[:3000].split())
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)[:300]
 
 
 def in_words(error: BaseException) -> str:
-    """An exception as one line: its type and what it says."""
+    """Return an exception as one line: its type and its message."""
     try:
         text = str(error).strip() or "no message"
-    except Exception:
+    except Exception:  # a third party's __str__ may raise anything
         text = "its message cannot be read"
     return one_line(f"{type(error).__name__}: {text}")

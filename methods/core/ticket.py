@@ -1,4 +1,4 @@
-"""What a mask finder may hand back: a mask, scores to keep the top of, or a ticket."""
+"""What a finder returns: a mask, scores of which the highest are kept, or a ticket."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class Scores:
     """One real number per prunable weight; the highest are kept.
 
     `values` maps parameter names to tensors of the parameters' shapes. With `kept`, each
-    layer keeps that many of its own highest scores; without, layers compete. For a search in
-    rounds the order of the scores is the order of elimination: what fell first scores lowest.
+    layer keeps that many of its own highest scores; otherwise all layers compete. For a search
+    in rounds the order of the scores is the order of elimination: the first pruned are lowest.
     """
 
     values: Mapping[str, Tensor]
@@ -34,13 +34,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A mask (or scores) together with how its training begins.
+    """A mask (or scores) with the state from which it is trained.
 
     `weights` replaces entries of the network's state (parameters and buffers by name) before
-    training; absent, the ticket is trained from initialization. Training enters the recipe's
-    schedule at step `start`; with `finetune` it runs at the schedule's last learning rate
-    instead. `native` holds the supermasks that the search itself would deploy, each as the
-    effective weights by name; the harness measures them as they are, without training.
+    training; without it, the ticket is trained from initialization. Training enters the recipe's
+    schedule at step `start`; with `finetune` it uses the schedule's last learning rate throughout.
+    `native` holds the supermasks that the search itself would deploy, each as the effective
+    weights by name; the harness measures them without training.
     """
 
     mask: "Mask | Scores"
@@ -53,37 +53,40 @@ class Ticket:
 FinderOutput: TypeAlias = Mask | Scores | Ticket
 
 
-def as_ticket(found: FinderOutput) -> Ticket:
-    """The same find as a ticket. Raises ValueError for what is none, saying what came."""
-    ticket = found if isinstance(found, Ticket) else Ticket(found)
+def as_ticket(output: FinderOutput) -> Ticket:
+    """Return the output of a finder as a ticket. Raises ValueError if it is of another type."""
+    ticket = output if isinstance(output, Ticket) else Ticket(output)
     _check_type(ticket.mask)
     return ticket
 
 
-def _check_type(found: object) -> None:
-    values = found.values if isinstance(found, Scores) else found
+def _check_type(output: object) -> None:
+    values = output.values if isinstance(output, Scores) else output
     if not isinstance(values, Mapping):
         raise ValueError(f"expected a Mask, Scores or a Ticket, got {type(values).__name__}")
     for name, value in values.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"{name!r:.80} is no tensor but {type(value).__name__}")
+            raise ValueError(f"{name!r:.80} is not a tensor but {type(value).__name__}")
 
 
-def select(found: "Mask | Scores", net: nn.Module, density: float, *, invert: bool = False) -> Mask:
-    """The exact mask of a find: `round(density * total)` kept, over exactly `prunable(net)`.
+def select(
+    output: "Mask | Scores", net: nn.Module, density: float, *, invert: bool = False
+) -> Mask:
+    """Return the exact mask: `round(density * total)` weights of `prunable(net)`.
 
     With `invert` the lowest scores are kept instead (the control of Frankle et al. 2021).
-    Raises ValueError when the find breaks the contract, saying what was expected and what came.
+    Raises ValueError that names what was expected if the output breaks the contract.
     """
-    _check_type(found)
+    _check_type(output)
     weights = prunable(net)
     kept = num_kept(density, total(weights))
-    if isinstance(found, Scores):
-        mask = _select_scores(found, weights, kept, invert)
+    if isinstance(output, Scores):
+        mask = _select_scores(output, weights, kept, invert)
     elif invert:
-        raise ValueError("cannot invert: the method gives a mask and no scores")
+        raise ValueError("cannot invert: the method returns a mask and no scores")
     else:
-        mask = {name: found[name] for name in weights if name in found} | found
+        # in the order of the network; names that do not belong there follow, for check_covers
+        mask = {name: output[name] for name in weights if name in output} | output
     check_covers(mask, weights)
     for name, tensor in mask.items():
         if tensor.dtype != torch.bool:
@@ -95,13 +98,15 @@ def select(found: "Mask | Scores", net: nn.Module, density: float, *, invert: bo
     return mask
 
 
-def _select_scores(found: Scores, weights: Mapping[str, Tensor], kept: int, invert: bool) -> Mask:
-    check_covers(found.values, weights)
-    values = {name: found.values[name].detach() for name in weights}
+def _select_scores(scores: Scores, weights: Mapping[str, Tensor], kept: int, invert: bool) -> Mask:
+    check_covers(scores.values, weights)
+    values = {name: scores.values[name].detach() for name in weights}
     if invert:
         values = {name: -score.double() for name, score in values.items()}  # uint8 has no -1
-    if found.kept is None:
+    if scores.kept is None:
         return keep_top(values, kept)
-    if odd := set(found.kept) ^ set(weights):
-        raise ValueError(f"counts per layer must name all prunable weights: {min(odd)!r} is odd")
-    return keep_top_per_layer(values, found.kept)
+    if odd := set(scores.kept) ^ set(weights):
+        raise ValueError(
+            f"counts per layer must name exactly the prunable weights; check {min(odd)!r}"
+        )
+    return keep_top_per_layer(values, scores.kept)

@@ -249,7 +249,9 @@ def test_too_few_weights(say: Say) -> None:
     """A density that keeps no weight of this network is found by the run, and still one line."""
     status, out, err = say(*RUN, "random", "--density", "1e-9")
     assert (status, out) == (2, "")
-    assert err == ("paibench: density 1e-09 keeps none of 50200 weights; the least is 1.99e-05\n")
+    assert err == (
+        "paibench: density 1e-09 keeps none of 50200 weights; the smallest is 1.99e-05\n"
+    )
 
 
 def test_too_few_weights_in_a_sweep(say: Say, folder: Path) -> None:

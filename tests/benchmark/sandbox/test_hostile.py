@@ -55,7 +55,7 @@ COSTS_ITS_RUN = {
     "gives_nothing": ("plugin", "expected a Mask, Scores or a Ticket, got NoneType"),
     "keeps_one_more": ("plugin", "mask keeps 5021 of 50200 weights, density 0.1 asks for 5020"),
     "scores_nan": ("plugin", "1 of 50200 scores are NaN"),
-    "scores_words": ("plugin", "'fc1.weight' is no tensor but str"),
+    "scores_words": ("plugin", "'fc1.weight' is not a tensor but str"),
     "gives_integers": ("plugin", "mask of 'fc1.weight' has dtype I32, needed BOOL"),
     "forgets_a_layer": ("plugin", "nothing for the prunable weights 'fc3.weight'"),
     "adds_a_layer": ("plugin", "names that are no prunable weights: '../../x'"),

@@ -173,7 +173,7 @@ def test_inverted() -> None:
 
 def test_masks_have_no_inverse() -> None:
     """Without scores the control `invert` is refused, and says why."""
-    with pytest.raises(ValueError, match="cannot invert: the method gives a mask and no scores"):
+    with pytest.raises(ValueError, match="cannot invert: the method returns a mask and no scores"):
         searched("prints", control="invert")
 
 

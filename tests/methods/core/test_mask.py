@@ -86,7 +86,7 @@ def test_kept_at(wanted: float, among: int, kept: int) -> None:
         (-0.5, 10, r"density -0.5 is outside"),
         (1.01, 10, r"density 1.01 is outside"),
         (float("nan"), 10, "density nan is outside"),
-        (0.01, 10, "density 0.01 keeps none of 10 weights; the least is 0.1$"),
+        (0.01, 10, "density 0.01 keeps none of 10 weights; the smallest is 0.1$"),
         (0.5, 0, "the network has no prunable weights$"),
     ],
 )

@@ -92,7 +92,7 @@ NAN = {name: score.where(score != 3, float("nan")) for name, score in scores().i
         (None, {}, "expected a Mask, Scores or a Ticket, got NoneType"),
         (None, {"invert": True}, "expected a Mask, Scores or a Ticket, got NoneType"),
         ([True], {}, "expected a Mask, Scores or a Ticket, got list"),
-        (kept(6), {"invert": True}, "cannot invert: the method gives a mask and no scores"),
+        (kept(6), {"invert": True}, "cannot invert: the method returns a mask and no scores"),
         (kept(5), {}, "mask keeps 5 of 18 weights, density 0.3333333333333333 asks for 6"),
         (
             {name: m.float() for name, m in kept(6).items()},
@@ -111,7 +111,7 @@ NAN = {name: score.where(score != 3, float("nan")) for name, score in scores().i
         (
             Scores(scores(), {"0.weight": 6}),
             {},
-            "counts per layer must name all prunable weights: '2.weight' is odd",
+            "counts per layer must name exactly the prunable weights; check '2.weight'",
         ),
         (Scores(scores(), {"0.weight": -1, "2.weight": 7}), {}, "cannot keep -1 of 12 weights"),
     ],
