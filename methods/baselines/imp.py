@@ -1,14 +1,16 @@
-"""IMP: train, prune the smallest weights, go back, and again: the lottery ticket's own search.
+"""Iterative magnitude pruning (IMP): train, prune the smallest weights, rewind, repeat.
 
 Paper: Frankle & Carbin, "The Lottery Ticket Hypothesis", ICLR 2019.
 
-Level 0 is the dense run. Each round prunes, over all layers at once, the smallest |w| among the
-weights that are left after training; the last one goes to exactly the asked density, and its
-ticket is for the harness to train. Going back to initialization is the default, as in the paper;
-to a later epoch is Frankle et al. 2020 ("Linear Mode Connectivity and the Lottery Ticket
-Hypothesis"), learning-rate rewinding and fine-tuning are Renda et al. 2020 ("Comparing Rewinding
-and Fine-tuning in Neural Network Pruning"). Momentum starts anew after each round, while learning
-rate and data order are those of the step that training goes back to.
+Level 0 is the dense run. Each round prunes the smallest |w| of the remaining weights after
+training, over all layers at once; the last round ends at exactly the requested density, and the
+harness trains its ticket.
+
+The default rewinds to initialization, as in the paper. Rewinding to a later epoch is Frankle et al.
+2020 ("Linear Mode Connectivity and the Lottery Ticket Hypothesis"); learning-rate rewinding and
+fine-tuning are Renda et al. 2020 ("Comparing Rewinding and Fine-tuning in Neural Network
+Pruning"). Momentum restarts in each round; learning rate and data order are those of the step that
+training rewinds to.
 """
 
 from collections.abc import Mapping
@@ -27,7 +29,7 @@ from paibench.methods.core.ticket import Scores, Ticket
 from paibench.methods.supermasks.supermask import cache_name
 from paibench.methods.training.services import State
 
-SLACK = 0.1  # of a round: less than that is no round of its own, but joins the one before it
+SLACK = 0.1  # a last round of less than this fraction of a round joins the one before it
 
 
 def imp(
@@ -42,36 +44,36 @@ def imp(
     counts: Literal["exact", "authors"] = "exact",
     ignore_last: bool = False,
 ) -> Scores | Ticket:
-    """Iterative magnitude pruning; the scores are the order in which the weights fell.
+    """Return the order of elimination as scores, with the state that training rewinds to.
 
-    The search trains once per round, and once more up to `rewind_epoch`. Runs that differ in
-    density alone share these trainings; with `rounds` they share the dense run only.
+    The search trains once per round, and once more up to `rewind_epoch`. Runs that differ only in
+    density share these trainings; with `rounds` they share only the dense run.
 
     Options:
         rate: the fraction of the remaining weights that a round prunes. A last round of less
-            than a tenth of that is not run: the round before it prunes so much more.
-        rounds: prune the same fraction in each of so many rounds, instead of `rate`; 1 is
-            one-shot pruning.
-        after: what follows a prune. `rewind` sets everything (parameters and buffers) back to
-            where it was at `rewind_epoch`; `rewind_weights` only the prunable weights;
-            `lr_rewind` goes on from the trained values, with the learning rates from
-            `rewind_epoch` on; `finetune` too, for as many steps, but at the last learning rate.
-        rewind_epoch: where in the dense run training goes back to, in epochs, rounded to a whole
-            step; 0 is initialization.
+            than a tenth of a round is not run; the round before it prunes the difference.
+        rounds: the number of rounds, each of which prunes the same fraction, instead of `rate`;
+            1 is one-shot pruning.
+        after: what follows pruning. `rewind` resets all parameters and buffers to their values
+            at `rewind_epoch`; `rewind_weights` only the prunable weights; `lr_rewind` keeps the
+            trained values and repeats the learning rates from `rewind_epoch` on; `finetune` does
+            so for as many steps at the last learning rate.
+        rewind_epoch: the epoch of the dense run that training rewinds to, rounded to a step; 0 is
+            initialization.
         counts: a round prunes n = ceil(rate * remaining) weights (`exact`) or n + 1 (`authors`,
-            as the authors' threshold does). The last goes to the asked density either way.
-        ignore_last: never prune the last layer, which counts towards the density all the same
+            as the authors' threshold does). The last round ends at the density in both cases.
+        ignore_last: never prune the last layer, which still counts towards the density
             (the authors do so in LeNets and VGGs).
 
-    Raises UserError for options that are out of range or exclude each other, Diverged when a
-    training does, and ValueError when a trained weight is NaN.
+    Raises UserError for options that are out of range or exclude each other, Diverged if a
+    training diverges, and ValueError if a trained weight is NaN.
     """
     weights = prunable(net)
     target = num_kept(density, total(weights))
     step = _step(task, rewind_epoch)
     extra = 1 if counts == "authors" else 0
     levels, pace = _levels(total(weights), target, rate, rounds, extra)
-    spared = _last(weights, target) if ignore_last else None
+    unpruned = _last(weights, target) if ignore_last else None
     scores = {name: torch.zeros_like(w, dtype=torch.float64) for name, w in weights.items()}
     if target == total(weights):
         return Scores(scores)
@@ -85,7 +87,7 @@ def imp(
         if level > 0:
             train = partial(_train, net, task, trained | origin, mask, step, finetune=finetune)
             trained = task.memo(f"{name}-level{level:02}", train)
-        scores = _fallen(scores, mask, trained, level, spared)
+        scores = _raise_remaining(scores, mask, trained, level, unpruned)
         mask = keep_top(scores, kept)
     if after == "rewind" and step == 0:
         return Scores(scores)
@@ -93,7 +95,9 @@ def imp(
 
 
 def at_rate(whole: int, target: int, rate: float, extra: int = 0) -> list[int]:
-    """The weights left after each round that prunes ceil(rate * left) + extra, down to `target`.
+    """Return the weights left after each round that prunes ceil(rate * left) + extra.
+
+    The last entry is `target`.
 
     Raises UserError for a rate outside (0, 1).
     """
@@ -109,9 +113,9 @@ def at_rate(whole: int, target: int, rate: float, extra: int = 0) -> list[int]:
 
 
 def in_rounds(whole: int, target: int, rounds: int, extra: int = 0) -> list[int]:
-    """The weights left after each of exactly `rounds` rounds that prune the same fraction.
+    """Return the weights left after each of `rounds` rounds that prune the same fraction.
 
-    Raises UserError for less than one round.
+    Raises UserError if there is less than one round.
     """
     if rounds < 1:
         raise UserError(f"imp: rounds = {rounds!r} is out of range; give 1 or more")
@@ -125,7 +129,11 @@ def in_rounds(whole: int, target: int, rounds: int, extra: int = 0) -> list[int]
 def _levels(
     whole: int, target: int, rate: float, rounds: int | None, extra: int
 ) -> tuple[list[int], str]:
-    """The weights left after each round, and the name of all that the early ones depend on."""
+    """Return the weights left after each round, and the part of the stage name that decides them.
+
+    With `rate`, runs of all densities pass through the same levels, so that the name leaves out
+    the target.
+    """
     if rounds is None:
         return at_rate(whole, target, rate, extra), f"rate{rate!r}"
     if rate != 0.2:
@@ -153,13 +161,13 @@ def _last(weights: Mapping[str, Tensor], target: int) -> str:
 
 
 def _dense(net: nn.Module, task: Task, step: int) -> State:
-    """The state of the dense run after `step` steps."""
+    """Return the state of the dense run after `step` steps."""
     train = partial(_train, net, task, net.state_dict(), None, 0, stop=step)
     return task.memo(f"dense-step{step}", train)
 
 
 def _origin(net: nn.Module, task: Task, after: str, step: int) -> State:
-    """The entries of the state that go back after a round, with the values they go back to."""
+    """Return the entries of the state that a round resets, with their values."""
     if after in ("lr_rewind", "finetune"):
         return {}
     state = _dense(net, task, step) if step else _state(net)
@@ -169,16 +177,16 @@ def _origin(net: nn.Module, task: Task, after: str, step: int) -> State:
 def _train(
     net: nn.Module,
     task: Task,
-    begin: State,
+    initial: State,
     mask: Mask | None,
     start: int,
     *,
     stop: int | None = None,
     finetune: bool = False,
 ) -> State:
-    """The state of a copy of `net` that was trained from the state `begin`."""
+    """Return the state of a copy of `net` after training from `initial`."""
     copy = deepcopy(net)
-    copy.load_state_dict(begin)
+    copy.load_state_dict(initial)
     changes: dict[str, Any] = {}
     if finetune:
         rate = task.recipe.lr_at(task.recipe.epochs - 1)
@@ -194,12 +202,14 @@ def _state(net: nn.Module) -> State:
     }
 
 
-def _fallen(scores: Weights, mask: Mask, trained: State, level: int, spared: str | None) -> Weights:
-    """The scores with those of the weights still left raised to `level` and ordered by |w|."""
+def _raise_remaining(
+    scores: Weights, mask: Mask, trained: State, level: int, unpruned: str | None
+) -> Weights:
+    """Return the scores, with those of the remaining weights at `level` and ordered by |w|."""
     raised = {}
     for name, kept in mask.items():
         magnitude = trained[name].to(kept.device).double().abs()
-        if name == spared:
+        if name == unpruned:
             magnitude.fill_(torch.inf)
         # the arc tangent is below pi / 2, so that no score reaches the next level
         raised[name] = torch.where(kept, level + magnitude.atan() / 2, scores[name])

@@ -1,9 +1,9 @@
-"""Effective density: the kept weights that lie on a path from an input to an output.
+"""Effective density: the density of the weights that lie on a path from an input to an output.
 
-A weight that no input reaches, or that reaches no output, is kept to no effect. One forward and
-one backward pass in boolean arithmetic find them all: an input of ones goes through the masks in
-the place of weights, and at each layer what arrives and what leaves counts as reached or not.
-The numbers within a layer are counts of paths, so that no network is too deep for them.
+A kept weight that no input reaches, or that reaches no output, has no effect. One forward and one
+backward pass find all of these: an input of ones passes through the network with its mask in place
+of its weights, and before and after each layer every value is reduced to reached (above 0) or not.
+Counts of paths occur only within a layer, so that they cannot overflow in deep networks.
 """
 
 import re
@@ -17,11 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from paibench.methods.core.mask import COVERED, Mask, prunable
 
-_UNIT = 2.0**-10  # a reached value between layers: thousands add up before ReLU6 cuts them off
+_UNIT = 2.0**-10  # a reached value between layers; small, so that sums stay below ReLU6's limit
 _PASSED = (_BatchNorm, nn.PReLU, nn.Sigmoid, nn.Softplus, nn.Hardswish, nn.Hardsigmoid)
 _POOLS = {nn.MaxPool1d: F.avg_pool1d, nn.MaxPool2d: F.avg_pool2d, nn.MaxPool3d: F.avg_pool3d}
 _MATRICES = ("Addmm", "Convolution", "Mm")
-# Operations that a path goes through wherever a value does, and no path otherwise.
+# Operations in which an output is reached if and only if one of its inputs is.
 _THROUGH = re.compile(
     "AccumulateGrad|AdaptiveAvgPool2D|AdaptiveAvgPool3D|Add|Alias|AvgPool2D|AvgPool3D|Cat|Clone|"
     "ConstantPadNd|Elu|Expand|Gelu|Hardtanh|LeakyRelu|Mean|Permute|ReflectionPad2D|Relu|Repeat|"
@@ -31,12 +31,12 @@ _THROUGH = re.compile(
 
 
 def effective(net: nn.Module, mask: Mask, shape: tuple[int, ...]) -> Mask | None:
-    """The part of `mask` that lies on a path from an input [*shape] to an output.
+    """Return the part of `mask` that lies on a path from an input [*shape] to an output.
 
-    Only inputs are sources: biases and the shifts of norms are not. Batch norms and element-wise
-    activations let every path through, whatever their parameters; a max-pool lets through each
-    entry of its window. None where paths are not defined by these rules or not known: attention,
-    other norms, gates, any operation that is not listed here.
+    Only inputs are sources; biases and the shifts of norms are not. Every path passes through
+    batch norms and element-wise activations, whatever their parameters, and through each entry of
+    the window of a max-pool. Returns None if the network has an operation for which paths are
+    not defined by these rules: attention, other norms, gates, or any operation not listed here.
     """
     copy = deepcopy(net).float().eval()
     with torch.no_grad():
@@ -48,9 +48,9 @@ def effective(net: nn.Module, mask: Mask, shape: tuple[int, ...]) -> Mask | None
     for weight in weights.values():
         weight.requires_grad_()
     _hook(copy)
-    # two inputs, because a batch norm without running statistics refuses one
+    # two inputs, because a batch norm without running statistics refuses a batch of one
     outputs = copy(torch.ones(2, *shape, device=next(iter(weights.values())).device))
-    if not isinstance(outputs, Tensor) or not _understood(outputs):
+    if not isinstance(outputs, Tensor) or not _supported(outputs):
         return None
     parts = list(weights.values())
     gradients = torch.autograd.grad(outputs.sum(), parts, materialize_grads=True)
@@ -58,7 +58,7 @@ def effective(net: nn.Module, mask: Mask, shape: tuple[int, ...]) -> Mask | None
 
 
 def _hook(net: nn.Module) -> None:
-    """Make the layers of `net` count, and its norms, activations and max-pools pass all on."""
+    """Hook the layers of `net` to count paths, and all other known modules to pass them on."""
     for module in net.modules():
         if isinstance(module, COVERED):
             module.register_forward_pre_hook(lambda _, args: (_arrive(args[0]), *args[1:]))
@@ -70,13 +70,13 @@ def _hook(net: nn.Module) -> None:
 
 
 def _average(pool: Any, args: tuple[Tensor, ...], _: Tensor) -> Tensor:
-    """An average has the windows of the maximum, and gives each entry of a window its path."""
+    """Replace a max-pool by an average over the same windows: it passes on every entry."""
     average = _POOLS[type(pool)]
     return average(args[0], pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
 
 
 class _Arrive(torch.autograd.Function):
-    """What enters a layer is 1 where it was reached; what comes back to it are counts."""
+    """The input of a layer: 1 if reached; the backward pass returns counts of paths."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class _Arrive(torch.autograd.Function):
 
 
 class _Leave(torch.autograd.Function):
-    """What a layer computes are counts, whole but for rounding; what comes back becomes 1."""
+    """The output of a layer: counts of paths, integers up to rounding; backward, 1 if reached."""
 
     @staticmethod
     def forward(ctx: Any, counts: Tensor) -> Tensor:
@@ -107,13 +107,13 @@ def _leave(counts: Tensor) -> Tensor:
     return _Leave.apply(counts)  # type: ignore[no-any-return]
 
 
-def _understood(outputs: Tensor) -> bool:
-    """Whether known operations alone led here, and every matrix was multiplied by its module."""
+def _supported(outputs: Tensor) -> bool:
+    """Return whether all operations are known, and all matrix products are in hooked layers."""
     seen = {outputs.grad_fn}
-    waiting = [outputs.grad_fn]
+    queue = [outputs.grad_fn]
     matrices = counted = 0
-    while waiting:
-        node = waiting.pop()
+    while queue:
+        node = queue.pop()
         if node is None:
             continue
         operation = node.name().rpartition("::")[2].partition("Backward")[0]
@@ -121,7 +121,8 @@ def _understood(outputs: Tensor) -> bool:
         counted += operation == "_Leave"
         if operation not in _MATRICES and not _THROUGH.fullmatch(operation):
             return False
-        before = {function for function, _ in node.next_functions} - seen
-        seen |= before
-        waiting.extend(before)
+        inputs = {function for function, _ in node.next_functions} - seen
+        seen |= inputs
+        queue.extend(inputs)
+    # a product without its hooks is one that a module computed by itself, such as attention
     return matrices == counted

@@ -1,13 +1,13 @@
-"""Gem-Miner: train scores in [0, 1], round them to a mask, and freeze the lowest ever so often.
+"""Gem-Miner: train scores in [0, 1], round them, and periodically freeze the lowest weights.
 
 Paper: Sreenivasan et al., "Rare Gems: Finding Lottery Tickets at Initialization", NeurIPS 2022.
 
-The default follows the authors' code where it departs from the paper: a weight is used when
-its score is strictly above 0.5, and the regularizer is the sum of the squares of all scores,
-frozen ones included. The counts of the default follow the same exponential and end exactly at
-the density asked. The authors' own, by which equal scores fall together and too few weights
-may be left, are `counts="authors"`; what is then missing is filled up with the weights that
-fell last. The method is meant for signed constants as weights: an initialization of the spec.
+Where paper and code differ, the default follows the authors' code: a weight is used if its score is
+strictly above 0.5, and the regularizer is the sum of the squares of all scores, including frozen
+ones. The default counts follow the same exponential and end exactly at the requested density.
+`counts="authors"` follows the released code: ties are frozen together, which can leave too few
+weights. The shortfall is filled with the most recently frozen ones. The method was designed for
+weights that are signed constants, an initialization of the spec.
 """
 
 import math
@@ -38,26 +38,26 @@ def gem_miner(
     counts: Literal["exact", "authors"] = "exact",
     keep_unused: bool = True,
 ) -> Ticket:
-    """The weights that are never frozen in a search that freezes the lowest scores in rounds.
+    """Return the order of freezing as scores; the weights that are never frozen are kept.
 
-    Scores start uniform in [0, 1] and follow the optimizer (momentum 0.9, no weight decay) on
-    a cosine schedule; epochs, batches and augmentation are the recipe's. Weights, biases and
-    norms stay as they are. Every `period`-th epoch but the first ends with a round of
-    freezing; a shorter recipe has one round, after its last epoch, and one of a single epoch
-    has none. The ticket's scores are the order of freezing, then the score; its `native`
-    supermask is the rounded one. Raises UserError for options out of range.
+    Scores start uniform in [0, 1] and are trained by the optimizer (momentum 0.9, no weight decay)
+    on a cosine schedule; epochs, batches and augmentation are those of the recipe. Weights, biases
+    and norms do not change. Every `period`-th epoch except the first ends with a round of
+    freezing. A recipe with fewer epochs has one round, after its last epoch; a recipe of one epoch
+    has none. Weights frozen in the same round are ordered by score. The `native` supermask of the
+    ticket is the rounded one. Raises UserError for options out of range.
 
     Options:
-        regularization: factor of the sum of squared scores in the loss; it is a sum, so what
-            fits depends on the number of weights (1e-4 is for ResNet-20 at density 0.0144).
-        period: how many epochs lie between two rounds of freezing.
-        lr: learning rate of the scores.
-        optimizer: what trains the scores.
-        counts: exact leaves round(total * density^(i / rounds)) weights in round i; authors
-            freezes ceil(rate * active) of them and all that tie with the last of these.
-        keep_unused: true brings back the weights that were never frozen and are still rounded to 0
-            at the end; false has training start with these weights at 0, as the search left
-            them (the authors prune them, and so end below the density asked).
+        regularization: the factor of the sum of squared scores in the loss. It is a sum, so that
+            a good value depends on the network (1e-4 is for ResNet-20 at density 0.0144).
+        period: the number of epochs between two rounds of freezing.
+        lr: the learning rate of the scores.
+        optimizer: the optimizer of the scores.
+        counts: `exact` leaves round(total * density^(i / rounds)) weights in round i; `authors`
+            freezes ceil(rate * active) weights and all that tie with the last of these.
+        keep_unused: true keeps the values of weights that were never frozen but are rounded to 0
+            at the end; false starts training with these weights at 0, as the search left them
+            (the authors prune them, and so end below the requested density).
     """
     if period < 1:
         raise UserError(f"gem_miner: period = {period} must be at least 1")
@@ -71,12 +71,12 @@ def gem_miner(
 
     def compute() -> State:
         schedule = Schedule(total(weights), kept, density, task.recipe.epochs, period, counts)
-        mine = GemMinerSearch(net, initial, schedule, regularization)
+        search = GemMinerSearch(net, initial, schedule, regularization)
         task.fit(
-            mine.supermask,
-            before_step=mine.clamp,
-            after_epoch=mine.after_epoch,
-            penalty=mine.penalty if regularization else None,
+            search.supermask,
+            before_step=search.clamp,
+            after_epoch=search.after_epoch,
+            penalty=search.penalty if regularization else None,
             optimizer=optimizer,
             lr=lr,
             momentum=0.9,
@@ -85,7 +85,7 @@ def gem_miner(
             schedule="cosine",
             warmup=0,
         )
-        return mine.state()
+        return search.state()
 
     name = cache_name("gem_miner", options=(density, regularization, period, lr, optimizer, counts))
     state = {key: value.to(task.device) for key, value in task.memo(name, compute).items()}
@@ -100,7 +100,7 @@ def gem_miner(
 
 
 class Schedule:
-    """After which epochs weights are frozen, and which."""
+    """The epochs after which weights are frozen, and the weights to freeze."""
 
     def __init__(
         self, total: int, kept: int, density: float, epochs: int, period: int, counts: Counts
@@ -110,26 +110,26 @@ class Schedule:
         self.rounds = (epochs - 1) // self.period
 
     def due(self, epoch: int) -> bool:
-        """Whether an epoch, counted from 0, ends with a round."""
+        """Return whether an epoch (from 0) ends with a round of freezing."""
         return epoch > 0 and epoch % self.period == 0
 
     def survivors(self, scores: Tensor, active: Tensor, epoch: int) -> Tensor:
-        """Which of the active weights are still so after the round that ends an epoch."""
+        """Return which of the active weights stay active after the round that ends an epoch."""
         if self.counts == "authors":
-            fall = math.ceil((1 - self.density ** (1 / self.rounds)) * int(active.sum()))
-            return active & (scores > scores[active].kthvalue(fall).values) if fall else active
-        share = self.density ** (epoch // self.period / self.rounds)
-        return highest(scores, active, round(self.total * share))
+            frozen = math.ceil((1 - self.density ** (1 / self.rounds)) * int(active.sum()))
+            return active & (scores > scores[active].kthvalue(frozen).values) if frozen else active
+        density = self.density ** (epoch // self.period / self.rounds)
+        return highest(scores, active, round(self.total * density))
 
 
 def highest(scores: Tensor, active: Tensor, count: int) -> Tensor:
-    """The `count` highest scores among the active, or all of these when there are no more."""
+    """Return the `count` highest of the active scores, or all of them if there are fewer."""
     ranked = torch.where(active, scores, -1.0)  # no score is negative
     return top(ranked, min(count, int(active.sum())))
 
 
 class GemMinerSearch:
-    """The search: scores in training, which weights are not frozen, and when the others were."""
+    """The state of a search: the scores, which weights are active, and when others were frozen."""
 
     def __init__(
         self, net: nn.Module, scores: Tensor, schedule: Schedule, regularization: float
@@ -138,26 +138,27 @@ class GemMinerSearch:
         self.scores = self.supermask.scores
         self.schedule = schedule
         self.regularization = regularization
+        # 1 or 0 in the type of the scores, because they are multiplied in each forward pass
         self.flags = torch.ones_like(self.scores, requires_grad=False)
         self.frozen_at = torch.zeros_like(self.flags, dtype=torch.float64)
         self.round = 0
 
     def effective(self, scores: Tensor, weights: Weights) -> Weights:
-        """Weights that are not frozen and score above 0.5; frozen scores get no gradient here."""
+        """Return the active weights with scores above 0.5; frozen scores receive no gradient."""
         values = scores * self.flags
         return masked(values, torch.gt(values.detach(), 0.5, out=torch.empty_like(values)), weights)
 
     def penalty(self) -> Tensor:
-        """What is added to the loss: large scores cost, frozen ones too."""
+        """Return the regularizer: the sum of the squares of all scores, including frozen ones."""
         return self.regularization * self.scores.square().sum()
 
     def clamp(self) -> None:
-        """Bring the scores back into [0, 1], in place."""
+        """Clamp the scores to [0, 1], in place."""
         with torch.no_grad():
             self.scores.clamp_(0, 1)
 
     def after_epoch(self, epoch: int) -> None:
-        """Freeze what is due; when no weight is used any more, freeze down to the end at once."""
+        """Freeze the weights that are due; if no weight is used, freeze down to the final count."""
         self.clamp()
         scores, active = self.scores.detach(), self.flags > 0
         if self.schedule.due(epoch):
@@ -166,18 +167,18 @@ class GemMinerSearch:
         if not bool((active & (scores > 0.5)).any()):
             self._freeze(highest(scores, active, self.schedule.kept))
 
-    def _freeze(self, stay: Tensor) -> None:
+    def _freeze(self, survivors: Tensor) -> None:
         self.round += 1
-        falls = (self.flags > 0) & ~stay
-        self.frozen_at[falls] = self._rank(self.round)[falls]
-        self.flags.copy_(stay)
+        frozen = (self.flags > 0) & ~survivors
+        self.frozen_at[frozen] = self._rank(self.round)[frozen]
+        self.flags.copy_(survivors)
 
     def _rank(self, number: int) -> Tensor:
-        """The round, then the score, as one number: in 64 bits nothing of the score is lost."""
+        """Return round and score as one number; 64 bits hold both exactly."""
         return number + self.scores.detach().double() / 2
 
     def state(self) -> State:
-        """The order of freezing, and which of the weights never frozen are used or idle."""
+        """Return the order of freezing, and which of the active weights are used or idle."""
         active, above = self.flags > 0, self.scores.detach() > 0.5
         order = torch.where(active, self._rank(self.round + 1), self.frozen_at)
         return {"order": order, "used": active & above, "idle": active & ~above}

@@ -1,8 +1,8 @@
-"""What supermask finders share: a network of frozen weights in which only scores are trained.
+"""Shared by supermask finders: a network of frozen weights in which only scores are trained.
 
-The scores are one flat vector, the prunable weights one after another, each in row-major
-order: thresholds over all layers need no copy, the optimizer has one tensor, and a change
-of the network's memory layout does not touch them.
+The scores are one flat vector, tensor after tensor in row-major order: a threshold over all layers
+needs no copy, the optimizer updates one tensor, and a change of the network's memory layout does
+not affect them.
 """
 
 import copy
@@ -22,10 +22,10 @@ Effective = Callable[[Tensor, Weights], Weights]
 class Supermask(nn.Module):
     """A copy of a network whose only trainable parameter is the scores of its weights.
 
-    Each forward pass runs the copy with the weights `effective(scores, weights)`, where
-    `weights` are the prunable ones by name. All parameters of the copy are frozen, biases and
-    those of norms included; running statistics move when it trains. Entries of `weights`
-    replace those of the network.
+    Each forward pass uses the weights `effective(scores, weights)`, where `weights` are the
+    prunable weights by name. All parameters of the copy are frozen, including biases and those of
+    norms; running statistics change during training. Entries of `weights` replace those of the
+    network.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Supermask(nn.Module):
         self.effective = effective
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The logits of the masked network."""
+        """Return the logits of the masked network."""
         effective = self.effective(self.scores, self.weights)
         logits: Tensor = functional_call(self.net, effective, (inputs,))
         return logits
@@ -74,17 +74,17 @@ def _pieces(flat: Tensor, weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def masked(values: Tensor, mask: Tensor, weights: Weights) -> Weights:
-    """The weights where the mask is 1 and 0 elsewhere, with a straight-through gradient.
+    """Return the weights times the mask, with a straight-through gradient.
 
-    `values` and `mask` are flat and cover all weights; the mask is numbers, 0 and 1 in the
-    weights' type, which multiplies several times faster than booleans. The gradient that
-    reaches `values` is the mask's own: the weight times the gradient of the effective weight,
-    whether the mask keeps it or not. The weights get none.
+    `values` and `mask` are flat and cover all weights; the mask is 0 or 1 in the weights' type,
+    which multiplies several times faster than booleans. `values` receive the gradient of the mask:
+    the weight times the gradient of the effective weight, whether the mask keeps the weight or
+    not. The weights receive none.
     """
     return dict(zip(weights, _Masked.apply(values, mask, *weights.values()), strict=True))
 
 
 def cache_name(method: str, **options: object) -> str:
-    """The name under which a search with these options is shared through `Task.memo`."""
+    """Return the name under which runs with these options share a search through `Task.memo`."""
     text = repr(sorted(options.items()))
     return f"{method}.{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -1,12 +1,12 @@
-"""Zhou supermask: learn for each weight the probability with which it is used.
+"""Zhou supermask: learn the probability that each weight is used.
 
 Paper: Zhou et al., "Deconstructing Lottery Tickets: Zeros, Signs, and the Supermask", NeurIPS 2019.
 
-The search knows no density: it ends with one probability per weight, and what the authors
-deploy is a mask sampled from them, in tests as in training, with an accuracy that is the mean
-over ten samples. Those samples are the ticket's `native` supermasks. The mask at the density
-asked holds the weights with the highest probabilities over all layers. That is our reading: it
-makes the method comparable with the others, and is not the number that the paper reports.
+The search does not depend on the density: it ends with one probability per weight. The authors
+sample a mask from these in training and in tests, and report the mean accuracy of ten samples:
+those are the ticket's `native` supermasks. The mask at the requested density keeps the weights
+with the highest probabilities over all layers. This is our reading: it makes the method comparable
+with the others, and it is not the number that the paper reports.
 """
 
 import torch
@@ -31,23 +31,23 @@ def zhou(
     lr: float = 100.0,
     samples: int = 10,
 ) -> Ticket:
-    """The weights with the highest learned probabilities; the weights themselves are not trained.
+    """Return the logits of the learned probabilities as scores; the weights are not trained.
 
-    Logits start at 0 and follow SGD with momentum 0.9, no weight decay and a constant learning
-    rate; epochs, batches and augmentation are the recipe's. Each forward pass draws a fresh
-    mask. Weights, biases and norms stay as they are. Runs that differ in the density alone
-    share one search. Raises UserError when `samples` is below 1.
+    Logits start at 0 and are trained by SGD with momentum 0.9, no weight decay and a constant
+    learning rate; epochs, batches and augmentation are those of the recipe. Each forward pass
+    draws a new mask. Weights, biases and norms do not change. Runs that differ only in density
+    share one search. Raises UserError if `samples` is below 1.
 
     Options:
-        signed_constant: use sign(weight) times the standard deviation of the layer's weights
-            in place of each weight, in the search and in the ticket.
-        rescale: dynamic weight rescaling; multiply a layer's weights by its size over the
-            number of weights that the drawn mask uses.
-        lr: learning rate of the logits; the authors' 100 goes with 2,000 epochs of MNIST.
-        samples: how many masks are drawn for the native supermasks.
+        signed_constant: replace each weight by its sign times the standard deviation of its
+            layer, in the search and in the ticket.
+        rescale: dynamic weight rescaling: multiply a layer's weights by the size of the layer
+            over the number of weights that the drawn mask uses.
+        lr: the learning rate of the logits; the authors' 100 is for 2,000 epochs on MNIST.
+        samples: the number of masks drawn for the native supermasks.
     """
     weights = prunable(net)
-    num_kept(density, total(weights))
+    num_kept(density, total(weights))  # refuses a density that keeps no weight
     if samples < 1:
         raise UserError(f"zhou: samples = {samples} must be at least 1")
     frozen: Weights = {name: weight.detach() for name, weight in weights.items()}
@@ -55,7 +55,7 @@ def zhou(
         frozen = {name: w.sign() * w.std(correction=0) for name, w in frozen.items()}
 
     def compute() -> State:
-        # seeded by the task's seed alone: the search is shared, whoever comes first
+        # from the seed only, because runs that differ in density share this search
         draw = torch.Generator(task.device).manual_seed(derive(task.seed, "zhou"))
         logits = torch.zeros_like(flatten(frozen))
         supermask = Supermask(net, logits, Stochastic(draw, rescale), frozen)
@@ -83,13 +83,13 @@ def zhou(
 
 
 def _on(task: Task) -> torch.Generator:
-    """A generator on the task's device that follows from the task's own."""
+    """Return a generator on the task's device, seeded by the task's own."""
     seed = int(torch.randint(2**62, (), generator=task.generator))
     return torch.Generator(task.device).manual_seed(seed)
 
 
 class Stochastic:
-    """Effective weights under a mask that is drawn afresh at every call."""
+    """Effective weights under a mask that is drawn again at every call."""
 
     def __init__(self, draw: torch.Generator, rescale: bool) -> None:
         self.draw = draw
@@ -110,6 +110,6 @@ class Stochastic:
 
 
 def _rescaling(mask: Tensor, p: Tensor) -> Tensor:
-    """The size of a layer over the ones in its mask, with the straight-through gradient for p."""
+    """Return the size of a layer over the ones in its mask, with a straight-through gradient."""
     ones = mask.sum() + (p.sum() - p.sum().detach())
     return torch.full_like(ones, mask.numel()) / ones.clamp(min=1)

@@ -1,4 +1,4 @@
-"""Training data in memory: a set of images as one tensor on the device, cut into batches there."""
+"""Training data in memory: images as one tensor on the device, from which batches are taken."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ PADDING = 4  # pixels on each side before a random crop
 
 
 class Split(Protocol):
-    """Labelled images that can be read in any order, as often as one likes."""
+    """Labelled images that can be read in any order, any number of times."""
 
     @property
     def classes(self) -> int: ...
@@ -36,18 +36,18 @@ class Split(Protocol):
         """The images at `indices` (int64, on the CPU) in that order, `size` at a time.
 
         Yields normalised float inputs [b, c, h, w] and int64 labels [b] on the device. An
-        augmentation draws from the CPU generator `generator`. The first `skip` batches are left
-        out; those that follow are what they would have been.
+        augmentation draws from `generator`, on the CPU. The first `skip` batches are omitted,
+        which does not change the others: that is how an interrupted epoch resumes.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Images:
-    """A split that lies in memory as one tensor.
+    """A split that is in memory as one tensor.
 
-    `pixels` [n, c, h, w] is uint8, scaled to [0, 1] on use, or already floating point;
-    `labels` [n] is int64. `mean` and `std` (one number a channel) normalise what is scaled.
+    `pixels` [n, c, h, w] is uint8, scaled to [0, 1] on use, or floating point; `labels` [n] is
+    int64. `mean` and `std` (one number per channel) normalise the scaled pixels.
     """
 
     pixels: Tensor
@@ -66,13 +66,13 @@ class Images:
         return channels, height, width
 
     def to(self, device: torch.device | str) -> "Images":
-        """The same images on another device."""
+        """Return the same images on another device."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
     def subset(self, indices: Tensor) -> "Images":
-        """The images at `indices`, in that order."""
-        there = indices.to(self.labels.device)
-        return replace(self, pixels=self.pixels[there], labels=self.labels[there])
+        """Return the images at `indices`, in that order."""
+        indices = indices.to(self.labels.device)
+        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
 
     def batches(
         self,
@@ -85,18 +85,20 @@ class Images:
     ) -> Iterator[Batch]:
         """See `Split.batches`."""
         indices = indices.to(self.labels.device)
-        moves = FlipsAndCrops.draw(augment, indices, generator) if augment != "none" else None
+        augmentation = None
+        if augment != "none":
+            augmentation = FlipsAndCrops.draw(augment, indices, generator)
         scale, shift = self._normalisation()
         for start in range(skip * size, len(indices), size):
             chosen = indices[start : start + size]
             pixels = self.pixels.index_select(0, chosen)
-            if moves is not None:
-                pixels = moves.apply(pixels, start)
+            if augmentation is not None:
+                pixels = augmentation.apply(pixels, start)
             floats = pixels.to(scale.dtype, copy=True).mul_(scale).sub_(shift)
             yield floats, self.labels.index_select(0, chosen)
 
     def _normalisation(self) -> tuple[Tensor, Tensor]:
-        """What pixels are multiplied by, and what is then taken off, each [1, c or 1, 1, 1]."""
+        """Return the factor of the pixels and the offset to subtract, each [1, c or 1, 1, 1]."""
         byte = self.pixels.dtype == torch.uint8
         number = torch.get_default_dtype() if byte else self.pixels.dtype
         device = self.pixels.device
@@ -116,7 +118,8 @@ class FlipsAndCrops:
     def draw(
         augment: Augmentation, images: Tensor, generator: torch.Generator | None
     ) -> "FlipsAndCrops":
-        """Fresh moves for each of `images` [n], on its device."""
+        """Draw flips and crops for each of `images` [n], onto its device."""
+        # both are always drawn, so that recipes with and without flips have the same crops
         flips = torch.rand(len(images), generator=generator) < 0.5
         crops = torch.randint(0, 2 * PADDING + 1, (len(images), 2), generator=generator)
         return FlipsAndCrops(
@@ -125,7 +128,7 @@ class FlipsAndCrops:
         )
 
     def apply(self, pixels: Tensor, start: int) -> Tensor:
-        """The moved images [b, c, h, w], for the moves from number `start` on."""
+        """Return the augmented images [b, c, h, w], with the flips and crops from `start` on."""
         count, _, height, width = pixels.shape
         rows = torch.arange(height, device=pixels.device).expand(count, -1)
         columns = torch.arange(width, device=pixels.device).expand(count, -1)
@@ -137,12 +140,13 @@ class FlipsAndCrops:
             pixels = torch.nn.functional.pad(pixels, (PADDING,) * 4)
             rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:]
         wide = pixels.shape[-1]
-        places = (rows[:, :, None] * wide + columns[:, None, :]).view(count, 1, -1)
+        # one gather crops and flips all images at once, without a loop over images
+        indices = (rows[:, :, None] * wide + columns[:, None, :]).view(count, 1, -1)
         flat = pixels.flatten(2)
-        moved = flat.gather(2, places.expand(-1, flat.shape[1], -1))
-        return moved.view(count, -1, height, width)
+        augmented = flat.gather(2, indices.expand(-1, flat.shape[1], -1))
+        return augmented.view(count, -1, height, width)
 
 
 def order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order of the training examples in an epoch: a permutation from the seed alone."""
+    """Return the order of the training examples in an epoch: a permutation from the seed."""
     return torch.randperm(count, generator=random_streams.generator(seed, "order", epoch))

@@ -1,4 +1,4 @@
-"""The training loop: one for the weights of tickets and for whatever a search trains."""
+"""The training loop of tickets and of searches that train."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from paibench.methods.training.recipe import Recipe
 
 
 class Diverged(ArithmeticError):
-    """The loss is no longer a finite number; `step` is the first step (from 0) where it was not."""
+    """A loss that is not finite; `step` is the first such step (from 0)."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss was not finite at step {step}")
@@ -26,7 +26,7 @@ class Diverged(ArithmeticError):
 
 
 class Checkpoint(TypedDict):
-    """All that training needs to go on with the same bits.
+    """The state from which training resumes bit for bit.
 
     `epoch_losses` are the losses of the current epoch so far [n], `rng` the states of the global
     generators, which layers such as dropout draw from, `generators` those of `Trainer.generators`.
@@ -45,18 +45,18 @@ Save = Callable[[Callable[[], Checkpoint]], None]
 
 
 class Penalty(Protocol):
-    """A differentiable term that is added to the loss of every step."""
+    """A differentiable term that is added to the loss of each step."""
 
     def __call__(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What else happens while training; every hook is optional.
+    """Callbacks of a training; all are optional.
 
-    `before_step` runs before each forward pass, `after_epoch(epoch)` after each whole epoch,
-    `count(examples)` after each step. `save(take)` comes last after each step and after each
-    whole epoch; `take()` is the checkpoint.
+    `before_step` runs before each forward pass, `after_epoch(epoch)` after each complete epoch,
+    `count(examples)` after each step. `save(take)` runs last, after each step and after each
+    complete epoch; `take()` returns the checkpoint.
     """
 
     before_step: Callable[[], None] | None = None
@@ -68,26 +68,27 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Span:
-    """The steps `start` to `stop` of a recipe's schedule, `per_epoch` to an epoch."""
+    """The steps `start` to `stop` of a schedule with `per_epoch` steps per epoch."""
 
     start: int
     stop: int
     per_epoch: int
 
     def epochs(self) -> Iterator[tuple[int, int, int]]:
-        """Each epoch that the span touches, with its first and last step within that epoch."""
+        """Yield each epoch of the span, with its first and last step counted within the epoch."""
         for epoch in range(self.start // self.per_epoch, -(-self.stop // self.per_epoch)):
             first = max(self.start - epoch * self.per_epoch, 0)
             yield epoch, first, min(self.stop - epoch * self.per_epoch, self.per_epoch)
 
 
 def steps_per_epoch(examples: int, batch: int) -> int:
-    """How many steps an epoch has; a last batch of a single example is left out."""
+    """Return the number of steps of an epoch, without a last batch of a single example."""
+    # a batch norm cannot train on a single example
     return examples // batch + (examples % batch > 1)
 
 
 def examples_between(start: int, stop: int, examples: int, batch: int) -> int:
-    """How many examples the steps `start` to `stop` of a schedule pass through the network."""
+    """Return how many examples pass through the network in the steps `start` to `stop`."""
     per_epoch = steps_per_epoch(examples, batch)
     an_epoch = examples - (examples % batch == 1)
 
@@ -100,9 +101,9 @@ def examples_between(start: int, stop: int, examples: int, batch: int) -> int:
 
 @dataclass
 class Trainer:
-    """A module in training: what is optimised, how, and which weights stay 0.
+    """A module in training, with its optimizer and the mask of the weights that are not 0.
 
-    `generators` are generators that its forward pass draws from, besides the global ones.
+    `generators` are those that its forward pass draws from, besides the global ones.
     """
 
     module: nn.Module
@@ -131,11 +132,12 @@ class Trainer:
     def run(self, start: int, stop: int, hooks: Hooks) -> None:
         """Train from step `start` to step `stop` of the recipe's schedule.
 
-        Raises Diverged when a loss is not finite.
+        Raises Diverged if a loss is not finite.
         """
         per_epoch = steps_per_epoch(len(self.data), self.recipe.batch)
         with _training(self.module), _private_randomness(self.device):
             for epoch, first, last in Span(start, stop, per_epoch).epochs():
+                # seeded per epoch, so that a training that starts late sees the same dropout
                 torch.manual_seed(derive(self.seed, "noise", epoch))
                 self._epoch(epoch, first, last, per_epoch, hooks)
                 if last == per_epoch and hooks.after_epoch:
@@ -155,18 +157,18 @@ class Trainer:
             skip=first,
         )
         losses = self._resume_epoch()
-        begun, end = epoch * per_epoch + first, (epoch + 1) * per_epoch
-        noted_from = begun - len(losses)
-        for step, (inputs, labels) in enumerate(islice(batches, last - first), begun + 1):
+        start, end = epoch * per_epoch + first, (epoch + 1) * per_epoch
+        first_loss = start - len(losses)
+        for step, (inputs, labels) in enumerate(islice(batches, last - first), start + 1):
             losses.append(self._step(inputs, labels, hooks))
             if hooks.count:
                 hooks.count(len(labels))
-            if hooks.save and step < end:  # at the end of an epoch its own hook comes first
+            if hooks.save and step < end:  # the last step is saved by `run`, after `after_epoch`
                 hooks.save(partial(self.checkpoint, step, losses))
-        self._note(losses, noted_from)
+        self._record(losses, first_loss)
 
     def _resume_epoch(self) -> list[Tensor]:
-        """The losses of this epoch before a checkpoint that was taken within it, if it was."""
+        """Return the earlier losses of this epoch if a checkpoint within it was restored."""
         partial, self._partial_epoch = self._partial_epoch, None
         if partial is None or not len(partial["epoch_losses"]):
             return []
@@ -195,8 +197,9 @@ class Trainer:
                 weights, factors = self._pruned
                 torch._foreach_mul_(weights, factors)
 
-    def _note(self, losses: list[Tensor], first_step: int) -> None:
-        """Keep the mean loss of an epoch; looked at once an epoch, a device need not wait."""
+    def _record(self, losses: list[Tensor], first_step: int) -> None:
+        """Record the mean loss of an epoch. Raises Diverged if one is not finite."""
+        # losses are read once per epoch: reading each one would make a GPU wait at every step
         if not losses:
             return
         stacked = torch.stack(losses).double().cpu()
@@ -206,9 +209,9 @@ class Trainer:
         self.losses.append(float(stacked.mean()))
 
     def checkpoint(self, step: int, epoch_losses: Sequence[Tensor] = ()) -> Checkpoint:
-        """The state after `step` steps, in memory that the next step changes: store it at once.
+        """Return the state after `step` steps; the next step changes it, so store it at once.
 
-        `epoch_losses` are the losses of the epoch's steps so far.
+        `epoch_losses` are the losses of the current epoch so far.
         """
         return {
             "step": step,
@@ -223,7 +226,7 @@ class Trainer:
         }
 
     def restore(self, checkpoint: Checkpoint) -> int:
-        """Go back to a checkpoint; the step to go on from."""
+        """Restore a checkpoint; return the step to resume from."""
         self.module.load_state_dict(checkpoint["module"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.losses[:] = checkpoint["losses"]
@@ -234,12 +237,12 @@ class Trainer:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which a forward pass has this precision."""
+    """Return the context for a forward pass in this precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def to_layout(inputs: Tensor, precision: str) -> Tensor:
-    """Images in the memory layout that goes with the precision."""
+    """Return images in the memory layout of the precision."""
     if precision == "bf16" and inputs.dim() == 4:
         return inputs.contiguous(memory_format=torch.channels_last)
     return inputs
@@ -261,7 +264,7 @@ def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Op
 
 @contextmanager
 def _training(module: nn.Module) -> Iterator[None]:
-    """Training mode; afterwards each part is in the mode that it had."""
+    """Set training mode, and restore the mode of each submodule afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.train()
     try:
@@ -272,9 +275,9 @@ def _training(module: nn.Module) -> Iterator[None]:
 
 
 def _rng_states(device: torch.device) -> list[Tensor]:
-    """The states of the global generators that a training on this device draws from."""
-    there = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *there]
+    """Return the states of the global generators that training on this device draws from."""
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *cuda]
 
 
 def _set_rng_states(states: list[Tensor], device: torch.device) -> None:
@@ -285,7 +288,7 @@ def _set_rng_states(states: list[Tensor], device: torch.device) -> None:
 
 @contextmanager
 def _private_randomness(device: torch.device) -> Iterator[None]:
-    """Dropout and its like draw from the global generators, which are left as they were."""
+    """Restore the global generators afterwards; layers such as dropout draw from them."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

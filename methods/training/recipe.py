@@ -1,4 +1,4 @@
-"""A recipe is a way of training as data: printable, comparable, and named in the spec."""
+"""Recipes: hyper-parameters of training as plain data, which a spec refers to by name."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How weights (or scores) are trained.
+    """The hyper-parameters of a training of weights or scores.
 
-    The learning rate is set once an epoch. `drops` are fractions of the epochs, so that a
-    recipe made shorter keeps its shape; at each drop the rate is multiplied by `drop_factor`.
-    For the first `warmup` epochs it rises in equal steps to `lr`. `precision` bf16 means
-    bfloat16 autocast and channels_last memory; parameters stay in float32.
+    The learning rate changes once per epoch. It rises in equal steps to `lr` over the first
+    `warmup` epochs, and is multiplied by `drop_factor` at each of `drops`, which are fractions of
+    the number of epochs, so that a shorter recipe keeps its shape. `precision` bf16 means bfloat16
+    autocast and channels_last memory; parameters stay in float32.
     """
 
     epochs: int
@@ -53,7 +53,7 @@ class Recipe:
                 raise UserError(f"recipe: {name} = {getattr(self, name)!r} is out of range")
 
     def lr_at(self, epoch: int) -> float:
-        """The learning rate during an epoch (from 0)."""
+        """Return the learning rate of an epoch (from 0)."""
         if epoch < self.warmup:
             return self.lr * (epoch + 1) / self.warmup
         if self.schedule == "cosine":
