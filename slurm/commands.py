@@ -5,6 +5,8 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from paibench.methods.core.text import one_line
@@ -87,3 +89,16 @@ def user_name() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
+
+
+@contextmanager
+def login_environment() -> Iterator[None]:
+    """Set the environment of this process as on a login node, for a library that calls sbatch."""
+    before, login = dict(os.environ), _environment("sbatch")
+    os.environ.clear()
+    os.environ.update(login)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -9,10 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from time import sleep
+
+from submitit import SlurmExecutor
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from paibench.benchmark.execution.process_tree import child_environment
 from paibench.benchmark.spec import Spec
@@ -26,22 +30,22 @@ from paibench.methods.core.registry import UserError, is_own
 from paibench.methods.core.text import one_line
 from paibench.slurm.cleanup import release_dead_leases
 from paibench.slurm.cluster import Limits, is_queue_full
-from paibench.slurm.commands import call, run
+from paibench.slurm.commands import login_environment, run
 from paibench.slurm.packing import bundles
 from paibench.slurm.profile import Option, Profile, sbatch_options
 from paibench.slurm.queue import Queue, read_queue
 from paibench.slurm.submission import Submission, plugin_digest
 
 SBATCH_ATTEMPTS = 3
-SBATCH_SECONDS = 300.0
 SEARCH_SECONDS = 30.0  # for an array whose id was lost in a failed reply of sbatch
 _QUEUE_ATTEMPTS = 3  # calls of squeue before the controller counts as unavailable
 _LOCK_SECONDS = 600.0  # a step of one submission may take this long while another waits
 _QUIET_POLLS = 15  # polls of the lock before a message says that another submission holds it
 _IMPORT_SECONDS = 300.0  # to import torch from a slow file system
 _TRANSIENT = re.compile(
-    "contact slurm controller|timed out|refused|zero bytes|temporarily|try again|no job id|"
-    "communication|connect failure|does not answer|not connected|connection reset|broken pipe",
+    "contact slurm controller|timed out|refused|zero bytes|temporarily|try again|"
+    "could not make sense|communication|connect failure|does not answer|not connected|"
+    "connection reset|broken pipe",
     re.IGNORECASE,
 )
 
@@ -239,44 +243,49 @@ def _submission_lock(store: Store) -> Iterator[Callable[[], object]]:
 
 # -- batch scripts ---------------------------------------------------------------------------------
 
-# An own template and not submitit's: its public interface cannot print a script without submitting
-# it (for --dry-run, --script-only, and machines without SLURM), turns an array of one job into
-# no array, and starts jobs from pickles named by their id, so that a job whose id was lost in a
-# failed reply of sbatch could not run.
-_SCRIPT = """\
-#!/bin/bash
-
-{options}
-
-{setup}
-srun --unbuffered --output {log} --cpus-per-task={cpus} {command}
-"""
-
 
 def script(submission: Submission, chunk: int) -> str:
-    """Return the batch script of one array."""
-    profile, jobs = submission.profile, submission.chunks()[chunk]
-    log = f"{submission.logs}/%A_%a_0_log.out"
-    options: dict[str, Option] = {
-        **sbatch_options(profile),
-        "job-name": f"{submission.name}-{chunk}",
-        "array": f"0-{jobs - 1}%{min(profile.array_parallelism or jobs, jobs)}",
-        "output": log,
-        "open-mode": "append",  # a requeued job continues the log of its first start
-        "signal": f"USR2@{profile.warning_seconds}",
-        "requeue": True,
+    """Return the batch script of one array, to read or to submit by hand.
+
+    It has the options and the commands of `queue_array`. submitit's public interface prints a
+    script only by submitting it.
+    """
+    options = {
+        name: value
+        for name, value in _options(submission, chunk).items()
+        if value is not None and value is not False
     }
     lines = [
         f"#SBATCH --{name}" if value is True else f"#SBATCH --{name}={shlex.quote(str(value))}"
         for name, value in sorted(options.items())
     ]
-    return _SCRIPT.format(
-        options="\n".join(lines),
-        setup="".join(f"{line}\n" for line in profile.setup),
-        log=shlex.quote(log),
-        cpus=profile.cpus,  # since SLURM 22.05, srun does not inherit this from sbatch
-        command=command(submission, chunk),
-    )
+    return "\n".join(["#!/bin/bash", "", *lines, "", *_commands(submission, chunk), ""])
+
+
+def _options(submission: Submission, chunk: int) -> dict[str, Option]:
+    """Return the long options of sbatch for one array."""
+    profile, jobs = submission.profile, submission.chunks()[chunk]
+    return {
+        **sbatch_options(profile),
+        "job-name": f"{submission.name}-{chunk}",
+        "array": f"0-{jobs - 1}%{min(profile.array_parallelism or jobs, jobs)}",
+        "output": _log(submission),
+        "open-mode": "append",  # a requeued job continues the log of its first start
+        "signal": f"USR2@{profile.warning_seconds}",
+        "requeue": True,
+    }
+
+
+def _commands(submission: Submission, chunk: int) -> list[str]:
+    """Return the lines of shell that a job executes."""
+    profile = submission.profile
+    # Since SLURM 22.05, srun does not inherit the number of CPUs from sbatch.
+    srun = ["srun", "--unbuffered", "--output", _log(submission), f"--cpus-per-task={profile.cpus}"]
+    return [*profile.setup, f"exec {shlex.join(srun)} {command(submission, chunk)}"]
+
+
+def _log(submission: Submission) -> str:
+    return f"{submission.logs}/%A_%a_0_log.out"
 
 
 def command(submission: Submission, chunk: int) -> str:
@@ -288,17 +297,13 @@ def command(submission: Submission, chunk: int) -> str:
     return " ".join([*filter(None, words), shlex.quote(str(submission.folder)), str(chunk)])
 
 
-def write_script(submission: Submission, chunk: int) -> Path:
-    """Write the batch script of one array of a submission that is on disk."""
-    path = submission.folder / f"array-{chunk}.sh"
-    path.write_text(script(submission, chunk))
-    return path
-
-
 def write_scripts(submission: Submission) -> list[Path]:
     """Write a submission and the script of each of its arrays, to be submitted by hand."""
     submission.write()
-    return [write_script(submission, chunk) for chunk in range(len(submission.chunks()))]
+    paths = [submission.folder / f"array-{chunk}.sh" for chunk in range(len(submission.chunks()))]
+    for chunk, path in enumerate(paths):
+        path.write_text(script(submission, chunk))
+    return paths
 
 
 def queue_array(submission: Submission, chunk: int) -> str:
@@ -307,24 +312,49 @@ def queue_array(submission: Submission, chunk: int) -> str:
     A controller that does not answer is tried again. An array whose id was lost is found by its
     name, so that none is queued twice. Raises QueueFull, and UserError with SLURM's message.
     """
-    path = write_script(submission, chunk)
     for _ in range(SBATCH_ATTEMPTS):
-        answer = call("sbatch", "--parsable", str(path), seconds=SBATCH_SECONDS)
-        array = re.search(r"^(\d+)(;\S+)?$", answer.out, re.MULTILINE)
-        if answer.status == 0 and array:
-            return array[1]
-        no_id = f"no job id in {answer.out[:80]!r}"
-        message = _message(answer.err) or answer.error or no_id
+        try:
+            return _submit(submission, chunk)
+        except (FailedJobError, FailedSubmissionError) as error:
+            message = _message(str(error))
         if is_queue_full(message):
             raise QueueFull(message)
         if not _TRANSIENT.search(message):
             raise UserError(f"sbatch refuses: {message}")
-        if found := _find_array(f"{submission.name}-{chunk}"):
-            return found
+        if array := _find_array(f"{submission.name}-{chunk}"):
+            return array
     raise UserError(
         f"SLURM does not accept the jobs ({SBATCH_ATTEMPTS} attempts): {message}; submit again "
         "when `scontrol ping` says that the controller is up"
     )
+
+
+def _submit(submission: Submission, chunk: int) -> str:
+    """Call sbatch once, through submitit's public interface.
+
+    A job must not depend on submitit's pickle of a function: the pickle is named by the id of the
+    job, which a failed reply of sbatch loses. Hence the last line of `setup` replaces the shell by
+    our command, and the function is never called.
+    """
+    if not shutil.which("srun"):
+        raise UserError("srun is not on PATH beside sbatch; submit from where both are")
+    options = _options(submission, chunk)
+    executor = SlurmExecutor(submission.logs)
+    executor.update_parameters(
+        job_name=options.pop("job-name"),
+        setup=_commands(submission, chunk),
+        use_srun=False,
+        stderr_to_stdout=True,
+        wckey=None,  # some clusters refuse submitit's own
+        additional_parameters=options,
+    )
+    # The exception has the error output of sbatch too.
+    with redirect_stderr(StringIO()), login_environment():
+        return str(executor.submit(_never_called).job_id)
+
+
+def _never_called() -> None:
+    raise AssertionError("the batch script executes paibench.slurm.run_job instead")
 
 
 def _find_array(name: str) -> str | None:

@@ -39,7 +39,7 @@ THIRD_PARTY = {
     "benchmark": TORCH | {"PIL", "pydantic", "scipy", "sklearn", "torchvision"},
     "leaderboard": {"altair", "jinja2", "matplotlib", "numpy", "pandas", "pyarrow", "rich"}
     | {"scipy", "seaborn", "vl_convert"},
-    "slurm": {"pydantic"},
+    "slurm": {"pydantic", "submitit"},
     "paibench": {"rich", "torch", "typer"},
 }
 

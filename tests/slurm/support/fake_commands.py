@@ -16,6 +16,8 @@ from paibench.slurm.submission import Submission
 
 def fake_commands(folder: Path, patch: pytest.MonkeyPatch, **scripts: str) -> None:
     """Put scripts on PATH as commands of SLURM; each call adds a line to the file `calls`."""
+    if "sbatch" in scripts:  # submitit looks for srun too
+        scripts.setdefault("srun", "exit 1")
     for command, text in scripts.items():
         (folder / command).write_text(f'#!/bin/sh\necho "{command} $*" >> {folder}/calls\n{text}\n')
         (folder / command).chmod(0o755)

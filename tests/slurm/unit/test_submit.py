@@ -22,6 +22,7 @@ from paibench.slurm.queue import Queue, QueuedJob
 from paibench.slurm.submission import Submission, changed_plugin
 from paibench.slurm.submit import SubmissionPlan, check_plugins, plan_submission, submit
 
+SUBMITTED = "Submitted batch job 17"  # the answer of sbatch
 PROFILE = Profile(name="a", runs_per_job=2)
 RUNS = small_runs(3)
 
@@ -124,7 +125,7 @@ def test_submit(
 ) -> None:
     """The submission is complete on disk when sbatch is called."""
     check = f"ls {store.root}/submissions/*/manifest.json >/dev/null || exit 1"
-    fake_commands(tmp_path, monkeypatch, squeue="", sbatch=f"{check}\necho 17")
+    fake_commands(tmp_path, monkeypatch, squeue="", sbatch=f"{check}\necho {SUBMITTED}")
     plan, ids = submit(sweep, store, PROFILE, Limits(), None)
     assert ids == ["17"]
     assert plan.submission is not None
@@ -161,7 +162,7 @@ def test_one_submission_at_a_time(
         if polled == polls:
             other.release()
 
-    fake_commands(tmp_path, monkeypatch, squeue="", sbatch="echo 17")
+    fake_commands(tmp_path, monkeypatch, squeue="", sbatch=f"echo {SUBMITTED}")
     monkeypatch.setattr("paibench.slurm.submit.sleep", sleep)
     assert submit(sweep, store, PROFILE, Limits(), None)[1] == ["17"]
     assert capsys.readouterr().err == message
@@ -171,7 +172,7 @@ def test_a_full_queue(
     sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The arrays before the refused one stay queued, its runs wait."""
-    once = f"mkdir {tmp_path}/once 2>/dev/null && echo 17 && exit 0"
+    once = f"mkdir {tmp_path}/once 2>/dev/null && echo {SUBMITTED} && exit 0"
     full = "echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2; exit 1"
     fake_commands(tmp_path, monkeypatch, squeue="", sbatch=f"{once}\n{full}")
     limits = Limits(max_array_size=2)
@@ -215,7 +216,9 @@ def test_held_jobs_are_replaced(
 ) -> None:
     """A job that SLURM holds permanently is cancelled and its runs are queued again."""
     line = f"7|7_0|0|PENDING|{first.name}-0||N/A|launch failed requeued held"
-    fake_commands(tmp_path, monkeypatch, squeue=f"echo '{line}'", scancel="", sbatch="echo 17")
+    fake_commands(
+        tmp_path, monkeypatch, squeue=f"echo '{line}'", scancel="", sbatch=f"echo {SUBMITTED}"
+    )
     plan, _ = submit(sweep, store, PROFILE, Limits(), None)
     assert counts(plan) == (0, 7, 0)
     assert calls(tmp_path, "scancel") == ["scancel 7_0"]
@@ -225,9 +228,11 @@ def test_an_unannounced_limit(
     sweep: Sweep, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If an array is refused for its size, half of its jobs are submitted, and so on."""
-    small = "[ $(sed -n 's/.*--array=0-\\([0-9]*\\)%.*/\\1/p' \"$2\") -lt 2 ]"
+    small = "[ $(sed -n 's/.*--array=0-\\([0-9]*\\)%.*/\\1/p' \"$1\") -lt 2 ]"
     full = "echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1"
-    fake_commands(tmp_path, monkeypatch, squeue="", sbatch=f"{small} || {{ {full}; }}\necho 17")
+    fake_commands(
+        tmp_path, monkeypatch, squeue="", sbatch=f"{small} || {{ {full}; }}\necho {SUBMITTED}"
+    )
     plan, ids = submit(sweep, store, PROFILE, Limits(), None)
     assert (ids, counts(plan)) == (["17"], (0, 4, 3))
     (kept,) = (store.root / "submissions").glob("*-*")
@@ -294,7 +299,9 @@ def test_scripts_to_submit_by_hand(store: Store) -> None:
 # -- answers of sbatch -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("output", ["17", "17;other-cluster", "a banner of the site\n17"])
+@pytest.mark.parametrize(
+    "output", [SUBMITTED, f"{SUBMITTED} on cluster other", f"a banner of the site\n{SUBMITTED}"]
+)
 def test_the_id_of_an_array(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
@@ -302,6 +309,24 @@ def test_the_id_of_an_array(
     fake_commands(tmp_path, monkeypatch, sbatch=f"echo '{output}'", squeue="exit 1")
     assert submits.queue_array(submission_of(store, RUNS), 0) == "17"
     assert len(calls(tmp_path, "sbatch")) == 1
+
+
+def test_the_submitted_script_is_the_printed_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """submitit submits the options and commands that `script` prints, and executes no other."""
+    fake_commands(tmp_path, monkeypatch, sbatch=f"cp $1 {tmp_path}/sent\necho {SUBMITTED}")
+    submission = submission_of(store, RUNS, setup=["module load cuda"])
+    submits.queue_array(submission, 0)
+    sent = [line for line in (tmp_path / "sent").read_text().splitlines() if line]
+    printed = [line for line in submits.script(submission, 0).splitlines() if line]
+    assert {shlex.join(shlex.split(line)) for line in sent if line.startswith("#SBATCH")} == {
+        shlex.join(shlex.split(line)) for line in printed if line.startswith("#SBATCH")
+    }
+    *_, setup, last = printed
+    commands = [line for line in sent if not line.startswith("#")]
+    assert commands[:2] == [setup, last]
+    assert last.startswith("exec srun ")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +353,9 @@ def test_options_of_other_jobs_are_not_inherited(
     for name in ("SLURM_JOB_ID", "SBATCH_PARTITION", "SLURM_CONF"):
         monkeypatch.setenv(name, "x")
     fake_commands(
-        tmp_path, monkeypatch, sbatch=f"env | grep -E 'SLURM|SBATCH' > {tmp_path}/env\necho 17"
+        tmp_path,
+        monkeypatch,
+        sbatch=f"env | grep -E '^(SLURM|SBATCH)' > {tmp_path}/env\necho {SUBMITTED}",
     )
     submits.queue_array(submission_of(store, RUNS), 0)
     lines = (tmp_path / "env").read_text().split()
