@@ -9,7 +9,8 @@ from paibench.benchmark.store.store import Store
 from paibench.leaderboard import format
 from paibench.leaderboard.board import compute, count
 from paibench.leaderboard.figures.build import figures
-from paibench.leaderboard.frame.export import cite_runs, csv, latex
+from paibench.leaderboard.frame.citations import cite_runs
+from paibench.leaderboard.frame.export import csv, latex
 from paibench.leaderboard.frame.load import load
 from paibench.leaderboard.published.compare import as_table
 from paibench.leaderboard.site.build import build_site

@@ -1,10 +1,11 @@
-"""The columns of the frame of runs: the type and the meaning of each, in one place."""
+"""The columns of the frame of runs: type and meaning of each, and the page of the manual."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
 class Column(NamedTuple):
-    """A pandas dtype, and what the values of a column mean."""
+    """The pandas dtype of a column, and the meaning of its values."""
 
     dtype: str
     meaning: str
@@ -14,43 +15,43 @@ def _columns(dtype: str, **meanings: str) -> dict[str, Column]:
     return {name: Column(dtype, meaning) for name, meaning in meanings.items()}
 
 
-# What the spec says, so that failed and missing runs have it too.
-ASKED = {
+# From the spec: failed and missing runs have these values too.
+SPEC = {
     **_columns(
         "str",
         key="40 hexadecimal digits that name the run",
-        spec="the spec as JSON, without the fields that are at their default",
-        dataset="the data set, with the options that are not at their default",
-        model="the model, likewise",
-        recipe="the recipe, likewise",
-        init="how the weights are drawn",
+        spec="the spec as JSON, without fields at their defaults",
+        dataset="the data set, with the options that differ from their defaults",
+        model="the model, with its options likewise",
+        recipe="the recipe, with its options likewise",
+        init="how the initial weights are drawn",
         method="the name of the method alone",
-        method_label="the method with the options that are not at their default",
+        method_label="the method, with the options that differ from their defaults",
         control="none, shuffle, reinit or invert",
     ),
     **_columns("int64", seed="the seed of initialization, data order and search"),
     **_columns("float64", density_asked="kept / prunable weights, as asked for"),
 }
 
-# What came of it. Empty where a run gave no record, or its record does not say.
-GIVEN = {
+# From the record: empty if a run has no record, or if the record lacks the value.
+RESULT = {
     **_columns(
         "str",
-        status="done, diverged, failed, skipped, or missing: in a sweep, and no record yet",
+        status="done, diverged, failed, skipped, or missing (in a sweep, without a record)",
         reason="why a run is not done",
-        data_fingerprint="what tells two versions of the data apart",
-        data_name="the data set as it calls itself",
-        evaluated_on="the split of the accuracies: test or validation",
+        data_fingerprint="a digest that identifies the version of the data",
+        data_name="the name that the data set gives itself",
+        evaluated_on="the split on which accuracies are measured: test or validation",
         mask_file="the file of the mask, in the folder of the run",
-        curve_file="the file of the accuracy by epoch, likewise",
+        curve_file="the file of the accuracy by epoch, in the folder of the run",
         mask_sha256="the sha256 of the mask",
         initial_sha256="the sha256 of the weights at the start",
         trained_sha256="the sha256 of the weights at the end",
     ),
     **_columns(
         "Int64",
-        schema="the version of the record's form",
-        protocol="the version of how runs are made; runs of different ones are never averaged",
+        schema="the version of the format of the record",
+        protocol="the version of the rules for runs; never average runs of different protocols",
         train_examples="examples in the training split",
         test_examples="examples in the evaluation split",
         prunable="weights that a mask covers",
@@ -63,12 +64,12 @@ GIVEN = {
     **_columns(
         "float64",
         density="kept / prunable weights, as reached",
-        density_effective="the same without weights that lie on no path from input to output",
+        density_effective="the same, without weights on no path from input to output",
         multiply_adds_sparse="multiply-adds of one example through the kept weights",
-        accuracy="fraction right at the last epoch: the one that is ranked",
-        accuracy_best="fraction right at the best epoch, never ranked",
-        accuracy_untrained="fraction right before the weights are trained",
-        native_accuracy="fraction right of a supermask as its own search would deploy it",
+        accuracy="accuracy at the last epoch, as a fraction: the one that is ranked",
+        accuracy_best="accuracy at the best epoch, never ranked",
+        accuracy_untrained="accuracy before the weights are trained",
+        native_accuracy="accuracy of a supermask as its own search would deploy it",
         native_density="the density of that supermask",
         loss="mean cross-entropy on the evaluation split, in nats",
         train_loss="mean cross-entropy on the training split, in nats",
@@ -77,7 +78,7 @@ GIVEN = {
         search_seconds="seconds that the search took",
         train_seconds="seconds that training took",
         evaluation_seconds="seconds that evaluation took",
-        peak_memory_mb="the most memory held at once, in MB",
+        peak_memory_mb="peak memory in MB",
     ),
     **_columns("boolean", at_initialization="whether the ticket starts from the initial weights"),
     **_columns(
@@ -103,24 +104,24 @@ ENVIRONMENT = {
         timm="the version of timm",
         cuda="the version of CUDA",
         driver="the version of the driver",
-        plugin="the distribution that the method came from",
+        plugin="the distribution that contains the method",
         plugin_version="its version",
-        plugin_origin="where it was installed from, of a method that is not the suite's own",
-        plugin_sha256="the sha256 of its code, likewise",
-        other_plugins="the distributions that bring data set, model or recipe, where not the suite",
-        isolation="what stood between the method and the harness; empty for the suite's own",
+        plugin_origin="where it was installed from, if the method is not our own",
+        plugin_sha256="the sha256 of its code, if the method is not our own",
+        other_plugins="the distributions of data set, model and recipe, if not our own",
+        isolation="the sandbox of the search; empty for our own methods",
         slurm_job="the SLURM job",
     ),
     **_columns("Int64", threads="the threads of the CPU"),
     **_columns("boolean", dirty="whether the code had changes that were not committed"),
 }
 
-# Computed from the others, for display and for keeping like with like.
+# Computed from the others, for display and to compare only comparable runs.
 DERIVED = {
     **_columns(
         "float64",
-        sparsity="1 - density, of the density reached or else asked for",
-        compression="1 / density, likewise",
+        sparsity="1 - density, from the density reached, else from the density asked for",
+        compression="1 / density, from the density reached, else from the density asked for",
         accuracy_percent="accuracy in percent",
         accuracy_best_percent="accuracy_best in percent",
         accuracy_untrained_percent="accuracy_untrained in percent",
@@ -128,9 +129,65 @@ DERIVED = {
     ),
     **_columns(
         "str",
-        split="evaluated_on; with the fingerprint where one data set occurs with several",
-        conflict="fields in which another run of the same spec came out different",
+        split="evaluated_on, with the fingerprint if a data set occurs with several",
+        conflict="fields in which another run of the same spec gave another value",
     ),
 }
 
-COLUMNS = {**ASKED, **GIVEN, **ENVIRONMENT, **DERIVED}
+COLUMNS = {**SPEC, **RESULT, **ENVIRONMENT, **DERIVED}
+
+
+# The page of the manual, docs/frame.md.
+
+_INTRODUCTION = """\
+# The frame of runs
+
+`paibench.leaderboard.load` returns a pandas frame with one row per run.
+
+```python
+from paibench.leaderboard import load
+
+runs = load("results/mnist-lenet")
+runs.groupby(["method_label", "density_asked"])["accuracy"].agg(["mean", "std", "count"])
+```
+
+Runs that failed, and runs of a sweep that nobody has done yet, are rows too: `status` says \
+which, and their results are empty. Group by `dataset`, `model`, `recipe`, \
+`init`, `split` and `protocol` before you average, and filter by `control`. Accuracies are \
+fractions; the columns that end in `_percent` are for display. The Parquet file of a leaderboard \
+has the same columns, each with its meaning as the `description` of the field.
+
+This page is made from the code: `python -c \
+"from paibench.leaderboard.frame.columns import page; print(page(), end='')" > docs/frame.md`.
+"""
+
+_TYPES = {
+    "str": "text",
+    "int64": "whole number",
+    "Int64": "whole number or empty",
+    "float64": "number or empty",
+    "boolean": "true, false or empty",
+    "object": "list",
+}
+_PARTS = {
+    "Spec": (SPEC, "From the spec: every row has these values."),
+    "Result": (RESULT, "Empty if a run has no record, or if its record lacks the value."),
+    "Environment": (ENVIRONMENT, "From the environment of the record."),
+    "Computed for display and comparison": (DERIVED, "From the other columns."),
+}
+
+
+def page() -> str:
+    """Return the text of docs/frame.md."""
+    return "\n".join([_INTRODUCTION, *_sections()])
+
+
+def _sections() -> Iterator[str]:
+    for title, (columns, words) in _PARTS.items():
+        yield f"## {title}\n\n{words}\n\n| column | dtype | values | meaning |\n|---|---|---|---|"
+        yield "\n".join(_row(name, column) for name, column in columns.items()) + "\n"
+
+
+def _row(name: str, column: Column) -> str:
+    meaning = column.meaning.replace("|", "\\|")
+    return f"| `{name}` | `{column.dtype}` | {_TYPES[column.dtype]} | {meaning} |"

@@ -1,4 +1,4 @@
-"""A run as one flat row, from its record or from what a sweep asked for."""
+"""A run as one flat row, from its record or from its spec alone."""
 
 import json
 import math
@@ -9,11 +9,11 @@ import pandas as pd
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Named, Spec
-from paibench.leaderboard.frame.columns import ASKED, COLUMNS, ENVIRONMENT, GIVEN
+from paibench.leaderboard.frame.columns import COLUMNS, ENVIRONMENT, RESULT, SPEC
 
 Row = dict[str, Any]
 
-STORED = [*ASKED, *GIVEN, *ENVIRONMENT, "conflict"]
+STORED = [*SPEC, *RESULT, *ENVIRONMENT, "conflict"]
 """The columns that are read from a store; the others are computed from them."""
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]*")
@@ -22,30 +22,35 @@ _COUNTS = [name for name, column in COLUMNS.items() if column.dtype == "Int64"]
 
 
 def row_of(record: Record) -> Row:
-    """A record as one flat row; the display columns are added by `tabulate`.
+    """Return a record as one flat row; `tabulate` adds the display columns.
 
-    Raises ValueError for whole numbers that no column holds.
+    Raises ValueError for an integer that no column can hold.
     """
     return Rows().of(record, Spec.model_validate(record.spec))
 
 
 class Rows:
-    """Makes rows, and remembers the labels of names that it met."""
+    """Builds rows, with a cache of labels, which most rows share."""
 
     def __init__(self) -> None:
-        self._labels: dict[int, tuple[Named, str]] = {}  # by identity, of what is kept alive here
+        self._labels: dict[int, tuple[Named, str]] = {}  # by identity; the value keeps it alive
 
     def of(self, record: Record, spec: Spec) -> Row:
-        """The row of a record. Raises ValueError for whole numbers that no column holds."""
-        asked = self.asked(spec, record.key)
-        row = {**vars(record), **vars(record.environment), "schema": record.schema_number, **asked}
+        """Return the row of a record. Raises ValueError for an integer that no column can hold."""
+        from_spec = self.of_spec(spec, record.key)
+        row = {
+            **vars(record),
+            **vars(record.environment),
+            "schema": record.schema_number,
+            **from_spec,
+        }
         for name in _COUNTS:
             if abs(row[name] or 0) >= 2**63:
-                raise ValueError(f"{name}: is larger than any count can be")
+                raise ValueError(f"{name}: is too large for a count")
         return row
 
-    def asked(self, spec: Spec, key: str) -> Row:
-        """What a spec says of its run, whose key is known."""
+    def of_spec(self, spec: Spec, key: str) -> Row:
+        """Return the columns of `SPEC` of a run whose key is known."""
         return {
             "key": key,
             "spec": spec.canonical_json,
@@ -81,13 +86,13 @@ def option_number(named: Named, option: str, default: float) -> float:
 
 
 def label(named: Named) -> str:
-    """A name with its options, so that two that differ never look the same."""
+    """Return a name with its options; different names and options give different labels."""
     options = ", ".join(f"{name}={_shown(value)}" for name, value in sorted(named.options.items()))
     return f"{named.name}({options})" if options else named.name
 
 
 def values(row: Row) -> tuple[Any, ...]:
-    """The values of the columns of `STORED`, which take less room than a row."""
+    """Return the values of the columns of `STORED`, which need less memory than a row."""
     return tuple(map(row.get, STORED))
 
 
@@ -98,5 +103,5 @@ def _shown(value: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in at most 200 characters."""
+    """Return the message of an error in at most 200 characters."""
     return " ".join(str(error).split())[:200]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from paibench.leaderboard.board import TrackBoard
 from paibench.leaderboard.format import GAP, clean, number, row_name, sparsity_percent
-from paibench.leaderboard.frame.export import cite_runs
+from paibench.leaderboard.frame.citations import cite_runs
 from paibench.leaderboard.site.tables import cost, difference
 from paibench.leaderboard.stats.summary import CELL, Track, tracks
 from paibench.leaderboard.tables import Cell, Column, SummaryRow, accuracy

@@ -15,7 +15,8 @@ from paibench.benchmark.store.store import Store
 from paibench.leaderboard.board import compute
 from paibench.leaderboard.figures.accuracy import curve
 from paibench.leaderboard.figures.style import line_styles, pdf, png, svg
-from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
+from paibench.leaderboard.frame.load import Frame, load, tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site.build import build_site
 from paibench.leaderboard.stats.summary import Track, summarize, tracks
 

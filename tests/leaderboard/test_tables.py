@@ -14,7 +14,8 @@ from rich.console import Console
 from paibench.benchmark.record import Record
 from paibench.leaderboard.format import sparsity_percent
 from paibench.leaderboard.frame.export import csv
-from paibench.leaderboard.frame.load import load, row_of, tabulate
+from paibench.leaderboard.frame.load import load, tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.stats.summary import summarize, tracks
 from paibench.leaderboard.tables import (
     Table,

@@ -13,7 +13,8 @@ import pytest
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.leaderboard.board import compute
-from paibench.leaderboard.frame.load import Frame, row_of, tabulate
+from paibench.leaderboard.frame.load import Frame, tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site.build import build_site
 
 MODELS = ["lenet-300-100", "conv-2", "conv-4", "resnet-20", "vgg-16"]

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from paibench.benchmark.record import Record
 from paibench.leaderboard.figures.accuracy import WORDS, Measure, curve
 from paibench.leaderboard.figures.style import line_styles, pdf, png, svg
-from paibench.leaderboard.frame.load import row_of, tabulate
-from paibench.leaderboard.frame.rows import models
+from paibench.leaderboard.frame.load import tabulate
+from paibench.leaderboard.frame.rows import models, row_of
 from paibench.leaderboard.published.load import load, published_for
 from paibench.leaderboard.stats.summary import summarize, tracks
 

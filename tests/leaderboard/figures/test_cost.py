@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from paibench.benchmark.record import Record
 from paibench.leaderboard.figures.cost import cost
 from paibench.leaderboard.figures.style import Drawn, line_styles, svg
-from paibench.leaderboard.frame.load import row_of, tabulate
+from paibench.leaderboard.frame.load import tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.stats.pareto import pareto
 from paibench.leaderboard.stats.summary import summarize, tracks
 

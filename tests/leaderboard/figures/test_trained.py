@@ -8,7 +8,8 @@ import pytest
 from paibench.benchmark.record import Record
 from paibench.leaderboard.figures.style import Drawn, line_styles, svg
 from paibench.leaderboard.figures.trained import trained
-from paibench.leaderboard.frame.load import row_of, tabulate
+from paibench.leaderboard.frame.load import tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.stats.summary import summarize, tracks
 
 RecordFactory = Callable[..., Record]

@@ -10,8 +10,8 @@ from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Named
 from paibench.leaderboard.figures.style import Drawn, line_styles, svg
 from paibench.leaderboard.figures.width import at_kept, family, widths
-from paibench.leaderboard.frame.load import row_of, tabulate
-from paibench.leaderboard.frame.rows import label
+from paibench.leaderboard.frame.load import tabulate
+from paibench.leaderboard.frame.rows import label, row_of
 from paibench.leaderboard.stats.summary import Track, summarize, tracks
 
 RecordFactory = Callable[..., Record]

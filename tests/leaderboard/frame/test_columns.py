@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from paibench.benchmark.record import Environment, Record
-from paibench.leaderboard.frame.columns import COLUMNS, ENVIRONMENT
-from paibench.leaderboard.frame.dictionary import page
+from paibench.leaderboard.frame.columns import COLUMNS, ENVIRONMENT, page
 
 
 def test_every_field_of_a_record_is_a_column() -> None:

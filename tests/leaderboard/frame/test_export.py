@@ -1,10 +1,9 @@
-"""The frame of runs as Parquet: all columns, each described, the same bytes for the same runs."""
+"""Views of the frame are written as Parquet, CSV and LaTeX, completely and safely."""
 
 import csv as reader
 import io
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,19 +16,14 @@ from paibench.leaderboard import format
 from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.leaderboard.frame.export import (
     _MARKS,
-    OF_METHOD,
-    PAPERS,
-    Plugin,
-    cite,
-    cite_runs,
     csv,
     latex,
     parquet,
     text,
 )
-from paibench.leaderboard.frame.load import row_of, tabulate
+from paibench.leaderboard.frame.load import tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.tables import Cell, Column, Row, Table
-from paibench.methods.core.registry import is_own, names
 
 RecordFactory = Callable[..., Record]
 
@@ -210,98 +204,3 @@ def test_hostile_text_changes_no_structure(
     assert written.count(r"\begin{") == written.count(r"\end{")
     assert written.count("{") == written.count("}")
     assert not re.search(r"(?<!\\)%", written)
-
-
-# test_citations: The methods shown are cited: ours by their papers, others by distribution and
-# version.
-
-RecordFactory_citations = Callable[..., Record]
-MANUAL = (Path(__file__).parents[3] / "docs" / "methods.md").read_text(encoding="utf-8")
-
-
-def keys(bibtex: str) -> list[str]:
-    return re.findall(r"^@\w+\{([^,]+),$", bibtex, flags=re.M)
-
-
-def test_every_method_of_ours_has_its_papers() -> None:
-    """All but the reference, which nobody invented; no paper is of no method."""
-    assert set(OF_METHOD) == {name for name in names("methods") if is_own(name)}
-    assert {name for name, papers in OF_METHOD.items() if not papers} == {"dense"}
-    assert {key for papers in OF_METHOD.values() for key in papers} == set(PAPERS)
-
-
-@pytest.mark.parametrize("name", sorted(set(OF_METHOD) - {"dense"}))
-def test_papers_are_those_of_the_manual(name: str) -> None:
-    """Title, year and first author stand in the section of the method."""
-    section = re.split(r"^## ", MANUAL.split(f"\n## {name}\n")[1], maxsplit=1, flags=re.M)[0]
-    for key in OF_METHOD[name]:
-        paper = PAPERS[key]
-        assert paper.title.rstrip("?") in section and str(paper.year) in section, key
-        assert paper.authors[0].partition(",")[0] in section, key
-
-
-def test_keys_never_change() -> None:
-    """Papers that cite a leaderboard keep their keys."""
-    assert keys(cite(OF_METHOD)) == [
-        "evci2020rigging",
-        "frankle2019lottery",
-        "frankle2020linear",
-        "han2015learning",
-        "lee2019snip",
-        "ramanujan2020hidden",
-        "renda2020comparing",
-        "sreenivasan2022rare",
-        "tanaka2020pruning",
-        "wang2020picking",
-        "zhou2019deconstructing",
-    ]
-
-
-def test_an_entry() -> None:
-    """Fields of a conference paper; the title keeps its capitals."""
-    assert cite(["snip", "snip"]) == (
-        "@inproceedings{lee2019snip,\n"
-        "  author = {Lee, Namhoon and Ajanthan, Thalaiyasingam and Torr, Philip H. S.},\n"
-        "  title = {{SNIP: Single-shot Network Pruning based on Connection Sensitivity}},\n"
-        "  booktitle = {International Conference on Learning Representations},\n"
-        "  year = {2019},\n"
-        "  eprint = {1810.02340},\n"
-        "  archiveprefix = {arXiv},\n"
-        "}\n"
-    )
-
-
-def test_a_plugin_is_cited_by_distribution_and_version(
-    record_factory: RecordFactory_citations,
-) -> None:
-    """All versions that occur; what has nothing to cite is a comment."""
-    runs = [
-        record_factory(method="kron", seed=seed, environment={"plugin": "p", "plugin_version": v})
-        for seed, v in enumerate(("2.0", "1.0"))
-    ]
-    found = cite_runs(tabulate(map(row_of, [*runs, record_factory(method="dense", density=1.0)])))
-    assert found == (
-        "% dense: nothing to cite\n\n"
-        "@misc{paibench-kron,\n"
-        "  title = {{kron}: a method for paibench},\n"
-        "  howpublished = {Plugin p, version 1.0, 2.0},\n"
-        "}\n"
-    )
-
-
-def test_a_plugin_with_a_name_of_ours_is_not_our_paper() -> None:
-    """Another's snip is another's."""
-    assert keys(cite(["snip"], {"snip": Plugin("p", "1")})) == ["paibench-snip"]
-
-
-@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
-def test_hostile_names_stay_in_their_entry(name: str, distribution: str, version: str) -> None:
-    """One entry, every brace balanced, a key that BibTeX takes."""
-    found = cite([f"x{name}"], {f"x{name}": Plugin(distribution, version)})
-    assert found.count("@misc{") == 1 and len(found.splitlines()) == 4
-    depth = 0
-    for mark in found:
-        depth += (mark == "{") - (mark == "}")
-        assert depth >= 0
-    assert depth == 0
-    assert re.fullmatch(r"paibench-[A-Za-z0-9_.:-]+", keys(found)[0])

@@ -19,10 +19,11 @@ from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
 from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard import load as load_runs
-from paibench.leaderboard.frame import recorded
+from paibench.leaderboard.frame import read
 from paibench.leaderboard.frame.columns import COLUMNS
-from paibench.leaderboard.frame.load import COMPARED, Frame, label, load, tabulate
-from paibench.leaderboard.frame.rows import Rows, row_of
+from paibench.leaderboard.frame.load import Frame, load, tabulate
+from paibench.leaderboard.frame.read import COMPARED
+from paibench.leaderboard.frame.rows import Rows, label, row_of
 from paibench.methods.core.registry import UserError
 
 RecordFactory = Callable[..., Record]
@@ -397,7 +398,7 @@ def root(
 
 def by(processes: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> Frame:
     """The frame of a store as so many processes read it."""
-    monkeypatch.setattr(recorded, "_large", lambda store: processes == 2)
+    monkeypatch.setattr(read, "_is_large", lambda store: processes == 2)
     return load(root)
 
 
@@ -432,12 +433,12 @@ def test_a_program_that_is_not_there_is_no_reason_to_fail(
 def test_small_stores_are_read_by_one_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second one costs half a second to start."""
     store = Store.read(root)
-    assert not recorded._large(store)
-    monkeypatch.setattr(recorded, "_MANY", 0)
+    assert not read._is_large(store)
+    monkeypatch.setattr(read, "_MANY", 0)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    assert recorded._large(store)
+    assert read._is_large(store)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})
-    assert not recorded._large(store)
+    assert not read._is_large(store)
 
 
 def test_the_collector_is_as_it_was(root: Path) -> None:

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from paibench.benchmark.record import Record
-from paibench.leaderboard.frame.load import row_of, tabulate
-from paibench.leaderboard.frame.rows import models
+from paibench.leaderboard.frame.load import tabulate
+from paibench.leaderboard.frame.rows import models, row_of
 from paibench.leaderboard.published.compare import as_table, reproduction
 from paibench.leaderboard.published.load import load
 from paibench.leaderboard.stats.summary import Track, summarize, tracks

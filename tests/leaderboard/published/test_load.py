@@ -11,8 +11,8 @@ from scipy import stats
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Named
-from paibench.leaderboard.frame.load import row_of, tabulate
-from paibench.leaderboard.frame.rows import label, models
+from paibench.leaderboard.frame.load import tabulate
+from paibench.leaderboard.frame.rows import label, models, row_of
 from paibench.leaderboard.published.load import (
     COLUMNS,
     FIELDS,

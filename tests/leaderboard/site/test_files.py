@@ -14,7 +14,8 @@ from paibench.benchmark.record import Record
 from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.board import compute
-from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
+from paibench.leaderboard.frame.load import Frame, load, tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site import runs
 from paibench.leaderboard.site.build import SiteBuilt, build_site
 from paibench.leaderboard.site.pages import pictures

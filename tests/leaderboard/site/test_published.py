@@ -10,7 +10,8 @@ import pytest
 
 from paibench.benchmark.record import Record
 from paibench.leaderboard.board import compute
-from paibench.leaderboard.frame.load import Frame, row_of, tabulate
+from paibench.leaderboard.frame.load import Frame, tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site.build import build_site
 
 RecordFactory = Callable[..., Record]

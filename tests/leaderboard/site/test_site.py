@@ -16,7 +16,8 @@ from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.records import Problem
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.board import compute
-from paibench.leaderboard.frame.load import Frame, load, row_of, tabulate
+from paibench.leaderboard.frame.load import Frame, load, tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site.build import SiteBuilt, build_site
 from paibench.methods.core.registry import UserError
 

@@ -13,7 +13,8 @@ from scikit_posthocs import posthoc_ttest
 from scipy import stats
 
 from paibench.benchmark.record import Record
-from paibench.leaderboard.frame.load import row_of, tabulate
+from paibench.leaderboard.frame.load import tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.stats.paired import VERDICTS, against_random, holm, p_of_t
 from paibench.leaderboard.stats.summary import CELL, TRACK, summarize
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from paibench.benchmark.record import Record
-from paibench.leaderboard.frame.load import row_of, tabulate
+from paibench.leaderboard.frame.load import tabulate
+from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.stats.summary import (
     ENVIRONMENT,
     Track,
