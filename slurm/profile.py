@@ -17,12 +17,12 @@ from pydantic import (
     model_validator,
 )
 
-from paibench.benchmark.data import files
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import short_repr
 from paibench.benchmark.store.names import check_name
 from paibench.benchmark.sweeps import toml_file
 from paibench.methods.core.registry import UserError, did_you_mean
+from paibench.methods.core.text import printable
 from paibench.slurm.units import megabytes, minutes
 
 Option = str | int | bool
@@ -273,12 +273,12 @@ def read(name_or_path: str) -> Profile:
     Raises UserError in one line with the file, the key and the wrong value.
     """
     path = _locate(name_or_path)
-    name = check_name(path.stem, f"{files.printable(path)}: the name")
+    name = check_name(path.stem, f"{printable(path)}: the name")
     plain = toml_file.read(path, "a profile")
     known = Profile.model_fields.keys() - {"name"}
     for key in plain:
         if key not in known:
-            position = f"{path}: {files.printable(key)[:80]}"
+            position = f"{path}: {printable(key)[:80]}"
             raise UserError(f"{position}: unknown key; {did_you_mean(key, known)}")
     try:
         return Profile.model_validate({"name": name, **plain})

@@ -1,4 +1,4 @@
-"""What is known beforehand of the public data sets: how many images, which bytes, which values."""
+"""Facts about the public data sets: numbers of images, checksums, means and deviations."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ COUNTS: Mapping[str, tuple[int, int]] = {
     "imagenet": (1_281_167, 50_000),
 }
 
-# Channel means and standard deviations as they are commonly published for each training set.
+# the rounded values that are commonly published, so that results compare with other codes
 MOMENTS: Mapping[str, Moments] = {
     "mnist": ((0.1307,), (0.3081,)),
     "fashion_mnist": ((0.2860,), (0.3530,)),
@@ -34,10 +34,10 @@ MNIST_SHA256: Mapping[str, str] = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-"""Of the unpacked files; the packed ones of all such sets have an md5 that torchvision knows."""
+"""The sha256 of the unpacked files; torchvision knows the md5 of the packed ones."""
 
 TINY_IMAGENET = (
     "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
     "90528d7ca1a48142e341f4ef8d21d0de",
 )
-"""Where it is fetched, and the md5 of that file."""
+"""The URL of the archive, and its md5."""

@@ -1,4 +1,4 @@
-"""A data set: a training split, the split that is evaluated, and what they are known by."""
+"""A data set: the split to train on, the split to evaluate on, and a fingerprint of both."""
 
 import hashlib
 import math
@@ -18,7 +18,7 @@ from paibench.methods.training.data import Split
 
 
 class DataSplit(Split, Protocol):
-    """A split that can be moved to a device and cut down to some of its images."""
+    """A split that can be moved to a device and reduced to some of its images."""
 
     @property
     def mean(self) -> tuple[float, ...]: ...
@@ -30,13 +30,13 @@ class DataSplit(Split, Protocol):
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a run trains on and is evaluated on.
+    """The data that a run trains on and is evaluated on.
 
-    `name` says everything that makes figures on it incomparable with figures on another: a set
-    cut to 1,000 examples is `mnist-1000`. `test` is what is evaluated: the test set, or images
-    held out of training where `evaluation` says "validation", and then the test set is not here
-    at all. `fingerprint` is the sha256 of all pixels and labels of the whole set, before any
-    cut. The splits share no memory, so whoever is given `train` cannot come by the rest.
+    Results on data sets of different `name` are not comparable: a subset of 1,000 examples is
+    `mnist-1000`. `test` is the test set, or images held out of training if `evaluation` is
+    "validation"; then the test set is not loaded. `fingerprint` is the sha256 of all pixels and
+    labels of the whole set. The splits share no memory, so code that gets `train` cannot reach
+    the other one.
     """
 
     name: str
@@ -47,7 +47,7 @@ class DataSet:
 
     @property
     def classes(self) -> int:
-        """How many classes the labels have."""
+        """The number of classes."""
         return self.train.classes
 
     @property
@@ -57,26 +57,26 @@ class DataSet:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """What is taken from each channel of pixels scaled to [0, 1]."""
+        """The value subtracted from each channel of pixels scaled to [0, 1]."""
         return self.train.mean
 
     @property
     def std(self) -> tuple[float, ...]:
-        """What each channel is divided by after that."""
+        """The value by which each channel is then divided."""
         return self.train.std
 
     def to(self, device: torch.device | str) -> "DataSet":
-        """The same data set on another device."""
+        """Return the data set on another device."""
         train, test = self.train.to(device), self.test.to(device)
         return DataSet(self.name, train, test, self.fingerprint, self.evaluation)
 
     def subset(self, *, examples: int | None, validation: float, seed: int) -> "DataSet":
-        """The same data set with fewer examples, or with a part of training held out.
+        """Return the data set with fewer training examples, or with some held out.
 
-        `examples` keeps the first so many training images of one class-balanced permutation,
-        the same for every seed; a larger cut holds all of a smaller one. `validation` holds out
-        that fraction of what is left, class-balanced, drawn by `seed`: it takes the place of
-        the test set. Raises UserError when either is out of range.
+        `examples` keeps the first images of a class-balanced permutation that is the same for
+        every seed, so a larger subset contains every smaller one. `validation` then holds out
+        that fraction, class-balanced and drawn by `seed`, which replaces the test set. Raises
+        UserError if either is out of range.
         """
         name, train = self.name, self.train
         if examples is not None:
@@ -97,14 +97,14 @@ class DataSet:
                 f"{len(train)} training examples to hold out, at least one of each class"
             )
         drawn = balanced(train.labels, generator(seed, "validation"))
-        kept, away = drawn[held:].sort().values, drawn[:held].sort().values
+        kept, held_out = drawn[held:].sort().values, drawn[:held].sort().values
         name = f"{name}-validation-{validation:g}"
-        parts = train.subset(kept), train.subset(away)
+        parts = train.subset(kept), train.subset(held_out)
         return DataSet(name, *parts, self.fingerprint, evaluation="validation")
 
 
-class Maker(Protocol):
-    """A function behind a data set's name; its options are keyword-only with plain defaults."""
+class Loader(Protocol):
+    """The function that loads a named data set; options are keyword-only with plain defaults."""
 
     def __call__(self, root: Path | None, seed: int, **options: Value) -> DataSet: ...
 
@@ -116,35 +116,36 @@ def load(
     device: torch.device | str,
     seed: int,
 ) -> DataSet:
-    """The data set of that name, as a whole on the device (ImageNet is streamed to it).
+    """Return the data set of that name, entirely on the device (ImageNet is streamed).
 
-    `root` is the data folder, None where the user gave none; `seed` decides nothing but what
-    the option `validation` holds out. Nothing is ever downloaded. Raises UserError where the
-    set is missing, damaged, or not what its name says.
+    `root` is the data folder, None if the user gave none. `seed` affects only what the option
+    `validation` holds out. Nothing is downloaded. Raises UserError if the set is missing, damaged
+    or not the one of that name.
     """
-    make: Maker = get(name, "datasets")
+    make: Loader = get(name, "datasets")
     return make(root, seed, **options).to(device)
 
 
 def balanced(labels: Tensor, draw: torch.Generator) -> Tensor:
-    """A permutation [n] in which every beginning has the classes in their proportions.
+    """Return a permutation [n] of which every prefix has the classes in their proportions.
 
-    `labels` is [n]; every class has its first member before any has its second where the
-    classes are equally large.
+    `labels` is [n]. If the classes are equally large, every class has its first member before
+    any class has its second.
     """
     labels = labels.cpu()
     shuffled = torch.randperm(len(labels), generator=draw)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     sizes = labels.bincount()
     ranks = torch.cat([torch.arange(int(size)) for size in sizes])
-    places = (ranks + 0.5) / sizes.repeat_interleave(sizes)
-    return by_class[places.argsort(stable=True)]
+    positions = (ranks + 0.5) / sizes.repeat_interleave(sizes)
+    return by_class[positions.argsort(stable=True)]
 
 
 def moments(pixels: Tensor) -> Moments:
-    """The mean and standard deviation of each channel of `pixels` [n, c, h, w] (uint8), in [0, 1].
+    """Return the mean and standard deviation of each channel of `pixels` [n, c, h, w] (uint8).
 
-    They are taken from counts of the 256 values, so that no order of summing can change a bit.
+    Pixels are scaled to [0, 1]. The sums run over the counts of the 256 values, so that the
+    result is the same bit for bit on every machine.
     """
     values = [value / 255 for value in range(256)]
     means, stds = [], []
@@ -159,7 +160,7 @@ def moments(pixels: Tensor) -> Moments:
 
 
 def fingerprint(*tensors: Tensor) -> str:
-    """The sha256 of the types, shapes and values of tensors on the CPU, in that order."""
+    """Return the sha256 of the types, shapes and values of tensors on the CPU."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,8 +1,8 @@
-"""The named data sets: each a function from the data folder to a `DataSet`.
+"""The named data sets: functions from the data folder to a `DataSet`.
 
-All take two options beside their own. `examples` trains on a fixed class-balanced subset of so
-many images. `validation` holds out that fraction of the training images by the run's seed and
-evaluates on it in place of the test set: for choosing hyper-parameters.
+Every set has two options besides its own. `examples` trains on a fixed class-balanced subset of
+that many images. `validation` holds out that fraction of the training images, drawn by the run's
+seed, and evaluates on it instead of the test set; use it to choose hyper-parameters.
 """
 
 import gzip
@@ -17,25 +17,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from paibench.benchmark.data import formats, image_folder
+from paibench.benchmark.data import files, image_folder
 from paibench.benchmark.data.constants import COUNTS, MNIST_SHA256, MOMENTS, Moments
 from paibench.benchmark.data.dataset import DataSet, balanced, fingerprint, moments
-from paibench.benchmark.data.files import locate, printable
-from paibench.benchmark.data.formats import Pair, check_count
+from paibench.benchmark.data.files import Pair, check_count, locate
 from paibench.benchmark.data.image_cache import cache_folders, decoded
 from paibench.benchmark.store.names import check_name
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError, names
+from paibench.methods.core.text import printable
 from paibench.methods.training.data import Images
 
 
 def digits(
     root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
 ) -> DataSet:
-    """Scikit-learn's 8x8 grey digits, 1,437 + 360; embedded, it needs no data folder.
+    """Scikit-learn's 8x8 grey digits, 1,437 + 360; they need no data folder.
 
-    The split is a fixed class-balanced one. The values 0 to 16 are multiplied by 15, which loses
-    nothing, and normalised like other pixels.
+    The split is fixed and class-balanced. The values 0 to 16 are multiplied by 15, which is
+    lossless, and normalised like other pixels.
     """
     with gzip.open(embedded(), "rt") as file:
         rows = torch.from_numpy(np.loadtxt(file, delimiter=","))
@@ -49,11 +49,11 @@ def digits(
 
 
 def embedded() -> Path:
-    """The file with the digits, train and test, that comes with scikit-learn."""
-    # found where it lies: to import scikit-learn takes a second of every worker
-    found = find_spec("sklearn")
-    assert found is not None and found.origin is not None
-    return Path(found.origin).parent / "datasets/data/digits.csv.gz"
+    """Return the file of scikit-learn that contains the digits, train and test."""
+    # read as a file, because every worker would need a second to import scikit-learn
+    package = find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    return Path(package.origin).parent / "datasets/data/digits.csv.gz"
 
 
 def mnist(
@@ -111,7 +111,7 @@ def svhn(
     for split, count in zip(("train", "test"), COUNTS["svhn"], strict=True):
         _, file, digest = SVHN.split_list[split]
         path = locate("svhn", root, file, hint)
-        splits.append(formats.svhn("svhn", path, digest, hint))
+        splits.append(files.svhn("svhn", path, digest, hint))
         check_count("svhn", path, len(splits[-1][1]), count, hint)
     whole = _whole("svhn", splits, 10, MOMENTS["svhn"])
     return whole.subset(examples=examples, validation=validation, seed=seed)
@@ -135,7 +135,7 @@ def imagenet(
 ) -> DataSet:
     """ImageNet (ILSVRC 2012): 1,281,167 + 50,000, streamed from imagenet/{train,val}/CLASS.
 
-    Its fingerprint is that of its file names and labels: to read all pixels would take hours.
+    The fingerprint covers file names and labels only: reading all pixels would take hours.
     """
     whole = _streamed("imagenet", root, COUNTS["imagenet"], MOMENTS["imagenet"])
     return whole.subset(examples=examples, validation=validation, seed=seed)
@@ -152,18 +152,18 @@ def imagefolder(
 ) -> DataSet:
     """Any folder of images laid out as train/CLASS/* and test/CLASS/* (or val/CLASS/*).
 
-    The data set has the folder's name. All images are decoded once and kept as bytes; they are
+    The data set has the name of the folder. All images are decoded once and cached; they are
     normalised by the mean and standard deviation of the training images.
 
     Options:
         path: the folder, relative to the data folder or absolute.
-        size: cut each image to a square at its centre and scale it to this many pixels; without
-            it, all images must have one shape.
+        size: crop each image to a square at its centre and scale it to this many pixels; without
+            it, all images must have the same shape.
     """
-    folder = _chosen(path, root)
+    folder = _image_folder(path, root)
     name = check_name(folder.resolve().name, "imagefolder: the folder's name")
     if name in names("datasets"):
-        raise UserError(f"imagefolder: a folder {name!r} would pass for that data set; rename it")
+        raise UserError(f"imagefolder: {name!r} is the name of another data set; rename it")
     if size is not None and not 1 <= size <= 4096:
         raise UserError(f"imagefolder: size = {size} is out of range; it is 1 to 4096 pixels")
     layout = f"lay {printable(folder)} out as train/CLASS/*.jpg and test/CLASS/*.jpg"
@@ -177,7 +177,7 @@ def imagefolder(
 
 
 def fetch(name: str, root: Path | None) -> str:
-    """The half of an error message that says how a set is downloaded."""
+    """Return the end of an error message, which says how to download a set."""
     return f"fetch it with: paibench prepare {name} --data {printable(root or 'DIR')}"
 
 
@@ -187,7 +187,7 @@ def _like_mnist(name: str, folder: str, root: Path | None, digests: Mapping[str,
     for prefix, count in zip(("train", "t10k"), COUNTS[name], strict=True):
         for kind in ("images-idx3", "labels-idx1"):
             path = locate(name, root, f"{folder}/raw/{prefix}-{kind}-ubyte", hint)
-        splits.append(formats.idx(name, path.parent, prefix, digests, hint, count))
+        splits.append(files.idx(name, path.parent, prefix, digests, hint, count))
     return _whole(name, splits, 10, MOMENTS[name])
 
 
@@ -198,14 +198,14 @@ def _like_cifar(name: str, known: Any, key: str, classes: int, root: Path | None
     for batches, count in zip((known.train_list, known.test_list), COUNTS[name], strict=True):
         for file, _ in batches:
             locate(name, root, f"{known.base_folder}/{file}", hint)
-        splits.append(formats.cifar(name, folder, batches, key, hint))
+        splits.append(files.cifar(name, folder, batches, key, hint))
         check_count(name, folder, len(splits[-1][1]), count, hint)
     return _whole(name, splits, classes, MOMENTS[name])
 
 
 def _whole(name: str, splits: Sequence[Pair], classes: int, known: Moments) -> DataSet:
     for split, (_, labels) in zip(("train", "test"), splits, strict=True):
-        formats.check_labels(name, split, labels, classes)
+        files.check_labels(name, split, labels, classes)
     train, test = (Images(pixels, labels, classes, *known) for pixels, labels in splits)
     return DataSet(name, train, test, fingerprint(*(t for pair in splits for t in pair)))
 
@@ -217,11 +217,11 @@ def _of_folder(
     root: Path | None,
     known: Moments | None,
 ) -> DataSet:
-    found = decoded(name, parts, size, cache_folders(root, os.environ))
-    known = known or moments(found.splits[0][0])
+    images = decoded(name, parts, size, cache_folders(root, os.environ))
+    known = known or moments(images.splits[0][0])
     classes = len(parts[0].classes)
-    train, test = (Images(pixels, labels, classes, *known) for pixels, labels in found.splits)
-    return DataSet(name, train, test, found.fingerprint)
+    train, test = (Images(pixels, labels, classes, *known) for pixels, labels in images.splits)
+    return DataSet(name, train, test, images.fingerprint)
 
 
 def _streamed(name: str, root: Path | None, counts: tuple[int, int], known: Moments) -> DataSet:
@@ -241,10 +241,11 @@ def _streamed(name: str, root: Path | None, counts: tuple[int, int], known: Mome
     return DataSet(name, train, test, digest.hexdigest())
 
 
-def _chosen(path: str, root: Path | None) -> Path:
+def _image_folder(path: str, root: Path | None) -> Path:
     folder = Path(path)
+    # a spec may come from another person, and must not read the rest of the disk by accident
     if "\0" in path or ".." in folder.parts:
-        raise UserError(f"imagefolder: path {path[:80]!r} leads out of the data folder")
+        raise UserError(f"imagefolder: path {path[:80]!r} leaves the data folder")
     if folder.is_absolute():
-        return locate("imagefolder", folder, "", "give the option path a folder that does")
-    return locate("imagefolder", root, path, "give the option path a folder that is there")
+        return locate("imagefolder", folder, "", "set the option path to an existing folder")
+    return locate("imagefolder", root, path, "set the option path to an existing folder")

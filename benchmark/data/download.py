@@ -1,8 +1,9 @@
-"""Download a data set once, however many processes ask for it at the same time.
+"""Download a data set once, even if many processes ask for it at the same time.
 
-It is fetched into a private folder beside its place, checked by reading it as a run would, and
-only then moved into place. A claim lets one process do it while the others wait; what keeps the
-data right is the move, which never replaces anything.
+The set is downloaded into a private folder, checked by reading it as a run would, and only then
+moved to its final path. A lease lets one process download while the others wait. Correctness
+depends on the move alone, which never replaces anything. File locks (`filelock`) would be shorter,
+but a network file system may ignore them or keep the lock of a machine that died.
 """
 
 import os
@@ -15,20 +16,20 @@ from pathlib import Path
 from uuid import uuid4
 
 from paibench.benchmark.data.constants import TINY_IMAGENET
-from paibench.benchmark.data.files import printable
 from paibench.benchmark.store.lease import acquire
 from paibench.benchmark.store.names import new_attempt_id
 from paibench.methods.core.registry import UserError, did_you_mean, get, names
+from paibench.methods.core.text import printable
 
-LEASE = 3600.0  # seconds after which a download on a machine that died is taken over by another
+LEASE = 3600.0  # seconds after which another process takes over from a machine that died
 
 
 @dataclass(frozen=True)
 class Source:
     """A set that can be downloaded.
 
-    `entries` are the files or folders it consists of, `fetch(folder)` downloads them there, and
-    `check(folder)` raises UserError unless they are there, whole and right.
+    It consists of the files or folders `entries`. `fetch(folder)` downloads them, and
+    `check(folder)` raises UserError unless they are complete and correct.
     """
 
     entries: tuple[str, ...]
@@ -37,46 +38,46 @@ class Source:
 
 
 def prepare(name: str, root: Path) -> str:
-    """Download a data set into the data folder; one line that says what was done.
+    """Download a data set into the data folder; return one line about what was done.
 
-    Raises UserError where the name is not one of a set that can be downloaded, the network or
-    the disk fails, or what came is not the set.
+    Raises UserError if the set cannot be downloaded, the network or the disk fails, or the
+    downloaded files are not the set.
     """
     if name in SOURCES:
         return install(name, SOURCES[name], Path(root))
     if name in names("datasets"):
-        why = _BY_HAND.get(name, "it is a plugin's; its documentation says where it comes from")
-        raise UserError(f"{name} is not for download: {why}")
+        why = _BY_HAND.get(name, "it belongs to a plugin; see the plugin's documentation")
+        raise UserError(f"{name} cannot be downloaded: {why}")
     raise UserError(f"unknown data set {name[:80]!r}; {did_you_mean(name, SOURCES)}")
 
 
 def install(
     name: str, source: Source, root: Path, *, lease: float = LEASE, pause: float = 1.0
 ) -> str:
-    """Have a source's entries in `root`; one line that says what was done.
+    """Install the entries of a source in `root`; return one line about what was done.
 
-    Whoever finds another at work looks again every `pause` seconds.
+    If another process is downloading, check again every `pause` seconds.
     """
-    place = root / ".paibench" / f"prepare-{name}"
+    work = root / ".paibench" / f"prepare-{name}"
     try:
         while not is_complete(source, root):
-            place.mkdir(parents=True, exist_ok=True)
-            held = acquire(place, new_attempt_id(), lease)
-            if held is None:
+            work.mkdir(parents=True, exist_ok=True)
+            acquired = acquire(work, new_attempt_id(), lease)
+            if acquired is None:
                 time.sleep(pause)
                 continue
             try:
-                return _install(name, source, root, place)
+                return _install(name, source, root, work)
             finally:
-                held.release()
+                acquired.release()
     except OSError as error:
         why = " ".join(str(error).split())
-        raise UserError(f"{name}: cannot be put into {printable(root)}: {why}") from error
+        raise UserError(f"{name}: cannot be installed in {printable(root)}: {why}") from error
     return f"{name} is already in {printable(root)}"
 
 
 def is_complete(source: Source, root: Path) -> bool:
-    """Whether the set is there and right."""
+    """Return whether the set is there, complete and correct."""
     if not root.exists() or not set(source.entries) <= set(os.listdir(root)):
         return False
     try:
@@ -86,12 +87,12 @@ def is_complete(source: Source, root: Path) -> bool:
     return True
 
 
-def _install(name: str, source: Source, root: Path, place: Path) -> str:
-    if is_complete(source, root):  # the last holder of the claim finished just before
+def _install(name: str, source: Source, root: Path, work: Path) -> str:
+    if is_complete(source, root):  # another process finished while this one waited
         return f"{name} is already in {printable(root)}"
-    for left in place.glob("download-*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    private = Path(tempfile.mkdtemp(prefix="download-", dir=place))
+    for unfinished in work.glob("download-*"):  # of a process that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)
+    private = Path(tempfile.mkdtemp(prefix="download-", dir=work))
     try:
         try:
             source.fetch(private)
@@ -99,24 +100,24 @@ def _install(name: str, source: Source, root: Path, place: Path) -> str:
             why = " ".join(str(error).split())[:300]
             raise UserError(f"{name}: the download failed: {why}; try again") from error
         source.check(private)
-        aside = _move(source.entries, private, root, place)
+        aside = _move(source.entries, private, root, work)
     finally:
         shutil.rmtree(private, ignore_errors=True)
     replaced = f"; the damaged one that was there is now in {printable(aside)}" if aside else ""
     return f"{name} is downloaded to {printable(root)}{replaced}"
 
 
-def _move(entries: Sequence[str], private: Path, root: Path, place: Path) -> Path | None:
-    """Move the entries into the data folder; where damaged ones went that were there before."""
+def _move(entries: Sequence[str], private: Path, root: Path, work: Path) -> Path | None:
+    """Move the entries into the data folder; return the new folder of damaged ones there before."""
     damaged = sorted(set(entries) & set(os.listdir(root)))
-    aside = place / f"damaged-{uuid4().hex[:8]}" if damaged else None
+    aside = work / f"damaged-{uuid4().hex[:8]}" if damaged else None
     if aside:
         aside.mkdir()
         for entry in damaged:
             os.rename(root / entry, aside / entry)
     for entry in entries:
         if (private / entry).is_dir():
-            os.rename(private / entry, root / entry)  # refused where a folder with files is there
+            os.rename(private / entry, root / entry)  # fails if a folder with files is there
         else:
             os.link(private / entry, root / entry)
     return aside
@@ -125,7 +126,7 @@ def _move(entries: Sequence[str], private: Path, root: Path, place: Path) -> Pat
 def _from_torchvision(
     name: str, kind: str, *entries: str, splits: Sequence[dict[str, str]] = ({},)
 ) -> Source:
-    """A set that torchvision downloads split by split, checking the md5 of what comes."""
+    """Return a set that torchvision downloads split by split, checking the md5 of the archives."""
 
     def fetch(folder: Path) -> None:
         from torchvision import datasets

@@ -1,4 +1,4 @@
-"""Folders of images decoded once, and found again as one file that is data and nothing else."""
+"""Decode folders of images once, and cache the pixels in one safetensors file."""
 
 import hashlib
 import json
@@ -17,13 +17,14 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from paibench.benchmark.data.dataset import fingerprint
-from paibench.benchmark.data.files import printable, unreadable
+from paibench.benchmark.data.files import unreadable
 from paibench.benchmark.data.image_folder import Listing
 from paibench.benchmark.store import atomic
 from paibench.benchmark.store.checksummed_json import Corrupt
 from paibench.methods.core.registry import UserError
+from paibench.methods.core.text import printable
 
-_LAYOUT = "1"  # a number to raise when the same files would be decoded to something else
+_LAYOUT = "1"  # increase it when the same files are decoded to other pixels
 _LARGEST = 2**40
 
 
@@ -38,19 +39,19 @@ class Decoded:
 def decoded(
     name: str, listings: Sequence[Listing], size: int | None, keep_in: Sequence[Path]
 ) -> Decoded:
-    """All images, decoded now or found in the first of the folders `keep_in` that has them.
+    """Return all images, from the first of the folders `keep_in` that has them, or decode them.
 
-    They are kept under a name made of every file's path, size and time of change, so that any
-    change decodes again; a kept file whose content does not fit its fingerprint is decoded
-    again too. Any number of processes may ask at once. With `size`, images are cut to a square
-    at the centre and scaled to it. Raises UserError that names a file that cannot be decoded.
+    The name of the cached file is a hash of every image's path, size and time of change, so any
+    change decodes again. So does a cached file that does not fit its fingerprint. Any number of
+    processes may call this at once. With `size`, images are cropped to a square at the centre and
+    scaled to it. Raises UserError that names a file that cannot be decoded.
     """
     key = _manifest(name, listings, size)
     labels = [torch.tensor(listing.labels) for listing in listings]
     for folder in keep_in:
-        found = _found(folder / f"{name}-{key}.safetensors", labels)
-        if found is not None:
-            return found
+        cached = _load(folder / f"{name}-{key}.safetensors", labels)
+        if cached is not None:
+            return cached
     pixels = _decode(name, listings, size)
     if _manifest(name, listings, size) != key:
         raise UserError(
@@ -58,7 +59,7 @@ def decoded(
         )
     splits = tuple(zip(pixels, labels, strict=True))
     fresh = Decoded(splits, fingerprint(*(tensor for pair in splits for tensor in pair)))
-    _keep(keep_in, f"{name}-{key}.safetensors", fresh)
+    _save(keep_in, f"{name}-{key}.safetensors", fresh)
     return fresh
 
 
@@ -77,7 +78,7 @@ def _manifest(name: str, listings: Sequence[Listing], size: int | None) -> str:
 
 
 def _decode(name: str, listings: Sequence[Listing], size: int | None) -> list[Tensor]:
-    """[n, c, h, w] uint8 for each listing; one channel where all images are grey, else three."""
+    """Return [n, c, h, w] uint8 for each listing, with one channel if all images are grey."""
     shape: tuple[int, ...] | None = None
     all_grey = True
     arrays = []
@@ -103,38 +104,38 @@ def _decode(name: str, listings: Sequence[Listing], size: int | None) -> list[Te
 
 
 def rgb(name: str, path: str) -> tuple[Image.Image, bool]:
-    """An image file as red, green and blue, and whether it is grey.
+    """Return an image file as red, green and blue, and whether it is grey.
 
-    Raises UserError where it is damaged, cannot be read, or has more than 8 bits a channel.
+    Raises UserError if it is damaged, cannot be read, or has more than 8 bits per channel.
     """
     try:
         with Image.open(path) as image:
             if image.mode[0] in "IF":
-                raise ValueError(f"mode {image.mode}, more than 8 bits a channel")
+                raise ValueError(f"mode {image.mode}, more than 8 bits per channel")
             return image.convert("RGB"), image.mode in ("1", "L")
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+    except Exception as error:  # Pillow's decoders raise errors of many types for damaged files
         why = " ".join(str(error).replace(path, "the file").split())[:200]
         raise UserError(
             f"{name}: {printable(path)} cannot be decoded: {why}; replace it"
         ) from error
 
 
-def _found(path: Path, labels: Sequence[Tensor]) -> Decoded | None:
+def _load(path: Path, labels: Sequence[Tensor]) -> Decoded | None:
     try:
         data = atomic.read(path, limit=_LARGEST)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         stored = from_bytes(data)
         splits = tuple((stored[str(number)], each) for number, each in enumerate(labels))
-        wanted = header["__metadata__"]["fingerprint"]
+        expected = bytes(stored["fingerprint"].tolist()).hex()
     except (OSError, Corrupt, ValueError, KeyError, TypeError, SafetensorError):
         return None
-    found = fingerprint(*(tensor for pair in splits for tensor in pair))
-    return Decoded(splits, found) if found == wanted else None
+    actual = fingerprint(*(tensor for pair in splits for tensor in pair))
+    return Decoded(splits, actual) if actual == expected else None
 
 
-def _keep(folders: Sequence[Path], file: str, fresh: Decoded) -> None:
+def _save(folders: Sequence[Path], file: str, fresh: Decoded) -> None:
     tensors = {str(number): pixels for number, (pixels, _) in enumerate(fresh.splits)}
-    data = to_bytes(tensors, metadata={"fingerprint": fresh.fingerprint})
+    tensors["fingerprint"] = torch.tensor(list(bytes.fromhex(fresh.fingerprint)), dtype=torch.uint8)
+    data = to_bytes(tensors)
     reasons = []
     for folder in folders:
         try:
@@ -143,15 +144,15 @@ def _keep(folders: Sequence[Path], file: str, fresh: Decoded) -> None:
         except OSError as error:
             reasons.append(str(error))
     if reasons:
-        text = f"decoded images could not be kept, set PAIBENCH_CACHE: {'; '.join(reasons)}"
+        text = f"decoded images could not be cached, set PAIBENCH_CACHE: {'; '.join(reasons)}"
         warnings.warn(text, stacklevel=3)
 
 
 def cache_folders(root: Path | None, environment: Mapping[str, str]) -> list[Path]:
-    """Where decoded images may be kept, the best place first.
+    """Return the folders for decoded images, the preferred one first.
 
-    That is PAIBENCH_CACHE alone where it is set, else a hidden folder in the data folder, and
-    ~/.cache/paibench for where that cannot be written.
+    This is PAIBENCH_CACHE alone if it is set, else a hidden folder in the data folder, and
+    ~/.cache/paibench if that is read-only.
     """
     if environment.get("PAIBENCH_CACHE"):
         return [Path(environment["PAIBENCH_CACHE"])]

@@ -1,11 +1,16 @@
-"""Which image files a folder holds, and of which class: listed strictly, nothing opened."""
+"""List the image files of a folder and their classes, without opening any file.
+
+torchvision's ImageFolder passes over files that it does not know and follows links anywhere; here
+both are errors, so that a forgotten or foreign file cannot change a data set unnoticed.
+"""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from paibench.benchmark.data.files import printable, unreadable
+from paibench.benchmark.data.files import unreadable
 from paibench.methods.core.registry import UserError
+from paibench.methods.core.text import printable
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -21,10 +26,10 @@ class Listing:
 
 
 def listed(name: str, folder: Path, split: str, inner: str = "") -> Listing:
-    """The images in `folder`/`split`/CLASS/`inner`, classes in the order of their names.
+    """Return the images in `folder`/`split`/CLASS/`inner`, classes in the order of their names.
 
-    Hidden files are passed over. Raises UserError for anything else that is no image, for an
-    empty class, and for a link that leads out of the folder.
+    Hidden files are ignored. Raises UserError for any other file that is not an image, for an
+    empty class, and for a link that leaves the folder.
     """
     home = os.path.realpath(folder)
     classes = sorted(e.name for e in entries(name, folder / split, home) if _is_folder(name, e))
@@ -45,7 +50,7 @@ def listed(name: str, folder: Path, split: str, inner: str = "") -> Listing:
 
 
 def entries(name: str, place: Path, home: str) -> list[os.DirEntry[str]]:
-    """What a folder holds, but for hidden entries; links must stay within `home`."""
+    """Return the entries of a folder except hidden ones; links must stay within `home`."""
     try:
         with os.scandir(place) as found:
             kept = [entry for entry in found if not entry.name.startswith(".")]
@@ -56,8 +61,8 @@ def entries(name: str, place: Path, home: str) -> list[os.DirEntry[str]]:
             target = os.path.realpath(entry.path)
             if os.path.commonpath([home, target]) != home:
                 raise UserError(
-                    f"{name}: {printable(entry.path)} is a link that leads out of the folder, "
-                    f"to {printable(target)}; put the file itself there"
+                    f"{name}: {printable(entry.path)} is a link that leaves the folder, "
+                    f"to {printable(target)}; replace it by the file itself"
                 )
     return kept
 
@@ -71,12 +76,12 @@ def _is_folder(name: str, entry: os.DirEntry[str]) -> bool:
 def _is_image(name: str, entry: os.DirEntry[str]) -> bool:
     if not (entry.is_file() and entry.name.lower().endswith(ENDINGS)):
         kinds = ", ".join(ENDINGS)
-        raise UserError(f"{name}: {printable(entry.path)} is no image file ({kinds}); remove it")
+        raise UserError(f"{name}: {printable(entry.path)} is not an image ({kinds}); remove it")
     return True
 
 
 def same_classes(name: str, *listings: Listing) -> None:
-    """Raise UserError where a class is in one split and not in another."""
+    """Raise UserError if a class is in one split and not in another."""
     for one in listings:
         for other in listings:
             for lacking in sorted(set(one.classes) - set(other.classes)):
@@ -88,35 +93,35 @@ def same_classes(name: str, *listings: Listing) -> None:
 
 
 def tiny_imagenet(name: str, folder: Path, hint: str) -> tuple[Listing, Listing]:
-    """The listings of Tiny ImageNet: train/CLASS/images/* and val/images/* with its annotations.
+    """Return the listings of Tiny ImageNet: train/CLASS/images/* and val/images/*.
 
-    `val/val_annotations.txt` says a file and its class on each line. Raises UserError where the
-    two do not fit together.
+    Each line of `val/val_annotations.txt` names a file and its class. Raises UserError if the
+    files and the annotations do not agree.
     """
     train = listed(name, folder, "train", inner="images")
-    notes = folder / "val" / "val_annotations.txt"
+    annotations = folder / "val" / "val_annotations.txt"
     try:
-        lines = notes.read_text(encoding="ascii").splitlines()
+        lines = annotations.read_text(encoding="ascii").splitlines()
     except OSError as error:
-        raise unreadable(name, notes, error) from error
+        raise unreadable(name, annotations, error) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: {printable(notes)} is no plain text; {hint}") from error
-    said = dict(line.split("\t")[:2] for line in lines if line.count("\t") > 0)
+        raise UserError(f"{name}: {printable(annotations)} is not plain text; {hint}") from error
+    class_of = dict(line.split("\t")[:2] for line in lines if line.count("\t") > 0)
     home = os.path.realpath(folder)
     images = folder / "val" / "images"
     found = sorted(e.name for e in entries(name, images, home) if _is_image(name, e))
-    if found != sorted(said):
-        odd = min(set(found) ^ set(said))
+    if found != sorted(class_of):
+        odd = min(set(found) ^ set(class_of))
         raise UserError(
-            f"{name}: {printable(images / odd)} and {printable(notes)} do not agree; {hint}"
+            f"{name}: {printable(images / odd)} and {printable(annotations)} do not agree; {hint}"
         )
     numbers = {wanted: label for label, wanted in enumerate(train.classes)}
-    odd_classes = sorted(set(said.values()) ^ set(numbers))
+    odd_classes = sorted(set(class_of.values()) ^ set(numbers))
     if odd_classes:
         raise UserError(
             f"{name}: class {odd_classes[0]!r:.80} is in one of train/ and "
-            f"{printable(notes)}; {hint}"
+            f"{printable(annotations)}; {hint}"
         )
     files = tuple(os.path.join("val", "images", file) for file in found)
-    labels = tuple(numbers[said[file]] for file in found)
+    labels = tuple(numbers[class_of[file]] for file in found)
     return train, Listing(folder, files, labels, train.classes)

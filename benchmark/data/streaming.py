@@ -1,4 +1,4 @@
-"""A split too large for memory: image files that worker processes decode as they are asked for."""
+"""A split that is too large for memory: worker processes decode image files on demand."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,8 @@ from paibench.methods.core.registry import UserError
 from paibench.methods.training.data import Batch, Images
 from paibench.methods.training.recipe import Augmentation
 
-SIDE = 224  # pixels: what networks see
-SHORTER_SIDE = 256  # what that is cut from where nothing is augmented
+SIDE = 224  # pixels of the input of a network
+SHORTER_SIDE = 256  # pixels of the image that it is cropped from without augmentation
 MOST_WORKERS = 16
 
 
@@ -27,15 +27,15 @@ MOST_WORKERS = 16
 class Stream:
     """Image files on disk as a split; see `Split`.
 
-    An image is scaled so that its shorter side has 256 pixels, and the 224x224 at its centre
-    are taken. Of the augmentations, "crop" takes a random part of 8 to 100 % of the image and
-    scales it to 224x224, "flip" mirrors every other image. The random choices of an image are
-    drawn from a seed of its own, so that the number of workers changes nothing.
+    An image is scaled so that its shorter side has 256 pixels, and cropped to 224x224 at its
+    centre. The augmentation "crop" takes a random part of 8 to 100 % of the image and scales it
+    to 224x224; "flip" mirrors half of the images. Every image has its own random seed, so the
+    number of workers does not affect the result.
     """
 
     name: str
     folder: str
-    files: NDArray[np.bytes_]  # a list of a million strings would be copied by every worker
+    files: NDArray[np.bytes_]  # every worker would copy a list of a million strings
     labels: Tensor
     classes: int
     mean: tuple[float, ...]
@@ -44,7 +44,7 @@ class Stream:
 
     @staticmethod
     def of(name: str, listing: Listing, known: Moments) -> "Stream":
-        """The files of a listing, normalised by known means and standard deviations."""
+        """Return the files of a listing, normalised by these means and standard deviations."""
         files = np.array([os.fsencode(file) for file in listing.files])
         labels = torch.tensor(listing.labels)
         return Stream(name, str(listing.folder), files, labels, len(listing.classes), *known)
@@ -58,11 +58,11 @@ class Stream:
         return 3, SIDE, SIDE
 
     def to(self, device: torch.device | str) -> "Stream":
-        """The same split, whose batches arrive on another device."""
+        """Return the split with batches on another device."""
         return replace(self, device=torch.device(device))
 
     def subset(self, indices: Tensor) -> "Stream":
-        """The images at `indices`, in that order."""
+        """Return the images at `indices`, in that order."""
         return replace(self, files=self.files[indices.numpy()], labels=self.labels[indices])
 
     def batches(
@@ -88,7 +88,7 @@ class Stream:
             num_workers=_workers(len(asked), size),
             collate_fn=_stack,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # else the loader would draw from the global one
+            generator=torch.Generator(),  # without it, the loader draws from the global one
         )
         labels = self.labels[asked]
         for start, pixels in zip(range(0, len(asked), size), loader, strict=True):
@@ -100,7 +100,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class _Files(Dataset[Tensor | str]):
-    """What a worker decodes: an image [3, h, w], or one line that says why it could not."""
+    """The items that workers decode: an image [3, h, w], or the error in one line."""
 
     name: str
     folder: str
@@ -115,7 +115,7 @@ class _Files(Dataset[Tensor | str]):
         path = os.path.join(self.folder, os.fsdecode(self.files[index]))
         try:
             image, _ = rgb(self.name, path)
-        except UserError as error:  # raised here it would arrive as a page of traceback
+        except UserError as error:  # a raised error would arrive as a page of traceback
             return str(error)
         with torch.random.fork_rng(devices=[]):
             if self.seeds is not None:
@@ -138,13 +138,13 @@ def _transform(augment: Augmentation) -> Callable[[Image.Image], Tensor]:
 
 
 def _stack(images: Sequence[Tensor | str]) -> Tensor | str:
-    complaints = [image for image in images if isinstance(image, str)]
-    if complaints:
-        return complaints[0]
+    errors = [image for image in images if isinstance(image, str)]
+    if errors:
+        return errors[0]
     return torch.stack([image for image in images if isinstance(image, Tensor)])
 
 
 def _workers(count: int, size: int) -> int:
-    """As many as this process has cores for, and none where there is a single batch."""
+    """Return the number of workers: one per core of this process, none for a single batch."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return 0 if count <= size else min(cores or 1, MOST_WORKERS)

@@ -5,11 +5,16 @@ lines of a log or a report.
 """
 
 
+def printable(text: object) -> str:
+    """Return a text with every character that cannot be printed as an escape."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
 def one_line(text: str) -> str:
     """Return a text as one printable line of at most 300 characters."""
     # cut before the work, because a message may have gigabytes
     line = " ".join(text[:3000].split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)[:300]
+    return printable(line)[:300]
 
 
 def in_words(error: BaseException) -> str:

@@ -279,13 +279,13 @@ def test_a_name_says_how_the_images_were_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path, says",
     [
-        ("dogs", "imagefolder: {}/dogs is missing; give the option path a folder that is there"),
+        ("dogs", "imagefolder: {}/dogs is missing; set the option path to an existing folder"),
         ("Pets", "imagefolder: {}/Pets is missing; rename pets beside it to Pets"),
-        ("../x", "imagefolder: path '../x' leads out of the data folder"),
-        ("pe\0ts", r"imagefolder: path 'pe\x00ts' leads out of the data folder"),
-        ("/no/where", "imagefolder: the data folder /no/where does not exist; give the option"),
+        ("../x", "imagefolder: path '../x' leaves the data folder"),
+        ("pe\0ts", r"imagefolder: path 'pe\x00ts' leaves the data folder"),
+        ("/no/where", "imagefolder: the data folder /no/where does not exist; set the option"),
         ("My Pets", "imagefolder: the folder's name 'My Pets' cannot be used; take 1 to 64 of"),
-        ("mnist", "imagefolder: a folder 'mnist' would pass for that data set; rename it"),
+        ("mnist", "imagefolder: 'mnist' is the name of another data set; rename it"),
         ("upper", "upper: {}/upper/train is missing; rename Train beside it to train"),
         ("untested", "untested: {}/untested/test is missing; lay {}/untested out as train/CLASS/"),
     ],

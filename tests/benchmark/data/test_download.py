@@ -104,7 +104,7 @@ def test_a_download_that_fails_leaves_nothing(tmp_path: Path, fetcher: object, s
 def test_a_data_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
     """A file in place of the data folder is said in one line."""
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=f"toy: cannot be put into {tmp_path}/file: .*"):
+    with pytest.raises(UserError, match=f"toy: cannot be installed in {tmp_path}/file: .*"):
         install("toy", TOY, tmp_path / "file")
 
 
@@ -166,9 +166,9 @@ def test_a_download_that_was_killed_is_taken_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name, says",
     [
-        ("digits", "digits is not for download: it is embedded"),
-        ("imagenet", "imagenet is not for download: get it from image-net.org"),
-        ("imagefolder", "imagefolder is not for download"),
+        ("digits", "digits cannot be downloaded: it is embedded"),
+        ("imagenet", "imagenet cannot be downloaded: get it from image-net.org"),
+        ("imagefolder", "imagefolder cannot be downloaded"),
         ("cifar", "unknown data set 'cifar'; did you mean"),
         ("../x", r"unknown data set '\.\./x'; known: "),
     ],

@@ -171,7 +171,7 @@ def test_where_nothing_can_be_kept_the_pixels_come_with_a_warning(tmp_path: Path
     """A full or read-only disk costs time at every start, not the run."""
     folder = pictures(tmp_path / "set")
     (tmp_path / "file").touch()
-    with pytest.warns(UserWarning, match="could not be kept, set PAIBENCH_CACHE: .*file"):
+    with pytest.warns(UserWarning, match="could not be cached, set PAIBENCH_CACHE: .*file"):
         found = read(folder, tmp_path / "file" / "kept")
     assert len(found.splits[0][0]) == 6
 
@@ -202,7 +202,7 @@ def larger(file: Path) -> None:
         (damaged, "cannot be decoded: .*; replace it"),
         (emptied, "cannot be decoded: cannot identify image file 'the file'; replace it"),
         (text, "cannot be decoded: cannot identify image file 'the file'; replace it"),
-        (deep, "cannot be decoded: mode I;16, more than 8 bits a channel; replace it"),
+        (deep, "cannot be decoded: mode I;16, more than 8 bits per channel; replace it"),
         (larger, "is 7x5 and the first image is 6x5; set the option size to scale them"),
     ],
 )

@@ -87,15 +87,15 @@ def line_break(folder: Path) -> None:
     [
         (empty_class, "train/ant has no images; fill or remove it"),
         (loose_file, "train/0.png is in no class folder; move or remove it"),
-        (no_image, r"train/cat/notes.txt is no image file \(.jpg, .*\); remove it"),
-        (nested, r"train/cat/more.png is no image file"),
-        (pipe, r"train/cat/2.png is no image file"),
-        (link_out, "train/cat/2.png is a link that leads out of the folder, to .*/secret.png"),
-        (class_link_out, "train/elk is a link that leads out of the folder"),
-        (dead_link, "train/cat/2.png is no image file"),
+        (no_image, r"train/cat/notes.txt is not an image \(.jpg, .*\); remove it"),
+        (nested, r"train/cat/more.png is not an image"),
+        (pipe, r"train/cat/2.png is not an image"),
+        (link_out, "train/cat/2.png is a link that leaves the folder, to .*/secret.png"),
+        (class_link_out, "train/elk is a link that leaves the folder"),
+        (dead_link, "train/cat/2.png is not an image"),
         (no_classes, "train has no class folders with images in them"),
         (no_split, "train cannot be read: No such file or directory"),
-        (line_break, r"train/cat/a\\nb.txt is no image file"),
+        (line_break, r"train/cat/a\\nb.txt is not an image"),
     ],
 )
 def test_what_does_not_belong_is_named(
@@ -150,7 +150,7 @@ def test_tiny_imagenet_takes_the_classes_of_its_val_from_the_annotations(tiny: P
         ("val_0.JPEG\tn02\n", "val/images/val_1.JPEG and .* do not agree"),
         ("val_0.JPEG\tn02\nval_1.JPEG\tn01\nval_2.JPEG\tn01\n", "val_2.JPEG and .* do not agree"),
         ("val_0.JPEG\tn02\nval_1.JPEG\tn03\n", "class 'n01' is in one of train/ and .*; fix it"),
-        ("\xe9", "val_annotations.txt is no plain text; fix it"),
+        ("\xe9", "val_annotations.txt is not plain text; fix it"),
     ],
     ids=["empty", "cut short", "image missing", "unknown class", "not text"],
 )
