@@ -34,7 +34,7 @@ def write_lease(folder: Path, owner: str, age: float) -> Path:
     """Write a lease of a process on another machine that was renewed `age` seconds ago."""
     folder.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lease, "_place", lambda: "far/boot/7")
+        patch.setattr(lease, "_process_namespace", lambda: "far/boot/7")
         assert lease.acquire(folder, owner)
     before = time.time() - age
     os.utime(folder / "claim", (before, before))
