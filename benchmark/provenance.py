@@ -1,10 +1,10 @@
-"""Which code this is: the commit of a checkout, and the digest of every file of the package."""
+"""The code behind a run: commit and digest of the package, origin and digest of plugins."""
 
 import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import Distribution
@@ -17,45 +17,45 @@ from paibench.methods.core.signature import source
 
 @cache
 def commit() -> tuple[str | None, bool | None]:
-    """The commit of the checkout that this code runs from, and whether it was changed since.
+    """Return the commit of the checkout that this code runs from, and whether files have changed.
 
-    Both are None where the code was installed from no checkout, the second also where git does
-    not tell.
+    Both are None if the code does not run from a checkout, the second also if git fails.
     """
     here = Path(__file__).resolve().parent
     head = command_output("git", "-C", str(here), "rev-parse", "HEAD")
     tracked = command_output(
         "git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name
     )
-    if not head or not tracked:
+    if not head or not tracked:  # installed inside the checkout of something else
         return None, None
     changed = command_output("git", "-C", str(here), "status", "--porcelain", "-uno")
     return head, None if changed is None else bool(changed)
 
 
 def code_digest() -> str:
-    """The sha256 of all Python files of the package, names and contents, as they are now."""
-    seen = hashlib.sha256()
+    """Return the sha256 of all Python files of the package, names and contents, as they are now."""
     root = Path(__file__).parent.parent
+    paths = []
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = sorted(set(folders) - {"__pycache__"})
-        # an editor's own begin with a dot, and may be links to nowhere
+        # the temporary files of editors begin with a dot, and may be links to nowhere
         files = [name for name in names if name.endswith(".py") and not name.startswith(".")]
-        for path in sorted(Path(folder, name) for name in files):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            seen.update(f"{path.relative_to(root)} {content}\n".encode())
-    return seen.hexdigest()
+        paths += sorted(Path(folder, name) for name in files)
+    return _digest(root, paths)
 
 
 @cache
 def code_digest_at_start() -> str:
-    """The digest of the code that this process runs: to be asked for before its work begins."""
+    """Return the digest of the code that this process runs; call it before any work begins.
+
+    Later the files may have changed, and the modules that are imported have not.
+    """
     commit()
     return code_digest()
 
 
 def command_output(*command: str) -> str | None:
-    """What a command prints, None where it is not there, fails or takes long."""
+    """Return the output of a command; None if it does not exist, fails or takes long."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -63,12 +63,11 @@ def command_output(*command: str) -> str | None:
     return done.stdout.strip()
 
 
-# origin: Where code that has a name comes from: its distribution, its files, and what tells it
-# from other
+# -- the code behind a registered name ------------------------------------------------------------
 
 
 def code_path(name: str, kind: Kind = "methods") -> Path | None:
-    """The folder of the package that holds what has this name, or its file where it has none."""
+    """Return the folder of the top-level package that provides a name, or its single file."""
     entry = find(name, kind)
     path = source(entry)
     if path is None:
@@ -78,23 +77,28 @@ def code_path(name: str, kind: Kind = "methods") -> Path | None:
 
 
 def code_sha256(name: str, kind: Kind = "methods") -> str | None:
-    """The sha256 of that file, or of the names and contents of all Python files of the package."""
-    place = code_path(name, kind)
-    if place is None:
+    """Return the sha256 of that file, or of all Python files of the package."""
+    path = code_path(name, kind)
+    if path is None:
         return None
-    if place.is_file():
-        return hashlib.sha256(place.read_bytes()).hexdigest()
-    seen = hashlib.sha256()
-    for path in sorted(place.rglob("*.py")):
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return _digest(path, sorted(path.rglob("*.py")))
+
+
+def _digest(root: Path, paths: Iterable[Path]) -> str:
+    """Return the sha256 of the names, relative to `root`, and the contents of files."""
+    digest = hashlib.sha256()
+    for path in paths:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        seen.update(f"{path.relative_to(place)} {content}\n".encode())
-    return seen.hexdigest()
+        digest.update(f"{path.relative_to(root)} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def distribution(name: str, kind: Kind = "methods") -> tuple[str, str]:
-    """The name and the version of the distribution that brings it; `unknown` without one.
+    """Return name and version of the distribution that provides a name, else `unknown`.
 
-    A file that is not installed has its own name in the place of a version.
+    For a local file, its file name takes the place of the version.
     """
     entry = find(name, kind)
     if isinstance(entry, LocalFile):
@@ -104,7 +108,7 @@ def distribution(name: str, kind: Kind = "methods") -> tuple[str, str]:
 
 
 def third_party(spec: Spec) -> Iterator[tuple[Kind, str]]:
-    """Which of data set, model and recipe of a spec the suite does not bring, by kind and name."""
+    """Yield kind and name of the data set, model and recipe if plugins provide them."""
     named: dict[Kind, str] = {
         "datasets": spec.dataset.name,
         "models": spec.model.name,
@@ -116,12 +120,12 @@ def third_party(spec: Spec) -> Iterator[tuple[Kind, str]]:
 
 
 def display_name(method: str) -> str:
-    """A method as a message about its fault names it: with its distribution, where not ours."""
+    """Return the name of a method for messages, with the distribution of a third party's."""
     return method if is_own(method) else f"{method} ({' '.join(distribution(method))})"
 
 
 def install_source(name: str, kind: Kind = "methods") -> str:
-    """Where that distribution was installed from: an index, a file or folder, or a commit."""
+    """Return where that distribution was installed from: an index, a file or folder, a commit."""
     entry = find(name, kind)
     if isinstance(entry, LocalFile):
         return f"the file {entry.path.name}"
@@ -136,8 +140,9 @@ def _install_source(dist: Distribution) -> str:
 
 
 def _parts(direct: dict[str, object]) -> Iterator[str]:
-    """The facts of a `direct_url.json`; of a local path its last part alone is of any use."""
+    """Yield the facts of a `direct_url.json` (PEP 610)."""
     url = str(direct.get("url", ""))
+    # the last part of a local path is enough; the rest may contain the name of a user
     yield f"the file {url.rpartition('/')[2]}" if url.startswith("file:") else url
     details = direct.get("vcs_info")
     if isinstance(details, dict) and (commit := details.get("commit_id")):
