@@ -1,1 +1,1 @@
-"""TODO."""
+"""Executing runs: attempts, worker processes, checkpoints, shared stages and verification."""

@@ -1,4 +1,4 @@
-"""Doing a run again from its record's spec, and saying whether the same comes of it."""
+"""Verification of a record: run it again, or retrain from its mask, and compare."""
 
 import tempfile
 from collections.abc import Sequence
@@ -32,16 +32,16 @@ from paibench.methods.training.services import Cost
 Verdict = Literal["identical", "within the seed interval", "different"]
 
 PLACE = ("device", "threads", "torch", "cuda", "paibench", "commit", "plugin_version", "isolation")
-"""What may explain a difference, of the environments of both."""
+"""The fields of an environment that may explain a difference between two results."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of a run then and now.
+    """A recorded result and the result of running it again.
 
-    `interval` is how far the accuracy may be off: the `tolerance` over the `seeds` records that
-    differ in their seed alone. `moved` is the fraction of kept weights that are others now, where
-    the old mask is at hand.
+    `interval` is the accepted difference in accuracy: the `tolerance` over the `seeds` records
+    that differ only in their seed. `moved` is the fraction of kept weights that the new mask keeps
+    elsewhere; None if the old mask is not available.
     """
 
     then: Record
@@ -52,24 +52,24 @@ class Verification:
 
     @property
     def differing(self) -> list[str]:
-        """The fields that two runs of one spec ought to have in common, and have not."""
+        """The fields that should be equal in two runs of one spec, but differ."""
         before, after = self.then.stable(), self.now.stable()
-        names = before.keys() - {"schema"}  # which grows with the program
+        names = before.keys() - {"schema"}  # a newer program writes a newer schema
         return sorted(name for name in names if before[name] != after[name])
 
     @property
     def difference(self) -> float | None:
-        """The accuracy now minus that of then; None where one of them has none."""
+        """The new accuracy minus the recorded one; None if one of them is missing."""
         if self.then.accuracy is None or self.now.accuracy is None:
             return None
         return self.now.accuracy - self.then.accuracy
 
     @property
     def verdict(self) -> Verdict:
-        """Whether it is the same, or as near as seeds are to each other.
+        """Whether the results are identical, as close as seeds are to each other, or different.
 
-        In a place that is the same in all of `PLACE`, every bit is to be the same, and nothing
-        excuses a difference.
+        In an environment that is equal in all fields of `PLACE`, every bit must be equal, and
+        nothing excuses a difference.
         """
         if not self.differing:
             return "identical"
@@ -83,7 +83,7 @@ class Verification:
 
     @property
     def elsewhere(self) -> list[str]:
-        """How the places differ, as `name: then, now`."""
+        """How the environments differ, as `name: then, now`."""
         pairs = [
             (name, getattr(self.then.environment, name), getattr(self.now.environment, name))
             for name in PLACE
@@ -92,10 +92,10 @@ class Verification:
 
 
 def verify(then: Record, settings: RunSettings, store: Store | None = None) -> Verification:
-    """Do a recorded run again, in a store that is thrown away.
+    """Run a recorded run again, in a temporary store.
 
-    `store` is where the record is from, with its mask and the records of other seeds. Raises
-    Failed where the run gives no record now, and UserError for what cannot be run.
+    `store` is the store of the record, with its mask and the records of other seeds. Raises Failed
+    if the run gives no record now, and UserError if it is impossible.
     """
     spec = Spec.of(**then.spec)
     if then.status not in ("done", "diverged"):
@@ -109,28 +109,28 @@ def verify(then: Record, settings: RunSettings, store: Store | None = None) -> V
 
 
 def compare(then: Record, now: Record, store: Store | None, moved: float | None) -> Verification:
-    """Two records of one run, held to the spread over the seeds that a store has of it."""
-    # what was claimed is not to make its own interval
+    """Compare two records of one run, with the spread over the seeds in a store as tolerance."""
+    # the claimed result must not widen its own interval
     others = [each for each in of_seeds(then, store) if each.key != then.key]
-    known = [each.accuracy for each in (*others, now) if each.accuracy]
-    return Verification(then, now, len(known), tolerance(known), moved)
+    accuracies = [each.accuracy for each in (*others, now) if each.accuracy]
+    return Verification(then, now, len(accuracies), tolerance(accuracies), moved)
 
 
 def of_seeds(then: Record, store: Store | None) -> Sequence[Record]:
-    """The runs of a store that are done and differ from this one in their seed alone, and it."""
+    """Return the finished runs of a store that differ from this one only in their seed, and it."""
     alike = Spec.model_validate(then.spec).model_copy(update={"seed": 0})
-    found = []
+    records = []
     for entry in store.records() if store else ():
         if isinstance(entry, StoredRecord) and entry.record.get("status") == "done":
             record = Record.read(entry.record)
             other = Spec.model_validate(record.spec)
             if other.model_copy(update={"seed": 0}) == alike:
-                found.append(record)
-    return found
+                records.append(record)
+    return records
 
 
 def _moved(then: Record, now: Record, store: Store | None, again: Store) -> float | None:
-    """The fraction of kept weights that the new mask has at other places."""
+    """Return the fraction of kept weights that the new mask does not keep."""
     if then.mask_sha256 == now.mask_sha256:
         return 0.0
     if not (store and then.mask_file and now.mask_file and now.kept):
@@ -146,21 +146,18 @@ def _moved(then: Record, now: Record, store: Store | None, again: Store) -> floa
     return lost / max(sum(int(kept.sum()) for kept in old.values()), 1) if total(old) else None
 
 
-# retrain: A recorded run trained again from its mask: init, data and training are ours, so it
-# needs no
-
-_TAKEN_OVER = (
+_COPIED = (
     *("key", "spec", "search_forward", "search_backward", "search_epochs", "search_seconds"),
     *("native_accuracy", "native_density", "at_initialization", "mask_file", "curve_file"),
 )
-"""What a mask alone does not say: these are the record's own words."""
+"""Fields that only the search can measure; retraining copies them from the record."""
 
 
 def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> Record:  # noqa: B008
-    """What the mask of a record comes to here.
+    """Train the mask of a record again, without running its method.
 
-    What only a search can say is taken over. Raises UserError where the mask is not all that the
-    run started from, does not fit the network, or where data, model or recipe are not the suite's.
+    Raises UserError if the run started from more than its mask, if the mask does not fit the
+    network, or if data, model or recipe come from a third party.
     """
     spec = _spec(then)
     started = now()
@@ -170,8 +167,8 @@ def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> 
         spec.dataset.name, spec.dataset.options, settings.data, device=device, seed=spec.seed
     )
     net = make_network(spec, data, spec.seed).to(device)
-    known: dict[str, Any] = {
-        **{name: getattr(then, name) for name in _TAKEN_OVER},
+    facts: dict[str, Any] = {
+        **{name: getattr(then, name) for name in _COPIED},
         "protocol": PROTOCOL,
         **metrics.data_metrics(data),
         "initial_sha256": digest(net.state_dict()),
@@ -182,37 +179,37 @@ def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> 
         raise UserError(f"mask of {then.key}: {error}; it is not of this network") from error
     mask = {name: mask[name].to(device) for name in prunable(net)}
     result = SearchResult(Ticket(mask), Cost(), 0.0, mask=mask)
-    known = metrics.mask_metrics(result, net, data) | known
+    facts = metrics.mask_metrics(result, net, data) | facts
     if spec.control == "reinit":
         net = make_network(spec, data, reinit_seed(spec.seed)).to(device)
     try:
-        known |= metrics.untrained_metrics(spec, net, result, data)
+        facts |= metrics.untrained_metrics(spec, net, result, data)
         apply(net, mask)
         recipe = recipe_of(spec.recipe)
         start = _start(then, spec, data)
         training = train(net, mask, data.train, data.test, recipe, seed=spec.seed, start=start)
-        known |= {"status": "done", **metrics.training_metrics(training, net, data)}
+        facts |= {"status": "done", **metrics.training_metrics(training, net, data)}
     except Diverged as error:
-        known |= {"status": "diverged", "reason": str(error)}
+        facts |= {"status": "diverged", "reason": str(error)}
     where = _without_method(environment(spec, device, started), then.environment)
-    return Record(**known, peak_memory_mb=peak_memory_mb(device), environment=where)
+    return Record(**facts, peak_memory_mb=peak_memory_mb(device), environment=where)
 
 
 def _spec(then: Record) -> Spec:
-    """The record's spec with a method of ours in the place of its own. Raises UserError."""
-    asked = Spec.of(**then.spec | {"method": "random"})
-    for _, name in third_party(asked):
-        raise UserError(f"{name}: is of a third party, whose code this does not run; verify it")
+    """Return the record's spec with a method of the suite in place of its own."""
+    spec = Spec.of(**then.spec | {"method": "random"})
+    for _, name in third_party(spec):
+        raise UserError(f"{name}: comes from a third party, whose code is not run here; verify it")
     if then.at_initialization is not True:
         raise UserError(
-            f"run {then.key} does not say that its ticket starts from the initial weights, so its "
-            "mask is not all that it started from; verify it"
+            f"run {then.key} does not state that its ticket starts from the initial weights, so "
+            "its mask is not enough to train it again; verify it"
         )
-    return asked
+    return spec
 
 
 def _start(then: Record, spec: Spec, data: DataSet) -> int:
-    """The step of the schedule at which training began, from how many epochs it took."""
+    """Return the step at which training began, from the number of epochs that it took."""
     recipe = recipe_of(spec.recipe)
     steps = steps_per_epoch(len(data.train), recipe.batch)
     trained = recipe.epochs if then.epochs_trained is None else then.epochs_trained
@@ -223,6 +220,6 @@ def _start(then: Record, spec: Spec, data: DataSet) -> int:
 
 
 def _without_method(here: Environment, there: Environment) -> Environment:
-    """This place, with the method's part as the record has it."""
-    mine = {name: value for name, value in dict(there).items() if name.startswith("plugin")}
-    return here.model_copy(update=mine | {"isolation": there.isolation})
+    """Return this environment, with the fields about the method taken from the record."""
+    about_method = {name: value for name, value in dict(there).items() if name.startswith("plugin")}
+    return here.model_copy(update=about_method | {"isolation": there.isolation})

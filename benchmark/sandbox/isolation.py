@@ -1,4 +1,4 @@
-"""What a search is walled in by: an own folder, limits, and what the kernel has besides."""
+"""Isolation of a sandbox: its own folder, resource limits, and what the kernel offers."""
 
 import os
 import resource
@@ -24,7 +24,7 @@ _PROCESS = ("cpuinfo", "meminfo", "stat", "filesystems", "devices", "modules", "
 
 @dataclass(frozen=True)
 class ResourceLimits:
-    """What one search may use at the most; `seconds` also without any sign of life."""
+    """What one search may use at most; `silence` is the longest time without a sign of life."""
 
     seconds: float = 86_400.0
     silence: float = 1_800.0
@@ -40,31 +40,31 @@ def isolate(
     limits: ResourceLimits,
     device: str,
 ) -> list[str]:
-    """Wall in what runs from here on, in a fork of this process; what the walls are, in words.
+    """Isolate everything that runs from here on, in a fork; return what isolates it, in words.
 
-    It may write to `folder`, which becomes the present one, and read `readable`, the system's
-    libraries and Python's, but nothing that lies in `hidden`. One thread only may run.
+    The process may write to `folder`, which becomes the current one, and read `readable` and the
+    libraries of the system and of Python, but nothing in `hidden`. It must have one thread only.
     """
-    there = ["process", "folder", "limits"]
+    always = ["process", "folder", "limits"]
     spaces = namespaces.enter()
     namespaces.fork_and_reap()
     own_mounts, own_processes = namespaces.MOUNT in spaces, namespaces.PID in spaces
     if own_mounts:
-        covered = [place for place in hidden if not _needed(place, folder, readable)]
+        covered = [path for path in hidden if not _needed(path, folder, readable)]
         own_processes &= namespaces.remount(covered, _SHARED, limits.processes)
     if namespaces.PID in spaces:
-        namespaces.fork_and_reap()  # as the first of its namespace it would hear no signals
+        namespaces.fork_and_reap()  # the first process of a PID namespace would ignore signals
     os.chdir(folder)
     _limit(limits, device, own_user=namespaces.USER in spaces)
     allowed = landlock.rules_except([*readable, *_libraries()], hidden)
     allowed |= dict(_of_the_system(own_processes, own_mounts, device))
     version = landlock.restrict(allowed | {folder: landlock.ALL})
-    return [*there, *spaces, *([f"landlock {version}"] if version else [])]
+    return [*always, *spaces, *([f"landlock {version}"] if version else [])]
 
 
-def _needed(place: Path, folder: Path, readable: Collection[Path]) -> bool:
-    """Whether something that is needed lies below a place, which then cannot be covered."""
-    return any(path.is_relative_to(place) for path in (folder, *readable, *_libraries()))
+def _needed(hidden: Path, folder: Path, readable: Collection[Path]) -> bool:
+    """Whether a hidden folder contains needed files, so that no mount can cover it."""
+    return any(path.is_relative_to(hidden) for path in (folder, *readable, *_libraries()))
 
 
 def _limit(limits: ResourceLimits, device: str, *, own_user: bool) -> None:
@@ -72,7 +72,7 @@ def _limit(limits: ResourceLimits, device: str, *, own_user: bool) -> None:
         limit_memory(limits.memory_mb)
     _lower(resource.RLIMIT_FSIZE, limits.disk_mb << 20)
     _lower(resource.RLIMIT_CORE, 0)
-    if own_user:  # elsewhere all that this user does on the machine would count
+    if own_user:  # otherwise the limit counts all processes of this user on the machine
         _lower(resource.RLIMIT_NPROC, limits.processes)
 
 
@@ -83,15 +83,16 @@ def _lower(kind: int, to: int) -> None:
 
 
 def _libraries() -> Iterator[Path]:
-    """Where Python and what it imports lie."""
+    """Yield the folders of Python and of everything it imports."""
     yield from {Path(path) for path in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
     yield from (Path(path) for path in sysconfig.get_paths().values())
     yield from (Path(path).absolute() for path in sys.path if path)
     yield from (Path(path) for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path)
     package = find_spec("paibench")
-    for place in package.submodule_search_locations or () if package else ():
-        yield Path(place)
-        yield from (room.resolve() for room in Path(place).iterdir() if room.is_symlink())
+    for location in package.submodule_search_locations or () if package else ():
+        yield Path(location)
+        # in a checkout the folders of the package are links to the root of the repository
+        yield from (path.resolve() for path in Path(location).iterdir() if path.is_symlink())
 
 
 def _of_the_system(

@@ -1,7 +1,8 @@
-"""Landlock: a process of Linux gives up, for good, what it will not need of files and network.
+"""Landlock: a Linux process permanently gives up access to files and to the network.
 
-Whoever is behind such a wall can neither trace nor signal who is before it. No rights are needed
-to put one up; kernels before 5.13 have none, later ones have more of it.
+A restricted process can neither trace nor signal processes outside. It needs no privileges. Kernels
+before 5.13 do not have it, and later ones restrict more. Own code, because PyPI has only
+pre-releases of bindings.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ _OF_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
 READ = _EXECUTE | _READ | _LIST
 LIST = _LIST
 USE = _READ | _WRITE | _IOCTL
-"""Of a device: to be opened and spoken with."""
+"""The rights to use a device."""
 ALL = (1 << 16) - 1
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same numbers on every architecture
@@ -41,17 +42,17 @@ class _Rule(ctypes.Structure):
 
 
 def abi() -> int:
-    """The version of Landlock that the kernel speaks; 0 where it has none."""
+    """Return the kernel's version of Landlock; 0 if it has none."""
     if sys.platform != "linux":
         return 0
     return max(int(_libc().syscall(_CREATE, None, 0, _VERSION)), 0)
 
 
 def restrict(allowed: Mapping[Path, int]) -> int:
-    """Give up all files but those at and below these paths, with these rights, and the network.
+    """Give up the network, and all files except those at and below these paths.
 
-    For this thread and what it starts from now on. Paths that are not there are passed over.
-    Returns the version that is in force; 0 where there is none, and nothing is given up.
+    This applies to the calling thread and everything it starts later. Missing paths are ignored.
+    Return the version in force; 0 if the kernel has none, and nothing is restricted.
     """
     version = abi()
     if not version:
@@ -91,10 +92,10 @@ def _libc() -> ctypes.CDLL:
 
 
 def rules_except(folders: Collection[Path], hidden: Collection[Path]) -> dict[Path, int]:
-    """Leave to read these folders and all below them, but for what lies hidden in them.
+    """Return rules to read these folders and everything below, except the hidden paths.
 
-    A folder with something hidden in it can still be listed, since rights to a folder go all the
-    way down.
+    A folder that contains a hidden path can still be listed: Landlock rights apply to everything
+    below a folder, so the rules name its other entries one by one.
     """
     secret = {Path(os.path.realpath(path)) for path in hidden}
     allowed: dict[Path, int] = {}
@@ -113,5 +114,5 @@ def _rules_except(path: Path, secret: Collection[Path]) -> Iterator[tuple[Path, 
     yield path, LIST
     with suppress(OSError):
         for entry in os.scandir(path):
-            if not entry.is_symlink():  # where it leads to has rights of its own
+            if not entry.is_symlink():  # the target of a link needs its own rule
                 yield from _rules_except(Path(entry.path), secret)

@@ -1,6 +1,6 @@
-"""Namespaces: a process of Linux that sees no other processes, no network and no foreign mounts.
+"""Linux namespaces: a process sees no other processes, no network and no foreign mounts.
 
-They are for whoever asks where the kernel lets users make their own; a superuser needs no leave.
+Unprivileged use needs user namespaces, which some kernels forbid; root can always create them.
 """
 
 import ctypes
@@ -25,13 +25,14 @@ _DUMPABLE = 4  # an option of prctl
 
 
 def enter() -> list[str]:
-    """Put this process, and what it starts from now on, into namespaces of its own; which.
+    """Move this process into new namespaces, and return their names.
 
-    Processes that it starts next see no others; it sees all as before. One thread only may run.
+    A new PID namespace applies to the processes that it starts next, not to itself. The process
+    must have one thread only.
     """
     if sys.platform != "linux":
         return []
-    if _works(_become_own_user):  # where it half works, nothing could be read any more
+    if _works(_become_own_user):  # a partial success would leave a user who can read nothing
         _become_own_user()
         return [USER, *_NAMES.values()]
     _unshare(_IPC)
@@ -39,7 +40,7 @@ def enter() -> list[str]:
 
 
 def _become_own_user() -> None:
-    """Enter all of them as a user of one's own, with the same number. Raises OSError."""
+    """Enter all namespaces as a user with the same number. Raises OSError."""
     user, group = os.getuid(), os.getgid()
     if not _unshare(_USER | _PIDS | _NETWORK | _MOUNTS | _IPC):
         raise PermissionError
@@ -49,7 +50,7 @@ def _become_own_user() -> None:
 
 
 def _works(trial: Callable[[], None]) -> bool:
-    """Whether something can be done, tried in a fork."""
+    """Whether a function succeeds, tried in a fork."""
     child = os.fork()
     if not child:
         try:
@@ -61,10 +62,10 @@ def _works(trial: Callable[[], None]) -> bool:
 
 
 def remount(hidden: Sequence[Path], shared_bytes: int, processes: int) -> bool:
-    """In a mount namespace of one's own: a `/proc` of the own processes alone, an own `/dev/shm` of
-    so many bytes, and nothing where the hidden folders are. Whether the `/proc` is such a one.
+    """Mount a private /proc, a /dev/shm of the given size, and empty folders over hidden ones.
 
-    Where the kernel can (from Linux 6.14 on), no more processes and threads than these may be.
+    The process must be in its own mount namespace. Return whether /proc is private. From Linux
+    6.14 on, this also limits the number of processes and threads.
     """
     if not _mount("none", "/", "", _RECURSIVE | _PRIVATE):
         return False
@@ -86,9 +87,9 @@ def set_dumpable(dumpable: bool) -> None:
 
 
 def fork_and_reap() -> None:
-    """Fork, and return in the child alone; what it leaves behind ends with it.
+    """Fork and return in the child only; the child's descendants are killed when it ends.
 
-    The parent ends as the child does: with its status, or with 128 and the number of its signal.
+    The parent exits with the status of the child, or with 128 plus the number of its signal.
     """
     become_subreaper()
     parent = os.getpid()
@@ -96,7 +97,7 @@ def fork_and_reap() -> None:
     if not child:
         die_with_parent(parent)
         return
-    os.closerange(3, 1 << 16)  # whoever listens is to hear when the child closes its ends
+    os.closerange(3, 1 << 16)  # readers must notice when the child closes its descriptors
     ended, status = 0, 0
     while ended != child:
         ended, status = os.wait()

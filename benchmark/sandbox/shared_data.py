@@ -1,6 +1,6 @@
-"""Training data lent to another process: one copy in memory, which the borrower cannot change.
+"""Share the training split read-only with the sandbox: one copy in memory.
 
-Nothing else of the data set goes along: neither the split that is evaluated nor a path to it.
+Nothing else of the data set is shared: neither the evaluated split nor a path to it.
 """
 
 import mmap
@@ -23,42 +23,42 @@ from paibench.methods.training.data import Images
 
 @dataclass(frozen=True)
 class SharedSplit:
-    """An open file with the tensors of a split, and what is to be known to read it (plain)."""
+    """An open file with the tensors of a split, and plain values that describe them."""
 
     descriptor: int
     about: dict[str, Any]
     folders: tuple[Path, ...] = ()
-    """Where the images lie of a split that is read as it goes."""
+    """The folders of the images, for a split that streams them."""
 
 
 _last: list[tuple[DataSplit, SharedSplit]] = []
 
 
 def share(data: DataSet) -> SharedSplit:
-    """A loan of the training split; one that was lent just before is not copied again.
+    """Share the training split; the split that was shared last is not copied again.
 
-    Raises UserError for a split of a kind that only its own data set knows, and where images that
-    are held out lie among those that would be lent.
+    Raises UserError for an unknown type of split, and if the shared folders also contain held-out
+    images.
     """
     split = data.train
     if isinstance(split, Stream) and data.evaluation == "validation":
         raise UserError(
-            f"{data.name}: its held-out images lie among the others, where a method of a third "
-            "party could read them; evaluate on the test set, or say --trusted"
+            f"{data.name}: its held-out images lie among the training images, where a "
+            "third-party method could read them; evaluate on the test set, or use --trusted"
         )
     if _last and _last[0][0] is split:
         return _last[0][1]
     while _last:
         os.close(_last.pop()[1].descriptor)
-    loan = _loan(split)
-    _last.append((split, loan))
-    return loan
+    shared = _share(split)
+    _last.append((split, shared))
+    return shared
 
 
 def attach(descriptor: int, about: dict[str, Any], device: torch.device) -> DataSplit:
-    """The split behind a loan, on a device."""
+    """Return a shared split on a device."""
     size = os.fstat(descriptor).st_size
-    # private: what is written to it is seen by the writer alone
+    # private: the sandbox sees its own writes, and nobody else does
     memory = mmap.mmap(descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     first, labels = (
         torch.frombuffer(memory, dtype=getattr(torch, kind), count=count, offset=offset)
@@ -73,27 +73,27 @@ def attach(descriptor: int, about: dict[str, Any], device: torch.device) -> Data
     return Stream(*named, files, labels, about["classes"], *known, device)
 
 
-def _loan(split: DataSplit) -> SharedSplit:
+def _share(split: DataSplit) -> SharedSplit:
     common = {"classes": split.classes, "mean": split.mean, "std": split.std}
     if isinstance(split, Images):
         about = common | {"kind": "images", "shape": list(split.pixels.shape)}
-        return _written(about, split.pixels, split.labels)
+        return _write(about, split.pixels, split.labels)
     if isinstance(split, Stream):
         files = np.ascontiguousarray(split.files)
         about = common | {"kind": "stream", "name": split.name, "folder": split.folder}
         about |= {"width": files.itemsize}
         folders = {os.path.dirname(os.fsdecode(file)) for file in split.files}
-        loan = _written(about, torch.from_numpy(files.view(np.uint8)), split.labels)
-        return replace(loan, folders=tuple(Path(split.folder, each) for each in sorted(folders)))
+        shared = _write(about, torch.from_numpy(files.view(np.uint8)), split.labels)
+        return replace(shared, folders=tuple(Path(split.folder, each) for each in sorted(folders)))
     raise UserError(
-        f"its training data are of the type {type(split).__name__}; a method of a third party can "
-        "be given Images or a Stream, see docs/add-a-method.md"
+        f"its training data have the type {type(split).__name__}; a third-party method needs "
+        "Images or a Stream, see docs/add-a-method.md"
     )
 
 
-def _written(about: dict[str, Any], first: Tensor, labels: Tensor) -> SharedSplit:
-    """A loan of two tensors, in an open file without a name that can no longer change (Linux)."""
-    # the labels come first in the file: theirs are the larger numbers, which are to be aligned
+def _write(about: dict[str, Any], first: Tensor, labels: Tensor) -> SharedSplit:
+    """Write two tensors to an open file without a name, and seal it against changes (Linux)."""
+    # labels first: they have the larger items, which must be aligned
     parts = [part.cpu().contiguous() for part in (labels, first)]
     descriptor = _unnamed_file()
     rows: list[tuple[str, int, int]] = []

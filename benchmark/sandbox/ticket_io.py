@@ -1,7 +1,7 @@
-"""A ticket as safetensors: what a search in another process hands back, opened as data.
+"""Tickets as safetensors: the result that a sandbox sends back.
 
-Nothing that is read here can run. Names, shapes, values and counts are checked by whoever asked,
-since the other side may have written anything.
+The sandbox may send anything. Nothing that is read here is executed; types and the header are
+checked here, and names, shapes, values and counts where the ticket is used.
 """
 
 import json
@@ -23,11 +23,11 @@ _MOST_NATIVE = 64
 
 
 class BadTicketFile(ValueError):
-    """What came back is no ticket; the text says what was expected and what came."""
+    """The bytes are no ticket; the text says what was expected and what came."""
 
 
 def pack(ticket: Ticket) -> bytes:
-    """A ticket as bytes: its tensors by role and name, and the rest as JSON in the header."""
+    """Return a ticket as bytes: tensors by role and name, and the rest as JSON in the header."""
     scores = ticket.mask.values if isinstance(ticket.mask, Scores) else None
     mask = {} if isinstance(ticket.mask, Scores) else ticket.mask
     roles: dict[str, Mapping[str, Tensor]] = {
@@ -53,13 +53,13 @@ def pack(ticket: Ticket) -> bytes:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """A copy that can be saved beside others: of memory of its own, its booleans 0 and 1."""
+    """Return a copy with its own memory, as safetensors needs, and booleans that are 0 or 1."""
     copy = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     return copy.view(torch.uint8) != 0 if copy.dtype == torch.bool else copy
 
 
 def unpack(data: bytes) -> Ticket:
-    """The ticket that `pack` wrote. Raises BadParcel."""
+    """Return the ticket that `pack` wrote. Raises BadTicketFile."""
     about = _about(data)
     roles: dict[str, dict[str, Tensor]] = {}
     for full, tensor in _tensors(data).items():
@@ -81,7 +81,7 @@ def unpack(data: bytes) -> Ticket:
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
-    """All tensors by their names, each of numbers, masks of nothing but 0 and 1."""
+    """Return all tensors by name: numbers, and masks of nothing but 0 and 1."""
     try:
         entries = deserialize(data)  # type: ignore[no-untyped-call]
         tensors = load(data)
@@ -93,12 +93,12 @@ def _tensors(data: bytes) -> dict[str, Tensor]:
 def _checked(
     entries: list[tuple[str, dict[str, Any]]], tensors: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
-    for name, entry in sorted(entries, key=lambda each: each[0]):  # they come in any order
+    for name, entry in sorted(entries, key=lambda each: each[0]):  # safetensors orders them by size
         kind, tensor = entry["dtype"], tensors[name]
         if name.startswith("mask/"):
             if kind not in ("BOOL", "U8"):
                 raise BadTicketFile(f"mask of {name[5:85]!r} has dtype {kind}, needed BOOL")
-            # a byte of 7 is true as well, and true in another way
+            # a byte of 7 is also true, but counts and operators treat it differently
             if len(entry["data"]) and np.frombuffer(entry["data"], np.uint8).max() > 1:
                 raise BadTicketFile(f"mask of {name[5:85]!r} holds values other than 0 and 1")
             tensor = tensor.to(torch.bool)
@@ -108,7 +108,7 @@ def _checked(
 
 
 def _about(data: bytes) -> dict[str, Any]:
-    """What the header says besides the tensors, each entry of its type."""
+    """Return the values of the header, each checked for its type."""
     try:
         end = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:end], object_pairs_hook=without_duplicates)

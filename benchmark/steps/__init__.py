@@ -1,1 +1,1 @@
-"""TODO."""
+"""The steps of a run: device, network, search, training, evaluation, and their measurements."""

@@ -1,4 +1,4 @@
-"""Where and with what a record was made."""
+"""The environment of a record: machine, versions, code and third-party packages."""
 
 import os
 import platform
@@ -27,14 +27,14 @@ from paibench.methods.core.registry import is_own
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def environment(
     spec: Spec, device: torch.device, started: str, isolation: str | None = None
 ) -> Environment:
-    """Everything about this process that a reader of its record may want to know."""
+    """Return everything about this process that a reader of its record may want to know."""
     head, dirty = commit()
     plugin, plugin_version = distribution(spec.method.name)
     return Environment(
@@ -62,14 +62,14 @@ def environment(
 
 
 def _other_plugins(spec: Spec) -> Iterator[str]:
-    """Who brings data set, model and recipe, where that is not the suite."""
+    """Yield the third-party packages of the data set, the model and the recipe."""
     for kind, name in third_party(spec):
         yield f"{name}: {' '.join(distribution(name, kind))}"
 
 
 def code_of(method: str) -> str:
-    """The code that finds a method's masks: versions, and the digest of the whole package, with
-    that of a third party's beside it. Nothing of it is imported.
+    """Return what identifies the code of a method: versions and digests of the package, and of the
+    third-party package if the method comes from one. Nothing is imported.
     """
     ours = f"paibench {version('paibench')} {code_digest_at_start()}"
     if is_own(method):
@@ -78,7 +78,7 @@ def code_of(method: str) -> str:
 
 
 def kind_of_place(device: torch.device) -> str:
-    """What the last bits of a training depend on besides its arguments, as one line."""
+    """Return one line with all that changes the last bits of a training besides its arguments."""
     cuda = f" cuda {torch.version.cuda}" if device.type == "cuda" else ""
     return f"{_device_name(device)} {torch.get_num_threads()} torch {torch.__version__}{cuda}"
 

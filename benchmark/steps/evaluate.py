@@ -1,4 +1,4 @@
-"""How good a network is on a split, and what its norms see before it is trained."""
+"""Accuracy and loss of a network, and statistics of its batch norms before training."""
 
 from typing import NamedTuple
 
@@ -13,18 +13,18 @@ from paibench.methods.training.loop import autocast, to_layout
 from paibench.methods.training.recipe import Precision
 
 EVALUATION_BATCH = 500
-NORM_EXAMPLES = 10_000  # where the running statistics no longer change in the third digit
+NORM_EXAMPLES = 10_000  # beyond this, running statistics change only after the third digit
 
 
 class Score(NamedTuple):
-    """The fraction of examples classified right, and the mean cross-entropy in nats."""
+    """The fraction of correct predictions, and the mean cross-entropy in nats."""
 
     accuracy: float
     loss: float
 
 
 def evaluate(net: nn.Module, split: Split, precision: Precision = "fp32") -> Score:
-    """The accuracy and loss of `net` over a whole split, in eval mode; `net` is left as it was."""
+    """Return accuracy and loss over a whole split in eval mode; the mode of `net` is restored."""
     was_training = net.training
     net.eval()
     device = next(net.parameters()).device
@@ -45,9 +45,8 @@ def reestimate_norms(
 ) -> None:
     """Set the running statistics of batch norms to their means over training data, in place.
 
-    They are averaged over batches of up to `NORM_EXAMPLES` examples that are not augmented;
-    what dropout draws meanwhile comes from the seed. Networks without running statistics are
-    left alone.
+    The means are taken over batches of up to `NORM_EXAMPLES` examples without augmentation;
+    dropout draws from the seed. Networks without running statistics do not change.
     """
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:

@@ -1,4 +1,4 @@
-"""What a record says of a run: measured by the harness, never by the method."""
+"""The measurements of a record: the harness takes them, never the method."""
 
 import copy
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from paibench.benchmark.steps.evaluate import evaluate, reestimate_norms
 from paibench.benchmark.steps.search import SearchResult, load_weights
 from paibench.benchmark.steps.train import Training
 from paibench.methods.core.effective_density import effective
-from paibench.methods.core.mask import apply, collapsed, layer_counts, prunable, total
+from paibench.methods.core.mask import Mask, apply, collapsed, layer_counts, prunable, total
 from paibench.methods.training.checkpoint import digest
 from paibench.models.core.macs import multiply_adds
 
@@ -28,7 +28,7 @@ def data_metrics(data: DataSet) -> dict[str, Any]:
 
 
 def mask_metrics(result: SearchResult, net: nn.Module, data: DataSet) -> dict[str, Any]:
-    """What is known of a mask without training: its counts, its cost, what it saves."""
+    """Return what is known without training: counts, effective density, operations, cost."""
     counts, sizes = result.packed.kept, result.packed.sizes
     operations = multiply_adds(net, data.shape)
     reached = effective(net, result.mask, data.shape)
@@ -36,9 +36,7 @@ def mask_metrics(result: SearchResult, net: nn.Module, data: DataSet) -> dict[st
         "prunable": sum(sizes.values()),
         "kept": sum(counts.values()),
         "density": sum(counts.values()) / sum(sizes.values()),
-        "density_effective": None
-        if reached is None
-        else sum(layer_counts(reached).values()) / total(reached),
+        "density_effective": None if reached is None else _density(reached),
         "layer_names": list(counts),
         "layer_sizes": [sizes[name] for name in counts],
         "layer_kept": list(counts.values()),
@@ -59,9 +57,9 @@ def mask_metrics(result: SearchResult, net: nn.Module, data: DataSet) -> dict[st
 def untrained_metrics(
     spec: Spec, net: nn.Module, result: SearchResult, data: DataSet
 ) -> dict[str, Any]:
-    """How accurate the ticket is before its weights are trained, and the search's own supermasks.
+    """Return the accuracy of the ticket before training, and of the search's own supermasks.
 
-    Everything is measured on copies, so that training starts from the ticket's own statistics.
+    Everything is measured on copies, because measuring changes the statistics of batch norms.
     """
     recipe = recipe_of(spec.recipe)
 
@@ -97,3 +95,7 @@ def training_metrics(training: Training, net: nn.Module, data: DataSet) -> dict[
         "train_seconds": training.seconds - training.evaluation_seconds,
         "evaluation_seconds": training.evaluation_seconds,
     }
+
+
+def _density(mask: Mask) -> float:
+    return sum(layer_counts(mask).values()) / total(mask)

@@ -1,4 +1,4 @@
-"""The network of a spec, for the data that it is to see."""
+"""The network of a spec, built for the shape and the classes of its data."""
 
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -10,8 +10,8 @@ from paibench.methods.core.registry import UserError, get
 from paibench.models.core.build import build
 
 
-class Seen(Protocol):
-    """What a network sees: channels, height and width of its inputs, and how many classes."""
+class InputShape(Protocol):
+    """Channels, height and width of the inputs, and the number of classes."""
 
     @property
     def shape(self) -> tuple[int, int, int]: ...
@@ -19,10 +19,10 @@ class Seen(Protocol):
     def classes(self) -> int: ...
 
 
-def make_network(spec: Spec, data: Seen, seed: int) -> nn.Module:
-    """The spec's network for the shape and the classes of the data, initialized by the seed.
+def make_network(spec: Spec, data: InputShape, seed: int) -> nn.Module:
+    """Return the spec's network for these data, initialized with the seed.
 
-    Raises UserError where it cannot be built.
+    Raises UserError if it cannot be built.
     """
     options = {key: value for key, value in spec.model.options.items() if value is not None}
     try:
@@ -35,6 +35,8 @@ def make_network(spec: Spec, data: Seen, seed: int) -> nn.Module:
 def _factory(name: str) -> Callable[..., nn.Module]:
     if not name.startswith("timm:"):
         return cast(Callable[..., nn.Module], get(name, "models"))
-    from paibench.models.timm_adapter import timm_factory  # takes seconds, and few runs need it
+    from paibench.models.timm_adapter import (
+        timm_factory,
+    )  # the import takes seconds, and few runs need it
 
     return timm_factory(name.removeprefix("timm:"))

@@ -71,7 +71,7 @@ def test_a_stream(stream: Stream) -> None:
 
 def test_held_out_images_among_the_others(stream: Stream) -> None:
     """What is read from the folders of the training images is not lent where others lie there."""
-    with pytest.raises(UserError, match="its held-out images lie among the others"):
+    with pytest.raises(UserError, match="its held-out images lie among the training images"):
         share(of(stream, "validation"))
 
 
@@ -82,7 +82,7 @@ def test_a_split_that_only_its_own_data_set_knows() -> None:
         """A kind of its own, to whoever asks for the name."""
 
     odd: object = type("Odd", (), {"classes": 3, "mean": (0.0,), "std": (1.0,)})()
-    with pytest.raises(UserError, match="of the type Odd"):
+    with pytest.raises(UserError, match="have the type Odd"):
         share(of(odd))  # type: ignore[arg-type]
 
 
