@@ -63,8 +63,8 @@ def test_another_mask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"at_initialization": False}, "is not all that it started from"),
-        ({"at_initialization": None}, "is not all that it started from"),
+        ({"at_initialization": False}, "is not enough to train it again"),
+        ({"at_initialization": None}, "is not enough to train it again"),
         ({"epochs_trained": 99.0}, "says that it trained 99.0 epochs"),
         ({"spec": {**BASE, "method": "snip", "dataset": "theirs"}}, "unknown data set"),
         ({"spec": {**BASE, "method": "snip", "model": "conv-2"}}, "not of this network"),
