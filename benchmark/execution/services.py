@@ -206,4 +206,11 @@ class Workspace:
         # unlike a stage, a training belongs to this run alone
         origin = f"{self._spec.key} {origin}"
         files = Checkpoints(self.checkpoints / "train")
-        return LocalServices(self._heartbeat, files, origin, self._seconds)
+        progress = self.progress
+        return LocalServices(
+            self._heartbeat,
+            files,
+            origin,
+            self._seconds,
+            on_save=lambda step: progress.train(step, progress.steps),
+        )
