@@ -15,7 +15,7 @@ lite = Recipe(epochs=20, batch=64, lr=0.05, schedule="cosine")
 lenet_mnist = Recipe(epochs=40, lr=0.1, momentum=0.0)
 
 # Ramanujan et al. 2020 for Conv-2 to Conv-8, as they train weights: their dense SGD baseline has
-# lr 0.01. The 0.1 of their tables is for scores, and edge_popup brings it along as its own lr; the
+# lr 0.01. The 0.1 of their tables is for scores and is the default of edge_popup's own lr; the
 # rest (100 epochs, batch 128, momentum 0.9, decay 1e-4, cosine) is the same for both.
 conv = Recipe(epochs=100, lr=0.01, weight_decay=1e-4, schedule="cosine", augment="crop-flip")
 

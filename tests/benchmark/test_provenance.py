@@ -1,4 +1,4 @@
-"""Which code this is: by its commit and by its bytes."""
+"""The code behind a run, by its commit and by its bytes."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ _SKIP = shutil.ignore_patterns("__pycache__")
 
 
 def checkout_at(path: Path) -> Any:
-    """The module as it is found there, as in a process of its own."""
+    """Return the module as imported from that folder."""
     spec = spec_from_file_location("elsewhere", path / "benchmark" / "provenance.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
@@ -27,7 +27,7 @@ def checkout_at(path: Path) -> Any:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A copy of the package, in plain folders."""
+    """Return a copy of the package in plain folders."""
     return Path(shutil.copytree(PACKAGE, tmp_path / "paibench", ignore=_SKIP))
 
 
@@ -35,7 +35,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_a_copy_has_the_same_digest(copied: Path) -> None:
-    """Where the code lies, by links or not, and compiled files play no part."""
+    """The digest depends neither on the folder and its links nor on compiled files."""
     digest = provenance.code_digest()
     assert len(digest) == 64
     assert checkout_at(copied).code_digest() == digest
@@ -45,8 +45,8 @@ def test_a_copy_has_the_same_digest(copied: Path) -> None:
     assert checkout_at(copied).code_digest() == digest
 
 
-def test_what_an_editor_leaves_has_no_part(copied: Path) -> None:
-    """A lock that is a link to nowhere, and a hidden copy of a file, are no code."""
+def test_temporary_files_of_an_editor_do_not_count(copied: Path) -> None:
+    """A lock that is a link to nowhere, and a hidden copy of a file, are not code."""
     before = checkout_at(copied).code_digest()
     (copied / "methods" / ".#snip.py").symlink_to("user@host.4711:1700000000")
     (copied / "methods" / ".snip.py").write_text("changed = True\n")
@@ -54,7 +54,7 @@ def test_what_an_editor_leaves_has_no_part(copied: Path) -> None:
 
 
 def test_any_file_changes_the_digest(copied: Path) -> None:
-    """A byte more in any one Python file is other code."""
+    """One more byte in any Python file changes the digest."""
     before = checkout_at(copied).code_digest()
     files = sorted(copied.rglob("*.py"))
     assert len(files) > 80
@@ -70,7 +70,7 @@ def test_any_file_changes_the_digest(copied: Path) -> None:
 
 @pytest.mark.parametrize("change", ["renamed", "moved", "added", "removed", "two exchanged"])
 def test_names_are_part_of_the_digest(copied: Path, change: str) -> None:
-    """Files with the same bytes elsewhere are other code, and so are more and fewer files."""
+    """A renamed, added or removed file changes the digest."""
     before = checkout_at(copied).code_digest()
     snip, grasp = (
         copied / "methods" / "saliency" / "snip.py",
@@ -105,7 +105,7 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout like ours, whose package has its rooms by links: the folder of the package."""
+    """Return the package folder of a checkout like ours, whose rooms are links."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     root = tmp_path / "repository"
@@ -120,7 +120,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_commit_of_a_checkout(repository: Path) -> None:
-    """It is the one that is checked out; files that nobody has added change nothing."""
+    """The commit is the one that is checked out; untracked files change nothing."""
     head = git(repository, "rev-parse", "HEAD")
     assert checkout_at(repository).commit() == (head, False)
     (repository / "notes.txt").touch()
@@ -128,7 +128,7 @@ def test_the_commit_of_a_checkout(repository: Path) -> None:
 
 
 def test_a_changed_checkout(repository: Path) -> None:
-    """A file that differs from the commit is seen, until it is committed."""
+    """A file that differs from the commit is noticed until it is committed."""
     head = git(repository, "rev-parse", "HEAD")
     with open(repository / "benchmark" / "provenance.py", "a") as file:
         file.write("# more\n")
@@ -138,7 +138,7 @@ def test_a_changed_checkout(repository: Path) -> None:
 
 
 def test_code_that_lies_in_a_checkout_of_something_else(repository: Path) -> None:
-    """An installation within a repository that does not hold it has no commit of its own."""
+    """An installation inside a repository that does not contain it has no commit."""
     inside = repository.parent / "venv" / "paibench"
     shutil.copytree(repository, inside)
     assert checkout_at(inside).commit() == (None, None)
@@ -154,7 +154,7 @@ def test_code_outside_of_any_checkout(repository: Path, tmp_path: Path) -> None:
 
 
 def test_without_git(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where git is not installed, nothing is known."""
+    """Without git, the commit is unknown."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert checkout_at(repository).commit() == (None, None)
 
@@ -162,7 +162,7 @@ def test_without_git(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_a_change_that_cannot_be_looked_for_is_not_ruled_out(
     repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Where git gives the commit but not the state of the files, the state is not known."""
+    """If git gives the commit but not the state of the files, the state is unknown."""
     head, real = git(repository, "rev-parse", "HEAD"), shutil.which("git")
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "git"

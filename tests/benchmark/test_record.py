@@ -1,4 +1,4 @@
-"""Records: what a sound one holds, and that no other is read."""
+"""Records: the fields of a valid one, and the errors for all others."""
 
 import json
 from collections.abc import Callable
@@ -23,17 +23,17 @@ REGENERATE = (
 
 @pytest.fixture
 def plain(record_factory: Callable[..., Record]) -> Plain:
-    """A sound record as JSON values."""
+    """Return a valid record as JSON values."""
     return record_factory().plain()
 
 
 def refusal(plain: Plain) -> str:
-    """What is said of a record that is not one."""
+    """Return the error for an invalid record."""
     with pytest.raises(ValueError) as caught:
         Record.read(plain)
-    said = str(caught.value)
-    assert said.isprintable()
-    return said
+    message = str(caught.value)
+    assert message.isprintable()
+    return message
 
 
 def test_the_published_schema_is_up_to_date() -> None:
@@ -50,7 +50,7 @@ def test_every_field_has_a_type_in_the_schema(plain: Plain) -> None:
 
 
 def test_a_record_survives_the_store(plain: Plain) -> None:
-    """Written, sealed, read back and validated, a record is equal to itself."""
+    """A record that is written, read back and validated is equal to the original."""
     again = Record.read(decode(encode(plain)))
     assert again.plain() == plain
     assert again == Record.read(plain)
@@ -58,7 +58,7 @@ def test_a_record_survives_the_store(plain: Plain) -> None:
 
 
 def test_what_may_differ_between_two_runs(record_factory: Callable[..., Record]) -> None:
-    """Times, memory and the machine are left out of what a second run must give again."""
+    """A second run may differ in times, memory and machine only."""
     slow = record_factory(train_seconds=9.0, peak_memory_mb=1.0, environment={"host": "other"})
     assert slow.stable() == record_factory().stable()
     assert slow.stable().keys() == slow.plain().keys() - set(VOLATILE)
@@ -67,13 +67,13 @@ def test_what_may_differ_between_two_runs(record_factory: Callable[..., Record])
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "skipped"])
 def test_only_done_needs_an_accuracy(record_factory: Callable[..., Record], status: str) -> None:
-    """A run that came to nothing is a record as well, with its reason."""
+    """A run without an accuracy may have a record, with its reason."""
     record = record_factory(status=status, reason="loss is nan", accuracy=None)
     assert (record.status, record.accuracy) == (status, None)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"accuracy": 1.5}, "accuracy: Input should be less than or equal to 1"),
         ({"accuracy_best": -0.1}, "accuracy_best: Input should be greater than or equal to 0"),
@@ -109,13 +109,13 @@ def test_only_done_needs_an_accuracy(record_factory: Callable[..., Record], stat
     ],
     ids=lambda value: value[:32] if isinstance(value, str) else "",
 )
-def test_refusals(plain: Plain, changes: Plain, said: str) -> None:
+def test_refusals(plain: Plain, changes: Plain, message: str) -> None:
     """A record that contradicts itself or its types is refused by the name of the field."""
-    assert refusal(plain | changes).startswith(said)
+    assert refusal(plain | changes).startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"density": 2.0}, "spec.density: 2.0 is outside (0, 1]"),
         ({"method": "../snip"}, "spec.method.name: '../snip' is not a name"),
@@ -124,13 +124,13 @@ def test_refusals(plain: Plain, changes: Plain, said: str) -> None:
     ],
     ids=["range", "name", "unknown", "another run"],
 )
-def test_the_spec_inside_is_checked(plain: Plain, changes: Plain, said: str) -> None:
-    """The spec is read by the rules of specs, and the key computed again from it."""
-    assert refusal(plain | {"spec": plain["spec"] | changes}).startswith(said)
+def test_the_spec_inside_is_checked(plain: Plain, changes: Plain, message: str) -> None:
+    """The spec of a record is validated, and the key is computed again."""
+    assert refusal(plain | {"spec": plain["spec"] | changes}).startswith(message)
 
 
-def test_a_stranger_s_record_can_be_read(record_factory: Callable[..., Record]) -> None:
-    """A record of a method that is not installed here is still a record."""
+def test_a_record_of_an_unknown_method_can_be_read(record_factory: Callable[..., Record]) -> None:
+    """A record can be read if its method is not installed."""
     assert record_factory(method="nobody-has-it").spec["method"] == "nobody-has-it"
 
 
@@ -151,7 +151,7 @@ hostile = st.recursive(
 def test_nothing_but_a_record_or_a_refusal(
     record_factory: Callable[..., Record], data: st.DataObject
 ) -> None:
-    """Whatever stands in a field, reading gives a sound record or a ValueError in one line."""
+    """For any value of a field, reading gives a valid record or a ValueError in one line."""
     plain = record_factory().plain()
     field = data.draw(st.sampled_from(sorted(plain)))
     plain[field] = data.draw(hostile)

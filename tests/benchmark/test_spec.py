@@ -1,4 +1,4 @@
-"""A spec's key: the same for the same run however it is said, another for any other run."""
+"""The key of a spec: the same for the same run however it is written, different for any other."""
 
 import importlib
 import json
@@ -44,12 +44,12 @@ specs = st.fixed_dictionaries(
 )
 
 
-def same_said_otherwise(plain: dict[str, Any], chance: random.Random) -> dict[str, Any]:
-    """The same values in another order of keys, whole floats as integers."""
+def same_written_otherwise(plain: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    """Return the same values in another order of keys, with whole floats as integers."""
     items = list(plain.items())
     chance.shuffle(items)
     return {
-        key: same_said_otherwise(value, chance)
+        key: same_written_otherwise(value, chance)
         if isinstance(value, dict)
         else int(value)
         if isinstance(value, float) and value.is_integer()
@@ -59,21 +59,21 @@ def same_said_otherwise(plain: dict[str, Any], chance: random.Random) -> dict[st
 
 
 def refusal(**changes: Any) -> str:
-    """What is said of a spec with these changes; None takes a field out."""
+    """Return the error for a spec with these changes; None removes a field."""
     plain = {key: value for key, value in (BASE | changes).items() if value is not None}
     with pytest.raises(UserError) as caught:
         Spec.of(**plain)
-    said = str(caught.value)
-    assert said.isprintable()
-    assert len(said) < 400
-    return said
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 400
+    return message
 
 
 @pytest.mark.parametrize(
     "golden", json.loads((GOLDEN / "keys.json").read_text()), ids=lambda golden: golden["key"][:8]
 )
 def test_golden_keys(golden: dict[str, Any]) -> None:
-    """A key stays good forever: these were written once, and records are named by them."""
+    """Keys never change, because records are named by them."""
     assert Spec.of(**golden["spec"]).key == golden["key"]
 
 
@@ -97,7 +97,7 @@ def test_golden_defaults() -> None:
 
 
 def test_the_key_is_the_same_in_another_process() -> None:
-    """Neither hash randomization nor the order in which a process does things is in the key."""
+    """The key depends neither on hash randomization nor on earlier work of the process."""
     code = f"from paibench.benchmark.spec import Spec; print(Spec.of(**{BASE!r}).key)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": "7"}
@@ -107,12 +107,12 @@ def test_the_key_is_the_same_in_another_process() -> None:
 
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(plain=specs, chance=st.randoms(use_true_random=False))
-def test_the_same_said_otherwise_has_the_same_key(
+def test_the_same_written_otherwise_has_the_same_key(
     plain: dict[str, Any], chance: random.Random
 ) -> None:
-    """The order of keys and the spelling of whole numbers are not in the key."""
+    """The key depends neither on the order of keys nor on the spelling of whole numbers."""
     spec = Spec.of(**plain)
-    assert Spec.of(**same_said_otherwise(plain, chance)).key == spec.key
+    assert Spec.of(**same_written_otherwise(plain, chance)).key == spec.key
     assert Spec.model_validate(json.loads(json.dumps(spec.canonical))) == spec
 
 
@@ -154,7 +154,7 @@ def test_each_field_is_in_the_key(field: str, value: object) -> None:
     ],
     ids=["fields", "method", "model", "dataset", "negative zero", "recipe"],
 )
-def test_a_default_said_aloud_is_not_in_the_key(explicit: dict[str, Any]) -> None:
+def test_an_explicit_default_is_not_in_the_key(explicit: dict[str, Any]) -> None:
     """Options at their default leave the key as it is, a recipe's own settings too."""
     assert Spec.of(**BASE | explicit).key == Spec.of(**BASE).key
 
@@ -168,7 +168,7 @@ def test_density_one_is_the_default() -> None:
 
 
 def test_defaults_are_the_fields_defaults() -> None:
-    """What the canonical form leaves out is exactly what the fields default to."""
+    """The canonical form leaves out exactly the defaults of the fields."""
     fields = {name: field.default for name, field in Spec.model_fields.items()}
     assert {name: fields[name] for name in DEFAULTS} == DEFAULTS
     assert all(fields[name] not in DEFAULTS.values() for name in fields.keys() - DEFAULTS.keys())
@@ -181,7 +181,7 @@ def test_text_has_one_spelling() -> None:
 
 
 def test_in_words() -> None:
-    """A spec reads as a phrase with everything that is not a default."""
+    """The text of a spec has everything that is not a default."""
     spec = Spec.of(**BASE | {"method": {"name": "snip", "per_class": 5}, "control": "shuffle"})
     assert str(spec) == "snip(per_class=5) shuffle at 0.1, lenet-300-100 on digits, seed 0"
 
@@ -194,13 +194,13 @@ def test_any_timm_model_goes_through() -> None:
 
 
 def test_a_recipe_is_changed_by_the_spec() -> None:
-    """The recipe that a run trains by is the named one with the spec's changes."""
+    """The recipe of a run is the named one with the changes of the spec."""
     recipe = recipe_of(Named.model_validate({"name": "conv", "epochs": 7, "nesterov": True}))
     assert (recipe.epochs, recipe.nesterov, recipe.lr) == (7, True, get("conv", "recipes").lr)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"method": "snipp"}, "unknown method 'snipp'; did you mean snip?"),
         ({"model": "resnet20"}, "unknown model 'resnet20'; did you mean resnet-20 or"),
@@ -238,9 +238,9 @@ def test_a_recipe_is_changed_by_the_spec() -> None:
     ],
     ids=lambda value: "" if isinstance(value, str) else short_repr(value)[1:45],
 )
-def test_refusals(changes: dict[str, Any], said: str) -> None:
-    """Each refusal is one line with the field, the value and what to give instead."""
-    assert refusal(**changes).startswith(said)
+def test_refusals(changes: dict[str, Any], message: str) -> None:
+    """Each error is one line with the field, the value and what to give instead."""
+    assert refusal(**changes).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -290,14 +290,14 @@ def test_nesting_without_end() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    said = refusal(method={"name": "snip", "per_class": deep})
+    message = refusal(method={"name": "snip", "per_class": deep})
     while deep:  # taken apart by hand: freeing it all at once overruns the stack in some Pythons
         deep = deep.pop()
-    assert said.endswith("takes one plain value, not <list, too long to print>")
+    assert message.endswith("takes one plain value, not <list, too long to print>")
 
 
-def test_a_recipe_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry point for a recipe that stands for something else names the plugin."""
+def test_an_entry_point_that_is_not_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error for a recipe entry point that is something else names the plugin."""
     module = importlib.import_module("paibench.benchmark.recipes")
     monkeypatch.setattr(module, "smoke", {"epochs": 1})
     assert refusal(recipe={"name": "smoke", "batch": 3}) == (
@@ -307,7 +307,7 @@ def test_a_recipe_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(derandomize=True, max_examples=100)
 @given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.tuples(inner)))
-def test_shown_is_short_and_printable(value: object) -> None:
-    """Whatever is shown in a message is at most 80 printable characters."""
+def test_short_repr_is_short_and_printable(value: object) -> None:
+    """The text is at most 80 printable characters for any value."""
     assert len(short_repr(value)) <= 80
     assert short_repr(value).isprintable()

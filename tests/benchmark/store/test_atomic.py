@@ -1,4 +1,4 @@
-"""A file is there whole or not at all, once and for good, whatever fails on the way."""
+"""A file is complete or absent, and created only once, whatever fails."""
 
 import ast
 import errno
@@ -47,7 +47,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_published_file_is_whole_read_only_and_alone(tmp_path: Path) -> None:
-    """The first writer's bytes are there with mode 0444, and nothing beside them."""
+    """The file has the first writer's bytes and mode 0444, and no other file is left."""
     old = os.umask(0o022)
     try:
         assert create_once(tmp_path / "a.json", DATA) == "new"
@@ -59,7 +59,7 @@ def test_a_published_file_is_whole_read_only_and_alone(tmp_path: Path) -> None:
 
 
 def test_the_first_one_wins(tmp_path: Path) -> None:
-    """A name that is taken is never given to other bytes."""
+    """A file is never replaced by other bytes."""
     create_once(tmp_path / "a", b"first")
     assert create_once(tmp_path / "a", b"second") == "already"
     assert read(tmp_path / "a") == b"first"
@@ -67,7 +67,7 @@ def test_the_first_one_wins(tmp_path: Path) -> None:
 
 
 def test_replace_has_one_owner_and_leaves_the_last(tmp_path: Path) -> None:
-    """Replacing shows the new bytes and leaves nothing else."""
+    """After a replacement the file has the new bytes, and no other file is left."""
     replace_atomic(tmp_path / "a", b"first")
     replace_atomic(tmp_path / "a", b"second")
     assert read(tmp_path / "a") == b"second"
@@ -75,7 +75,7 @@ def test_replace_has_one_owner_and_leaves_the_last(tmp_path: Path) -> None:
 
 
 def _publish_and_die(path: Path, line: int) -> Callable[[], None]:
-    """A publish that is killed just before the n-th line of commit.py that it would run."""
+    """Create a file, and be killed just before the n-th line of atomic.py."""
     left = line
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -165,7 +165,7 @@ def test_a_folder_that_is_not_synced_is_an_error_and_the_retry_is_not(
 def test_a_link_that_fails_for_a_moment_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, failures: int, published: bool
 ) -> None:
-    """A passing error of `link` is met three times before it is reported."""
+    """A transient error of `link` is reported after three tries."""
     monkeypatch.setattr(os, "link", _raising(number, times=failures, then=os.link))
     if published:
         assert create_once(tmp_path / "a", DATA) == "new"
@@ -179,7 +179,7 @@ def test_a_link_that_fails_for_a_moment_is_tried_again(
 def test_a_reply_lost_after_the_link_counts_as_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Where the link was made and an error came back, the writer knows that it was the first."""
+    """If the link was made and an error came back, the writer knows that it was the first."""
     real = os.link
 
     def link_then_raise(source: Path, target: Path) -> None:
@@ -192,8 +192,8 @@ def test_a_reply_lost_after_the_link_counts_as_done(
     assert names(tmp_path) == ["a"]
 
 
-def test_storage_that_lies_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes that were accepted and lost are seen on reading back, and nothing is published."""
+def test_faulty_storage_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that were accepted and lost are noticed by reading them back; no file is created."""
     monkeypatch.setattr(os, "fsync", lambda fd: os.ftruncate(fd, 3007))
     with pytest.raises(StoreError, match="wrote 3107 bytes, 3007 came back"):
         create_once(tmp_path / "a", DATA)
@@ -201,7 +201,7 @@ def test_storage_that_lies_is_found_out(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
-def test_without_hard_links_a_lock_and_a_rename_stand_in(
+def test_without_hard_links_a_lock_and_a_rename_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """On a file system without links the first writer still wins, and the lock is gone."""
@@ -215,7 +215,7 @@ def test_without_hard_links_a_lock_and_a_rename_stand_in(
 
 
 def test_a_lock_is_respected_for_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer waits for another one's lock, and breaks it once its owner must have died."""
+    """A writer waits for another one's lock, and breaks it after a minute."""
     monkeypatch.setattr(os, "link", _raising(errno.EPERM))
     lock = tmp_path / ".tmp-a.lock"
     lock.touch()
@@ -250,8 +250,8 @@ def test_only_plain_files_of_bounded_size_are_read(
         read(tmp_path / "a")
 
 
-def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    """Absence is FileNotFoundError for a reader, and a StoreError for a writer's folder."""
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    """A reader gets FileNotFoundError, and a writer without a folder gets StoreError."""
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "a")
     with pytest.raises(StoreError, match="No such file or directory .free bytes unknown."):
@@ -259,7 +259,7 @@ def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
 
 
 def test_the_time_is_the_file_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our own clock has no say in what time it is for a folder."""
+    """The time of a folder does not depend on our own clock."""
     (tmp_path / "before").touch()
     monkeypatch.setattr("time.time", lambda: 0.0)
     now = server_time(tmp_path)
@@ -308,8 +308,8 @@ def test_no_locks_no_databases_and_no_other_renames() -> None:
     assert renames == RENAMES
 
 
-def test_existence_is_never_asked_by_a_look_up() -> None:
-    """A network file system may remember for a minute that a name was not there."""
+def test_existence_is_never_tested_by_name() -> None:
+    """A network file system may remember for a minute that a file did not exist."""
     for name in ("atomic", "lease", "records", "layout", "store"):
         text = Path(atomic.__file__).with_name(f"{name}.py").read_text()
         assert not re.search(r"\b(exists|lexists|is_file|isfile|access)\(", text), name

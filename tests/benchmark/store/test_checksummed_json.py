@@ -1,4 +1,4 @@
-"""Sealed records: what comes back is what went in, or a reason why not."""
+"""JSON with a checksum: the same record comes back, or an error with the reason."""
 
 import hashlib
 import json
@@ -24,14 +24,14 @@ plain = st.recursive(
 
 @settings(derandomize=True, max_examples=100)
 @given(st.dictionaries(st.text("abcü"), plain))
-def test_a_record_survives_sealing(record: dict[str, Any]) -> None:
-    """unseal is the inverse of seal, whatever the order of the keys."""
+def test_a_record_survives_encoding(record: dict[str, Any]) -> None:
+    """`decode` is the inverse of `encode`, for any order of the keys."""
     data = encode(record)
     assert decode(data) == record
     assert encode(dict(reversed(record.items()))) == data
 
 
-def test_sealed_bytes_are_canonical() -> None:
+def test_the_bytes_are_canonical() -> None:
     """The bytes are ASCII with sorted keys and one newline; the seal is the sha256 of the rest."""
     rest = json.dumps(RECORD, sort_keys=True, separators=(",", ":"))
     found = json.loads(GOOD)
@@ -41,7 +41,7 @@ def test_sealed_bytes_are_canonical() -> None:
 
 
 def test_layout_of_the_text_does_not_matter() -> None:
-    """The seal is of the meaning, so that a record which was indented by hand still reads."""
+    """The checksum covers the values, so a record that was indented by hand still reads."""
     assert decode(json.dumps(json.loads(GOOD), indent=2).encode()) == RECORD
 
 
@@ -73,14 +73,14 @@ def test_no_bytes_raise_anything_but_corrupt(data: bytes) -> None:
 
 
 def test_every_truncation_is_refused() -> None:
-    """No beginning of a record is a record; only the newline at the end may be missing."""
+    """No prefix of a record is a record, except the one without the final newline."""
     for length in range(len(GOOD) - 1):
         with pytest.raises(Corrupt):
             decode(GOOD[:length])
 
 
 def _with_its_seal(rest: str) -> bytes:
-    """An object whose seal fits what Python's own parser would make of it."""
+    """Return an object whose seal fits what Python's own parser reads from it."""
     meaning = json.dumps(json.loads(rest), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(meaning.encode()).hexdigest()
     return f'{rest[:-1]},"seal":"{digest}"}}'.encode()
@@ -110,7 +110,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
 def test_hostile_bytes_are_refused_with_a_reason(data: bytes, reason: str) -> None:
-    """What Python's parser would let pass, or die of, is Corrupt in one line."""
+    """Input that Python's parser accepts or fails on is Corrupt in one line."""
     with pytest.raises(Corrupt, match=reason) as caught:
         decode(data)
     assert "\n" not in str(caught.value)
@@ -125,7 +125,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("record", UNFIT.values(), ids=UNFIT)
-def test_what_would_not_be_read_back_is_not_sealed(record: dict[str, Any]) -> None:
-    """seal raises for a record that unseal would refuse."""
+def test_what_could_not_be_read_back_is_not_encoded(record: dict[str, Any]) -> None:
+    """`encode` raises for a record that `decode` would refuse."""
     with pytest.raises(ValueError):
         encode(record)

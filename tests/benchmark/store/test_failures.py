@@ -1,4 +1,4 @@
-"""What is kept of a run that failed, and which failures are worth another attempt."""
+"""The failures that a store records, and which of them are tried again."""
 
 from typing import get_args
 
@@ -22,13 +22,13 @@ SPEC = spec_of("snip", recipe="lite", seed=3)
 
 
 def fail(store: Store, *causes: Cause | Interruption) -> None:
-    """One attempt after the other that gave no record."""
+    """Record one failed attempt after another."""
     for cause in causes:
         record_failure(store, SPEC, new_attempt_id(), cause, f"because of {cause}")
 
 
-def test_a_note_says_which_run_and_why(store: Store) -> None:
-    """The note holds the spec, the cause, the reason and the attempt; the run is listed."""
+def test_a_failure_names_its_run_and_the_reason(store: Store) -> None:
+    """The file has the spec, the cause, the reason and the attempt; the run is listed as failed."""
     fail(store, "memory")
     last = store.last_failure(SPEC.key) or {}
     assert last["status"] == "failed"
@@ -78,22 +78,22 @@ def test_what_is_tried_again(store: Store, causes: list[Cause | Interruption], f
     assert is_final(store, SPEC.key) is final
 
 
-def test_every_cause_has_been_thought_of() -> None:
+def test_every_cause_has_a_rule() -> None:
     """The causes that are tried again are causes, and no cause is an interruption."""
     assert set(failures.OWN_FAULT) < set(failures.RETRIED) < set(get_args(Cause))
     assert not set(get_args(Cause)) & set(get_args(Interruption))
 
 
-def test_a_note_that_cannot_be_read_is_final(store: Store) -> None:
-    """A broken note is left to its owner, since nobody knows why the run failed."""
+def test_a_failure_that_cannot_be_read_is_final(store: Store) -> None:
+    """A run with a damaged failure file is not tried again, since the cause is unknown."""
     fail(store, "killed")
     store.record_path(SPEC.key).with_suffix(".failed").write_bytes(b"{")
     assert is_final(store, SPEC.key)
 
 
 @pytest.mark.parametrize("cause", get_args(Interruption))
-def test_an_interruption_is_kept_with_its_attempt_alone(store: Store, cause: Interruption) -> None:
-    """What came from outside is told of the attempt; the run is not listed as failed."""
+def test_an_interruption_belongs_to_its_attempt_only(store: Store, cause: Interruption) -> None:
+    """An interruption is recorded for the attempt; the run is not listed as failed."""
     fail(store, cause)
     (told,) = store.failures(SPEC.key)
     assert (told["status"], told["cause"]) == ("interrupted", cause)
@@ -104,7 +104,7 @@ def test_an_interruption_is_kept_with_its_attempt_alone(store: Store, cause: Int
 
 
 def test_an_interruption_hides_no_failure(store: Store) -> None:
-    """The last failure of a run stays what it is when a later attempt is interrupted."""
+    """An interruption of a later attempt does not change the last failure of a run."""
     fail(store, "time", "preempted")
     assert (store.last_failure(SPEC.key) or {})["cause"] == "time"
     assert {told["cause"] for told in store.failures(SPEC.key)} == {"time", "preempted"}
@@ -121,16 +121,16 @@ def test_an_interruption_hides_no_failure(store: Store) -> None:
         (None, None, True),
     ],
 )
-def test_what_wanted_more_memory_is_tried_with_more(
+def test_a_run_that_needed_more_memory_is_tried_with_more(
     store: Store, had: int | None, has: int | None, final: bool
 ) -> None:
-    """A run that failed for want of memory is left alone until it has more than it had."""
+    """A run that ran out of memory is tried again only with more memory than before."""
     facts = {} if had is None else {"memory_mb": had}
     record_failure(store, SPEC, new_attempt_id(), "memory", "too much", **facts)
     assert is_final(store, SPEC.key, has) is final
 
 
-def test_more_memory_mends_nothing_else(store: Store) -> None:
-    """What failed for another cause is as final as it was."""
+def test_more_memory_matters_for_no_other_cause(store: Store) -> None:
+    """A failure with another cause stays as final as it was."""
     fail(store, "error")
     assert is_final(store, SPEC.key, 10**6)

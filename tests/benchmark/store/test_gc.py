@@ -1,4 +1,4 @@
-"""Clearing a store takes what is old and not in use, and nothing else."""
+"""Cleaning a store removes old, unused stages, and nothing else."""
 
 import os
 import time
@@ -15,7 +15,7 @@ DAY = 86_400.0
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Two stages, and one that is being computed."""
+    """Return a store with two stages and one that is being computed."""
     store = Store.open(tmp_path / "store")
     for name in ("old", "new"):
         store.publish_stage("ab" * 20, name, b"stage")
@@ -27,15 +27,15 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def test_old_stages_go(store: Store) -> None:
-    """A stage that was not used for so long is removed, one that was is kept."""
+def test_old_stages_are_removed(store: Store) -> None:
+    """A stage that has not been used for the given time is removed; the other one stays."""
     assert remove_old_stages(store, DAY) == 1
     assert store.read_stage("ab" * 20, "old") is None
     assert store.read_stage("ab" * 20, "new") == b"stage"
 
 
-def test_work_stays(store: Store) -> None:
-    """Where somebody computes a stage, the claim stays, and empty folders of others go."""
+def test_a_stage_in_progress_stays(store: Store) -> None:
+    """The lease of a stage in progress stays, and empty folders of other stages are removed."""
     empty = store.stage_path("ab" * 20, "old").with_suffix("")
     empty.mkdir()
     remove_old_stages(store, 0.0)
@@ -44,7 +44,7 @@ def test_work_stays(store: Store) -> None:
 
 
 def test_reading_is_using(store: Store) -> None:
-    """A stage that was read lately is in use, where the file system keeps the times of reading."""
+    """A stage that was read recently is in use, if the file system stores access times."""
     path = store.stage_path("ab" * 20, "old")
     os.utime(path, (time.time(), path.stat().st_mtime))
     assert remove_old_stages(store, DAY) == 0

@@ -1,4 +1,4 @@
-"""Which folders are stores, which may become one, and what is said about all others."""
+"""Which folders are stores, which may become one, and the errors for all others."""
 
 import errno
 import os
@@ -15,11 +15,11 @@ from paibench.methods.core.registry import UserError
 
 
 def tree(root: Path) -> dict[str, int]:
-    """Every path below a folder with the time of its last change."""
+    """Return every path below a folder with the time of its last change."""
     return {str(path): path.lstat().st_mtime_ns for path in [root, *root.rglob("*")]}
 
 
-def test_a_new_store_has_its_number_and_its_folders(tmp_path: Path) -> None:
+def test_a_new_store_has_its_version_and_its_folders(tmp_path: Path) -> None:
     """Opening makes the folder, its parents, `bench.json` and all shards, and leaves no probe."""
     store = Store.open(tmp_path / "new" / "store")
     assert store.links
@@ -31,15 +31,15 @@ def test_a_new_store_has_its_number_and_its_folders(tmp_path: Path) -> None:
 
 
 def test_a_store_is_opened_again_as_it_is(tmp_path: Path) -> None:
-    """A second opening, with or without leave to create, finds the same store."""
+    """A second opening, with or without `create`, gives the same store."""
     first = Store.open(tmp_path)
     made = (tmp_path / "bench.json").stat().st_ino
     assert Store.open(str(tmp_path)) == Store.open(tmp_path, create=False) == first
     assert (tmp_path / "bench.json").stat().st_ino == made
 
 
-def test_opening_mends_what_a_copy_left_out(tmp_path: Path) -> None:
-    """Version control drops empty folders; an owner gets them back, a reader does without."""
+def test_opening_creates_missing_folders(tmp_path: Path) -> None:
+    """Version control drops empty folders: a writer creates them, a reader does not need them."""
     Store.open(tmp_path)
     for shard in SHARDS:
         (tmp_path / "runs" / shard).rmdir()
@@ -48,14 +48,14 @@ def test_opening_mends_what_a_copy_left_out(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "runs")) == SHARDS
 
 
-def test_a_crash_before_the_number_was_written_does_no_harm(tmp_path: Path) -> None:
-    """Hidden left-overs do not make a folder somebody else's."""
+def test_a_crash_before_the_version_was_written_does_no_harm(tmp_path: Path) -> None:
+    """A folder with hidden temporary files can become a store."""
     (tmp_path / ".tmp-0123").touch()
     Store.open(tmp_path)
 
 
 def test_reading_writes_nothing(tmp_path: Path) -> None:
-    """A reader leaves every file and folder as it was, its time included."""
+    """A reader changes no file or folder, and no time of one."""
     Store.open(tmp_path)
     before = tree(tmp_path)
     store = Store.read(tmp_path)
@@ -125,7 +125,7 @@ ABSENT: dict[str, tuple[Make, str]] = {
 def test_what_cannot_be_a_store_is_refused_by_writers(
     tmp_path: Path, make: Make, reason: str
 ) -> None:
-    """One line says what is wrong with the folder, and nothing in it changes."""
+    """One line describes what is wrong with the folder, and nothing in it changes."""
     root = make(tmp_path / "x")
     before = tree(tmp_path)
     with pytest.raises(UserError, match=reason) as caught:
@@ -138,10 +138,10 @@ def test_what_cannot_be_a_store_is_refused_by_writers(
 @pytest.mark.parametrize(
     "opening", [Store.read, lambda root: Store.open(root, create=False)], ids=["read", "open"]
 )
-def test_nobody_else_makes_a_store(
+def test_only_a_writer_with_create_makes_a_store(
     tmp_path: Path, make: Make, reason: str, opening: Callable[[Path], Store]
 ) -> None:
-    """A reader, and a writer told not to create, refuse the same, and absent folders as well."""
+    """A reader, and a writer without `create`, refuse the same folders, and missing ones."""
     root = make(tmp_path / "x")
     before = tree(tmp_path)
     with pytest.raises(UserError) as caught:
@@ -151,10 +151,10 @@ def test_nobody_else_makes_a_store(
 
 
 @pytest.mark.parametrize("call", ["open", "link"])
-def test_a_read_only_folder_is_found_out_before_any_work(
+def test_a_read_only_folder_is_noticed_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """Opening writes, links and deletes a file, so that a run never trains in vain."""
+    """Opening writes, links and deletes a file, so that no run trains in vain."""
     Store.open(tmp_path)
     real = os.open
 
@@ -174,7 +174,7 @@ def test_a_read_only_folder_is_found_out_before_any_work(
 def test_a_store_without_hard_links_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where commits are weaker the store knows it from the start."""
+    """A store on a file system without hard links has `links` False."""
 
     def refuse(*args: Any) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")

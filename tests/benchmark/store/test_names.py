@@ -1,4 +1,4 @@
-"""What may become part of a path in a store."""
+"""Names that may become part of a path in a store."""
 
 import os
 import re
@@ -47,12 +47,12 @@ def test_a_hostile_name_is_refused_in_one_line(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a", "0", "imp.level-3_of.10", "a" * 64])
 def test_a_plain_name_passes_unchanged(name: str) -> None:
-    """A name that follows the rule is given back."""
+    """A name that follows the rule is returned."""
     assert check_name(name) == name
 
 
 @pytest.mark.parametrize("key", ["", "a" * 39, "a" * 41, "A" * 40, "g" * 40, "a" * 40 + "\n"])
-def test_what_is_not_forty_digits_is_no_key(key: str) -> None:
+def test_a_key_has_forty_digits(key: str) -> None:
     """A key is exactly 40 lower-case hexadecimal digits."""
     assert not is_key(key)
     with pytest.raises(UserError, match="40 hexadecimal digits"):
@@ -100,8 +100,8 @@ def test_an_attempt_within_a_job_names_it(
 
 
 @pytest.mark.parametrize("number", ["", "none", "-1", "1_2"], ids=repr)
-def test_what_is_no_number_is_no_job(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
-    """A variable that something else has set to no number is left out."""
+def test_a_job_number_is_a_number(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    """A variable of SLURM that is not a number is ignored."""
     monkeypatch.setenv("SLURM_JOB_ID", number)
     assert current_slurm_job() is None
     assert slurm_job_of(new_attempt_id()) is None
@@ -124,8 +124,8 @@ def test_every_host_gives_a_name_that_may_be_a_folder(
     assert slurm_job_of(name) == (SlurmJob(int(job), 1000) if job else None)
 
 
-def test_a_host_that_is_called_like_a_job_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt outside of SLURM on a host `j12` is of no job, whatever its process number."""
+def test_a_host_may_be_called_like_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt outside SLURM on the host `j12` belongs to no job, whatever its process id."""
     monkeypatch.setattr("socket.gethostname", lambda: "j12")
     name = new_attempt_id()
     assert name.startswith(f"j12.{os.getpid()}.")
@@ -134,7 +134,7 @@ def test_a_host_that_is_called_like_a_job_is_none(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_cluster_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two clusters may share a store and give the same numbers: the names tell them apart."""
+    """Two clusters may share a store and use the same numbers; the ids of attempts still differ."""
     monkeypatch.setattr("socket.gethostname", lambda: "a-very-long-name-of-a-node-0001")
     monkeypatch.setenv("SLURM_JOB_ID", "67043328")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1000")

@@ -1,4 +1,4 @@
-"""How far an attempt says that it is."""
+"""The progress that an attempt writes and others read."""
 
 import json
 import time
@@ -15,8 +15,8 @@ def noted(folder: Path) -> dict[str, int]:
     return facts
 
 
-def test_what_is_kept_is_read(tmp_path: Path) -> None:
-    """Stages, and the steps of the training with the one that it went on from, come back."""
+def test_progress_is_written_and_read(tmp_path: Path) -> None:
+    """Stages, the steps of the training and the step at which it resumed are read back."""
     told = Progress(tmp_path)
     told.stage()
     told.stage()
@@ -33,9 +33,7 @@ def test_what_is_kept_is_read(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["headway.json"]
 
 
-def test_notes_are_not_more_frequent_than_once_a_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_writes_are_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand steps within a second write nothing; the first after it writes."""
     clock = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: clock)
@@ -60,12 +58,12 @@ def test_notes_are_not_more_frequent_than_once_a_second(
     ],
 )
 def test_in_words(stages: int, step: int, steps: int, words: str) -> None:
-    """A person reads how many stages are done, then the share of the training."""
+    """The text has the number of stages, then the percentage of the training."""
     assert str(Progress(stages=stages, step=step, steps=steps)) == words
 
 
-def test_an_attempt_that_gets_on_gets_farther() -> None:
-    """Each stage and each step lies beyond all that was before."""
+def test_progress_changes_the_fingerprint() -> None:
+    """Each stage and each step gives a larger fingerprint."""
     told, far = Progress(), []
     for _ in range(3):
         told.stage()
@@ -81,8 +79,8 @@ def test_an_attempt_that_gets_on_gets_farther() -> None:
     [None, b"", b"{", b"[]", b"7", b"\xff", b'{"other": 1}', b'{"step": "x"}', b'{"step": null}'],
     ids=repr,
 )
-def test_what_cannot_be_read_is_no_headway(tmp_path: Path, data: bytes | None) -> None:
-    """Without a note, or with one that is broken, nothing is known to be done."""
+def test_unreadable_progress_is_no_progress(tmp_path: Path, data: bytes | None) -> None:
+    """With a missing or damaged file, no progress is known."""
     if data is not None:
         (tmp_path / "headway.json").write_bytes(data)
     found = read_progress(tmp_path)
@@ -90,7 +88,7 @@ def test_what_cannot_be_read_is_no_headway(tmp_path: Path, data: bytes | None) -
 
 
 def test_a_folder_that_is_gone_does_not_stop_the_work(tmp_path: Path) -> None:
-    """Where the note cannot be written, the attempt goes on."""
+    """If the file cannot be written, the attempt continues."""
     told = Progress(tmp_path / "gone")
     told.train(1, 2)
     told.save()

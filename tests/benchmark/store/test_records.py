@@ -1,4 +1,4 @@
-"""What stands under a name in a store fits that name, or is a problem."""
+"""A file of a store fits its name, or it is reported as a problem."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ ABC = "ba7816bf8f01cfea"  # the sha256 of "abc" starts so
     ],
 )
 def test_a_hashed_name_fits_its_bytes_alone(name: str, hashed: str) -> None:
-    """The digest stands before the first dot, and any other bytes are corrupt."""
+    """The digest precedes the first dot, and any other bytes are Corrupt."""
     assert hashed_name(name, b"abc") == hashed
     check_hash(hashed, b"abc")
     with pytest.raises(Corrupt):
@@ -37,13 +37,13 @@ def test_a_hashed_name_fits_its_bytes_alone(name: str, hashed: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mask.safetensors", "mask-.safetensors", f"{ABC}", f"x{ABC}.a"])
-def test_a_name_without_a_digest_fits_no_bytes(name: str) -> None:
-    """A file that was put there by other means is not trusted."""
+def test_a_name_without_a_digest_is_refused(name: str) -> None:
+    """A file that `publish_file` did not create is not trusted."""
     with pytest.raises(Corrupt, match="do not fit its name"):
         check_hash(name, b"abc")
 
 
-def test_a_record_is_read_where_its_key_says(tmp_path: Path) -> None:
+def test_a_record_is_read_from_the_path_of_its_key(tmp_path: Path) -> None:
     """The shard's name, the file's name and the key inside have to agree."""
     record = {"schema": 1, "key": KEY}
     for shard in ("ab", "cd"):
@@ -54,17 +54,17 @@ def test_a_record_is_read_where_its_key_says(tmp_path: Path) -> None:
     assert isinstance(read_entry(tmp_path / "cd" / f"{KEY}.json"), Problem)
 
 
-def test_a_record_that_vanished_is_no_problem(tmp_path: Path) -> None:
-    """Absence is said by FileNotFoundError, for the reader to pass over."""
+def test_a_missing_record_is_not_a_problem(tmp_path: Path) -> None:
+    """A missing file raises FileNotFoundError, which readers ignore."""
     (tmp_path / "ab").mkdir()
     with pytest.raises(FileNotFoundError):
         read_entry(tmp_path / "ab" / f"{KEY}.json")
 
 
-def test_what_the_system_will_not_open_is_a_problem(
+def test_a_file_without_permission_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file without the right to read it is named with the system's reason."""
+    """A file that may not be read is reported with the reason of the system."""
 
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
@@ -82,10 +82,10 @@ def judge(path: Path) -> None:
         raise Corrupt("it is broken")
 
 
-def mend_between_look_and_move(
+def replace_between_check_and_move(
     monkeypatch: pytest.MonkeyPatch, path: Path, again: bool = False
 ) -> None:
-    """Another owner mends the file just before we move it, and perhaps once more just after."""
+    """Let another owner replace the file just before we move it, and again just after if asked."""
     real = os.rename
 
     def rename(source: Path, target: Path) -> None:
@@ -104,13 +104,13 @@ def quarantine(tmp_path: Path) -> Path:
 
 
 def test_a_sound_file_stays(tmp_path: Path, quarantine: Path) -> None:
-    """What is not broken is not moved."""
+    """A file that is not damaged is not moved."""
     (tmp_path / "a").write_bytes(b"sound")
     assert not quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
     assert sorted(os.listdir(tmp_path)) == ["a", "quarantine"]
 
 
-def test_a_broken_file_is_kept_in_quarantine(tmp_path: Path, quarantine: Path) -> None:
+def test_a_damaged_file_is_moved_to_quarantine(tmp_path: Path, quarantine: Path) -> None:
     """Nothing is deleted, and the name is free."""
     (tmp_path / "a").write_bytes(b"x")
     assert quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
@@ -118,16 +118,16 @@ def test_a_broken_file_is_kept_in_quarantine(tmp_path: Path, quarantine: Path) -
 
 
 def test_a_name_that_became_free_is_free(tmp_path: Path, quarantine: Path) -> None:
-    """A file that another owner moved away in the meantime needs no mending."""
+    """If another owner moved the file meanwhile, its name is free."""
     assert quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
 
 
-def test_a_file_mended_by_another_is_put_back(
+def test_a_file_replaced_by_another_is_put_back(
     tmp_path: Path, quarantine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sound file that was moved by mistake gets its name again."""
     (tmp_path / "a").write_bytes(b"x")
-    mend_between_look_and_move(monkeypatch, tmp_path / "a")
+    replace_between_check_and_move(monkeypatch, tmp_path / "a")
     assert not quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
     assert read(tmp_path / "a") == b"sound"
     assert os.listdir(quarantine) == []
@@ -136,9 +136,9 @@ def test_a_file_mended_by_another_is_put_back(
 def test_two_sound_files_are_both_kept(
     tmp_path: Path, quarantine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the name was taken once more meanwhile, the moved one stays in quarantine."""
+    """If the name was taken again meanwhile, the moved file stays in quarantine."""
     (tmp_path / "a").write_bytes(b"x")
-    mend_between_look_and_move(monkeypatch, tmp_path / "a", again=True)
+    replace_between_check_and_move(monkeypatch, tmp_path / "a", again=True)
     assert not quarantine_if_corrupt(tmp_path / "a", judge, quarantine)
     assert read(tmp_path / "a") == b"sound"
     assert [path.read_bytes() for path in quarantine.iterdir()] == [b"sound"]

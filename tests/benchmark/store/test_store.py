@@ -1,4 +1,4 @@
-"""Runs in a store: done once and for good, failed for the report, broken ones named."""
+"""Runs in a store: published once, failures listed, damaged files reported."""
 
 import os
 import random
@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_a_published_record_makes_its_run_done(store: Store) -> None:
-    """What was published is listed, read and iterated."""
+    """A published record is listed, read and iterated."""
     assert not store.is_done(KEY)
     assert store.publish_record(KEY, record(), ATTEMPT) == "new"
     assert store.is_done(KEY)
@@ -55,7 +55,7 @@ def test_a_published_record_makes_its_run_done(store: Store) -> None:
 
 
 def test_records_come_in_the_order_of_their_keys(store: Store) -> None:
-    """Two readings of one store give the same sequence."""
+    """Two iterations over a store give the same sequence."""
     keys = sorted(f"{random.Random(number).getrandbits(160):040x}" for number in range(50))
     for key in reversed(keys):
         store.publish_record(key, record(key), ATTEMPT)
@@ -65,7 +65,7 @@ def test_records_come_in_the_order_of_their_keys(store: Store) -> None:
 
 
 def test_the_first_valid_record_wins_and_a_divergence_is_kept(store: Store) -> None:
-    """Another result for the same run is noted in its attempt; the record does not change."""
+    """Another result for the same run goes to its attempt's folder; the record does not change."""
     store.publish_record(KEY, record(seconds=1.0), ATTEMPT)
     attempt = new_attempt_id()
     folder = store.attempt_folder(KEY, attempt)
@@ -109,10 +109,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("make", "reason"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_record_is_a_problem_for_readers_and_mended_by_its_owner(
+def test_readers_report_a_damaged_record_and_its_owner_replaces_it(
     store: Store, make: Callable[[Path], object], reason: str
 ) -> None:
-    """Readers name file and reason and go on; the owner moves it aside and publishes its own."""
+    """Readers report file and reason; the owner moves it to quarantine and publishes its own."""
     make(store.record_path(KEY))
     store.publish_record(OTHER, record(OTHER), ATTEMPT)
     broken, sound = store.records()
@@ -129,7 +129,7 @@ def test_a_broken_record_is_a_problem_for_readers_and_mended_by_its_owner(
 
 
 def test_a_record_of_a_later_schema_is_kept_and_counted(store: Store) -> None:
-    """What this program cannot read yet is neither rewritten nor moved."""
+    """A record that a later program wrote is neither replaced nor moved."""
     data = encode({"schema": 4, "id": KEY})
     plant(store.record_path(KEY), data)
     reason = f"schema 4; this program reads <= {SCHEMA}; update paibench"
@@ -143,7 +143,7 @@ def test_a_record_of_a_later_schema_is_kept_and_counted(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["notes.json", "cd" + "0" * 38 + ".json", KEY.upper() + ".json"])
 def test_a_foreign_file_among_the_records_is_a_problem(store: Store, name: str) -> None:
-    """A sealed record under a name that is no key of its folder is reported, not counted."""
+    """A valid record whose name is not a key of its folder is reported, not counted."""
     path = store.root / "runs" / "ab" / name
     plant(path, GOOD)
     (problem,) = store.records()
@@ -151,8 +151,8 @@ def test_a_foreign_file_among_the_records_is_a_problem(store: Store, name: str) 
     assert store.listing().done == set()
 
 
-def test_only_a_broken_record_is_moved_to_quarantine(store: Store) -> None:
-    """A sound record stays; a broken one leaves its run to be done again."""
+def test_only_a_damaged_record_is_moved_to_quarantine(store: Store) -> None:
+    """A sound record stays; after a damaged one is moved, its run is missing."""
     assert not store.quarantine(KEY)
     store.publish_record(KEY, record(), ATTEMPT)
     assert not store.quarantine(KEY)
@@ -174,15 +174,15 @@ UNFIT: dict[str, dict[str, Any]] = {
 def test_a_record_that_would_not_be_read_is_not_published(
     store: Store, unfit: dict[str, Any]
 ) -> None:
-    """A writer's mistake is found at the writer, and the run stays undone."""
+    """The writer gets the error, and the run stays missing."""
     with pytest.raises(ValueError):
         store.publish_record(KEY, unfit, ATTEMPT)
     assert store.listing().done == set()
 
 
 @pytest.mark.parametrize("key", ["", "../../etc", "AB" + "0" * 38, "ab", KEY + "/"])
-def test_what_is_not_a_key_names_no_run(store: Store, key: str) -> None:
-    """No text but 40 hexadecimal digits leads to a path."""
+def test_only_a_key_gives_a_path(store: Store, key: str) -> None:
+    """Any text other than 40 hexadecimal digits is refused."""
     for function in (store.record_path, store.run_folder, store.attempts, store.is_done):
         with pytest.raises(UserError):
             function(key)
@@ -192,7 +192,7 @@ def test_what_is_not_a_key_names_no_run(store: Store, key: str) -> None:
 
 
 def test_a_file_of_a_run_is_found_by_the_name_it_was_given(store: Store) -> None:
-    """The name holds the digest, so that two attempts keep their own bytes."""
+    """The name has the digest in it, so two attempts keep their own bytes."""
     first, second = (store.publish_file(KEY, "mask.safetensors", data) for data in (b"a", b"b"))
     assert first == "mask-ca978112ca1bbdca.safetensors"  # sha256 of "a"
     assert store.publish_file(KEY, "mask.safetensors", b"a") == first
@@ -201,8 +201,8 @@ def test_a_file_of_a_run_is_found_by_the_name_it_was_given(store: Store) -> None
     assert sorted(os.listdir(store.run_folder(KEY))) == sorted([first, second])
 
 
-def test_a_broken_file_is_refused_and_mended(store: Store) -> None:
-    """Bytes that do not fit their name are never read; publishing them again mends it."""
+def test_a_damaged_file_is_refused_and_replaced(store: Store) -> None:
+    """Bytes that do not fit their name are refused; publishing the file again replaces them."""
     name = store.publish_file(KEY, "curves.json", b"[1, 2]")
     path = store.run_folder(KEY) / name
     path.unlink()
@@ -215,15 +215,15 @@ def test_a_broken_file_is_refused_and_mended(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a" * 64])
 def test_a_file_with_a_hostile_name_is_refused(store: Store, name: str) -> None:
-    """Names follow the one rule, wherever they come from."""
+    """The rule for names applies to files and stages."""
     with pytest.raises(UserError):
         store.publish_file(KEY, name, b"")
     with pytest.raises(UserError):
         store.stage_path("scope", name if name != "a" * 64 else name + "a")
 
 
-def test_a_stage_is_shared_by_whoever_comes_second(store: Store) -> None:
-    """The first bytes of a stage are everybody's; broken ones are put aside and done again."""
+def test_the_first_stage_is_shared(store: Store) -> None:
+    """Every run reads the first bytes of a stage; damaged ones are moved and computed again."""
     assert store.read_stage("0a1b", "level-3") is None
     assert store.publish_stage("0a1b", "level-3", b"first") == "new"
     assert store.publish_stage("0a1b", "level-3", b"second") == "already"
@@ -237,7 +237,7 @@ def test_a_stage_is_shared_by_whoever_comes_second(store: Store) -> None:
 
 
 def test_failures_are_listed_beside_the_records_until_there_is_one(store: Store) -> None:
-    """The last failure is found without a deep walk, all of them in their order."""
+    """The last failure lies beside the record, and all failures are listed in order."""
     assert store.failures(KEY) == [] and store.last_failure(KEY) is None
     notes = []
     for number in (1, 2):
@@ -258,8 +258,8 @@ def test_failures_are_listed_beside_the_records_until_there_is_one(store: Store)
     assert store.listing() == listing(done={KEY})
 
 
-def test_a_broken_note_of_a_failure_still_counts_as_one(store: Store) -> None:
-    """The retry rules count failures; damage hides none."""
+def test_a_damaged_failure_still_counts_as_one(store: Store) -> None:
+    """The retry rules count failures, so damage must not hide one."""
     attempt = new_attempt_id()
     folder = store.attempt_folder(KEY, attempt)
     folder.mkdir(parents=True)
@@ -269,8 +269,8 @@ def test_a_broken_note_of_a_failure_still_counts_as_one(store: Store) -> None:
     assert note["attempt"] == attempt and note["reason"].startswith("unreadable: not valid JSON")
 
 
-def test_left_overs_are_swept_after_a_day(store: Store) -> None:
-    """Unfinished files of dead writers go; young ones and finished files stay."""
+def test_temporary_files_are_removed_after_a_day(store: Store) -> None:
+    """Old temporary files are removed; new ones and finished files stay."""
     store.publish_record(KEY, record(), ATTEMPT)
     folder = store.run_folder(KEY)
     folder.mkdir()
@@ -288,8 +288,8 @@ def test_left_overs_are_swept_after_a_day(store: Store) -> None:
 # -- many writers --------------------------------------------------------------------------------
 
 
-def test_a_claim_that_comes_after_the_record_is_given_back(store: Store) -> None:
-    """A run is claimed once at a time, and not at all once it is done."""
+def test_a_run_that_is_done_has_no_lease(store: Store) -> None:
+    """One process at a time holds the lease of a run, and none once it is done."""
     held = store.acquire_lease(KEY, ATTEMPT)
     assert held is not None
     assert store.acquire_lease(KEY, ATTEMPT) is None
@@ -300,7 +300,7 @@ def test_a_claim_that_comes_after_the_record_is_given_back(store: Store) -> None
 
 
 def _work(store: Store, keys: list[str], seed: int) -> None:
-    """What a worker does: every run that is not done and not claimed, until all are done."""
+    """Do every run that is missing and has no lease, until all are done."""
     chance = random.Random(seed)
     chance.shuffle(keys)
     while not store.listing().done >= set(keys):
@@ -331,7 +331,7 @@ def _start(store: Store, keys: list[str], seed: int) -> int:
 
 
 def test_four_workers_and_many_kills_lose_nothing(store: Store) -> None:
-    """Records = runs, none invalid at any time, and no more double work than there were kills."""
+    """Every run has one valid record, and no more runs are repeated than workers were killed."""
     chance, keys = random.Random(0), [f"{4 * number:02x}{number:038x}" for number in range(60)]
     workers, kills, passes = [_start(store, keys, seed) for seed in range(4)], 0, 0
     while not store.listing().done >= set(keys):
@@ -354,7 +354,7 @@ def test_four_workers_and_many_kills_lose_nothing(store: Store) -> None:
 def test_a_disk_that_breaks_every_record_is_an_error(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After three broken records in a row the writer gives up and says so."""
+    """After three damaged records in a row the writer raises StoreError."""
     path, calls = store.record_path(KEY), []
 
     def break_first(source: Path, target: Path) -> None:

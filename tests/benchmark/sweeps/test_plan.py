@@ -1,4 +1,4 @@
-"""A plan: which runs are done, missing or failed for good, what they share and may take."""
+"""A plan: which runs are done, missing or failed, what they share, and what they may cost."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def sweep(**axes: Any) -> Sweep:
 
 
 def test_without_a_store_everything_is_missing() -> None:
-    """Nothing is done yet, and what it takes is not known."""
+    """Every run is missing, and there are no estimates."""
     asked = sweep(seed=[0, 1])
     work = plan(asked, None)
     assert (work.done, work.missing, work.failed) == ((), asked.specs, ())
@@ -34,7 +34,7 @@ def test_without_a_store_everything_is_missing() -> None:
 
 
 def test_done_failed_and_missing(store: Store, record_factory: RecordFactory) -> None:
-    """Every run is exactly one of the three; a failure that may pass is missing."""
+    """Every run is exactly one of the three; a failed run that is tried again is missing."""
     asked = sweep(seed=[0, 1, 2, 3])
     done, broken, killed, fresh = asked.specs
     publish(store, record_factory(seed=0))
@@ -46,7 +46,7 @@ def test_done_failed_and_missing(store: Store, record_factory: RecordFactory) ->
 
 
 def test_runs_of_other_sweeps_do_not_count(store: Store, record_factory: RecordFactory) -> None:
-    """A store may hold the runs of many sweeps."""
+    """A store may contain the runs of many sweeps."""
     publish(store, record_factory(seed=7))
     assert plan(sweep(), store).done == ()
 
@@ -62,14 +62,14 @@ def test_runs_of_other_sweeps_do_not_count(store: Store, record_factory: RecordF
     ids=["densities", "seeds", "no stages", "mixed"],
 )
 def test_stages_are_shared_across_densities(axes: dict[str, Any], shared: int) -> None:
-    """Searches that keep stages have them in common where only the density differs."""
+    """Searches with cached stages share them if only the density differs."""
     assert plan(sweep(**axes), None).shared == shared
 
 
 def test_an_estimate_is_the_sum_over_what_is_missing(
     store: Store, record_factory: RecordFactory
 ) -> None:
-    """Each missing run counts what runs like it took; nothing missing takes no time at all."""
+    """Each missing run counts as much as similar runs took; if none is missing, the sum is 0."""
     snip, random = (
         record_factory(seed=0, train_seconds=6.0),
         record_factory(seed=0, method="random", train_seconds=105.0),
@@ -82,8 +82,8 @@ def test_an_estimate_is_the_sum_over_what_is_missing(
     assert plan(sweep(), store).seconds == 0
 
 
-def test_a_broken_record_does_not_stop_a_plan(store: Store, record_factory: RecordFactory) -> None:
-    """A record that cannot be trusted is no source of an estimate."""
+def test_a_damaged_record_does_not_stop_a_plan(store: Store, record_factory: RecordFactory) -> None:
+    """A record that cannot be trusted does not enter the estimates."""
     record = record_factory(seed=0, search_seconds=1.0)
     publish(store, record)
     path = store.record_path(record.key)
@@ -94,7 +94,7 @@ def test_a_broken_record_does_not_stop_a_plan(store: Store, record_factory: Reco
 
 
 def test_a_checked_plan_reads_every_record(store: Store, record_factory: RecordFactory) -> None:
-    """Before work starts, runs whose record cannot be trusted are found to be missing."""
+    """With `check`, runs whose record cannot be trusted are missing."""
     sound, broken = record_factory(seed=0), record_factory(seed=1)
     publish(store, sound, broken)
     path = store.record_path(broken.key)
@@ -126,17 +126,17 @@ def spec_of(**fields: Any) -> Spec:
     return factories.spec_of(**{"method": "snip", "recipe": "lite", "seed": 9} | fields)
 
 
-def test_nothing_is_known_of_nothing(store_estimate: Store) -> None:
+def test_without_records_there_is_no_estimate(store_estimate: Store) -> None:
     """Without a store, or with an empty one, there is no estimate."""
     for found in (CostEstimate.of(None), CostEstimate.of(store_estimate)):
         assert found.records == 0
         assert (found.seconds(spec_of()), found.bytes(spec_of())) == (None, None)
 
 
-def test_seconds_are_the_mean_of_like_runs(
+def test_seconds_are_the_mean_of_similar_runs(
     store_estimate: Store, record_factory: RecordFactory_estimate
 ) -> None:
-    """Search, training and evaluation, of the same method where it has records, else of any."""
+    """The mean covers search, training and evaluation, of the same method if it has records."""
     publish_estimate(
         store_estimate,
         record_factory(seed=0, **COSTS),
@@ -155,20 +155,20 @@ def test_seconds_are_the_mean_of_like_runs(
     [{"dataset": "mnist"}, {"model": "lenet-5-caffe"}, {"recipe": "smoke"}],
     ids=lambda fields: next(iter(fields)),
 )
-def test_other_work_says_nothing(
+def test_other_workloads_do_not_count(
     store_estimate: Store, record_factory: RecordFactory_estimate, other: dict[str, str]
 ) -> None:
-    """Runs on other data, of another model or recipe are no measure."""
+    """Runs with other data, another model or another recipe do not enter the estimate."""
     publish_estimate(store_estimate, record_factory(seed=0, **COSTS))
     found = CostEstimate.of(store_estimate)
     assert found.seconds(spec_of()) == 6
     assert (found.seconds(spec_of(**other)), found.bytes(spec_of(**other))) == (None, None)
 
 
-def test_bytes_are_those_of_mask_and_record(
+def test_bytes_are_the_sum_of_mask_and_record(
     store_estimate: Store, record_factory: RecordFactory_estimate
 ) -> None:
-    """A bit for each prunable weight, and room for a record with its curve."""
+    """The estimate is one bit per prunable weight and a fixed size for record and curve."""
     publish_estimate(store_estimate, record_factory(seed=0))
     assert (
         CostEstimate.of(store_estimate).bytes(spec_of(method="random"))
@@ -176,10 +176,10 @@ def test_bytes_are_those_of_mask_and_record(
     )
 
 
-def test_a_broken_record_is_no_source(
+def test_a_damaged_record_is_left_out(
     store_estimate: Store, record_factory: RecordFactory_estimate
 ) -> None:
-    """What cannot be trusted is left out, and stops nothing."""
+    """A record that cannot be trusted is left out, and raises nothing."""
     sound, broken = record_factory(seed=0, **COSTS), record_factory(seed=1, **COSTS)
     publish_estimate(store_estimate, sound, broken)
     path = store_estimate.record_path(broken.key)
@@ -192,7 +192,7 @@ def test_a_broken_record_is_no_source(
 def test_a_large_store_is_not_read_to_the_end(
     store_estimate: Store, record_factory: RecordFactory_estimate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of many records only so many are read, the same ones each time."""
+    """Only a fixed number of records is read, the same ones each time."""
     monkeypatch.setattr(plans, "SAMPLE", 3)
     records = [record_factory(seed=n, **COSTS | {"search_seconds": float(n)}) for n in range(6)]
     publish_estimate(store_estimate, *records)
@@ -226,11 +226,13 @@ SPEC: dict[str, Any] = {
     ],
     ids=str,
 )
-def test_a_lane_is_one_search_at_several_densities(change: dict[str, Any], shared: bool) -> None:
-    """Runs are of one lane when they differ in density or control alone."""
+def test_a_stage_group_is_one_search_at_several_densities(
+    change: dict[str, Any], shared: bool
+) -> None:
+    """Runs belong to one group if they differ in density or control only."""
     assert (stage_group(Spec.of(**SPEC)) == stage_group(Spec.of(**(SPEC | change)))) is shared
 
 
-def test_no_lane_without_stages() -> None:
-    """A method that keeps no stages waits for nobody."""
+def test_a_method_without_stages_has_no_group() -> None:
+    """Runs of a method without cached stages never wait for one another."""
     assert stage_group(Spec.of(**(SPEC | {"method": "snip"}))) is None

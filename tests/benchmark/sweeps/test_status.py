@@ -1,4 +1,4 @@
-"""How runs stand, by the store alone."""
+"""The state of runs, from the store alone."""
 
 import os
 import time
@@ -42,7 +42,7 @@ def store(tmp_path: Path, record_factory: Callable[..., Record]) -> Store:
 
 
 def test_each_run_is_one_of_four(store: Store) -> None:
-    """Done has a record, running a live claim, failed a note; the rest is missing."""
+    """A done run has a record, a running one a live lease, a failed one a failure file."""
     found = sweep_status(store, ALL)
     assert found.done == {DONE.key}
     assert found.running.keys() == {RUNNING.key}
@@ -58,7 +58,7 @@ def test_only_what_was_asked_for(store: Store) -> None:
 
 
 def test_a_running_one(store: Store) -> None:
-    """Its attempt, its host, since when, and how far it is."""
+    """A running run has its attempt, its host, its start and its progress."""
     run = sweep_status(store, ALL).running[RUNNING.key]
     assert (run.attempt, run.host) == (ATTEMPT, "node1")
     assert abs(run.since - time.time()) < 60
@@ -66,7 +66,7 @@ def test_a_running_one(store: Store) -> None:
 
 
 def test_a_failed_one(store: Store) -> None:
-    """Its cause and reason, whether it is left alone, and where its log would be."""
+    """A failed run has its cause and reason, whether it is final, and the path of its log."""
     failed = sweep_status(store, ALL).failed
     assert [(failed[spec.key].cause, failed[spec.key].final) for spec in (BROKEN, KILLED)] == [
         ("plugin", True),
@@ -77,16 +77,16 @@ def test_a_failed_one(store: Store) -> None:
     assert failed[KILLED.key].log == store.attempt_folder(KILLED.key, attempt) / "log.txt"
 
 
-def test_a_claim_that_is_over_is_no_work(store: Store) -> None:
-    """Nobody is running what nobody has beaten for the length of a lease."""
+def test_an_expired_lease_is_not_running(store: Store) -> None:
+    """A run whose lease was not renewed in time is missing."""
     path = store.run_folder(RUNNING.key) / "claim"
     before = time.time() - LEASE_SECONDS - 10
     os.utime(path, (before, before))
     assert sweep_status(store, ALL).missing == {RUNNING.key, CUT.key, ASKED.key}
 
 
-def test_a_damaged_claim(store: Store) -> None:
-    """A claim without words is somebody's all the same, of whom nothing is known."""
+def test_a_damaged_lease(store: Store) -> None:
+    """A run with a damaged lease is running, and its owner is unknown."""
     path = store.run_folder(RUNNING.key) / "claim"
     path.unlink()
     path.write_bytes(b"")
@@ -95,7 +95,7 @@ def test_a_damaged_claim(store: Store) -> None:
 
 
 def test_nothing_is_changed(store: Store) -> None:
-    """To look leaves no file behind."""
+    """Reading the status creates no file."""
     before = sorted(store.root.rglob("*"))
     sweep_status(store, ALL)
     assert sorted(store.root.rglob("*")) == before

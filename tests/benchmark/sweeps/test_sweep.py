@@ -1,4 +1,4 @@
-"""A sweep file: what it expands to, and every way in which it can be wrong."""
+"""A sweep file: the runs that it expands to, and the error for every mistake."""
 
 import itertools
 import os
@@ -40,13 +40,13 @@ def cells(sweep: Sweep) -> list[tuple[str, float, int]]:
 
 
 def refusal(**sections: Any) -> str:
-    """What is said of a sweep with these sections."""
+    """Return the error for a sweep with these sections."""
     with pytest.raises(UserError) as caught:
         expand(sections)
-    said = str(caught.value)
-    assert "\n" not in said
-    assert len(said) < 400
-    return said
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    return message
 
 
 @settings(derandomize=True, max_examples=50, deadline=None)
@@ -82,7 +82,7 @@ def test_runs_that_share_stages_stand_together_densest_first() -> None:
 
 
 def test_zipped_lists_go_along_together() -> None:
-    """The lists of [zip] are walked side by side, in product with the others."""
+    """The lists of [zip] advance together, in product with the others."""
     sweep = expand(
         {
             "product": COMMON | {"seed": [0, 1]},
@@ -166,7 +166,7 @@ def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "product: has no keys; write a [product] table with the runs"),
         (b" \n\t\n", "product: has no keys; write a [product] table with the runs"),
@@ -197,18 +197,18 @@ def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     + ["table twice", "nested lists", "nested tables", "digits", "missing", "nan", "inf", "1e999"]
     + ["bool", "hexadecimal", "hexadecimal name", "dotted"],
 )
-def test_bad_files(tmp_path: Path, data: bytes, said: str) -> None:
-    """A file that is no sweep is refused in one line with its name, the place and the mend."""
+def test_bad_files(tmp_path: Path, data: bytes, message: str) -> None:
+    """The error is one line with the name of the file, the position and the remedy."""
     path = tmp_path / "sweep.toml"
     path.write_bytes(data)
     with pytest.raises(UserError) as caught:
         read(path)
-    assert str(caught.value).startswith(f"{path}: {said}")
+    assert str(caught.value).startswith(f"{path}: {message}")
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("no.toml", "does not exist; check the path"),
         (".", "cannot be read: Is a directory; name a TOML file"),
@@ -218,16 +218,16 @@ def test_bad_files(tmp_path: Path, data: bytes, said: str) -> None:
     ],
     ids=["missing", "folder", "below a file", "long", "endless"],
 )
-def test_no_file(tmp_path: Path, path: str, said: str) -> None:
-    """What is not a file is refused by its name."""
+def test_no_file(tmp_path: Path, path: str, message: str) -> None:
+    """A path that is not a file is named in the error."""
     (tmp_path / "file").touch()
     with pytest.raises(UserError) as caught:
         read(tmp_path / path)
-    assert str(caught.value) == f"{tmp_path / path}: {said}"
+    assert str(caught.value) == f"{tmp_path / path}: {message}"
 
 
 @pytest.mark.parametrize(
-    ("sections", "said"),
+    ("sections", "message"),
     [
         ({"produkt": BASE}, "produkt: unknown key; did you mean product?"),
         ({"product": BASE | {"sed": 1}}, "product.sed: unknown key; did you mean seed?"),
@@ -261,9 +261,9 @@ def test_no_file(tmp_path: Path, path: str, said: str) -> None:
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
-def test_refusals(sections: dict[str, Any], said: str) -> None:
-    """Each refusal names the place, the value and what to write instead."""
-    assert refusal(**sections).startswith(said)
+def test_refusals(sections: dict[str, Any], message: str) -> None:
+    """Each error names the section, the value and what to write instead."""
+    assert refusal(**sections).startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,14 @@ from paibench.methods.core.registry import UserError
     ids=["empty", "blank", "byte order mark", "as large as can be"],
 )
 def test_a_file_is_its_tables(tmp_path: Path, data: bytes, plain: dict[str, int]) -> None:
-    """What the file says, whatever editor saved it."""
+    """The tables are read, with or without a byte order mark."""
     path = tmp_path / "a.toml"
     path.write_bytes(data)
     assert read(path, "a list") == plain
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"#" * (MAX_BYTES + 1), "is larger than 1 MiB; a list is a short TOML file"),
         (b"a = " + b"[" * 5000, "is nested too deeply; a list is a short TOML file"),
@@ -36,10 +36,10 @@ def test_a_file_is_its_tables(tmp_path: Path, data: bytes, plain: dict[str, int]
     ],
     ids=["large", "nested", "twice", "latin-1", "digits"],
 )
-def test_what_is_no_short_toml_file(tmp_path: Path, data: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_short_toml_file(tmp_path: Path, data: bytes, message: str) -> None:
     """The message has the path, what is wrong and what the file should be."""
     path = tmp_path / "a.toml"
     path.write_bytes(data)
     with pytest.raises(UserError) as caught:
         read(path, "a list")
-    assert str(caught.value) == f"{path}: {said}"
+    assert str(caught.value) == f"{path}: {message}"
