@@ -1,1 +1,1 @@
-"""TODO."""
+"""Figures for papers, drawn with matplotlib: one module for each kind of figure."""

@@ -1,4 +1,4 @@
-"""Accuracy against sparsity as a figure: methods with intervals, the reference and the floor."""
+"""Accuracy against sparsity: methods with intervals, dense, random and published results."""
 
 import math
 from typing import Any, Literal
@@ -26,38 +26,10 @@ from paibench.leaderboard.format import ELSEWHERE, ascii_only, common_n, sparsit
 from paibench.leaderboard.stats.ranking import ranked, rewound_rows
 from paibench.leaderboard.stats.summary import Track
 
-WORDS = "published"
-_STYLE: dict[str, Any] = {"markerfacecolor": "none", "markersize": 7, "markeredgewidth": 0.9}
+PUBLISHED = "published"
+_HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markersize": 7, "markeredgewidth": 0.9}
 _DOTS = (0, (1, 2.5))
 
-
-def marks(
-    axes: Axes, published: pd.DataFrame, styles: dict[str, LineStyle], span: list[float]
-) -> bool:
-    """Draw rows of `published.published_for` within a span of densities; whether there were any.
-
-    One line per method and source, in the look of the method; intervals where they are known.
-    """
-    near = published[published["density"].between(min(span), max(span))]
-    near = near[near["method_label"].isin(list(styles))]
-    for (name, _), rows in near.groupby(["method_label", "source"]):
-        rows = rows.sort_values("density", ascending=False)
-        look = styles[str(name)]
-        x, y = -np.log10(rows["density"].to_numpy()), 100 * rows["accuracy"].to_numpy()
-        marker = look.marker or "o"
-        style = {"color": look.color, "linewidth": 0.9, "zorder": 1.8, **_STYLE}
-        axes.plot(x, y, linestyle=_DOTS, marker=marker, **style)
-        half = 100 * rows["half"].to_numpy()
-        axes.errorbar(x, y, yerr=half, fmt="none", ecolor=look.color, elinewidth=0.5, zorder=1.7)
-    return not near.empty
-
-
-def legend_handle() -> Artist:
-    """What stands for them in a legend."""
-    return Line2D([], [], color="#555555", linestyle=_DOTS, linewidth=0.9, marker="o", **_STYLE)
-
-
-# plot: Accuracy against sparsity as a figure: methods with intervals, the reference and the floor.
 
 Measure = Literal["accuracy", "accuracy_untrained", "native_accuracy"]
 
@@ -75,17 +47,17 @@ def curve(
     measure: Measure = "accuracy",
     published: pd.DataFrame | None = None,
 ) -> Figure:
-    """A measure against sparsity for one track, from its cells of the summary.
+    """Draw a measure against sparsity for one track, from its cells of the summary.
 
-    The x axis is the logarithm of density, densest at the left, named by sparsity. Bars are 95 %
-    t intervals. A line stops where a cell has no result, and a cross at the foot says so; a
-    hollow marker has lost some of its runs. Where most means crowd at the top of the range, a
-    panel above enlarges them. Controls are left to the table. Rows of `published.published_for`
-    stand beside as large hollow marks on dotted lines, within the densities of ours.
+    The x axis is the logarithm of density, the densest at the left, labelled by sparsity. Bars are
+    95 % t intervals. A line has a gap at a cell without a result, with a cross at the bottom; a
+    white marker lost some of its runs. If most means are crowded at the top of the range, a panel
+    above enlarges them. Controls are only in the tables. Rows of `published_for` are large hollow
+    markers on dotted lines, within the densities of our own results.
     """
     own = cells[cells["control"] == "none"].assign(row=lambda cells: cells["method_label"])
     drawn = own[own["method"] != "dense"]
-    if measure != "accuracy":  # which every method should have, the others only some
+    if measure != "accuracy":  # every method should have accuracy, but only some have the others
         drawn = drawn[drawn.groupby("row")[f"{measure}_n"].transform("sum") > 0]
     names = [name for name in ranked(own) if name in set(drawn["row"])]
     dense = own[own["method"] == "dense"]
@@ -94,11 +66,11 @@ def curve(
     with sheet() as figure:
         panels = _panels(figure, near is not None)
         at = places(drawn["density_asked"])
-        beside = False
+        any_published = False
         for axes in panels:
             _dense(axes, dense, measure)
             if theirs is not None and at:
-                beside = marks(axes, theirs, {n: styles[n] for n in names}, list(at))
+                any_published = _published(axes, theirs, {n: styles[n] for n in names}, list(at))
             for name, shift in zip(names, dodge(at, len(names)), strict=True):
                 line = drawn[drawn["row"] == name]
                 floor = near[0] if near and axes is panels[0] else 0.0
@@ -110,8 +82,8 @@ def curve(
             panels[0].set_ylim(near)
             panels[0].set_xlabel("")
             small(panels[1], "the whole range")
-        _words(panels[0], track, own, measure)
-        _legend(figure, panels[0], bool(_gaps(drawn, measure).any()), beside)
+        _heading(panels[0], track, own, measure)
+        _legend(figure, panels[0], bool(_gaps(drawn, measure).any()), any_published)
     return figure
 
 
@@ -120,7 +92,7 @@ def _theirs(published: pd.DataFrame | None, measure: Measure) -> pd.DataFrame | 
 
 
 def _panels(figure: Figure, two: bool) -> list[Axes]:
-    """One panel, or two that share the x axis, the upper one the larger."""
+    """Return one panel, or two that share the x axis, of which the upper one is larger."""
     if not two:
         return [figure.add_subplot()]
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(5, 3))
@@ -129,12 +101,12 @@ def _panels(figure: Figure, two: bool) -> list[Axes]:
 
 
 def _gaps(cells: pd.DataFrame, measure: Measure) -> pd.Series:
-    """The cells that were asked for and gave no result."""
+    """Return which cells were asked for but have no result."""
     return cells[f"{measure}_n"] == 0
 
 
 def _dense(axes: Axes, cells: pd.DataFrame, measure: Measure) -> None:
-    """The reference as a dashed line across, its interval as a band."""
+    """Draw the dense network as a dashed horizontal line, and its interval as a band."""
     for cell in cells[~_gaps(cells, measure)].to_dict("records"):
         mean, half = 100 * cell[f"{measure}_mean"], 100 * cell[f"{measure}_half"]
         axes.axhline(mean, color="black", linewidth=1, linestyle=(0, (4, 2)), label="dense")
@@ -143,51 +115,56 @@ def _dense(axes: Axes, cells: pd.DataFrame, measure: Measure) -> None:
 
 
 def _line(
-    axes: Axes, cells: pd.DataFrame, measure: Measure, look: LineStyle, shift: float, floor: float
+    axes: Axes,
+    cells: pd.DataFrame,
+    measure: Measure,
+    line_style: LineStyle,
+    shift: float,
+    floor: float,
 ) -> None:
-    """The means of one method with bars for those above the floor of the panel.
+    """Draw the means of one method, with bars for those above the bottom of the panel.
 
-    Not-a-number breaks the line at a gap.
+    NaN interrupts the line at a gap.
     """
     cells = cells.sort_values("density_asked", ascending=False)
     x = -np.log10(cells["density_asked"].to_numpy()) + shift
     y, half = (100 * cells[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
-    gray = look.color == GREY
+    gray = line_style.color == GREY
     axes.plot(
         x,
         y,
-        color=look.color,
-        linestyle=look.dashes,
+        color=line_style.color,
+        linestyle=line_style.dashes,
         linewidth=2 if gray else 1.3,
-        marker=look.marker,
-        markersize=5.5 if look.marker in "PX" else 4.5,
+        marker=line_style.marker,
+        markersize=5.5 if line_style.marker in "PX" else 4.5,
         markeredgewidth=0.5,
         markeredgecolor="white",
         label=ascii_only(str(cells["row"].iloc[0]), 60) + ELSEWHERE * bool(rewound_rows(cells)),
         zorder=2 if gray else 3,
     )
     half[y < floor] = np.nan  # a bar without its point would mislead
-    axes.errorbar(x, y, yerr=half, fmt="none", ecolor=look.color, elinewidth=0.9, zorder=2.5)
+    axes.errorbar(x, y, yerr=half, fmt="none", ecolor=line_style.color, elinewidth=0.9, zorder=2.5)
     lost = _gaps(cells, measure).to_numpy()
     fewer = (cells[f"{measure}_n"] < cells["runs"]).to_numpy() & ~lost
     emptied: dict[str, Any] = {
-        "color": look.color,
+        "color": line_style.color,
         "markerfacecolor": "white",
         "markersize": 4,
         "zorder": 4,
     }
-    axes.plot(x[fewer], y[fewer], look.marker, **emptied)
+    axes.plot(x[fewer], y[fewer], line_style.marker, **emptied)
 
 
-def _crosses(axes: Axes, cells: pd.DataFrame, look: LineStyle, shift: float) -> None:
-    """A cross at the foot for each of these cells, which have no result."""
+def _crosses(axes: Axes, cells: pd.DataFrame, line_style: LineStyle, shift: float) -> None:
+    """Draw a cross at the bottom for each of these cells, which have no result."""
     x = -np.log10(cells["density_asked"].to_numpy()) + shift
     foot = axes.get_xaxis_transform()
-    axes.plot(x, np.full(len(x), 0.04), "x", color=look.color, transform=foot, zorder=4)
+    axes.plot(x, np.full(len(x), 0.04), "x", color=line_style.color, transform=foot, zorder=4)
 
 
 def _frame(axes: Axes, at: dict[float, float], measure: Measure) -> None:
-    """Both axes: their range, their ticks at the densities, their names."""
+    """Set the range, the ticks and the labels of both axes."""
     x = list(at.values()) or [0.0]
     margin = 0.07 * (x[-1] - x[0]) or 0.25
     axes.set_xlim(x[0] - margin, x[-1] + margin)
@@ -203,26 +180,58 @@ def _frame(axes: Axes, at: dict[float, float], measure: Measure) -> None:
     sns.despine(ax=axes)
 
 
-def _words(axes: Axes, track: Track, cells: pd.DataFrame, measure: Measure) -> None:
+def _heading(axes: Axes, track: Track, cells: pd.DataFrame, measure: Measure) -> None:
     n = common_n(cells[f"{measure}_n"])
-    said = f"mean and 95 % t interval, n = {n}" if n > 1 else f"n = {n}, so no interval"
+    words = f"mean and 95 % t interval, n = {n}" if n > 1 else f"n = {n}, so no interval"
     lost = (cells[f"{measure}_n"] < cells["runs"]) & ~_gaps(cells, measure)
     fewer = "; hollow: some runs lost" if lost.any() else ""
     late = f"; {ELSEWHERE} not at initialization" if rewound_rows(cells) else ""
     heading(
         axes,
         f"{track.model} on {track.dataset} ({track.split})",
-        f"{said}{fewer}{late}",
+        f"{words}{fewer}{late}",
     )
 
 
 def _legend(figure: Figure, axes: Axes, lost: bool, published: bool) -> None:
-    found, labels = axes.get_legend_handles_labels()
-    handles: list[Artist] = list(found)
+    own_handles, labels = axes.get_legend_handles_labels()
+    handles: list[Artist] = list(own_handles)
     if lost:
         handles.append(Line2D([], [], linestyle="", marker="x", color="#555555"))
         labels.append("no result")
     if published:
-        handles.append(legend_handle())
-        labels.append(WORDS)
+        handles.append(_published_handle())
+        labels.append(PUBLISHED)
     legend(figure, handles, labels)
+
+
+# Published figures: hollow markers, so that nobody takes them for our results.
+
+
+def _published(
+    axes: Axes, published: pd.DataFrame, styles: dict[str, LineStyle], span: list[float]
+) -> bool:
+    """Draw rows of `published_for` within a range of densities; return whether there are any.
+
+    There is one line for each method and source, in the style of the method, with intervals if the
+    source gives them.
+    """
+    near = published[published["density"].between(min(span), max(span))]
+    near = near[near["method_label"].isin(list(styles))]
+    for (name, _), rows in near.groupby(["method_label", "source"]):
+        rows = rows.sort_values("density", ascending=False)
+        line_style = styles[str(name)]
+        x, y = -np.log10(rows["density"].to_numpy()), 100 * rows["accuracy"].to_numpy()
+        marker = line_style.marker or "o"
+        style = {"color": line_style.color, "linewidth": 0.9, "zorder": 1.8, **_HOLLOW}
+        axes.plot(x, y, linestyle=_DOTS, marker=marker, **style)
+        half = 100 * rows["half"].to_numpy()
+        axes.errorbar(
+            x, y, yerr=half, fmt="none", ecolor=line_style.color, elinewidth=0.5, zorder=1.7
+        )
+    return not near.empty
+
+
+def _published_handle() -> Artist:
+    """Return the legend entry of published figures."""
+    return Line2D([], [], color="#555555", linestyle=_DOTS, linewidth=0.9, marker="o", **_HOLLOW)

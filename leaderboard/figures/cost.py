@@ -1,4 +1,4 @@
-"""What accuracy costs: accuracy against the epochs that a search took, and who is not beaten."""
+"""Accuracy against the cost of the search, with the Pareto-optimal methods."""
 
 import math
 from typing import Any
@@ -15,19 +15,19 @@ from paibench.leaderboard.stats.pareto import pareto
 from paibench.leaderboard.stats.ranking import median_density, ranked, rewound_rows
 from paibench.leaderboard.stats.summary import Track
 
-_LEAST = 1e-9  # of an epoch: less than one example of any data set, so nothing
-_MOST = 1e9  # epochs: nobody waits for them
+_LEAST = 1e-9  # epochs: less than one example of any data set, so no data at all
+_MOST = 1e9  # epochs: more than anybody can compute, so a faulty record
 _TICKS = 8
 
 
 def cost(
     track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle], density: float | None = None
 ) -> Drawn:
-    """Accuracy against the cost of the search at one density, the middle one if none is said.
+    """Draw accuracy against the cost of the search at one density, by default the median.
 
-    The x axis is the logarithm of the epochs that the search passed forward; searches that see no
-    data stand at its left end, marked 0. Bars are 95 % t intervals. Rings and the stepped line
-    mark who is not beaten, among complete cells of tickets at initialization.
+    The x axis is the logarithm of the epochs that the search passed forward; searches without data
+    are at its left end, labelled 0. Bars are 95 % t intervals. Rings and the stepped line mark the
+    Pareto-optimal cells among complete cells of tickets at initialization.
     """
     own = cells[(cells["control"] == "none")].assign(row=lambda cells: cells["method_label"])
     at = median_density(own) if density is None else density
@@ -44,7 +44,7 @@ def cost(
     with sheet() as figure:
         axes = figure.add_subplot()
         axes.set_xscale("log")
-        axes.set_autoscalex_on(False)  # warns where all stand at one place, which is no fault
+        axes.set_autoscalex_on(False)  # it would warn if all points have one x
         for name in ranked(here):
             _point(axes, here[here["row"] == name], styles[name], ELSEWHERE * (name in late))
         axes.step(front["x"], 100 * front["accuracy_mean"], where="post", color="#555555",
@@ -70,23 +70,23 @@ _RING: dict[str, Any] = {
 }
 
 
-def _point(axes: Axes, cell: pd.DataFrame, look: LineStyle, sign: str) -> None:
+def _point(axes: Axes, cell: pd.DataFrame, style: LineStyle, sign: str) -> None:
     y, half = 100 * cell["accuracy_mean"].to_numpy(), 100 * cell["accuracy_half"].to_numpy()
     axes.plot(
         cell["x"].to_numpy(),
         y,
         linestyle="",
-        color=look.color,
-        marker=look.marker or "o",
+        color=style.color,
+        marker=style.marker or "o",
         markersize=6,
         label=ascii_only(str(cell["row"].iloc[0]), 60) + sign,
         zorder=3,
     )
-    axes.errorbar(cell["x"], y, yerr=half, fmt="none", ecolor=look.color, elinewidth=0.9)
+    axes.errorbar(cell["x"], y, yerr=half, fmt="none", ecolor=style.color, elinewidth=0.9)
 
 
 def _frame(axes: Axes, free: float, most: float) -> None:
-    """The x axis with a tick at each power of ten, and 0 where a search saw no data."""
+    """Set up the x axis with a tick at each power of ten, and 0 for searches without data."""
     first = round(math.log10(free)) + 1
     last = max(math.floor(math.log10(most)), first)
     step = -(-(last + 1 - first) // _TICKS)

@@ -1,4 +1,4 @@
-"""How densely each layer is kept: one figure per density, a line per method."""
+"""The density of each layer at one density of the network, a line for each method."""
 
 import numpy as np
 import pandas as pd
@@ -10,16 +10,16 @@ from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend
 from paibench.leaderboard.format import ascii_only, sparsity_percent
 from paibench.leaderboard.stats.summary import Track, of_track
 
-_MOST = 24  # names of layers below the axis, and no more
+_MOST = 24  # more names of layers would overlap
 _COLUMNS = ["method_label", "place", "layer", "n", "mean", "low", "high"]
 
 
 def layer_densities(runs: pd.DataFrame) -> pd.DataFrame:
-    """The mean density of each layer by method, with its lowest and highest run and n.
+    """Return the mean density of each layer by method, with its lowest and highest run and n.
 
-    `place` is the number of the layer, from the input on. Runs must be of one track, control and
-    density; those that do not say what each layer keeps are left out, as are those whose layers
-    are not the commonest ones.
+    `place` is the index of the layer, counted from the input. Pass runs of one track, control and
+    density. Runs that do not record their layers are left out, and runs whose layers are not the
+    commonest ones.
     """
     known = runs[runs["layer_names"].map(lambda names: isinstance(names, list) and len(names) > 0)]
     if known.empty:
@@ -37,18 +37,18 @@ def layer_densities(runs: pd.DataFrame) -> pd.DataFrame:
     sizes = long["layer_sizes"].astype("float64")
     long["density"] = long["layer_kept"].astype("float64") / sizes.where(sizes > 0)
     groups = long.groupby(["method_label", "place", "layer"])["density"]
-    found: pd.DataFrame = groups.agg(n="count", mean="mean", low="min", high="max").reset_index()
-    return found[_COLUMNS]
+    layers: pd.DataFrame = groups.agg(n="count", mean="mean", low="min", high="max").reset_index()
+    return layers[_COLUMNS]
 
 
 def profiles(
     track: Track, runs: pd.DataFrame, styles: dict[str, LineStyle], density: float
 ) -> Drawn:
-    """The density of each layer at one density of the network, from the frame of runs.
+    """Draw the density of each layer at one density of the network, from the frame of runs.
 
-    Layers from input to output; the y axis is logarithmic, so an emptied layer is a cross at its
-    foot; the dashed line is the density of the whole network. Points are means over seeds, bars
-    reach from the lowest to the highest run.
+    Layers are in order from input to output. The y axis is logarithmic, so an empty layer is a
+    cross at the bottom. The dashed line is the density of the whole network. Points are means over
+    seeds; bars reach from the lowest to the highest run.
     """
     ours = of_track(runs, track)
     ours = ours[(ours["control"] == "none") & (ours["method"] != "dense")]
@@ -56,7 +56,7 @@ def profiles(
     found = layer_densities(ours)
     if found.empty:
         at = sparsity_percent(density)
-        return Drawn(None, f"no run at {at} sparsity says what each layer keeps")
+        return Drawn(None, f"no run at {at} sparsity records what each layer keeps")
     layers = found.drop_duplicates("place").sort_values("place")["layer"].tolist()
     with sheet(width=min(5.0 + 0.06 * max(0, len(layers) - 20), 8)) as figure:
         axes = figure.add_subplot()
@@ -80,13 +80,13 @@ def profiles(
 
 
 def _foot(found: pd.DataFrame, density: float) -> float:
-    """Where the y axis ends, in percent: below everything that is kept at all."""
+    """Return the lower end of the y axis in percent, below every layer that keeps anything."""
     positive = found.loc[found["low"] > 0, "low"]
     lowest = min(positive.min() if len(positive) else density, density)
     return float(100 * lowest / 2)
 
 
-def _profile(axes: Axes, rows: pd.DataFrame, look: LineStyle, shift: float, foot: float) -> None:
+def _profile(axes: Axes, rows: pd.DataFrame, style: LineStyle, shift: float, foot: float) -> None:
     rows = rows.sort_values("place")
     x = rows["place"].to_numpy() + shift
     mean, low, high = (100 * rows[name].to_numpy() for name in ("mean", "low", "high"))
@@ -94,18 +94,18 @@ def _profile(axes: Axes, rows: pd.DataFrame, look: LineStyle, shift: float, foot
     axes.plot(
         x,
         np.where(kept, mean, np.nan),
-        color=look.color,
-        linestyle=look.dashes,
+        color=style.color,
+        linestyle=style.dashes,
         linewidth=1,
-        marker=look.marker,
+        marker=style.marker,
         markersize=4,
         markeredgewidth=0.4,
         markeredgecolor="white",
         label=ascii_only(str(rows["method_label"].iloc[0]), 60),
     )
-    axes.vlines(x, np.maximum(low, foot), np.maximum(high, foot), color=look.color, linewidth=0.8)
+    axes.vlines(x, np.maximum(low, foot), np.maximum(high, foot), color=style.color, linewidth=0.8)
     if not kept.all():
-        axes.plot(x[~kept], np.full((~kept).sum(), foot), "x", color=look.color)
+        axes.plot(x[~kept], np.full((~kept).sum(), foot), "x", color=style.color)
 
 
 def _layers(axes: Axes, layers: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""How figures look: one style for all, and for each method a colour, a marker and a line."""
+"""The style of all figures: sizes, colours and markers, axes, legends, and output as bytes."""
 
 import io
 import math
@@ -44,7 +44,7 @@ STYLE: dict[Any, Any] = {
 
 
 class LineStyle(NamedTuple):
-    """How the line of one method is drawn."""
+    """Colour, marker and dashes of the line of one method."""
 
     color: tuple[float, float, float] | str
     marker: str
@@ -52,13 +52,13 @@ class LineStyle(NamedTuple):
 
 
 def line_styles(method_labels: Iterable[str]) -> dict[str, LineStyle]:
-    """A look for each method, the same in all figures that are given the same labels.
+    """Return a line style for each method, the same for the same labels.
 
-    `random` is grey; 9 colours that colour-blind readers tell apart, 11 markers and 3 kinds of
-    line make 297 others.
+    `random` is grey. 9 colours that colour-blind readers can distinguish, 11 markers and 3 kinds of
+    dashes give 297 other styles.
     """
     others = sorted(set(method_labels) - {"random", "dense"})
-    found = {
+    styles = {
         label: LineStyle(
             _COLORS[place % len(_COLORS)],
             _MARKERS[place % len(_MARKERS)],
@@ -66,30 +66,29 @@ def line_styles(method_labels: Iterable[str]) -> dict[str, LineStyle]:
         )
         for place, label in enumerate(others)
     }
-    return found | {
+    return styles | {
         "random": LineStyle(GREY, "o", "-"),
         "dense": LineStyle("black", "", (0, (4, 2))),
     }
 
 
-# scales: What the axes of a figure show: where densities stand, how far lines part, what is
-# enlarged.
+# Axes: positions of densities, offsets of lines, and the range of the enlarged panel.
 
-_LOW = 0.15  # of the means, so many may lie below what is enlarged
-_GAIN = 3  # how much larger it must become to be worth a panel
-_FLAT = 5  # points between the lowest and the highest mean that one panel shows well
+_LOW = 0.15  # fraction of the means that may be below the enlarged range
+_GAIN = 3  # a smaller enlargement is not worth a panel
+_FLAT = 5  # one panel is enough for a smaller range of means, in points
 
 
 def places(densities: pd.Series) -> dict[float, float]:
-    """Where each density stands on the x axis, the densest first."""
+    """Return the position of each density on the x axis, the densest first."""
     return {density: -math.log10(density) for density in sorted(densities.unique(), reverse=True)}
 
 
 def dodge(at: dict[float, float], count: int) -> list[float]:
-    """How far each line is moved aside, so that bars part and points stay at their density.
+    """Return a small x offset for each line, so that bars of different lines do not overlap.
 
-    Neighbours are 0.4 % of the axis apart, the outermost at most 1.5 % of it and a tenth of the
-    way to the next density from where they belong.
+    Neighbours are 0.4 % of the axis apart. The largest offset is 1.5 % of the axis, and a tenth of
+    the distance to the next density.
     """
     x = list(at.values())
     if count < 2 or len(x) < 2:
@@ -99,10 +98,10 @@ def dodge(at: dict[float, float], count: int) -> list[float]:
 
 
 def zoom(means: pd.Series, dense: pd.Series) -> tuple[float, float] | None:
-    """The part of the y axis to enlarge: from where a few of the means lie below to just above all.
+    """Return the range of the y axis to enlarge, with few means below it and none above.
 
-    Both in percent. None where this would not help: where the means lie close together, or
-    most of them fill the whole range.
+    Both arguments are in percent. None if it would not help, because the means are close together
+    or spread over the whole range.
     """
     everything = pd.concat([means, dense]).dropna()
     if means.dropna().empty:
@@ -114,11 +113,11 @@ def zoom(means: pd.Series, dense: pd.Series) -> tuple[float, float] | None:
     return float(low - margin), float(min(high + margin, 100))
 
 
-# canvas: What all figures share: the sheet, words above it, the legend below it, and its bytes.
+# The figure itself: its canvas, the heading above it, the legend below it, and its bytes.
 
 
 class Drawn(NamedTuple):
-    """A figure; or none, and why there is nothing to draw."""
+    """A figure, or None with the reason why there is nothing to draw."""
 
     figure: Figure | None
     reason: str = ""
@@ -126,30 +125,30 @@ class Drawn(NamedTuple):
 
 @contextmanager
 def sheet(width: float = 5.0, height: float = 3.4) -> Iterator[Figure]:
-    """An empty figure, drawn upon in the one style, and then settled so that it stays as it is."""
+    """Yield an empty figure in our style; fix its layout when the block ends."""
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # or each drawing would shift it by a hair
+        figure.set_layout_engine("none")  # otherwise every rendering would move parts slightly
 
 
 def heading(axes: Axes, title: str, words: str) -> None:
-    """A title at the left above a panel, and small grey words below it."""
+    """Write a title above the left end of a panel, and small grey words below the title."""
     axes.set_title(ascii_only(title, 56), loc="left", pad=16, fontweight="bold")
     small(axes, words)
 
 
 def small(axes: Axes, text: str) -> None:
-    """Words in small grey letters above the left end of a panel."""
+    """Write small grey words above the left end of a panel."""
     axes.annotate(
         text, (0, 1), (0, 5), "axes fraction", "offset points", color="#555555", fontsize=8
     )
 
 
 def legend(figure: Figure, handles: list[Artist], labels: list[str]) -> None:
-    """A legend below the figure, which grows by it."""
+    """Add a legend below the figure, and increase its height accordingly."""
     widest = max(map(len, labels), default=0)
     columns = 4 if widest <= 8 else 3 if widest <= 20 else 2 if widest <= 32 else 1
     figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
@@ -165,18 +164,18 @@ def legend(figure: Figure, handles: list[Artist], labels: list[str]) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG at 200 dots per inch; equal figures give equal bytes."""
+    """Return a figure as PNG at 200 dots per inch; equal figures give equal bytes."""
     return _saved(figure, "png", dpi=200)
 
 
 def svg(figure: Figure) -> bytes:
-    """A figure as SVG, without a date; equal figures give equal bytes."""
+    """Return a figure as SVG without a date; equal figures give equal bytes."""
     return _saved(figure, "svg", metadata={"Date": None})
 
 
 def pdf(figure: Figure) -> bytes:
-    """A figure as PDF with its fonts, without a date; equal figures give equal bytes."""
-    with rc_context({"pdf.fonttype": 42}):  # venues refuse the default, Type 3
+    """Return a figure as PDF with its fonts, without a date; equal figures give equal bytes."""
+    with rc_context({"pdf.fonttype": 42}):  # journals refuse the default, Type 3
         return _saved(figure, "pdf", metadata={"CreationDate": None})
 
 

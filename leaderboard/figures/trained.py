@@ -1,6 +1,6 @@
-"""Trained against untrained: what a mask gives by itself, and what training its weights adds.
+"""Accuracy before and after training the weights, against the fraction of weights kept.
 
-Over the fraction of weights kept, on a linear axis, as in Ramanujan et al., "What's Hidden in a
+The axis is linear, as in Ramanujan et al., "What's Hidden in a
 Randomly Weighted Neural Network?", CVPR 2020.
 """
 
@@ -18,17 +18,16 @@ from paibench.leaderboard.stats.ranking import ranked
 from paibench.leaderboard.stats.summary import Track
 
 _UNTRAINED: dict[str, Any] = {"linestyle": (0, (1, 1.5)), "markerfacecolor": "white"}
-_SUPERMASKS = ("edge_popup",)  # whose own accuracy is that of its ticket before training
+_SUPERMASKS = ("edge_popup",)  # its native accuracy is that of its ticket before training
 _GREY = "#555555"
 
 
 def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> Drawn:
-    """Accuracy after and before training against the fraction kept, for supermasks.
+    """Draw accuracy after and before training against the fraction kept, for supermasks.
 
-    Those are the methods that have a native accuracy, and edge_popup; where there are none of
-    them, all methods are drawn.
-    Filled marks and whole lines are trained, white marks and dotted lines untrained; the dashed
-    line is the dense network trained. Bars are 95 % t intervals.
+    Supermasks are the methods with a native accuracy, and edge_popup; if there are none, all
+    methods are drawn. Filled markers and solid lines are trained, white markers and dotted lines
+    untrained. The dashed line is the trained dense network. Bars are 95 % t intervals.
     """
     own = cells[cells["control"] == "none"].assign(row=lambda cells: cells["method_label"])
     pruned = own[(own["method"] != "dense") & (own["accuracy_untrained_n"] > 0)]
@@ -36,7 +35,7 @@ def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> 
     native |= pruned["method"].isin(_SUPERMASKS)
     shown = pruned[native] if native.any() else pruned
     if shown.empty:
-        return Drawn(None, "no pruned run says what it gives before its weights are trained")
+        return Drawn(None, "no pruned run has an accuracy before training")
     names = [name for name in ranked(own) if name in set(shown["row"])]
     dense = own[(own["method"] == "dense") & (own["accuracy_n"] > 0)]
     with sheet() as figure:
@@ -60,7 +59,7 @@ def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> 
 
 
 def _line(
-    axes: Axes, line: pd.DataFrame, measure: str, look: LineStyle, style: dict[str, Any]
+    axes: Axes, line: pd.DataFrame, measure: str, line_style: LineStyle, style: dict[str, Any]
 ) -> None:
     x = 100 * line["density_asked"].to_numpy()
     y, half = (100 * line[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
@@ -69,8 +68,8 @@ def _line(
         x,
         y,
         yerr=half,
-        color=look.color,
-        marker=look.marker,
+        color=line_style.color,
+        marker=line_style.marker,
         markersize=4.5,
         linewidth=1.3,
         elinewidth=0.9,

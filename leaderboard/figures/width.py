@@ -1,6 +1,6 @@
-"""Accuracy against the width of a network: at one sparsity, and with as many kept weights.
+"""Accuracy against the width of a network: at equal sparsity, and with equal numbers of weights.
 
-The second asks whether it is better to prune a wide network or to start from a narrow one; after
+The second shows whether it is better to prune a wide network or to start from a narrow one; after
 Ramanujan et al., "What's Hidden in a Randomly Weighted Neural Network?", CVPR 2020.
 """
 
@@ -42,12 +42,12 @@ def family(summary: pd.DataFrame, track: Track, models: Mapping[str, Named]) -> 
 
 
 def at_sparsity(cells: pd.DataFrame, density: float) -> pd.DataFrame:
-    """The cells of one density; dense stays, since it has no other."""
+    """Return the cells of one density, and dense, which has only one."""
     return cells[(cells["density_asked"] == density) | (cells["method"] == "dense")]
 
 
 def at_kept(cells: pd.DataFrame, kept: float, tolerance: float = TOLERANCE) -> pd.DataFrame:
-    """Of each method and width the cell that keeps nearly as many weights, where there is one."""
+    """Return for each method and width the cell that keeps nearly as many weights, if any."""
     away = (cells["kept"] / kept - 1).abs()
     near = cells.assign(away=away)[away <= tolerance].sort_values(["away", "density_asked"])
     return near.drop_duplicates(["method_label", "control", "width"]).drop(columns="away")
@@ -61,10 +61,10 @@ def widths(
     density: float,
     measure: Measure = "accuracy",
 ) -> Drawn:
-    """A measure against width: at the left at one sparsity, at the right with as many weights.
+    """Draw a measure against width: at the left at one sparsity, at the right with equal weights.
 
-    From the summary of all tracks. As many as the model of `track` keeps at that density; cells
-    count that keep as many within 5 %. Bars are 95 % t intervals.
+    `summary` has all tracks. The right panel has cells that keep as many weights, within 5 %, as
+    the model of `track` keeps at `density`. Bars are 95 % t intervals.
     """
     cells = family(summary[summary["control"] == "none"], track, models)
     cells = cells[cells[f"{measure}_n"] > 0]
@@ -87,17 +87,17 @@ def widths(
         number = f"{int(kept.iloc[0]):,}" if len(kept) else "as many"
         small(panels[1], f"with {number} kept weights, within {100 * TOLERANCE:g} %")
         panels[0].set_ylabel(MEANINGS[measure])
-        found = {
+        handles = {
             label: handle
             for axes in panels
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        legend(figure, list(found.values()), list(found))
+        legend(figure, list(handles.values()), list(handles))
     return Drawn(figure)
 
 
 def _several(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of methods that stand at two widths or more."""
+    """Return the cells of methods that have two widths or more."""
     return cells[cells.groupby("method_label")["width"].transform("nunique") > 1]
 
 
@@ -105,15 +105,15 @@ def _panel(axes: Axes, cells: pd.DataFrame, styles: dict[str, LineStyle], measur
     axes.set_xscale("log", base=2)
     for name, line in cells.groupby("method_label") if len(cells) else ():
         line = line.sort_values("width")
-        look = styles[str(name)]
+        style = styles[str(name)]
         y, half = (100 * line[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
         axes.errorbar(
             line["width"],
             y,
             yerr=half,
-            color=look.color,
-            linestyle=look.dashes,
-            marker=look.marker,
+            color=style.color,
+            linestyle=style.dashes,
+            marker=style.marker,
             linewidth=1.3,
             markersize=4.5,
             elinewidth=0.9,

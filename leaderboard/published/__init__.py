@@ -1,1 +1,1 @@
-"""TODO."""
+"""Accuracies that papers and authors published, and how they compare with ours."""

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from paibench.benchmark.record import Record
-from paibench.leaderboard.figures.accuracy import WORDS, Measure, curve
+from paibench.leaderboard.figures.accuracy import PUBLISHED as LEGEND
+from paibench.leaderboard.figures.accuracy import Measure, curve
 from paibench.leaderboard.figures.style import line_styles, pdf, png, svg
 from paibench.leaderboard.frame.load import tabulate
 from paibench.leaderboard.frame.rows import models, row_of
@@ -173,15 +174,13 @@ def test_hostile_names_are_drawn_as_they_are(record_factory: RecordFactory) -> N
     assert b"<b>" not in svg(figure)
 
 
-# test_hollow: Published figures are hollow marks beside ours, within our densities, and named
-# in the legend.
+# Published figures: hollow markers beside ours, within our densities, named in the legend.
 
-RecordFactory_hollow = Callable[..., Record]
 PUBLISHED = load()
 VGG = {"dataset": "cifar10", "model": "vgg-16"}
 
 
-def figure_of_hollow(
+def figure_beside_published(
     *records: Record, measure: Measure = "accuracy", beside: bool = True
 ) -> Figure:
     runs = tabulate(map(row_of, records))
@@ -192,16 +191,16 @@ def figure_of_hollow(
     return curve(track, cells, line_styles(summary["method_label"]), measure, published)
 
 
-def hollow_of(figure: Figure) -> list[Any]:
+def published_lines(figure: Figure) -> list[Any]:
     return [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
 
 
-def legend_of_hollow(figure: Figure) -> list[str]:
+def legend_texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 @pytest.fixture
-def runs(record_factory: RecordFactory_hollow) -> list[Record]:
+def runs(record_factory: RecordFactory) -> list[Record]:
     """SNIP and a method that nobody published, at 10 % and 1 % of the weights."""
     return [
         record_factory(method=method, density=density, accuracy=0.9, **VGG)
@@ -212,23 +211,28 @@ def runs(record_factory: RecordFactory_hollow) -> list[Record]:
 
 def test_published_figures_stand_at_their_density(runs: list[Record]) -> None:
     """Synaptic-Flow's SNIP at compressions 10 to 100, five of thirteen, and no line for others."""
-    (line,) = hollow_of(figure_of_hollow(*runs))
+    (line,) = published_lines(figure_beside_published(*runs))
     assert list(line.get_xdata()) == pytest.approx([1, 1.25, 1.5, 1.75, 2], abs=1e-6)
     assert line.get_ydata()[0] == pytest.approx(92.3, abs=0.1)
-    own = [each for each in figure_of_hollow(*runs).axes[0].lines if each.get_label() == "snip"]
+    own = [
+        each for each in figure_beside_published(*runs).axes[0].lines if each.get_label() == "snip"
+    ]
     assert line.get_color() == own[0].get_color() and line.get_marker() == own[0].get_marker()
 
 
 def test_the_legend_names_them_where_there_are_any(runs: list[Record]) -> None:
     """Not where none is asked for, or none is of this measure."""
-    assert legend_of_hollow(figure_of_hollow(*runs)) == ["mine", "snip", WORDS]
-    assert legend_of_hollow(figure_of_hollow(*runs, beside=False)) == ["mine", "snip"]
-    assert WORDS not in legend_of_hollow(figure_of_hollow(*runs, measure="accuracy_untrained"))
+    assert legend_texts(figure_beside_published(*runs)) == ["mine", "snip", LEGEND]
+    assert legend_texts(figure_beside_published(*runs, beside=False)) == ["mine", "snip"]
+    assert LEGEND not in legend_texts(figure_beside_published(*runs, measure="accuracy_untrained"))
 
 
 def test_they_change_no_mark_of_ours(runs: list[Record]) -> None:
     """Lines, means and the range of the x axis are as without them."""
-    with_them, without = figure_of_hollow(*runs), figure_of_hollow(*runs, beside=False)
+    with_them, without = (
+        figure_beside_published(*runs),
+        figure_beside_published(*runs, beside=False),
+    )
     assert with_them.axes[0].get_xlim() == without.axes[0].get_xlim()
     for label in ("snip", "mine"):
         ours, bare = (
@@ -239,7 +243,7 @@ def test_they_change_no_mark_of_ours(runs: list[Record]) -> None:
         assert ours == bare
 
 
-def test_bytes_are_a_function_of_the_records_hollow(runs: list[Record]) -> None:
+def test_published_figures_give_equal_bytes(runs: list[Record]) -> None:
     """With published figures as without."""
-    assert svg(figure_of_hollow(*runs)) == svg(figure_of_hollow(*runs))
-    assert pdf(figure_of_hollow(*runs)) == pdf(figure_of_hollow(*runs))
+    assert svg(figure_beside_published(*runs)) == svg(figure_beside_published(*runs))
+    assert pdf(figure_beside_published(*runs)) == pdf(figure_beside_published(*runs))

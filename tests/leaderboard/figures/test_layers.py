@@ -89,7 +89,7 @@ def test_nothing_to_draw_has_a_reason(
 ) -> None:
     """The reference and controls have no profile of a method."""
     found = drawn(record_factory(**fields), density=density)
-    assert found.figure is None and "says what each layer keeps" in found.reason
+    assert found.figure is None and "records what each layer keeps" in found.reason
 
 
 def test_bytes_are_a_function_of_the_records(record_factory: RecordFactory) -> None:

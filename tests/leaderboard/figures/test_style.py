@@ -43,7 +43,7 @@ def test_random_is_grey_whoever_else_is_there() -> None:
     assert line_styles(["b", "a", "random", "a"]) == line_styles(["a", "random", "b"])
 
 
-# test_canvas: A figure is the same bytes in every form for the same drawing.
+# Output: the same drawing gives the same bytes in every format.
 
 STARTS = {png: b"\x89PNG", svg: b"<?xml", pdf: b"%PDF"}
 
@@ -77,7 +77,7 @@ def test_a_pdf_has_no_date_and_real_fonts() -> None:
     assert b"/Type3" not in found and b"/TrueType" in found or b"/CIDFontType2" in found
 
 
-# test_scales: Axes show all densities where they are, and enlarge only where that helps.
+# Axes: Axes show all densities where they are, and enlarge only where that helps.
 
 NOTHING = float("nan")
 SERIES = st.lists(st.floats(0, 100), max_size=30).map(lambda values: pd.Series(values, dtype=float))

@@ -25,7 +25,7 @@ def test_every_column_has_a_meaning_of_its_own() -> None:
     assert all(column.meaning for column in COLUMNS.values())
 
 
-# test_dictionary: The manual's page of columns is the one that the code makes, and its example
+# The manual's page of columns is the one that the code makes, and its example
 # runs.
 
 ROOT = Path(__file__).parents[3]

@@ -68,7 +68,7 @@ def test_no_runs_are_a_file_too(runs: pd.DataFrame) -> None:
     assert found.num_rows == 0 and found.column_names == list(COLUMNS)
 
 
-# test_spreadsheet: Any view as CSV reads back as it was, and no cell of it is a formula.
+# Any view as CSV reads back as it was, and no cell of it is a formula.
 
 
 def read(text: str) -> list[list[str]]:
@@ -101,7 +101,7 @@ def test_the_view_is_left_as_it_was(name: str) -> None:
     assert view.equals(pd.DataFrame({name: ["=1"]}))
 
 
-# test_latex: A table as LaTeX has the table's structure, and nothing in it is a command or a
+# A table as LaTeX has the table's structure, and nothing in it is a command or a
 # comment.
 
 # What `text` may write for one character, the longest first; anything else must be harmless.

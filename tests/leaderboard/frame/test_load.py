@@ -66,11 +66,8 @@ def test_import_is_cheap() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-# test_frame: A store as a frame: each run a row, what failed or is missing a row, what is
+# A store as a frame: each run a row, what failed or is missing a row, what is
 # broken a problem.
-
-RecordFactory_frame = Callable[..., Record]
-StoreFactory_frame = Callable[[Iterable[Record]], Path]
 
 
 def sweep(store: Store, records: Iterable[Record]) -> None:
@@ -88,7 +85,7 @@ def only(runs: pd.DataFrame, **where: Any) -> dict[str, Any]:
 
 
 def test_a_record_is_a_row_with_all_columns(
-    record_factory: RecordFactory_frame, store_factory: StoreFactory_frame
+    record_factory: RecordFactory, store_factory: StoreFactory
 ) -> None:
     """Spec, results, environment and display columns stand flat in one row."""
     method = {"name": "random", "layers": "erk"}
@@ -110,7 +107,7 @@ def test_a_record_is_a_row_with_all_columns(
 
 
 def test_a_failed_run_is_a_row_without_results(
-    record_factory: RecordFactory_frame, store_factory: StoreFactory_frame
+    record_factory: RecordFactory, store_factory: StoreFactory
 ) -> None:
     """Its spec comes from the failure's note, its reason is kept, its track is its neighbours'."""
     root = store_factory([record_factory(seed=0)])
@@ -125,7 +122,7 @@ def test_a_failed_run_is_a_row_without_results(
 
 
 def test_what_a_sweep_asks_for_and_nobody_did_is_missing(
-    record_factory: RecordFactory_frame, store_factory: StoreFactory_frame
+    record_factory: RecordFactory, store_factory: StoreFactory
 ) -> None:
     """Of three runs of a sweep, one done and one failed, the third is missing."""
     done, failed, missing = (record_factory(seed=seed) for seed in range(3))
@@ -141,7 +138,7 @@ def test_what_a_sweep_asks_for_and_nobody_did_is_missing(
 
 
 def test_what_cannot_be_read_is_a_problem_and_its_run_missing(
-    record_factory: RecordFactory_frame, store_factory: StoreFactory_frame
+    record_factory: RecordFactory, store_factory: StoreFactory
 ) -> None:
     """Cut files, later schemas and records that do not fit their key are named, never counted."""
     cut, later, unfit, huge = (record_factory(seed=seed) for seed in range(4))
@@ -166,7 +163,7 @@ def test_what_cannot_be_read_is_a_problem_and_its_run_missing(
 
 
 def test_a_broken_sweep_and_a_failure_of_nothing_known_are_problems(
-    record_factory: RecordFactory_frame, store_factory: StoreFactory_frame
+    record_factory: RecordFactory, store_factory: StoreFactory
 ) -> None:
     """Neither hides the records, and each is one line."""
     store = Store.open(store_factory([record_factory()]))
@@ -182,7 +179,7 @@ def test_a_broken_sweep_and_a_failure_of_nothing_known_are_problems(
 
 
 def test_runs_that_came_out_different_are_flagged(
-    record_factory: RecordFactory_frame, store_factory: StoreFactory_frame
+    record_factory: RecordFactory, store_factory: StoreFactory
 ) -> None:
     """The first record stays, and says in which fields a second attempt differed."""
     first, second = record_factory(accuracy=0.9), record_factory(accuracy=0.8)
@@ -190,7 +187,7 @@ def test_runs_that_came_out_different_are_flagged(
     assert (row["accuracy"], row["conflict"]) == (0.9, "accuracy")
 
 
-def test_versions_of_one_data_set_are_kept_apart(record_factory: RecordFactory_frame) -> None:
+def test_versions_of_one_data_set_are_kept_apart(record_factory: RecordFactory) -> None:
     """Where one name stands for two fingerprints, the split tells them apart."""
     records = [record_factory(seed=s, data_fingerprint=f"{s}" * 64) for s in (0, 1)]
     runs = tabulate(map(row_of, records))
@@ -226,10 +223,8 @@ def test_no_rows_make_an_empty_frame() -> None:
     assert list(tabulate([]).columns) == list(COLUMNS)
 
 
-# test_frame_of_several: Several stores as one frame: each run once, the best that is known of
+# Several stores as one frame: each run once, the best that is known of
 # it, conflicts said.
-
-RecordFactory_frame_of_several = Callable[..., Record]
 
 
 def store(root: Path, *records: Record, asked: Iterable[Record] = ()) -> Path:
@@ -259,9 +254,7 @@ def the_same(roots: Iterable[Path]) -> pd.DataFrame:
     return first.runs
 
 
-def test_runs_of_all_stores_are_rows(
-    tmp_path: Path, record_factory: RecordFactory_frame_of_several
-) -> None:
+def test_runs_of_all_stores_are_rows(tmp_path: Path, record_factory: RecordFactory) -> None:
     """Those of one and of the other, in the order of their keys, no matter who has which."""
     records = [record_factory(seed=seed) for seed in range(6)]
     parts = [store(tmp_path / name, *records[n::3]) for n, name in enumerate("abc")]
@@ -270,9 +263,7 @@ def test_runs_of_all_stores_are_rows(
     pd.testing.assert_frame_equal(runs, load(store(tmp_path / "all", *records)).runs)
 
 
-def test_the_same_record_is_one_row(
-    tmp_path: Path, record_factory: RecordFactory_frame_of_several
-) -> None:
+def test_the_same_record_is_one_row(tmp_path: Path, record_factory: RecordFactory) -> None:
     """Times, memory, machine and the version of the form are no difference."""
     there = record_factory(
         schema=2, search_seconds=9.0, peak_memory_mb=1.0, environment={"host": "elsewhere"}
@@ -284,7 +275,7 @@ def test_the_same_record_is_one_row(
 
 
 def test_records_that_differ_are_one_row_with_their_fields(
-    tmp_path: Path, record_factory: RecordFactory_frame_of_several
+    tmp_path: Path, record_factory: RecordFactory
 ) -> None:
     """The first store's in the order of paths stands; three stores tell of all differences."""
     first, second, third = (
@@ -302,7 +293,7 @@ def test_records_that_differ_are_one_row_with_their_fields(
 
 
 def test_what_one_store_found_different_stays_said(
-    tmp_path: Path, record_factory: RecordFactory_frame_of_several
+    tmp_path: Path, record_factory: RecordFactory
 ) -> None:
     """A conflict within a store is one of the merged row too."""
     again = store(tmp_path / "b", record_factory(accuracy=0.9), record_factory(accuracy=0.8))
@@ -312,7 +303,7 @@ def test_what_one_store_found_different_stays_said(
 
 @pytest.mark.parametrize("name", ["a", "z"], ids=["before", "after"])
 def test_a_result_stands_before_what_has_none(
-    tmp_path: Path, record_factory: RecordFactory_frame_of_several, name: str
+    tmp_path: Path, record_factory: RecordFactory, name: str
 ) -> None:
     """A run that failed, is missing or was skipped elsewhere is done; none of it is a conflict."""
     runs = [record_factory(seed=seed) for seed in range(3)]
@@ -328,7 +319,7 @@ def test_a_result_stands_before_what_has_none(
 
 
 def test_a_failure_stands_before_a_missing_run(
-    tmp_path: Path, record_factory: RecordFactory_frame_of_several
+    tmp_path: Path, record_factory: RecordFactory
 ) -> None:
     """What was tried says more than what was asked for; both come after the records."""
     runs = [record_factory(seed=seed) for seed in range(3)]
@@ -339,7 +330,7 @@ def test_a_failure_stands_before_a_missing_run(
 
 
 def test_a_broken_record_is_a_problem_and_another_store_has_the_run(
-    tmp_path: Path, record_factory: RecordFactory_frame_of_several
+    tmp_path: Path, record_factory: RecordFactory
 ) -> None:
     """Its file is named, and the run is done all the same."""
     record = record_factory()
@@ -352,7 +343,7 @@ def test_a_broken_record_is_a_problem_and_another_store_has_the_run(
 
 
 def test_a_store_that_is_named_twice_counts_once(
-    tmp_path: Path, record_factory: RecordFactory_frame_of_several
+    tmp_path: Path, record_factory: RecordFactory
 ) -> None:
     """By another spelling or by a link too."""
     root = store(tmp_path / "a", record_factory())
@@ -362,21 +353,19 @@ def test_a_store_that_is_named_twice_counts_once(
     assert len(found.runs) == len(found.problems) == 1
 
 
-def test_each_has_to_be_a_store(
-    tmp_path: Path, record_factory: RecordFactory_frame_of_several
-) -> None:
+def test_each_has_to_be_a_store(tmp_path: Path, record_factory: RecordFactory) -> None:
     """One that is none is the user's error, not an empty one."""
     with pytest.raises(UserError, match="no store"):
         load(store(tmp_path / "a", record_factory()), tmp_path / "nowhere")
 
 
-def test_every_stable_field_is_compared(record_factory: RecordFactory_frame_of_several) -> None:
+def test_every_stable_field_is_compared(record_factory: RecordFactory) -> None:
     """All that another run has to give again, but for what the key says and the form."""
     stable: dict[str, Any] = record_factory().stable()
     assert {name for _, name in COMPARED} == stable.keys() - {"key", "spec", "schema"}
 
 
-# test_frame_of_many: A store that two processes read gives the frame that one gives.
+# A store that two processes read gives the frame that one gives.
 
 
 @pytest.fixture
@@ -450,7 +439,7 @@ def test_the_collector_is_as_it_was(root: Path) -> None:
     assert gc.isenabled()
 
 
-# test_frame_rows: What is remembered from row to row changes no row.
+# What is remembered from row to row changes no row.
 
 GOOD: dict[str, Any] = {"dataset": "digits", "model": "m", "recipe": "lite", "method": "snip"}
 METHODS: list[Any] = [

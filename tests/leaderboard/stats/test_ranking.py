@@ -54,7 +54,7 @@ def test_the_middle_density_is_one_of_the_pruned(densities: list[float], expecte
     )
 
 
-# test_groups: Places are shared where intervals overlap, and held by those alone that may hold
+# Places are shared where intervals overlap, and held by those alone that may hold
 # them.
 
 USUAL = {name: "x" for name in TRACK} | {

@@ -197,7 +197,6 @@ def test_slugs_of_bent_names_stay_apart() -> None:
 
 # test_alike: Runs are alike in all that may change a result, and in nothing else.
 
-RecordFactory_alike = Callable[..., Record]
 COMMIT, OTHER = "0123456789" * 4, "9876543210" * 4
 
 
@@ -242,7 +241,7 @@ def runs_of(*records: Record) -> pd.DataFrame:
     ],
 )  # fmt: skip
 def test_what_differs_is_said(
-    record_factory: RecordFactory_alike,
+    record_factory: RecordFactory,
     model: str,
     first: dict[str, Any],
     second: dict[str, Any],
