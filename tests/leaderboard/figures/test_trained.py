@@ -75,7 +75,7 @@ def test_nothing_to_draw_has_a_reason(
 ) -> None:
     """No figure, and a sentence."""
     found = drawn(record_factory(**fields))
-    assert found.figure is None and "before its weights are trained" in found.reason
+    assert found.figure is None and "accuracy before training" in found.reason
 
 
 def test_bytes_are_a_function_of_the_records(usual: list[Record]) -> None:
