@@ -45,5 +45,5 @@ def lenet_5_caffe(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Modul
 
 
 def _left(side: int) -> int:
-    """Pixels on a side that two rounds of 5x5 convolution and pooling leave."""
+    """Return the pixels on a side after two rounds of 5x5 convolution and pooling."""
     return ((side - 4) // 2 - 4) // 2

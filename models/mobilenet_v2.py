@@ -20,7 +20,7 @@ _STAGES = (
 
 
 class _Block(nn.Module):
-    """Expand by a 1x1 convolution, filter each channel, project; add the input where it fits."""
+    """Expand by a 1x1 convolution, filter each channel, project; add the input if shapes agree."""
 
     def __init__(
         self, inside: int, outside: int, expansion: int, stride: int, affine: bool
@@ -76,7 +76,7 @@ def mobilenet_v2(
     affine: bool = True,
     stem: Literal["cifar", "imagenet"] = "cifar",
 ) -> nn.Module:
-    """MobileNet-V2 without dropout; `stem="cifar"` leaves out the first two of the five strides.
+    """MobileNet-V2 without dropout; `stem="cifar"` omits the first two of the five strides.
 
     The blocks are those of the paper: an identity where it fits and no other shortcut.
     """

@@ -14,12 +14,12 @@ from torch import nn
 from paibench.methods.core.registry import did_you_mean
 from paibench.models.core.layers import Shape
 
-# What the adapter itself sets, or what no spec can say.
+# Options that the adapter sets itself, or that are not plain values.
 _RESERVED = frozenset({"cfg", "num_classes", "in_chans", "img_size", "device", "dtype"})
 
 
 def timm_factory(name: str) -> Callable[..., nn.Module]:
-    """The factory behind `timm:NAME`: `factory(shape, classes, **options)`.
+    """Return the factory of `timm:NAME`: `factory(shape, classes, **options)`.
 
     Networks made for one image size get that of `shape`; options go to the network's constructor,
     such as `patch_size=4` for a vision transformer on small images. Raises ValueError when timm
@@ -48,7 +48,7 @@ def timm_factory(name: str) -> Callable[..., nn.Module]:
 
 
 def accepted(name: str) -> tuple[str, ...]:
-    """The options that the network's constructor names, sorted; the others timm might ignore.
+    """Return the named options of the network's constructor, sorted; timm might ignore others.
 
     Raises ValueError when timm has no such network.
     """
@@ -57,7 +57,7 @@ def accepted(name: str) -> tuple[str, ...]:
 
 @cache
 def _architecture(name: str) -> type[nn.Module]:
-    """The class of a network, from the annotation of its entry point where there is one."""
+    """Return the class of a network, from the annotation of its entry point or by building it."""
     known = timm.list_models()
     if name not in known:
         hint = did_you_mean(name, known, otherwise="see timm.list_models()")
@@ -69,7 +69,7 @@ def _architecture(name: str) -> type[nn.Module]:
 
 
 def _parameters(architecture: type[nn.Module]) -> set[str]:
-    """The parameters that constructors name, up the classes as long as they pass on the rest."""
+    """Return the named parameters of constructors, up the classes that pass on other arguments."""
     found: set[str] = set()
     for base in architecture.__mro__[: architecture.__mro__.index(nn.Module)]:
         parameters = inspect.signature(base).parameters.values()

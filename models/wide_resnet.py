@@ -7,7 +7,7 @@ from paibench.models.core.layers import Shape, conv, norm, require, scaled
 
 
 class _Block(nn.Module):
-    """Two convolutions, each behind a norm; where the size changes, the shortcut is 1x1."""
+    """Two convolutions, each after a norm; if the size changes, the shortcut is a 1x1 one."""
 
     def __init__(self, inside: int, outside: int, stride: int, affine: bool) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))
         branch: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active))))
-        # A 1x1 shortcut starts behind the first norm, the identity before it.
+        # A 1x1 shortcut starts after the first norm, the identity before it.
         return branch + (x if self.shortcut is None else self.shortcut(active))
 
 

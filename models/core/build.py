@@ -1,4 +1,4 @@
-"""A network from plain values: a factory, a shape, options, an initialization and a seed."""
+"""Build a network from plain values: a factory, a shape, options, an initialization and a seed."""
 
 from collections.abc import Callable, Mapping
 
@@ -21,7 +21,7 @@ def build(
     init: str,
     seed: int,
 ) -> nn.Module:
-    """The network `factory(shape, classes, **options)`, initialized, on the CPU, in train mode.
+    """Return `factory(shape, classes, **options)`, initialized, on the CPU, in train mode.
 
     The seed alone decides every number in it; the global random state is as before.
     Raises ValueError for an unknown initialization and whatever the factory raises.
@@ -29,6 +29,6 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(hashed("construct", seed))
         net = factory(shape, classes, **options)
-    # A separate stream: how much a constructor draws must not change the weights.
+    # A separate stream, so that random numbers of the constructor do not change the weights.
     initialize(net, init, torch.Generator().manual_seed(hashed("initialize", seed)))
     return net

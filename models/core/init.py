@@ -41,7 +41,7 @@ SCHEMES: tuple[str, ...] = (*_DRAWS, "native")
 
 
 def fresh(net: nn.Module, scheme: str, generator: torch.Generator) -> dict[str, Tensor]:
-    """New weights of a scheme for every convolution and linear map, by parameter name.
+    """Return new weights for every convolution and linear layer, by parameter name.
 
     The network is only read. The tensors are on the CPU, whatever device the network is on.
     With fan_in the inputs of one output unit (channels / groups * kernel area):
@@ -69,7 +69,7 @@ def fresh(net: nn.Module, scheme: str, generator: torch.Generator) -> dict[str, 
 
 @torch.no_grad()
 def initialize(net: nn.Module, scheme: str, generator: torch.Generator) -> None:
-    """Draws all weights anew, in place, from the generator alone; see `fresh` for the schemes.
+    """Initialize all weights in place from the generator; see `fresh` for the schemes.
 
     Biases become 0; norms start at scale 1, shift 0 and empty running statistics; parameters of
     other kinds (position embeddings, layer scales) stay as constructed. `native` leaves everything

@@ -21,7 +21,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 def require(model: str, shape: Shape, smallest: int) -> None:
-    """Raises ValueError when an image of `shape` is smaller than `smallest` pixels on a side."""
+    """Raise ValueError if an image of `shape` has fewer than `smallest` pixels on a side."""
     channels, height, width = shape
     if channels < 1 or min(height, width) < smallest:
         raise ValueError(
@@ -31,18 +31,18 @@ def require(model: str, shape: Shape, smallest: int) -> None:
 
 
 def conv(inside: int, outside: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the image size at stride 1; no bias, because a norm follows it."""
+    """Return a convolution that keeps the image size at stride 1; a norm follows, so no bias."""
     padding = size // 2
     return nn.Conv2d(inside, outside, size, stride, padding, groups=groups, bias=False)
 
 
 def norm(channels: int, affine: bool) -> nn.BatchNorm2d:
-    """Batch normalization, with learnable scale and shift only when `affine`."""
+    """Return a batch norm, with learnable scale and shift if `affine`."""
     return nn.BatchNorm2d(channels, affine=affine)
 
 
 def zero_biases(net: nn.Module) -> nn.Module:
-    """The same network with every bias set to zero."""
+    """Return the same network with every bias set to zero."""
     for name, parameter in net.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)

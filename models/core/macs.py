@@ -13,7 +13,7 @@ from paibench.models.core.layers import Shape
 
 @torch.no_grad()
 def multiply_adds(net: nn.Module, shape: Shape) -> dict[str, int]:
-    """Multiply-adds for one image, by the name of each convolution or linear weight.
+    """Return the multiply-adds for one image, by the name of each convolution or linear weight.
 
     Their sum is the dense cost; weighted by the density of each layer it is the sparse cost.
     A copy of the network is run once, in eval mode, on one zero image of `shape`. Every weight
@@ -42,7 +42,7 @@ def multiply_adds(net: nn.Module, shape: Shape) -> dict[str, int]:
 def _applied(
     module: nn.Module, inputs: tuple[Tensor, ...], output: Any
 ) -> list[tuple[Tensor, int]]:
-    """The weights that one call of a module applied, each with the number of its positions."""
+    """Return the weights that one call of a module applied, with their numbers of positions."""
     if isinstance(module, nn.MultiheadAttention):
         # Its output projection is applied without being called, so it is counted here.
         positions = output[0].numel() // module.embed_dim
