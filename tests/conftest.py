@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Tests run side by side: with a thread per core each, processes spend most of their time waiting
 # for each other's threads. Torch reads this when it is imported, here and in child processes.
@@ -16,6 +17,15 @@ from factories import installed, make_record, publish
 from paibench import cli
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.store import Store
+
+# The same examples each time; how long one takes depends on what else the machine does.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 RecordFactory = Callable[..., Record]
 StoreFactory = Callable[[Iterable[Record]], Path]

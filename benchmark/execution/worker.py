@@ -131,7 +131,9 @@ def _private_pipes() -> Iterator[tuple[IO[str], Callable[..., None]]]:
     Yield the lines of what was standard input, and a function that writes events to what was
     standard output.
     """
-    lines, events = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
+    # The pool kills a worker that lives on after its pipe was closed, and Python needs a while to
+    # exit: only the end of the process may close the pipe.
+    lines, events = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1, closefd=False)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

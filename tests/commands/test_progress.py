@@ -80,7 +80,7 @@ class Story:
 
     def wait_for(self, count: int) -> None:
         """Wait until so many runs are done."""
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while len(self.store.listing().done) < count:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -98,7 +98,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         workers = workers_of(sweep.pid)
         os.killpg(sweep.pid, signal.SIGKILL)
         sweep.communicate()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(workers) == 2
@@ -131,7 +131,7 @@ def test_stopped_by_ctrl_c(story: Story) -> None:
     """Ctrl-C ends a sweep soon, with status 130 and one line; nothing that was done is lost."""
     status, seconds, errors = story.stopped
     assert status == 130
-    assert seconds < 10
+    assert seconds < 60
     kept = len(story.done[1])
     assert len(story.done[0]) < kept < len(story.specs)
     assert story.done[0] < story.done[1]

@@ -200,8 +200,8 @@ def test_many_that_are_dead(store: Store, say: Say, tmp_path: Path) -> None:
     options = ("--out", str(store.root), "--json", "--dry-run")
     planned = json.loads(say("submit", "many.toml", *options)[1])
     assert (planned["queued"], planned["under_way"]) == (count, 0)
-    assert told - begun < 10
-    assert time.monotonic() - told < 10
+    assert told - begun < 60
+    assert time.monotonic() - told < 60
     assert "sacct" not in (tmp_path / "calls").read_text()
 
 

@@ -24,7 +24,7 @@ from paibench.benchmark.store.failures import is_final
 from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 
-SETTINGS = RunSettings(jobs=2, checkpoint_seconds=0, trusted=True)
+SETTINGS = RunSettings(jobs=2, checkpoint_seconds=0, grace_seconds=60, trusted=True)
 """In workers: what a worker is to stand is tested here, not what its methods are kept from."""
 
 
@@ -186,10 +186,10 @@ def test_a_run_that_its_worker_never_came_to(tmp_path: Path) -> None:
 
 # -- hostility --------------------------------------------------------------------------------
 
-TIME_LIMIT = 15.0
+TIME_LIMIT = 600.0
 KILLS = [killed_once(40), killed_once(100, search=True)]
 LOST = {
-    "hangs": ("time", "over its time limit of 15 s; killed"),
+    "hangs": ("time", "over its time limit of 600 s; killed"),
     "closes_pipes": ("killed", "its worker ended with signal SIGKILL; the system kills processes"),
     "crashes": ("crashed", "its worker ended with signal SIGSEGV"),
     "leaves_at_once": ("error", "its worker ended with exit status 0 but left no record"),
@@ -211,7 +211,16 @@ def hostility(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """A pool with everything that a stranger's method can do to its worker."""
     specs = [*(spec_of(name) for name in LOST), *KILLS, *SURVIVORS]
     store = Store.open(tmp_path_factory.mktemp("hostility"))
-    return swept(store, specs, replace(SETTINGS, time_limit=TIME_LIMIT))
+    waiting = {spec.key for spec in specs} - {spec_of("hangs").key}
+
+    def let_time_pass(pool: Pool, event: Event) -> None:
+        """When only the run that hangs is left, let its time limit be over."""
+        waiting.discard(event.spec.key)
+        for worker in pool._workers:
+            if worker.spec and not waiting:
+                worker._started -= TIME_LIMIT
+
+    return swept(store, specs, replace(SETTINGS, time_limit=TIME_LIMIT), let_time_pass)
 
 
 @pytest.mark.parametrize("name", LOST)
@@ -296,13 +305,13 @@ def test_left_early(tmp_path: Path) -> None:
     pool = Pool(store, SETTINGS)
     with closing(pool.run(specs)) as events:
         assert next(events).outcome == "done"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not any(store.root.glob("runs/*/*/checkpoints/train/a.pt")):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         workers = [worker.process for worker in pool._workers]
         start = time.monotonic()
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert not any(is_running(process.pid) for process in workers)
     assert list(store.root.glob("runs/*/*/claim")) == []
     assert store.listing() == (frozenset({specs[1].key}), frozenset())
@@ -342,7 +351,9 @@ def test_left_when_told(tmp_path: Path) -> None:
         names = store.attempts(spec.key)
         return any(read_progress(store.attempt_folder(spec.key, name)).step for name in names)
 
-    pool = Pool(store, RunSettings(checkpoint_seconds=3600, trusted=True), leaving)
+    pool = Pool(
+        store, RunSettings(checkpoint_seconds=3600, grace_seconds=60, trusted=True), leaving
+    )
     assert list(pool.run([spec, spec_of("snip")])) == []
     (attempt_at,) = store.attempts(spec.key)
     assert pool.interrupted == [(spec, attempt_at)]

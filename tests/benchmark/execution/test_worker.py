@@ -56,7 +56,7 @@ def said(worker: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -51,11 +51,11 @@ def test_a_command_that_fails(command: Path, script: str, message: str) -> None:
 
 def test_a_command_that_hangs(command: Path) -> None:
     """A command is killed after its time, even if a child of it lives on."""
-    command.write_text("#!/bin/sh\necho no\nsleep 3\n")
+    command.write_text("#!/bin/sh\necho no\nsleep 60\n")
     start = time.monotonic()
     assert run("squeue", seconds=0.2) is None
     assert error_of("squeue", seconds=0.2) == "squeue does not answer within 0.2 s"
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 50
 
 
 def test_a_missing_command() -> None:

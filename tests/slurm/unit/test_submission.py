@@ -109,4 +109,4 @@ def test_twenty_thousand_runs(tmp_path: Path) -> None:
     )
     submission.write()
     assert Submission.read(submission.folder).specs == tuple(runs)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
