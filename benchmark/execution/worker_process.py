@@ -26,7 +26,7 @@ EXIT_INTERRUPTED = 128 + signal.SIGTERM
 LOG_LIMIT = 2**20  # bytes of output that one run may add to its log
 _LAST_OUTPUT = 1024  # bytes
 _PIPE_SIZE = 1 << 16
-_EXIT_SECONDS = 2.0  # a worker that closed its pipes must exit within this time
+_EXIT_SECONDS = 5.0  # a worker that closed its pipes must exit within this time
 
 
 @dataclass(eq=False)

@@ -76,7 +76,7 @@ class Task:
 
     @property
     def classes(self) -> int:
-        """How many classes the labels have."""
+        """The number of classes of the labels."""
         return self._data.classes
 
     @property
@@ -86,17 +86,17 @@ class Task:
 
     @property
     def examples(self) -> int:
-        """How many training examples there are: one epoch."""
+        """The number of training examples, which make one epoch."""
         return len(self._data)
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many steps of the recipe make an epoch."""
+        """The number of training steps in an epoch of the recipe."""
         return steps_per_epoch(len(self._data), self.recipe.batch)
 
     @property
     def steps(self) -> int:
-        """How many steps the recipe trains for."""
+        """The number of steps that the recipe trains for."""
         return self.recipe.epochs * self.steps_per_epoch
 
     def batches(
@@ -107,11 +107,11 @@ class Task:
         size: int = 256,
         augment: bool = False,
     ) -> Iterator[Batch]:
-        """Training examples in a fixed shuffled order, the same from the start at every call.
+        """Yield training examples in a shuffled order that is the same at every call.
 
-        The first `count` of them, or the first `per_class` of each class (class after class in
-        turn), or all; `size` at a time. Inputs [b, c, h, w] and labels [b] are on the device.
-        They are not augmented unless asked, and then as the recipe says.
+        Yield the first `count` of them, or the first `per_class` of each class (the classes take
+        turns), or all, in batches of `size`. Inputs [b, c, h, w] and labels [b] are on the device.
+        With `augment`, the augmentation of the recipe applies.
         """
         indices = order(len(self._data), self.seed, 0)[:count]
         if per_class is not None:
@@ -129,11 +129,11 @@ class Task:
         return torch.cat([m[i : i + 1] for i in range(per_class) for m in members])
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The mean cross-entropy of logits [b, classes]; its backward passes are counted.
+        """Return the mean cross-entropy of logits [b, classes], and count its backward passes.
 
         A second pass through the gradient (`create_graph=True`) counts as one more.
         """
-        if outputs.requires_grad:  # the second pass comes by the logits, never by the loss
+        if outputs.requires_grad:  # a second pass runs through the logits, never through the loss
             outputs.register_hook(lambda _: self._services.count(0, len(labels)))  # type: ignore[no-untyped-call]
         return F.cross_entropy(outputs, labels)
 

@@ -45,8 +45,8 @@ class Counted:
         return STATE
 
 
-def stages(store: Store, attempt: str = "me", pulse: Heartbeat | None = None) -> StageCache:
-    return StageCache(store, SCOPE, attempt, pulse or Heartbeat())
+def stages(store: Store, attempt: str = "me", heartbeat: Heartbeat | None = None) -> StageCache:
+    return StageCache(store, SCOPE, attempt, heartbeat or Heartbeat())
 
 
 def same(state: State) -> bool:
@@ -57,7 +57,7 @@ def same(state: State) -> bool:
 
 
 def test_found_again(store: Store) -> None:
-    """What was computed once is found by others with the same bits, names and types."""
+    """A computed stage is found by others with the same bits, names and types."""
     compute = Counted()
     assert same(stages(store).find("one", compute))
     assert same(stages(store, "other").find("one", compute))
@@ -102,7 +102,7 @@ def test_many_short_stages(store: Store) -> None:
     assert [compute.times for compute in computes.values()] == [1] * 30
 
 
-def test_the_dead_are_not_waited_for(store: Store) -> None:
+def test_a_dead_process_is_not_waited_for(store: Store) -> None:
     """Waiting keeps the own claims alive, and ends soon after the computing process dies."""
     folder = store.stage_path(SCOPE, "one").with_suffix("")
     folder.mkdir(parents=True)
@@ -120,7 +120,7 @@ def test_the_dead_are_not_waited_for(store: Store) -> None:
                 holder.kill()
                 holder.wait()
 
-        assert same(stages(store, pulse=Heartbeat(beat)).find("one", compute))
+        assert same(stages(store, heartbeat=Heartbeat(beat)).find("one", compute))
     assert beats >= 3
     assert compute.times == 1
 
@@ -153,7 +153,7 @@ def test_broken_stages(store: Store, broken: bytes | str) -> None:
 
 
 def test_a_failing_stage_is_given_up(store: Store) -> None:
-    """Where the computation fails nothing is stored, and the next one may try at once."""
+    """If the computation fails, nothing is stored, and another run may try at once."""
 
     def fail() -> State:
         raise ValueError("no")
@@ -165,7 +165,7 @@ def test_a_failing_stage_is_given_up(store: Store) -> None:
 
 
 def test_a_stage_within_a_stage(store: Store) -> None:
-    """A stage may need another; both claims are held meanwhile, and both are then free."""
+    """A stage may need another stage; both leases are held meanwhile and released afterwards."""
     outer = stages(store)
 
     def compute() -> State:
@@ -202,67 +202,67 @@ SPEC: dict[str, object] = {
     ids=str,
 )
 def test_scope(change: dict[str, object], shared: bool) -> None:
-    """Runs share stages exactly when all that a search depends on is the same."""
+    """Runs share stages exactly if everything that a search depends on is equal."""
     plain = cache_key(Spec.model_validate(SPEC), "here", "data")
     assert (plain == cache_key(Spec.model_validate(SPEC | change), "here", "data")) is shared
 
 
 def test_scope_of_another_place_or_other_data() -> None:
-    """A stage is not found where its bits would differ, nor for data that were changed."""
+    """A stage is not shared with a machine of other bits, nor after the data have changed."""
     spec = Spec.model_validate(SPEC)
     scopes = {cache_key(spec, *facts) for facts in (("a", "x"), ("b", "x"), ("a", "y"))}
     assert len(scopes) == 3
 
 
-def claimed(folder: Path, seconds: float = 600) -> lease.Lease:
+def leased(folder: Path, seconds: float = 600) -> lease.Lease:
     folder.mkdir()
-    claim = lease.acquire(folder, "me", seconds)
-    assert claim is not None
-    return claim
+    held = lease.acquire(folder, "me", seconds)
+    assert held is not None
+    return held
 
 
-def test_held_claims_are_beaten(tmp_path: Path) -> None:
-    """Every claim that is held is kept fresh, one within another too, and so is `also` called."""
+def test_held_leases_are_renewed(tmp_path: Path) -> None:
+    """Every held lease is renewed, nested ones too, and `on_beat` is called."""
     called: list[int] = []
-    pulse = Heartbeat(lambda: called.append(1))
-    outer, inner = (claimed(tmp_path / name, seconds=1e-6) for name in ("outer", "inner"))
-    with pulse.renewing(outer), pulse.renewing(inner):
-        for claim in (outer, inner):
-            os.utime(claim.path, (0, 0))
-        pulse()
-        assert all(claim.path.stat().st_mtime > 0 for claim in (outer, inner))
+    heartbeat = Heartbeat(lambda: called.append(1))
+    outer, inner = (leased(tmp_path / name, seconds=1e-6) for name in ("outer", "inner"))
+    with heartbeat.renewing(outer), heartbeat.renewing(inner):
+        for held in (outer, inner):
+            os.utime(held.path, (0, 0))
+        heartbeat()
+        assert all(held.path.stat().st_mtime > 0 for held in (outer, inner))
     assert called == [1]
-    pulse()
+    heartbeat()
     assert called == [1, 1]
 
 
 def test_released_whatever_happens(tmp_path: Path) -> None:
-    """A claim is released when the work is done, and when it is broken off."""
-    pulse = Heartbeat()
+    """A lease is released when the work is done, and when it is interrupted."""
+    heartbeat = Heartbeat()
     for number, error in enumerate((None, KeyboardInterrupt)):
-        claim = claimed(tmp_path / str(number))
+        held = leased(tmp_path / str(number))
         if error:
-            with pytest.raises(error), pulse.renewing(claim):
+            with pytest.raises(error), heartbeat.renewing(held):
                 raise error
         else:
-            with pulse.renewing(claim):
-                assert claim.path.exists()
-        assert not claim.path.exists()
+            with heartbeat.renewing(held):
+                assert held.path.exists()
+        assert not held.path.exists()
 
 
-def test_left_when_asked_and_no_sooner(tmp_path: Path) -> None:
+def test_interrupted_when_asked(tmp_path: Path) -> None:
     """Where it is safe to leave, the sign of life is given first, and then Left raised if asked."""
     asked, called = False, []
-    pulse = Heartbeat(lambda: called.append(asked), should_stop=lambda: asked)
-    claim = claimed(tmp_path / "run")
-    with pytest.raises(Interrupted), pulse.renewing(claim):
-        pulse()
+    heartbeat = Heartbeat(lambda: called.append(asked), should_stop=lambda: asked)
+    held = leased(tmp_path / "run")
+    with pytest.raises(Interrupted), heartbeat.renewing(held):
+        heartbeat()
         asked = True
-        pulse()
+        heartbeat()
     assert called == [False, True]
-    assert not claim.path.exists()
+    assert not held.path.exists()
 
 
-def test_nobody_who_catches_failures_catches_left() -> None:
-    """Leaving is no failure, and not what a method raises that wants to exit."""
+def test_handlers_of_failures_do_not_catch_an_interruption() -> None:
+    """An interruption is neither an Exception nor the SystemExit that a method may raise."""
     assert not issubclass(Interrupted, Exception | SystemExit)
