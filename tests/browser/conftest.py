@@ -1,4 +1,4 @@
-"""A real Chromium without a network, and sites to open in it from their folders."""
+"""Chromium without a network, and sites that it opens from their folders."""
 
 import os
 import re
@@ -20,27 +20,27 @@ from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site.build import build_site
 from paibench.leaderboard.stats.summary import Track, summarize, tracks
 
-if TYPE_CHECKING:  # whoever runs the other tests needs no playwright
+if TYPE_CHECKING:  # the other tests do not need playwright
     from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 HERE = Path(__file__).parent
 RESULTS = Path(__file__).parents[2] / "results" / "mnist-lenet"
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
-SHOTS = os.environ.get("PAIBENCH_SHOTS")  # a folder that keeps what the tests saw
+SHOTS = os.environ.get("PAIBENCH_SHOTS")  # a folder for screenshots
 
 
 _rich: list[Path] = []  # built once
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test below this folder as one that needs a real browser."""
+    """Mark every test in this folder with `browser`."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
 
 
 class Visit:
-    """One reader: a page, and everything that went wrong on it."""
+    """A reader with a page, and a list of everything that went wrong on it."""
 
     def __init__(self, context: "BrowserContext", site: Path) -> None:
         self.site = site
@@ -66,7 +66,7 @@ class Visit:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """A page of each kind, by its kind; "beside" is a track with published figures."""
+        """The address of a page of each kind; "beside" is a track with published figures."""
         track = min((self.site / "track").glob("*.html")).name
         script = min((self.site / "data" / "runs").glob("*.js")).read_text()
         key = re.findall('"([0-9a-f]{40})":', script)[0]
@@ -75,7 +75,7 @@ class Visit:
         return pages | {"beside": f"track/{beside}", "run": f"run.html#{key}"}
 
     def open(self, name: str) -> "Page":
-        """Open a page of the site from its folder; with its chart drawn, where it has one."""
+        """Open a page of the site from its folder, and wait for its chart if it has one."""
         self.page.goto("about:blank")
         self.page.goto(f"file://{self.site}/{name}")
         if self.page.locator("#chart").count():
@@ -86,15 +86,15 @@ class Visit:
         """Open the page of the first track."""
         return self.open(self.addresses["track"])
 
-    def saw(self, name: str) -> None:
-        """Keep a picture of the page, where a folder for pictures is given."""
+    def screenshot(self, name: str) -> None:
+        """Save a screenshot of the page if PAIBENCH_SHOTS names a folder."""
         if SHOTS:
             self.page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
-    """Debian's Chromium, headless."""
+    """The Chromium of Debian, without a window."""
     from playwright.sync_api import sync_playwright
 
     path = shutil.which("chromium")
@@ -117,7 +117,7 @@ def results_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def figures(frame: Frame) -> dict[Track, dict[str, bytes]]:
-    """The figure of accuracy of each track, in all its forms."""
+    """Return the figure of accuracy of each track in all formats."""
     summary = summarize(frame.runs)
     styles = line_styles(summary["method_label"])
     found: dict[Track, dict[str, bytes]] = {}
@@ -130,7 +130,7 @@ def figures(frame: Frame) -> dict[Track, dict[str, bytes]]:
 
 @pytest.fixture
 def mask_site(tmp_path: Path, record_factory: Callable[..., Record]) -> tuple[Path, bytes]:
-    """A site of one run, which offers its mask; and the bytes of the mask."""
+    """A site of one run that offers its mask, and the bytes of the mask."""
     store, data = Store.open(tmp_path / "store"), bytes(range(256)) * 40
     record = record_factory(method="snip")
     name = store.publish_file(record.key, "mask.safetensors", data)
@@ -144,7 +144,7 @@ def mask_site(tmp_path: Path, record_factory: Callable[..., Record]) -> tuple[Pa
 def rich_site(
     tmp_path_factory: pytest.TempPathFactory, record_factory: Callable[..., Record]
 ) -> Path:
-    """A site of two tracks with controls, supermasks, losses, late tickets and hostile names."""
+    """A site of two tracks with controls, supermasks, lost runs, rewound tickets, hostile names."""
     if not _rich:
         out = tmp_path_factory.mktemp("rich") / "site"
         runs = tabulate(map(row_of, rich(record_factory)))
@@ -161,7 +161,7 @@ def rich_site(
 
 
 def rich(factory: Callable[..., Record]) -> Iterator[Record]:
-    """Five methods with three controls on two tracks, three seeds each."""
+    """Yield runs of five methods and three controls on two tracks, with three seeds."""
     tops = {"random": 0.5, "snip": 0.6, "synflow": 0.65, "imp": 0.8, "grasp": 0.55}
     lost: dict[str, Any] = {"accuracy": None, "accuracy_untrained": None, "reason": "lost"}
     for dataset in ("digits", "mnist"):
@@ -190,7 +190,7 @@ def rich(factory: Callable[..., Record]) -> Iterator[Record]:
 
 @pytest.fixture
 def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
-    """Opens a site as a new reader; afterwards nothing has gone wrong on any page."""
+    """A function that opens a site as a new reader; at the end, no page may have an error."""
     visits: list[Visit] = []
 
     def start(site: Path, size: str = "desktop", theme: Any = "light") -> Visit:

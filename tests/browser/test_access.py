@@ -1,4 +1,4 @@
-"""axe-core finds no serious fault on any kind of page, in both themes and at both sizes."""
+"""axe-core finds no serious violation on any page, in both themes and at both sizes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +12,10 @@ Visits = Callable[..., Any]
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", ["desktop", "phone"])
 @pytest.mark.parametrize("kind", ["index", "track", "beside", "method", "run"])
-def test_no_serious_fault(rich_site: Path, visit: Visits, kind: str, size: str, theme: str) -> None:
-    """Neither critical nor serious, with everything that can be folded out folded out."""
+def test_no_serious_violation(
+    rich_site: Path, visit: Visits, kind: str, size: str, theme: str
+) -> None:
+    """With all details open, no violation is critical or serious."""
     from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
     reader = visit(rich_site, size, theme)

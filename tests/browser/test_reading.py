@@ -1,4 +1,4 @@
-"""A reader opens the site from its folder, without a network, on a desktop and a phone."""
+"""Readers open the site from its folder, without a network, on a desktop and on a phone."""
 
 import csv
 import io
@@ -19,13 +19,13 @@ THEMES = ["light", "dark"]
 
 
 def names(page: "Page", board: str) -> list[str]:
-    """The names of the rows that a table shows, from above."""
+    """Return the names of the visible rows of a table, from the top."""
     rows = page.locator(f"#{board} tbody tr:visible th")
     return [name.strip() for name in rows.all_inner_texts()]
 
 
 def column(page: "Page", board: str, key: str) -> list[float]:
-    """The values of a column, from above, as far as they are numbers."""
+    """Return the numbers of a column, from the top."""
     return page.evaluate(  # type: ignore[no-any-return]
         """([board, key]) => {
             const table = document.querySelector(`#${board} table`);
@@ -51,18 +51,18 @@ def until(page: "Page", fact: str) -> None:
 def test_no_page_is_wider_than_the_window(
     rich_site: Path, visit: Visits, size: str, theme: str
 ) -> None:
-    """Wide tables scroll within their own region; nothing complains in the console."""
+    """Wide tables scroll within their region, and the console has no messages."""
     reader = visit(rich_site, size, theme)
     for name, address in reader.addresses.items():
         page = reader.open(address)
         page.wait_for_selector("main table")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
-        reader.saw(f"{name}-{size}-{theme}")
+        reader.screenshot(f"{name}-{size}-{theme}")
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_way_through_the_published_records(results_site: Path, visit: Visits, size: str) -> None:
-    """From the ranking to a track, to a method, to a run, by links alone."""
+    """Links lead from the ranking to a track, to a method and to a run."""
     page = visit(results_site, size).open("index.html")
     page.click("text=Full results of lenet-300-100 on mnist")
     page.wait_for_selector("#chart[data-drawn=yes]")
@@ -79,7 +79,7 @@ def test_a_way_through_the_published_records(results_site: Path, visit: Visits, 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_sorting_by_a_click_and_by_a_key(results_site: Path, visit: Visits, size: str) -> None:
-    """A head sorts its column, tells screen readers so, turns round, and lets go."""
+    """A head sorts its column, tells screen readers, reverses the order, and restores it."""
     page = visit(results_site, size).open_track()
     before = names(page, "ranked")
     head = page.locator("#ranked th[data-col='d0.1']")
@@ -98,7 +98,7 @@ def test_sorting_by_a_click_and_by_a_key(results_site: Path, visit: Visits, size
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_view_is_in_the_address(rich_site: Path, visit: Visits, size: str) -> None:
-    """Search, class, columns and order come back from a link, for another reader."""
+    """A link restores search, class, columns and order for another reader."""
     reader = visit(rich_site, size)
     page = reader.open_track()
     page.fill("#tools input[type=search]", "sn")
@@ -122,7 +122,7 @@ def test_a_view_is_in_the_address(rich_site: Path, visit: Visits, size: str) -> 
 
 
 def test_the_start_page_is_searched(rich_site: Path, visit: Visits) -> None:
-    """One word narrows the tables of all tracks; the view is in the address there too."""
+    """One word filters the tables of all tracks, and the address keeps the view."""
     page = visit(rich_site).open("index.html")
     page.fill("#tools input[type=search]", "synflow")
     shown = page.locator("#tracks tbody tr:visible th").all_inner_texts()
@@ -132,7 +132,7 @@ def test_the_start_page_is_searched(rich_site: Path, visit: Visits) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_saving_the_view(rich_site: Path, visit: Visits, size: str) -> None:
-    """The CSV has the rows and columns that are shown, numbers bare, and no formula."""
+    """The CSV has the visible rows and columns, plain numbers, and no formula."""
     page = visit(rich_site, size).open_track()
     page.fill("#tools input[type=search]", "snip")
     page.select_option("#tools select", "ranked")
@@ -151,7 +151,7 @@ def test_saving_the_view(rich_site: Path, visit: Visits, size: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_theme_is_kept(rich_site: Path, visit: Visits, size: str) -> None:
-    """As the system says until the reader says otherwise, then on every page."""
+    """The theme of the system holds until the reader chooses one, then on every page."""
     reader = visit(rich_site, size)
     page = reader.open_track()
     paper = "getComputedStyle(document.body).backgroundColor"
@@ -163,8 +163,8 @@ def test_the_theme_is_kept(rich_site: Path, visit: Visits, size: str) -> None:
     assert visit(rich_site, size, "dark").open("index.html").evaluate(paper) == dark
 
 
-def test_the_chart_answers(rich_site: Path, visit: Visits) -> None:
-    """Hovering tells mean, interval and n; the legend toggles; the class filters."""
+def test_the_chart_is_interactive(rich_site: Path, visit: Visits) -> None:
+    """A tooltip has mean, interval and n; the legend highlights; the class filters."""
     page = visit(rich_site).open_track()
     points = page.locator("#chart .mark-symbol.role-mark path")
     everything = points.count()
@@ -184,8 +184,8 @@ def test_the_chart_answers(rich_site: Path, visit: Visits) -> None:
     until(page, f"{marks}.length === 9")
 
 
-def test_the_crowd_is_enlarged(results_site: Path, visit: Visits) -> None:
-    """Where most means crowd near the top, a switch shows them alone."""
+def test_the_chart_is_enlarged(results_site: Path, visit: Visits) -> None:
+    """If most means are close together near the top, a switch shows only their range."""
     page = visit(results_site).open_track()
     axis = "[...document.querySelectorAll('#chart .role-axis-label text')].map(t => t.textContent)"
     assert "20" in page.evaluate(axis)
@@ -194,7 +194,7 @@ def test_the_crowd_is_enlarged(results_site: Path, visit: Visits) -> None:
 
 
 def test_hostile_text_runs_nothing(rich_site: Path, visit: Visits) -> None:
-    """A name that is markup shows as text on each kind of page, the chart and a run included."""
+    """A name with markup is shown as text on each kind of page."""
     reader = visit(rich_site)
     for address in (*reader.addresses.values(), "method/grasp.html"):
         page = reader.open(address)
@@ -207,15 +207,15 @@ def test_hostile_text_runs_nothing(rich_site: Path, visit: Visits) -> None:
 @pytest.mark.parametrize(
     "key", ["", "0" * 40, "xyz", "../../secret", "0" * 39 + "<"], ids=["none", *"abcd"]
 )
-def test_a_run_that_is_not_there(rich_site: Path, visit: Visits, key: str) -> None:
-    """The page says so in words; nothing is asked for that is not a key."""
+def test_an_unknown_run(rich_site: Path, visit: Visits, key: str) -> None:
+    """The page says that the run is unknown, and loads nothing for an invalid key."""
     page = visit(rich_site).open(f"run.html#{key}")
     words = page.inner_text("#run")
     assert "No run of this site" in words or "Add the key of a run" in words
 
 
 def test_a_run_is_found_by_the_beginning_of_its_key(rich_site: Path, visit: Visits) -> None:
-    """As `paibench show` finds it; the address then has the whole key."""
+    """The beginning of a key is enough; the address then has the whole key."""
     reader = visit(rich_site)
     whole = reader.addresses["run"]
     page = reader.open(whole[:-28])
@@ -224,7 +224,7 @@ def test_a_run_is_found_by_the_beginning_of_its_key(rich_site: Path, visit: Visi
 
 
 def test_tables_work_without_scripts(rich_site: Path, browser: Any) -> None:
-    """A reader without JavaScript has every table."""
+    """Without JavaScript, a reader still has every table."""
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"file://{min((rich_site / 'track').glob('*.html'))}")
@@ -235,7 +235,7 @@ def test_tables_work_without_scripts(rich_site: Path, browser: Any) -> None:
 
 
 def test_the_skip_link_is_first(rich_site: Path, visit: Visits) -> None:
-    """One press of Tab and Enter leads past the navigation."""
+    """Pressing Tab and Enter skips the navigation."""
     page = visit(rich_site).open("index.html")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -248,7 +248,7 @@ def test_the_skip_link_is_first(rich_site: Path, visit: Visits) -> None:
 def test_published_figures_stand_beside(
     results_site: Path, visit: Visits, size: str, theme: str
 ) -> None:
-    """A table with source and protocol, and hollow marks that say both when hovered."""
+    """The table and the tooltips of hollow markers have source and protocol."""
     reader = visit(results_site, size, theme)
     page = reader.open_track()
     page.locator("#published").scroll_into_view_if_needed()
@@ -266,7 +266,7 @@ def test_published_figures_stand_beside(
     assert "which epoch counts is not said" in tip.inner_text()
     box = tip.bounding_box()
     assert box and box["x"] >= 0 and box["x"] + box["width"] <= page.evaluate("window.innerWidth")
-    reader.saw(f"published-{size}-{theme}")
+    reader.screenshot(f"published-{size}-{theme}")
     page.select_option("#tools select", "published")
     assert page.is_visible("#published") and not page.is_visible("#ranked")
     assert hollow.count() == 3 and page.locator("#chart .layer_2_marks path").count() > 20
@@ -274,7 +274,7 @@ def test_published_figures_stand_beside(
 
 @pytest.mark.parametrize("size", SIZES)
 def test_figures_for_papers_are_shown(results_site: Path, visit: Visits, size: str) -> None:
-    """The SVG is loaded when it comes into view, has words, and each form is linked."""
+    """The SVG loads when it is visible, has a description, and every format is linked."""
     page = visit(results_site, size).open_track()
     image = page.locator("#figures img")
     assert "Accuracy against sparsity" in (image.get_attribute("alt") or "")
@@ -286,7 +286,7 @@ def test_figures_for_papers_are_shown(results_site: Path, visit: Visits, size: s
 
 
 def test_a_mask_is_downloaded(mask_site: tuple[Path, bytes], visit: Visits) -> None:
-    """Its bytes come under the key of the run, beside their sha256."""
+    """The download has the bytes of the mask, and the page has their sha256."""
     site, data = mask_site
     reader = visit(site)
     page = reader.open(reader.addresses["run"])
@@ -300,8 +300,8 @@ def test_a_mask_is_downloaded(mask_site: tuple[Path, bytes], visit: Visits) -> N
     reader.wrong = [line for line in reader.wrong if not line.endswith(".safetensors")]
 
 
-def test_marks_are_shown(rich_site: Path, visit: Visits) -> None:
-    """In the ranking, beside the method on the start page, and on the page of a run."""
+def test_levels_of_verification_are_shown(rich_site: Path, visit: Visits) -> None:
+    """Levels are in the ranking, in the list of methods and on the page of a run."""
     reader = visit(rich_site)
     page = reader.open("index.html")
     row = page.locator("#tracks tr", has=page.locator("th >> text=snip")).first

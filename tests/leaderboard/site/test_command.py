@@ -1,4 +1,4 @@
-"""The command on the page of a run is the one that does this run again."""
+"""The command on the page of a run repeats this run."""
 
 import shlex
 from collections.abc import Callable
@@ -16,16 +16,18 @@ FLAGS = {"method": "method", "dataset": "data", "model": "model", "recipe": "rec
 
 
 def spec_of(line: str, density: float, seed: int) -> Spec:
-    """The spec that `paibench run` makes of a command line."""
+    """Return the spec that `paibench run` makes from a command line."""
     words = shlex.split(line)[2:]
-    said: dict[str, list[str]] = {}
+    options_of: dict[str, list[str]] = {}
     for flag, value in zip(words[::2], words[1::2], strict=True):
-        said.setdefault(flag.removeprefix("--"), []).append(value)
+        options_of.setdefault(flag.removeprefix("--"), []).append(value)
     named = {
-        field: options.named(said[field][0], said.get(f"{flag}-option", []), f"--{flag}-option")
+        field: options.named(
+            options_of[field][0], options_of.get(f"{flag}-option", []), f"--{flag}-option"
+        )
         for field, flag in FLAGS.items()
     }
-    others = {name: said[name][0] for name in ("init", "control") if name in said}
+    others = {name: options_of[name][0] for name in ("init", "control") if name in options_of}
     return Spec.of(**named, **others, density=density, seed=seed)
 
 
@@ -48,7 +50,7 @@ def of_folder(factory: RecordFactory, path: str) -> Spec:
 def test_the_command_makes_the_same_spec(
     record_factory: RecordFactory, fields: dict[str, Any]
 ) -> None:
-    """Read back as `paibench run` reads it, it has the key of the run."""
+    """The spec that `paibench run` reads from the command has the key of the run."""
     spec = Spec.read(record_factory(**fields).spec)
     line = command(spec)
     assert line is not None
@@ -59,19 +61,19 @@ def test_the_command_makes_the_same_spec(
 def test_text_that_looks_like_another_value_cannot_be_typed(
     record_factory: RecordFactory, text: str
 ) -> None:
-    """The command line would read it as a number or a word of its own."""
+    """Such a text has no command, because it would be read as a number or a constant."""
     assert command(of_folder(record_factory, text)) is None
 
 
 def test_text_is_quoted_for_the_shell(record_factory: RecordFactory) -> None:
-    """Nothing in an option is anything but one word."""
+    """An option with spaces and quotes stays one word."""
     line = command(of_folder(record_factory, "a b; rm $HOME'"))
     assert line is not None
     assert "path=a b; rm $HOME'" in shlex.split(line)
 
 
-def test_a_file_of_its_author_is_named_as_such(record_factory: RecordFactory) -> None:
-    """The name of a function in a file is made from the file, which the reader has to have."""
+def test_a_method_in_a_file_has_a_placeholder(record_factory: RecordFactory) -> None:
+    """The command has a placeholder for a local file, which only its author has."""
     line = command(Spec.read(record_factory(method="local:mine.0123456789ab").spec))
     assert line is not None
     assert "--method path/to/file.py:function" in line

@@ -1,4 +1,4 @@
-"""What a site has beside its pages: figures, runs, and nothing that an earlier build left."""
+"""The other files of a site: figures, masks, and the removal of stale files."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def frame_of(*records: Record) -> Frame:
 
 
 def test_figures_are_shown_and_offered(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """The page shows the SVG with words and its size, and links to every form."""
+    """The page shows the SVG with a description and its size, and links to every format."""
     frame = frame_of(record_factory(seed=0), record_factory(seed=1))
     ((track, _),) = tracks(summarize(frame.runs))
     files = {f"accuracy-{track.slug}.{kind}": kind.encode() for kind in ("png", "pdf")}
@@ -54,22 +54,22 @@ def test_figures_are_shown_and_offered(tmp_path: Path, record_factory: RecordFac
 def test_a_track_without_figures_has_no_section(
     tmp_path: Path, record_factory: RecordFactory
 ) -> None:
-    """No empty heading."""
+    """Without figures, the page has no heading for them."""
     build_site(compute(frame_of(record_factory())), tmp_path)
     (page,) = (tmp_path / "track").glob("*.html")
     assert "Figures for papers" not in page.read_text(encoding="utf-8")
 
 
-def test_figures_stand_in_order_of_their_kind() -> None:
-    """Accuracy first, what is not known last."""
+def test_the_order_of_figures() -> None:
+    """The figure of accuracy comes first, unknown figures last."""
     names = ["zzz-a.svg", "cost-a.svg", "accuracy-a.svg", "untrained-a.png"]
     found = pictures(dict.fromkeys(names, b""), "a")
     assert [each.shown for each in found] == [names[2], names[3], names[1], names[0]]
 
 
 @pytest.mark.parametrize("name", ["../a.svg", "a/b.svg", "a.html", ".svg", "a.svg\n", "a b.svg"])
-def test_a_figure_has_a_plain_name(name: str) -> None:
-    """A name that is a path, or of another kind of file, is refused."""
+def test_a_figure_with_an_unsafe_name_is_refused(name: str) -> None:
+    """A path and the name of another kind of file are refused."""
     with pytest.raises(ValueError, match="is not the name of a figure"):
         pictures({name: b""}, "a")
 
@@ -78,7 +78,7 @@ def test_a_figure_has_a_plain_name(name: str) -> None:
 
 
 def with_mask(store: Store, record: Record, data: bytes, name: str | None = None) -> Record:
-    """Publish a record with its mask, or with another name for it."""
+    """Publish a record with its mask, optionally under another name in the record."""
     full = store.publish_file(record.key, "mask.safetensors", data)
     whole = Record.read(record.plain() | {"mask_file": name or full})
     store.publish_record(record.key, whole.plain(), new_attempt_id())
@@ -91,7 +91,7 @@ def script_of(built: SiteBuilt, key: str) -> str:
 
 
 def test_a_mask_is_offered_with_its_sha256(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """Its very bytes under the key of the run, from whichever store has it."""
+    """The site has the bytes of the mask under the key of the run, from either store."""
     first, second = Store.open(tmp_path / "first"), Store.open(tmp_path / "second")
     one = with_mask(first, record_factory(seed=0), b"one")
     two = with_mask(second, record_factory(seed=1), b"two")
@@ -114,14 +114,14 @@ def test_a_mask_is_offered_with_its_sha256(tmp_path: Path, record_factory: Recor
     ],
     ids=["one is large", "all are large", "many runs"],
 )
-def test_what_would_be_too_much_is_left_out(
+def test_large_masks_are_left_out(
     tmp_path: Path,
     record_factory: RecordFactory,
     monkeypatch: pytest.MonkeyPatch,
     limits: dict[str, int],
     reason: str,
 ) -> None:
-    """No file, no digest, and a line that says why."""
+    """A mask beyond a limit gives no file and no digest, but a line with the reason."""
     store = Store.open(tmp_path / "store")
     record = with_mask(store, record_factory(), b"0" * (2 * 2**20 + 1))
     for name, value in limits.items():
@@ -142,10 +142,10 @@ def test_what_would_be_too_much_is_left_out(
         ("x\x00y", "cannot be trusted"),
     ],
 )
-def test_a_name_leads_nowhere_else(
+def test_a_file_name_cannot_leave_the_folder_of_its_run(
     tmp_path: Path, record_factory: RecordFactory, name: str, reason: str
 ) -> None:
-    """What a record names is read from the folder of its run, or not at all."""
+    """A file that a record names is read from the folder of its run, or not at all."""
     store = Store.open(tmp_path / "store")
     plain = record_factory().plain() | {"mask_file": name, "curve_file": name}
     store.publish_record(plain["key"], plain, new_attempt_id())
@@ -158,7 +158,7 @@ def test_a_name_leads_nowhere_else(
 def test_broken_and_linked_masks_are_not_offered(
     tmp_path: Path, record_factory: RecordFactory
 ) -> None:
-    """Bytes that do not fit their name, and a link out of the store."""
+    """Bytes with another hash and a link out of the store are not offered."""
     store = Store.open(tmp_path / "store")
     for seed in range(2):
         record = with_mask(store, record_factory(seed=seed), b"mask")
@@ -176,16 +176,19 @@ def test_broken_and_linked_masks_are_not_offered(
     )
 
 
-# -- what an earlier build left ----------------------------------------------------------------
+# -- files of an earlier build ------------------------------------------------------------------
 
 
-def places(folder: Path) -> set[str]:
+def paths_in(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.fixture
 def twice(tmp_path: Path, record_factory: RecordFactory) -> Callable[..., set[str]]:
-    """Builds a site of two tracks, does something, builds it of one; what is there afterwards."""
+    """A function that builds a site of two tracks, then of one, with a change between them.
+
+    It returns the files of the second site.
+    """
 
     def build(between: Callable[[Path], Any] = lambda out: None) -> set[str]:
         out = tmp_path / "site"
@@ -193,18 +196,18 @@ def twice(tmp_path: Path, record_factory: RecordFactory) -> Callable[..., set[st
         build_site(compute(frame_of(*large)), out)
         between(out)
         build_site(compute(frame_of(record_factory(seed=1))), out)
-        return places(out)
+        return paths_in(out)
 
     return build
 
 
-def test_pages_that_are_no_more_are_removed(
+def test_stale_pages_are_removed(
     tmp_path: Path, record_factory: RecordFactory, twice: Callable[..., set[str]]
 ) -> None:
-    """A rebuilt folder has the files of a new one, byte for byte."""
+    """A folder that is built again has the same files as a new one, byte for byte."""
     found = twice()
     build_site(compute(frame_of(record_factory(seed=1))), tmp_path / "new")
-    assert found == places(tmp_path / "new")
+    assert found == paths_in(tmp_path / "new")
     one, other = (tmp_path / name / "data" / "manifest.json" for name in ("site", "new"))
     assert one.read_bytes() == other.read_bytes()
     listed = json.loads(one.read_text())["files"]
@@ -214,8 +217,8 @@ def test_pages_that_are_no_more_are_removed(
     )
 
 
-def test_what_is_not_ours_stays(twice: Callable[..., set[str]]) -> None:
-    """Files of others, and files of ours that somebody changed."""
+def test_files_of_others_stay(twice: Callable[..., set[str]]) -> None:
+    """Foreign files stay, and so do our files if somebody has changed them."""
 
     def change(out: Path) -> None:
         (out / "track" / "mine.html").write_text("mine")
@@ -225,7 +228,7 @@ def test_what_is_not_ours_stays(twice: Callable[..., set[str]]) -> None:
 
 
 def test_a_link_is_not_followed(tmp_path: Path, twice: Callable[..., set[str]]) -> None:
-    """Neither a folder nor a file that was replaced by a link is touched where it leads."""
+    """If a folder or a file is replaced by a link, the target of the link does not change."""
     away = tmp_path / "away"
     away.mkdir()
 
@@ -240,7 +243,7 @@ def test_a_link_is_not_followed(tmp_path: Path, twice: Callable[..., set[str]]) 
 
     before = twice(link)
     assert "method/grasp.html" in before
-    assert len(places(away)) == 3
+    assert len(paths_in(away)) == 3
 
 
 @pytest.mark.parametrize(
@@ -256,18 +259,18 @@ def test_a_link_is_not_followed(tmp_path: Path, twice: Callable[..., set[str]]) 
     ],
     ids=["empty", "list", "half", "number", "outside", "odd names", "hidden"],
 )
-def test_a_false_manifest_removes_nothing(
+def test_a_forged_manifest_removes_nothing(
     tmp_path: Path, twice: Callable[..., set[str]], manifest: str
 ) -> None:
-    """A manifest names files below its folder by plain names, or it is not believed."""
+    """A manifest with paths outside its folder, or odd names, is ignored."""
     outside = tmp_path / "outside"
     outside.write_text("precious")
     digest = sha256(b"precious").hexdigest()
 
     def forge(out: Path) -> None:
         (out / ".hidden").write_text("precious")
-        said = manifest.replace("/OUTSIDE", str(outside)).replace("DIGEST", digest)
-        (out / "data" / "manifest.json").write_text(said)
+        text = manifest.replace("/OUTSIDE", str(outside)).replace("DIGEST", digest)
+        (out / "data" / "manifest.json").write_text(text)
 
     found = twice(forge)
     assert outside.read_text() == "precious"

@@ -1,4 +1,4 @@
-"""Whatever lies in a store, there is a site: text is text, and sound records alone are counted."""
+"""Any store gives a site in which text stays text and only valid records are counted."""
 
 import csv
 import io
@@ -54,7 +54,7 @@ hostile = st.sampled_from(HOSTILE)
 texts = st.sampled_from(["reason", "data_name", "mask_file", "curve_file"])
 """Fields of a record, of the spec in it, of those the ones with options, and of free text."""
 
-# How a record is changed, in which field, and to what; see `spoiled`.
+# The kind of a change, the field and the new value; see `spoiled`.
 changes = st.one_of(
     st.tuples(st.just("without"), fields, st.none()),
     st.tuples(st.just("set"), fields, values),
@@ -76,11 +76,11 @@ WORST = [
     *(("text", name, HOSTILE[-3]) for name in ("mask_file", "curve_file")),
     *((how, "key", None) for how in ("misnamed", "of another")),
 ]
-"""What certainly is to be tried: text that is shown, and keys that do not fit."""
+"""Changes that are always tried: text that is shown, and keys that do not match."""
 
 
 def fitting(plain: dict[str, Any]) -> dict[str, Any]:
-    """A record with the key of its spec, where that is one."""
+    """Return a record with the key of its spec, if the spec is valid."""
     try:
         spec = Spec.model_validate(plain["spec"])
         return plain | {"key": spec.key, "spec": spec.canonical}
@@ -103,7 +103,7 @@ class Shapes(HTMLParser):
 
 
 def spoiled(plain: dict[str, Any], change: tuple[str, str, Any]) -> tuple[str, bytes]:
-    """The name and the bytes of a record with one thing changed."""
+    """Return the name and the bytes of a record with one change."""
     how, name, value = change
     changed, asked = dict(plain), dict(plain["spec"])
     if how == "without":
@@ -124,7 +124,7 @@ def spoiled(plain: dict[str, Any], change: tuple[str, str, Any]) -> tuple[str, b
         changed = fitting(changed)
     try:
         data = encode(changed)
-    except (ValueError, TypeError):  # what JSON has no words for stays unsealed
+    except (ValueError, TypeError):  # a value that JSON cannot express stays without a checksum
         data = json.dumps(changed).encode()
     if how == "unsealed":
         data = json.dumps(changed).encode()
@@ -138,23 +138,23 @@ def spoiled(plain: dict[str, Any], change: tuple[str, str, Any]) -> tuple[str, b
     return stem, data[:value] if how == "cut" else data
 
 
-def is_sound(path: Path) -> bool:
-    """Whether a file is a record of its spec under its key: what the site has to count."""
+def is_valid(path: Path) -> bool:
+    """Return whether a file is a valid record under its key, which the site has to count."""
     try:
         plain = decode(path.read_bytes())
         record = Record.read(plain)
-        sound = Spec.model_validate(record.spec).key == record.key == path.stem
-        return sound and path.stat().st_size <= 2**20 and 1 <= plain["schema"] <= 2
+        matches = Spec.model_validate(record.spec).key == record.key == path.stem
+        return matches and path.stat().st_size <= 2**20 and 1 <= plain["schema"] <= 2
     except (Corrupt, ValueError, ArithmeticError, KeyError):
         return False
 
 
 def counted(built: SiteBuilt) -> int:
-    """How many runs with a record the start page says there are."""
+    """Return the number of runs with a record on the start page."""
     (index,) = [page for path, page in pages(built).items() if path.name == "index.html"]
-    said = re.search(r"[\d,]+ runs on \d+ tracks?: (.*?)\.</p>", index)
-    assert said
-    outcomes = dict(part.split(" ")[::-1] for part in said[1].split(", "))
+    match = re.search(r"[\d,]+ runs on \d+ tracks?: (.*?)\.</p>", index)
+    assert match
+    outcomes = dict(part.split(" ")[::-1] for part in match[1].split(", "))
     return sum(int(outcomes.get(name, 0)) for name in ("done", "diverged", "failed", "skipped"))
 
 
@@ -163,7 +163,7 @@ def pages(built: SiteBuilt) -> dict[Path, str]:
 
 
 def check_text(built: SiteBuilt, known: set[tuple[str, str]]) -> None:
-    """Elements and attributes are those of templates, scripts are data, no cell is a formula."""
+    """Check that elements come from templates, scripts are data, and no cell is a formula."""
     for path, page in pages(built).items():
         seen = Shapes(page)
         assert seen.found - known == set(), path
@@ -172,8 +172,10 @@ def check_text(built: SiteBuilt, known: set[tuple[str, str]]) -> None:
             json.loads(data)
     for path in built.paths:
         if "data/runs/" in path.as_posix():
-            shard = path.read_text("ascii")
-            json.loads(shard.removeprefix("paibenchRuns(").removesuffix(");\n"), parse_constant=int)
+            script = path.read_text("ascii")
+            json.loads(
+                script.removeprefix("paibenchRuns(").removesuffix(");\n"), parse_constant=int
+            )
         if path.suffix == ".csv":
             for row in csv.reader(io.StringIO(path.read_text("utf-8"))):
                 formulas = [cell for cell in row if re.match(r"[=+\-@\t\r]", cell)]
@@ -187,7 +189,7 @@ def put(store: Path, stem: str, data: bytes) -> None:
 
 
 def empty(folder: Path) -> Path:
-    """A folder that is a store without records."""
+    """Return a store without records."""
     (folder / "runs").mkdir(parents=True)
     shutil.copy(GOLDEN / "bench.json", folder)
     return folder
@@ -195,7 +197,7 @@ def empty(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
-    """The shapes of elements in a harmless site with everything that a site can have."""
+    """The elements of a harmless site that has everything a site can have."""
     store = empty(tmp_path_factory.mktemp("known") / "store")
     lost = {"status": "diverged", "accuracy": None, "reason": "it grew without end"}
     for plain in RECORDS:
@@ -204,7 +206,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
             changed = fitting(plain | {"spec": plain["spec"] | more})
             put(store, changed["key"], encode(changed))
         scored = plain | {"native_accuracy": 0.5, "native_density": 0.5}
-        changed = fitting(scored | {"spec": plain["spec"] | {"method": "a.stranger:method"}})
+        changed = fitting(scored | {"spec": plain["spec"] | {"method": "a.package:method"}})
         put(store, changed["key"], encode(changed))
         changed = fitting(plain | lost | {"spec": plain["spec"] | {"method": "grasp"}})
         put(store, changed["key"], encode(changed))
@@ -223,7 +225,7 @@ def test_a_bad_record_is_never_counted(
     known: set[tuple[str, str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Nothing but text comes of what was changed, and as many runs are counted as are sound."""
+    """Changed records add only text, and the site counts exactly the valid records."""
     folder = tmp_path_factory.mktemp("fuzz")
     store = empty(folder / "store")
     order = [*RECORDS[start:], *RECORDS[:start]]
@@ -232,8 +234,8 @@ def test_a_bad_record_is_never_counted(
     for plain, change in zip(order, changed, strict=False):
         put(store, *spoiled(plain, change))
     built = build_site(compute(load(store), [Store.read(store)]), folder / "site")
-    sound = [path for path in store.glob("runs/*/*.json") if is_sound(path)]
-    assert changed != WORST or len(sound) == len(WORST) - 2 + 8
-    assert counted(built) == len(sound) >= 8
+    valid = [path for path in store.glob("runs/*/*.json") if is_valid(path)]
+    assert changed != WORST or len(valid) == len(WORST) - 2 + 8
+    assert counted(built) == len(valid) >= 8
     check_text(built, known)
     shutil.rmtree(folder)

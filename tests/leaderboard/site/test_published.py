@@ -18,7 +18,7 @@ RecordFactory = Callable[..., Record]
 
 
 def page_of(tmp_path: Path, factory: RecordFactory, **fixed: Any) -> str:
-    """The page of the one track of a site with dense and snip at two sparsities."""
+    """Return the page of the only track of a site with dense, and snip at two sparsities."""
     asked = [("dense", 1.0), ("snip", 0.05), ("snip", 0.02)]
     records = [
         factory(method=method, density=density, seed=seed, accuracy=0.95 + 0.001 * seed, **fixed)
@@ -30,23 +30,23 @@ def page_of(tmp_path: Path, factory: RecordFactory, **fixed: Any) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def board(page: str, name: str) -> list[str]:
-    """The rows of a table of a page."""
+def rows_of(page: str, name: str) -> list[str]:
+    """Return the rows of a table of a page."""
     found = re.search(rf'<section class="board" id="{name}"(.*?)</section>', page, re.S)
     return re.findall(r'<tr><th scope="row">(.*?)</tr>', found[1], re.S) if found else []
 
 
 def chart(page: str) -> dict[str, Any]:
-    """The chart of a page."""
+    """Return the chart of a page."""
     found = re.search(r'id="chart-spec">(.*?)</script>', page, re.S)
     assert found
     spec: dict[str, Any] = json.loads(found[1])
     return spec
 
 
-def test_theirs_stand_beside_ours(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """Both means, the difference, n, the source and what differs; SNIP's paper has 98.4 at 5 %."""
-    rows = board(page_of(tmp_path, record_factory, dataset="mnist"), "published")
+def test_published_figures_stand_beside_ours(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """A row has both means, difference, n, source and protocol; SNIP published 98.4 at 95 %."""
+    rows = rows_of(page_of(tmp_path, record_factory, dataset="mnist"), "published")
     (row,) = [row for row in rows if ">snip</a>" in row and ">95 %</td>" in row]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
     assert cells[2:4] == ["98.4<small>n = ?</small>", "95.1 ± 0.2<small>n = 3</small>"]
@@ -55,8 +55,8 @@ def test_theirs_stand_beside_ours(tmp_path: Path, record_factory: RecordFactory)
     assert cells[6] == "Lee 2019 Table 1<small>kind: paper</small>"
 
 
-def test_their_marks_are_hollow(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """A layer of its own with a legend entry, and a tooltip with source and protocol."""
+def test_published_markers_are_hollow(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """Published figures have a separate layer, a legend entry, and a tooltip with their source."""
     page = page_of(tmp_path, record_factory, dataset="mnist")
     spec = chart(page)
     (layer,) = [layer for layer in spec["layer"] if "shape" in layer["encoding"]]
@@ -68,30 +68,30 @@ def test_their_marks_are_hollow(tmp_path: Path, record_factory: RecordFactory) -
     ]
     assert layer["mark"]["type"] == "point" and layer["mark"]["filled"] is False
     assert layer["encoding"]["shape"]["scale"]["domain"] == ["published"]
-    told = {each["field"] for each in layer["encoding"]["tooltip"]}
-    assert {"source", "differs", "n"} <= told
+    fields = {each["field"] for each in layer["encoding"]["tooltip"]}
+    assert {"source", "differs", "n"} <= fields
     assert "Hollow diamonds are published figures" in page
 
 
-def test_they_are_not_ranked(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """The ranking and the values of our lines are those of our runs alone."""
+def test_published_figures_are_not_ranked(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """The ranking and our lines contain only our runs."""
     page = page_of(tmp_path, record_factory, dataset="mnist")
-    assert len(board(page, "ranked")) == 2
-    assert not any("98.4" in row for row in board(page, "ranked"))
+    assert len(rows_of(page, "ranked")) == 2
+    assert not any("98.4" in row for row in rows_of(page, "ranked"))
     spec = chart(page)
     assert {value["n"] for value in spec["datasets"][spec["data"]["name"]]} == {3}
-    assert not any("data-g" in row for row in board(page, "published"))
+    assert not any("data-g" in row for row in rows_of(page, "published"))
 
 
 @pytest.mark.parametrize(
     "fixed",
     [{"dataset": "digits"}, {"dataset": "mnist", "model": {"name": "lenet-300-100", "width": 0.5}}],
-    ids=["data that no paper has", "another width"],
+    ids=["data without papers", "another width"],
 )
-def test_without_any_there_is_no_section(
+def test_a_track_without_published_figures_has_no_section(
     tmp_path: Path, record_factory: RecordFactory, fixed: dict[str, Any]
 ) -> None:
-    """Neither table nor marks nor a sentence about them."""
+    """The page has no table, no markers and no sentence about them."""
     page = page_of(tmp_path, record_factory, **fixed)
-    assert board(page, "published") == []
+    assert rows_of(page, "published") == []
     assert "ublished" not in page

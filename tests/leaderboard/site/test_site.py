@@ -1,4 +1,4 @@
-"""The site is made from records alone, is the same each time, and takes no text for markup."""
+"""The site depends on records alone, is reproducible, and never reads text as markup."""
 
 import json
 import math
@@ -75,9 +75,9 @@ class Seen(HTMLParser):
 
 
 def some(factory: RecordFactory, **fixed: Any) -> list[Record]:
-    """Dense, random and two methods at three sparsities, with controls, a loss and a supermask."""
+    """Return dense, random and three methods at three sparsities, with controls and a lost run."""
     tops = {"random": 0.5, "snip": 0.6, "imp": 0.8, "zhou": 0.7}
-    found = [
+    records = [
         factory(
             **{
                 "method": method,
@@ -96,11 +96,11 @@ def some(factory: RecordFactory, **fixed: Any) -> list[Record]:
         for seed in range(3)
     ]
     for seed in range(3):
-        found += [factory(**{"method": "dense", "density": 1.0, "seed": seed} | fixed)]
+        records += [factory(**{"method": "dense", "density": 1.0, "seed": seed} | fixed)]
         shuffled = {"method": "snip", "density": 0.1, "seed": seed, "control": "shuffle"}
-        found += [factory(**shuffled | {"accuracy": 0.6} | fixed)]
+        records += [factory(**shuffled | {"accuracy": 0.6} | fixed)]
     lost = {"method": "grasp", "density": 0.1, "status": "diverged", **LOST}
-    return [*found, factory(**lost | fixed)]
+    return [*records, factory(**lost | fixed)]
 
 
 def frame_of(records: Iterable[Record]) -> Frame:
@@ -122,8 +122,8 @@ def track_page(built: SiteBuilt) -> str:
     return page
 
 
-def strange_cells(built: SiteBuilt) -> list[str]:
-    """The cells of tables that show or sort by what is no number."""
+def cells_without_a_number(built: SiteBuilt) -> list[str]:
+    """Return the cells of tables that print or sort by NaN, None and the like."""
     cells = [
         cell
         for page in pages(built).values()
@@ -134,7 +134,7 @@ def strange_cells(built: SiteBuilt) -> list[str]:
 
 
 def hostile_frame(factory: RecordFactory) -> Frame:
-    """Records in which every text field is hostile, in as many ways as there are."""
+    """Return records in which every text field is hostile, in all ways of `HOSTILE`."""
     runs = frame_of(some(factory)).runs
     for place, name in enumerate(TEXTS):
         values = [HOSTILE[(place + row) % len(HOSTILE)] for row in range(len(runs))]
@@ -155,7 +155,7 @@ def built(tmp_path: Path, record_factory: RecordFactory) -> SiteBuilt:
 
 
 def test_hostile_text_is_text(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """No element or attribute comes from a record: pages have the shapes of a harmless site."""
+    """Hostile records add no element and no attribute to the pages of a harmless site."""
     harmless = [*some(record_factory), *some(record_factory, dataset="mnist")]
     usual = build_site(compute(frame_of(harmless)), tmp_path / "usual")
     known = set().union(*(Seen(page).shapes for page in pages(usual).values()))
@@ -172,7 +172,7 @@ def test_hostile_text_is_text(tmp_path: Path, record_factory: RecordFactory) -> 
 def test_hostile_text_has_no_invisible_characters(
     tmp_path: Path, record_factory: RecordFactory
 ) -> None:
-    """Control and bidirectional characters are in no page and no shard."""
+    """No page and no data of a run has control or bidirectional characters."""
     found = build_site(compute(hostile_frame(record_factory)), tmp_path)
     ours = [path for path in found.paths if path.suffix in (".html", ".csv")]
     ours += [path for path in found.paths if "data/runs/" in path.as_posix()]
@@ -182,8 +182,8 @@ def test_hostile_text_has_no_invisible_characters(
         assert re.search(r"\\u00(0|1|7f)|\\u20(2[a-e]|6[6-9])", data) is None
 
 
-def test_hostile_text_is_no_formula(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """No cell of the CSV begins as a formula does."""
+def test_hostile_text_is_not_a_formula(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """No cell of the CSV begins like a formula."""
     found = build_site(compute(hostile_frame(record_factory)), tmp_path)
     cells = pd.read_csv(tmp_path / "data" / "cells.csv", dtype="str")
     assert len(found.paths) > 10
@@ -194,7 +194,7 @@ def test_hostile_text_is_no_formula(tmp_path: Path, record_factory: RecordFactor
 def test_the_same_records_give_the_same_bytes(
     tmp_path: Path, record_factory: RecordFactory
 ) -> None:
-    """Whatever the order of the records, and again in the same process."""
+    """The bytes do not depend on the order of the records, nor on an earlier build."""
     records = [*some(record_factory), *some(record_factory, dataset="mnist")]
     one = build_site(compute(frame_of(records)), tmp_path / "one")
     two = build_site(compute(frame_of(reversed(records))), tmp_path / "two")
@@ -203,7 +203,7 @@ def test_the_same_records_give_the_same_bytes(
     }
 
 
-def test_pages_ask_no_other_host(built: SiteBuilt) -> None:
+def test_pages_load_nothing_from_other_hosts(built: SiteBuilt) -> None:
     """Every link and script of a page is a file of the site, and its policy allows nothing else."""
     for path, page in pages(built).items():
         links = [link.partition("#")[0] for link in Seen(page).links]
@@ -214,7 +214,7 @@ def test_pages_ask_no_other_host(built: SiteBuilt) -> None:
 
 
 def test_the_start_page_has_numbers_with_n(built: SiteBuilt) -> None:
-    """Means with half widths, n and rank groups; words for what is not there."""
+    """The start page has means with intervals, n and rank groups, and names lost runs."""
     page = Seen(text(built, "/index.html")).text
     assert re.search(r"6\d\.\d ± \d\.\d", page)
     assert "group 1, n = 3" in page
@@ -228,7 +228,7 @@ def test_the_start_page_has_numbers_with_n(built: SiteBuilt) -> None:
 
 
 def test_several_tracks_are_compared(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """With a test, a diagram and a win matrix, and what is left out of them."""
+    """Two tracks give a test, a diagram and a win matrix, and name the methods left out."""
     records = [*some(record_factory), *some(record_factory, dataset="mnist")]
     page = text(build_site(compute(frame_of(records)), tmp_path), "/index.html")
     assert "Across tracks" in page and "Friedman" in page and "Win matrix" in page
@@ -236,7 +236,7 @@ def test_several_tracks_are_compared(tmp_path: Path, record_factory: RecordFacto
     assert 'class="diagram"' in page
 
 
-def test_classes_have_their_sections(built: SiteBuilt) -> None:
+def test_each_class_has_its_section(built: SiteBuilt) -> None:
     """Tickets not at initialization, controls and supermasks are not in the ranking."""
     page = track_page(built)
     parts = dict(re.findall(r'<section class="board" id="([\w-]+)"(.*?)</section>', page, re.S))
@@ -250,8 +250,8 @@ def test_classes_have_their_sections(built: SiteBuilt) -> None:
     assert named["verdicts"] == {"snip"}
 
 
-def test_the_chart_has_what_the_table_has(built: SiteBuilt) -> None:
-    """Its values are means in percent with n, and its names do not depend on what came before."""
+def test_the_chart_has_the_numbers_of_the_table(built: SiteBuilt) -> None:
+    """The chart has means in percent with n; its names do not depend on earlier charts."""
     page = track_page(built)
     spec = json.loads(re.search(r'id="chart-spec">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
     values = next(iter(spec["datasets"].values())) if "datasets" in spec else spec["data"]["values"]
@@ -267,7 +267,7 @@ def test_the_chart_has_what_the_table_has(built: SiteBuilt) -> None:
 
 
 def run_of(built: SiteBuilt, key: str) -> dict[str, Any]:
-    """The row of a run as its page sees it."""
+    """Return the row of a run as its page loads it."""
     script = text(built, f"data/runs/{key[:2]}.js")
     runs = json.loads(script.removeprefix("paibenchRuns(").removesuffix(");\n"))
     return runs[key]  # type: ignore[no-any-return]
@@ -276,7 +276,7 @@ def run_of(built: SiteBuilt, key: str) -> dict[str, Any]:
 def test_a_run_has_its_record_and_curve(
     tmp_path: Path, record_factory: RecordFactory, store_factory: StoreFactory
 ) -> None:
-    """Every column comes back from the shard, the accuracies by epoch from the store."""
+    """The data of a run have every column, and its curve from the store."""
     record = record_factory(accuracy=0.75, environment={"host": "here"})
     root = store_factory([record_factory(seed=1)])
     store = Store.open(root)
@@ -295,10 +295,10 @@ def test_a_run_has_its_record_and_curve(
     [b"not json", b"[]", b"{}", b"[1]", b'[{"epoch": "x", "accuracy": "<b>"}]', b"[" * 9999],
     ids=["no json", "empty", "object", "numbers", "texts", "deep"],
 )
-def test_a_broken_curve_is_no_curve(
+def test_a_broken_curve_is_left_out(
     curve: bytes, tmp_path: Path, record_factory: RecordFactory, store_factory: StoreFactory
 ) -> None:
-    """A run whose curve cannot be read has its page without one."""
+    """If a curve cannot be read, the page of its run has none."""
     store = Store.open(store_factory([]) if (tmp_path / "store").exists() else tmp_path / "store")
     record = record_factory()
     name = store.publish_file(record.key, "curve.json", curve)
@@ -312,8 +312,10 @@ def test_a_broken_curve_is_no_curve(
     "case",
     ["one method", "one seed", "mixed protocols", "only skipped", "no dense or random", "0 %"],
 )
-def test_poor_stores_have_a_site(case: str, tmp_path: Path, record_factory: RecordFactory) -> None:
-    """Whatever is missing, the pages are there and say no number that is none."""
+def test_incomplete_stores_have_a_site(
+    case: str, tmp_path: Path, record_factory: RecordFactory
+) -> None:
+    """Whatever results are missing, there is a site, and it prints no NaN."""
     records = {
         "one method": [record_factory(seed=seed) for seed in range(3)],
         "one seed": [r for r in some(record_factory) if r.spec.get("seed", 0) == 0],
@@ -324,49 +326,49 @@ def test_poor_stores_have_a_site(case: str, tmp_path: Path, record_factory: Reco
     }[case]
     unique = {record.key + str(record.protocol): record for record in records}.values()
     found = build_site(compute(frame_of(unique)), tmp_path)
-    assert strange_cells(found) == []
+    assert cells_without_a_number(found) == []
 
 
-def test_nothing_to_show_is_one_line(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """An empty frame, or one of failures alone, has no site."""
+def test_a_frame_without_records_is_one_line(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """An empty frame and one with only failures raise an error."""
     failed = frame_of([record_factory(status="failed", **LOST)])
     for frame in (Frame(tabulate([])), failed):
         with pytest.raises(UserError, match="no records to show"):
             build_site(compute(frame), tmp_path / "site")
 
 
-def test_a_place_that_cannot_be_written_is_one_line(
+def test_a_folder_that_cannot_be_written_is_one_line(
     tmp_path: Path, record_factory: RecordFactory
 ) -> None:
-    """A file stands where the folder should be."""
+    """A file with the name of the folder raises an error."""
     (tmp_path / "site").write_text("a file")
     with pytest.raises(UserError, match="cannot be written"):
         build_site(compute(frame_of([record_factory()])), tmp_path / "site")
 
 
-def test_numbers_that_are_none_are_words(tmp_path: Path, record_factory: RecordFactory) -> None:
-    """NaN and infinity in a frame that came from elsewhere are never printed as numbers."""
+def test_not_a_number_is_never_printed(tmp_path: Path, record_factory: RecordFactory) -> None:
+    """NaN and infinity in a frame are never printed as numbers."""
     frame = frame_of(some(record_factory))
     runs = frame.runs.assign(search_seconds=math.inf, peak_memory_mb=math.nan, loss=-math.inf)
     runs.loc[runs["method"] == "snip", "accuracy"] = math.nan
     found = build_site(compute(Frame(runs)), tmp_path)
-    assert strange_cells(found) == []
+    assert cells_without_a_number(found) == []
     shards = [p.read_text() for p in found.paths if "data/runs/" in p.as_posix()]
     assert not any("NaN" in shard or "Infinity" in shard for shard in shards)
 
 
 def ranks_of(page: str, name: str) -> set[str]:
-    """The rank groups in the row of a method on the page of a track."""
+    """Return the rank groups in the row of a method on the page of a track."""
     ranked = re.search(r'id="ranked"(.*?)</section>', page, re.S)[1]  # type: ignore[index]
     row = re.search(rf">{name}</a></th>(.*?)</tr>", ranked, re.S)[1]  # type: ignore[index]
     return set(re.findall(r'data-g="(\d+)"', row))
 
 
-@pytest.mark.parametrize("public", [False, True], ids=["one's own", "public"])
-def test_marks_decide_who_leads(
+@pytest.mark.parametrize("public", [False, True], ids=["private", "public"])
+def test_only_verified_cells_lead_a_public_site(
     tmp_path: Path, record_factory: RecordFactory, public: bool
 ) -> None:
-    """Marks are always shown; on a public site only verified cells hold places 1 to 3."""
+    """Levels are always shown; on a public site only verified cells hold ranks 1 to 3."""
     frame = frame_of(some(record_factory))
     given = {"snip": "verified", "zhou": "checked"}
     methods = zip(frame.runs["key"], frame.runs["method"], strict=True)
@@ -383,10 +385,10 @@ def test_marks_decide_who_leads(
     assert run_of(built, min(marks))["mark"] in ("checked", "verified")
 
 
-def test_a_run_without_an_accuracy_has_no_say_in_a_mark(
+def test_a_lost_run_does_not_change_the_level(
     tmp_path: Path, record_factory: RecordFactory
 ) -> None:
-    """A cell whose other runs are verified stays verified; a row is as good as its least cell."""
+    """Lost runs do not lower the level of a cell; a row has the lowest level of its cells."""
     records = [*some(record_factory)]
     lost = record_factory(method="snip", density=0.1, seed=9, status="diverged", **LOST)
     verified = {record.key: "verified" for record in records}
@@ -402,7 +404,7 @@ def test_a_run_without_an_accuracy_has_no_say_in_a_mark(
 def test_large_tables_are_cut_and_say_so(
     tmp_path: Path, record_factory: RecordFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page that would grow too large has the head of its table, and the site says what is not."""
+    """A page that would be too large has the first rows of its table, and the site says so."""
     monkeypatch.setattr("paibench.leaderboard.site.tables._PAGE_BYTES", 1)
     records = [
         record_factory(method={"name": "snip", "per_class": number}, accuracy=0.5 + number / 100)
