@@ -198,6 +198,7 @@ def _published_values(
     """Yield the published figures of drawn rows within the drawn densities."""
     kinds = {value["method"]: value["kind"] for value in values}
     drawn_densities = [value["density"] for value in values]
+    # Figures outside our range would stretch the axis and shrink our own lines.
     near = figures["density"].between(min(drawn_densities), max(drawn_densities))
     near &= figures["measure"] == "accuracy"
     near &= figures["method_label"].isin(list(kinds))

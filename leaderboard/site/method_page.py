@@ -78,6 +78,7 @@ def about(name: str, runs: pd.DataFrame) -> About:
     bibtex = tuple(cite_runs(runs).splitlines())
     try:
         described = describe(find(name))
+    # Records may come from a method that this machine does not have.
     except UserError:
         return About(name, False, "", "", (), (), bibtex, plugins)
     paragraphs = tuple(" ".join(part.split()) for part in described.doc.split("\n\n"))
@@ -92,6 +93,7 @@ def track_parts(
     cells: pd.DataFrame, runs: pd.DataFrame, board_tracks: Mapping[Track, TrackBoard]
 ) -> tuple[list[TrackPart], int]:
     """Return the cells of one method by track, and the number of cells that do not fit."""
+    # A method with many options has thousands of cells; the page must stay usable on a phone.
     links = _run_links(runs)
     room, dropped, parts = _PAGE_BYTES, 0, []
     order = ["method_label", "is_control", "control", "density_asked"]

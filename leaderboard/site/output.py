@@ -35,6 +35,7 @@ def write(out: Path, files: Iterable[tuple[str, bytes]]) -> dict[str, int]:
     for name, data in files:
         _put(out / name, data)
         digests[name], sizes[name] = sha256(data).hexdigest(), len(data)
+    # Stale files are removed after the new ones are in place, so that no link is ever broken.
     for name in sorted(before.keys() - digests.keys()):
         _remove(out, name, before[name])
     manifest = json.dumps({"files": digests}, indent=0, sort_keys=True).encode() + b"\n"
@@ -74,6 +75,7 @@ def _remove(out: Path, name: str, digest: object) -> None:
     with suppress(OSError, Corrupt, ValueError):
         if not all(stat.S_ISDIR(os.lstat(folder).st_mode) for folder in _folders(out, path)):
             return
+        # A user may have edited the file, so only the bytes that we wrote are removed.
         if sha256(read(path, os.lstat(path).st_size)).hexdigest() != digest:
             return
         os.unlink(path)

@@ -62,6 +62,7 @@ class Site:
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_HERE / "templates"),
             autoescape=True,
+            # A missing value is an error in a template, and must not become an empty cell.
             undefined=jinja2.StrictUndefined,
             finalize=_cleaned,
             trim_blocks=True,
@@ -95,6 +96,7 @@ def index_page(site: Site, tracks: list[dict[str, Any]], known: list[About]) -> 
     board, runs = site.board, site.board.frame.runs
     counts = board.counts
     outcomes = [f"{counts[outcome]:,} {outcome}" for outcome in OUTCOMES if counts[outcome]]
+    # With one track there is nothing to compare across tracks.
     several = len(tracks) != 1
     levels = _levels_by_method(runs)
     labels = board.cells[["method_label", "method"]].drop_duplicates()
@@ -200,6 +202,7 @@ def pictures(files: Mapping[str, bytes], track: str) -> list[Picture]:
     """
     stems: dict[str, dict[str, str]] = {}
     for name in sorted(files):
+        # The name becomes a path in the site and an address in a page.
         if not _FIGURE_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a figure")
         stem, _, kind = name.rpartition(".")

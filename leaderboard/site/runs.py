@@ -48,6 +48,7 @@ def runs_by_prefix(
     Curves are read from the stores. `mask_digests` has the sha256 of each mask file that the site
     offers, by key.
     """
+    # Several stores may have the same run.
     runs = runs.sort_values("key", kind="stable").drop_duplicates("key")
     names = [name for name in runs.columns if name not in _OMITTED]
     rows = zip(*(_plain(runs[name]) for name in names), strict=True)
@@ -156,6 +157,7 @@ def _mask(stores: Sequence[Store], key: str, name: Any) -> bytes | str:
 def _read_mask(store: Store, key: str, name: Any) -> bytes | str:
     try:
         path = store.run_folder(key) / check_name(name, "file name")
+        # `lstat` does not follow a link, and `read` refuses one.
         if os.lstat(path).st_size > _LARGEST:
             return f"larger than {_LARGEST // _MIB} MiB"
         data = read(path, _LARGEST)
@@ -206,4 +208,5 @@ def _curve(stores: Sequence[Store], key: str, name: Any) -> dict[str, list[Any]]
 def _rounded(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
         return None
+    # Five digits are more than a curve of 260 pixels shows, and halve the size of the file.
     return float(f"{value:.5g}")

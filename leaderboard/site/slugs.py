@@ -26,6 +26,7 @@ def method_slugs(names: Iterable[str]) -> dict[str, str]:
 
 
 def _slug(name: str) -> str:
+    # Lower case only, because some file systems do not distinguish case.
     if _SAFE.fullmatch(name):
         return name
     # Two names may be equal after the replacement, so a digest tells them apart.

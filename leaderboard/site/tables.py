@@ -86,6 +86,7 @@ class TrackView(NamedTuple):
 
 def track_view(board: Board, own: TrackBoard) -> TrackView:
     """Prepare a track of a board for its tables."""
+    # Three tables of a page can have a cell for each row and sparsity.
     row_bytes = 3 * _CELL_BYTES * own.cells["density_asked"].nunique() + _ROW_BYTES
     return TrackView(board, own, with_rows(own.cells), max(20, _PAGE_BYTES // row_bytes))
 
@@ -344,6 +345,7 @@ def _critical(summary: Mapping[Any, Any]) -> Cell:
     density, n = number(summary.get("critical_density")), int(summary.get("n", 0))
     if density is None:
         return Cell(GAP, str(summary.get("critical_reason", "")))
+    # If even the sparsest cell is within one point, the critical sparsity lies beyond it.
     at_least = "at least " if summary["beyond"] else ""
     sparsity = round(100 * (1 - density), 9)
     return Cell(f"{at_least}{sparsity_percent(density)}", f"n = {n}", value=sparsity, n=n)
@@ -362,6 +364,7 @@ def _beats_random(cells: Iterable[SummaryRow]) -> Cell:
     if not verdicts:
         return Cell(GAP)
     beats, worse = verdicts.count("beats random"), verdicts.count("worse than random")
+    # A cell with too few seeds has no test, so it counts neither for nor against the method.
     tested = len(verdicts) - verdicts.count("too few seeds")
     if not tested:
         return Cell("too few seeds", f"at all {len(verdicts)}")

@@ -60,6 +60,7 @@ class Baseline:
             compared = {path for files in store.attachments.values() for path in files.values()}
             compared.update(store.sweeps)
             for name, path in _files(store):
+                # A renamed file counts as removed: its name has its key or its hash.
                 if name not in present:
                     yield finding(name, None, Fault("removed", "a published file", "nothing"))
                 elif path in compared and digest(path) != digest(present[name]):

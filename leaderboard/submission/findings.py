@@ -168,4 +168,5 @@ def shorten(value: object) -> str:
         text = value if isinstance(value, str) else repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits, or deep nesting
         return f"a {type(value).__name__} that is too long to print"
+    # The text may come from a hostile record; a finding quotes no more of it than it needs.
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -31,6 +31,7 @@ def merge(source: Path, target: Path, *, dry_run: bool = False) -> Merged:
     if source.resolve() == target.resolve():
         raise UserError(f"{target}: source and target are the same; name another store")
     into = Store.read(target)
+    # A folder of stores can be validated but not merged.
     if "bench.json" not in {path.name for path in source.glob("*.json")}:
         raise UserError(f"{str(source)!r:.200}: is not a paibench store; name one store to merge")
     report = validate(source, target)
@@ -38,6 +39,7 @@ def merge(source: Path, target: Path, *, dry_run: bool = False) -> Merged:
     already = 0
     if not report.valid:
         return Merged(report, new, already)
+    # Opening a store for writing may create files, which a dry run must not do.
     if not dry_run:
         into = Store.open(target, create=False)
     files = scan(source)

@@ -95,6 +95,7 @@ def _is_own(name: str, kind: Kind) -> bool:
 
 def _schema_faults(error: ValueError) -> Iterator[Fault]:
     """Sort the errors of pydantic by the check that they belong to."""
+    # A hostile record can have thousands of errors; twenty are enough to act on.
     for each in getattr(error, "errors", list)()[:20]:
         place = shorten(".".join(map(str, each["loc"])))
         message = shorten(str(each["msg"]).removeprefix("Value error, "))
@@ -122,6 +123,7 @@ def _spec_faults(record: Record, key: str) -> Iterator[Fault]:
         first = error.errors()[0]["msg"] if hasattr(error, "errors") else error
         yield Fault("spec", "a spec", shorten(str(first)))
         return
+    # Only one fault is reported: a wrong key explains the others.
     if record.key != key_of_spec:
         yield Fault("key", key_of_spec, record.key)
     elif record.key != key:

@@ -74,6 +74,7 @@ def markdown(report: Report) -> str:
 
 def _rows(report: Report) -> list[tuple[str, ...]]:
     """Return the cells of each row, in the order of the findings."""
+    # One mistake often affects every record, and would fill the table with equal rows.
     equal: dict[tuple[str, ...], list[Finding]] = {}
     for each in report.findings:
         row = f"{each.check} ({each.severity})", each.expected, each.actual

@@ -142,6 +142,7 @@ def _scan_marks(store: StoreFiles, folder: Path) -> None:
 def _is_regular(store: StoreFiles, entry: "os.DirEntry[str]", limit: int) -> bool:
     """Return whether this is a regular file of at most `limit` bytes; otherwise add a finding."""
     path = Path(entry.path)
+    # A link could lead out of the store, and opening a pipe would wait for ever.
     if not entry.is_file(follow_symlinks=False):
         store.refuse(path, "file", "a regular file", _kind(entry))
         return False
@@ -168,4 +169,5 @@ def _kind(entry: "os.DirEntry[str]") -> str:
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":
     with os.scandir(folder) as entries:
+        # The order of a file system differs between machines; that of findings must not.
         return sorted(entries, key=lambda entry: entry.name)

@@ -60,6 +60,7 @@ def validate(root: Path, against: Path | None = None, now: datetime | None = Non
     findings: list[Finding] = []
     runs: list[Run] = []
     for store in stores:
+        # Records that cannot be opened give no run, so later checks may see too few runs.
         findings += store.findings
         for key, path in sorted(store.records.items()):
             opened, new, faults = _check_record(store, key, baseline, now)
@@ -69,10 +70,12 @@ def validate(root: Path, against: Path | None = None, now: datetime | None = Non
         findings += _check_sweeps(store, baseline)
         findings += _check_marks(store, baseline)
     findings += _duplicates(stores)
+    # New runs are compared with published ones, which are trusted and give no findings.
     published = baseline.runs_except({run.record.key for run in runs})
     number = sum(len(store.records) for store in stores)
     faults_of_runs = cross_check([*runs, *published], complete=len(runs) == number)
     findings += [finding(run.file, run.record.key, fault) for run, fault in faults_of_runs]
+    # A single store may be a part of what is published, so files may be missing from it.
     findings += baseline.lost(stores) if is_collection else ()
     findings.sort(key=lambda each: (SEVERITIES.index(each.severity), each.file, each.check))
     return Report(root, number, sum(run.new for run in runs), tuple(findings))
@@ -110,6 +113,7 @@ def _check_record(
         own = _record_faults(opened.submitted, store, now) if opened.submitted else ()
         return opened, True, [*opened.faults, *own]
     if published != opened.sha256:
+        # A changed record must not be used for comparisons, so it gives no run.
         return opened, None, [Fault("changed", f"sha256 {published[:16]}", "other bytes")]
     added = _added_file_faults(opened.submitted, store, baseline) if opened.submitted else ()
     return opened, False, list(added)
@@ -149,6 +153,7 @@ def _check_sweeps(store: StoreFiles, baseline: Baseline) -> Iterator[Finding]:
         except (Corrupt, OSError) as error:
             yield finding(file, None, Fault("sweep", "an intact sweep", shorten(str(error))))
             continue
+        # The file is JSON of any shape, and pydantic and the key raise errors of different types.
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
             yield finding(file, None, Fault("sweep", "a name and runs with specs", "other fields"))
             continue

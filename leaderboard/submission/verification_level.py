@@ -84,6 +84,7 @@ def read_mark(store: Store, key: str) -> Mark | None:
 
 def read_levels(store: Store) -> dict[str, Level]:
     """Return the level of every record of a store by key; without a mark it is self-reported."""
+    # Listing the marks once is cheaper than one failed read for each of many thousand records.
     marked = {path.stem for path in (store.root / "marks").glob("*.json")}
     levels: dict[str, Level] = {}
     for key in sorted(store.listing().done):

@@ -65,6 +65,7 @@ def _initial_weights(runs: Sequence[Run]) -> Iterator[RunFault]:
     initialized = (run for run in runs if run.record.initial_sha256 is not None)
     groups = _group_by(initialized, lambda run: (_network(run), run.spec.init, run.spec.seed))
     for group in groups.values():
+        # Paired comparisons between methods are valid only if their starts are equal.
         for run, due in _outliers(group, lambda run: run.record.initial_sha256):
             others = [other for other in group if other.record.initial_sha256 == due]
             same_machine = not others or _machine(run) in set(map(_machine, others))
@@ -108,6 +109,7 @@ def _copied(runs: Sequence[Run]) -> Iterator[RunFault]:
     reported = set()
     for what, result in results.items():
         for group in _group_by(done, result).values():
+            # With one seed, two methods that find the same mask rightly end with equal weights.
             if len({run.spec.seed for run in group}) < 2:
                 continue
             for run in group:
@@ -143,6 +145,7 @@ def _seeds(runs: Sequence[Run]) -> Iterator[RunFault]:
         if not new_cells:
             continue
         baselines = {cell: group for cell, group in cells.items() if _is_baseline(group[0])}
+        # Leaving out a bad seed improves a mean, so all cells must have the same seeds.
         judged = new_cells | baselines
         due = set(range(1 + max(run.spec.seed for group in judged.values() for run in group)))
         for cell, group in judged.items():

@@ -27,6 +27,7 @@ def _code(record: Record) -> Iterator[Fault]:
         yield Fault("code", "the commit of the code", "none", "warning")
     elif not _COMMIT.fullmatch(environment.commit):
         yield Fault("code", "the sha of a commit", shorten(environment.commit))
+    # Uncommitted changes may be harmless, so a reviewer decides.
     if environment.dirty:
         yield Fault("code", "code without changes", "uncommitted changes", "warning")
     own = _own_version()
@@ -47,6 +48,7 @@ def _plugin(record: Record, spec: Spec) -> Iterator[Fault]:
     if environment.plugin in ("paibench", "unknown", ""):
         expected = f"the distribution that provides {spec.method.name}"
         yield Fault("plugin", expected, shorten(environment.plugin))
+    # Nobody else has the local file, so nobody could verify the result.
     elif environment.plugin == "local file" or spec.method.name.startswith("local:"):
         yield Fault("plugin", "a method of a distribution", "a method in a local file")
     elif not (

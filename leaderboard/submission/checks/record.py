@@ -83,6 +83,7 @@ def _ranges(record: Record) -> Iterator[Fault]:
     examples = record.test_examples or 0
     for name in _COUNTED:
         value = getattr(record, name)
+        # An accuracy that is not a count over the test set was not measured on it.
         correct = 0.0 if value is None else value * examples
         if examples and abs(correct - round(correct)) > 1e-6:
             yield Fault("range", f"{name}: a count over {examples} examples", shorten(value))
@@ -112,6 +113,7 @@ def _counts(record: Record, spec: Spec) -> Iterator[Fault]:
         return
     if not record.layer_names:
         yield Fault("count", "layer_names, layer_sizes and layer_kept", "no layers")
+    # The contract of every method: exactly this number, so that methods are compared fairly.
     due = round(spec.density * record.prunable)
     if record.kept != due or due == 0:
         expected = f"{due or 'at least 1'} of {record.prunable} kept"
@@ -130,6 +132,7 @@ def _texts(record: Record) -> Iterator[Fault]:
             yield Fault("text", f"{place}: at most {limit} characters", f"{len(text)}")
         elif any(unicodedata.category(char)[0] == "C" for char in text) or not text.isprintable():
             yield Fault("text", f"{place}: printable characters", ascii(text)[:80])
+        # Escaping protects the site; this protects whoever opens the records elsewhere.
         elif _MARKUP & set(text) or text.startswith(_FORMULA) or "javascript:" in text.lower():
             yield Fault("text", f"{place}: neither markup nor a formula", shorten(text))
 
