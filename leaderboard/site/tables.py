@@ -102,9 +102,7 @@ def accuracy_tables(view: TrackView) -> list[Table]:
             "ranked",
             "Ranking",
             [name for name in order if name not in rewound | controls],
-            f"Accuracy in percent at the last epoch, by sparsity: {_INTERVAL}; {GAP} if no run was "
-            f"asked for. Rows are in order of the mean at {sparsity} sparsity, and costs are those "
-            "at this sparsity.",
+            f"{_ranking_caption(view)} Costs are those at this sparsity.",
         ),
         (
             "elsewhere",
@@ -118,8 +116,9 @@ def accuracy_tables(view: TrackView) -> list[Table]:
             "controls",
             "Controls",
             [name for name in order if name in controls],
-            "The same masks with shuffled weights per layer, with inverted scores, or with other "
-            f"initial weights. Accuracy in percent: {_INTERVAL}; costs at {sparsity} sparsity.",
+            "Masks shuffled within each layer, masks that keep the lowest scores, and masks "
+            f"trained from new initial weights. Accuracy in percent: {_INTERVAL}; costs at "
+            f"{sparsity} sparsity.",
         ),
     )
     return [
@@ -237,7 +236,7 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     return Table(
         id=id,
         title=title,
-        caption=ranked.caption + more,
+        caption=_ranking_caption(view) + more,
         head="method",
         columns=tuple(ranked.columns[index] for index in kept),
         rows=rows,
@@ -310,6 +309,14 @@ def _by_sparsity(
         rows=tuple(rows),
         cut=len(names) if len(names) > len(shown) else 0,
         notes=_legend(rows),
+    )
+
+
+def _ranking_caption(view: TrackView) -> str:
+    sparsity = sparsity_percent(ranking.median_density(view.cells))
+    return (
+        f"Accuracy in percent at the last epoch, by sparsity: {_INTERVAL}; {GAP} if no run was "
+        f"asked for. Rows are in order of the mean at {sparsity} sparsity."
     )
 
 

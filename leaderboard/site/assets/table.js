@@ -23,44 +23,44 @@
 
   // -- the address --------------------------------------------------------------------------------
   const read = () => {
-    const found = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
-    view.q = found.get("q") || "";
-    view.kind = found.get("class") || "";
-    view.hide = found.has("hide") ? found.get("hide").split(",").filter(Boolean) : null;
-    view.sort = found.get("sort") || "";
+    const params = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+    view.q = params.get("q") || "";
+    view.kind = params.get("class") || "";
+    view.hide = params.has("hide") ? params.get("hide").split(",").filter(Boolean) : null;
+    view.sort = params.get("sort") || "";
   };
   const write = () => {
-    const found = new URLSearchParams();
-    if (view.q) found.set("q", view.q);
-    if (view.kind) found.set("class", view.kind);
-    if (view.hide) found.set("hide", view.hide.join(","));
-    if (view.sort) found.set("sort", view.sort);
-    const hash = found.toString();
+    const params = new URLSearchParams();
+    if (view.q) params.set("q", view.q);
+    if (view.kind) params.set("class", view.kind);
+    if (view.hide) params.set("hide", view.hide.join(","));
+    if (view.sort) params.set("sort", view.sort);
+    const hash = params.toString();
     const url = hash ? `#${hash}` : `${location.pathname}${location.search}`;
     try { history.replaceState(null, "", url); } catch { location.hash = hash; }
   };
   const hidden = () => new Set(view.hide || HIDDEN);
 
-  // -- the rows that are shown ------------------------------------------------------------------------------
+  // -- the rows that are shown ---------------------------------------------------------------------
   const matches = (row) => row.cells[0].textContent.toLowerCase().includes(view.q.toLowerCase());
-  const value = (row, place) => {
-    const cell = row.cells[place];
+  const value = (row, column) => {
+    const cell = row.cells[column];
     if (cell.tagName === "TH") return cell.textContent;
     return cell.dataset.v === undefined ? null : Number(cell.dataset.v);
   };
   const order = (board) => {
-    const [id, key, way] = view.sort.split(":");
-    const place = board.heads.findIndex((head) => head.dataset.col === key);
-    const mine = id === board.id && place >= 0;
-    board.heads.forEach((head, at) => {
-      if (mine && at === place) head.setAttribute("aria-sort", way === "desc" ? "descending" : "ascending");
+    const [id, key, direction] = view.sort.split(":");
+    const column = board.heads.findIndex((head) => head.dataset.col === key);
+    const sorted = id === board.id && column >= 0;
+    board.heads.forEach((head, index) => {
+      if (sorted && index === column) head.setAttribute("aria-sort", direction === "desc" ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     });
-    if (!mine) return board.rows;
-    const sign = way === "desc" ? -1 : 1;
-    const text = (row) => row.cells[place].textContent;
+    if (!sorted) return board.rows;
+    const sign = direction === "desc" ? -1 : 1;
+    const text = (row) => row.cells[column].textContent;
     return [...board.rows].sort((a, b) => {
-      const [x, y] = [value(a, place), value(b, place)];
+      const [x, y] = [value(a, column), value(b, column)];
       if (typeof x === "string" || (x === null && y === null)) return sign * text(a).localeCompare(text(b));
       if (x === null) return 1; // cells without a number come last in both directions
       if (y === null) return -1;
@@ -102,13 +102,13 @@
   const textOf = (cell) => [...cell.childNodes].map((node) => node.textContent.trim()).filter(Boolean).join("; ");
   const fields = (cell, name, spread) => {
     const { v, h, n } = cell.dataset;
-    const found = [[name, v !== undefined ? v : safe(textOf(cell))]];
+    const pairs = [[name, v !== undefined ? v : safe(textOf(cell))]];
     if (spread) {
-      found.push([`${name} half width`, h ?? ""], [`${name} n`, n ?? ""]);
+      pairs.push([`${name} half width`, h ?? ""], [`${name} n`, n ?? ""]);
       const small = cell.querySelector("small");
-      found.push([`${name} note`, safe(small ? small.textContent : textOf(cell))]);
+      pairs.push([`${name} note`, safe(small ? small.textContent : textOf(cell))]);
     }
-    return found;
+    return pairs;
   };
   const csv = () => {
     const lines = [], names = new Map([["table", 0]]);
@@ -141,14 +141,14 @@
 
   // -- controls -----------------------------------------------------------------------------------
   const columns = () => {
-    const found = new Map();
+    const titles = new Map();
     for (const { heads } of boards) {
       for (const head of heads.slice(1)) {
-        if (!/^w\d/.test(head.dataset.col)) found.set(head.dataset.col, head.dataset.title); // not the columns of the win matrix
+        if (!/^w\d/.test(head.dataset.col)) titles.set(head.dataset.col, head.dataset.title); // not the columns of the win matrix
       }
     }
     const list = make("fieldset", {}, make("legend", { textContent: "Visible columns" }));
-    for (const [key, title] of found) {
+    for (const [key, title] of titles) {
       const box = make("input", { type: "checkbox", value: key });
       box.addEventListener("change", () => {
         const hiddenKeys = hidden();
@@ -160,10 +160,10 @@
     return make("details", { className: "columns" }, make("summary", { textContent: "Columns" }), list);
   };
   const kinds = () => {
-    const found = [...new Set(boards.map(({ section }) => section.dataset.kind))];
-    if (found.length < 2) return [];
+    const present = [...new Set(boards.map(({ section }) => section.dataset.kind))];
+    if (present.length < 2) return [];
     const select = make("select", { name: "kind" }, make("option", { value: "", textContent: "all" }));
-    for (const kind of found) {
+    for (const kind of present) {
       const { section } = boards.find((board) => board.section.dataset.kind === kind);
       const name = KINDS[kind] || section.querySelector("h2, h3").textContent;
       select.append(make("option", { value: kind, textContent: name }));
@@ -190,10 +190,10 @@
       button.addEventListener("click", () => {
         const number = head.dataset.col !== "name";
         const first = number ? "desc" : "asc", then = number ? "asc" : "desc";
-        const now = view.sort.split(":");
-        const same = now[0] === board.id && now[1] === head.dataset.col;
-        const way = !same ? first : now[2] === first ? then : null;
-        change({ sort: way ? [board.id, head.dataset.col, way].join(":") : "" });
+        const current = view.sort.split(":");
+        const same = current[0] === board.id && current[1] === head.dataset.col;
+        const direction = !same ? first : current[2] === first ? then : null;
+        change({ sort: direction ? [board.id, head.dataset.col, direction].join(":") : "" });
       });
       head.replaceChildren(button);
     });
