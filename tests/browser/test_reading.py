@@ -137,7 +137,7 @@ def test_saving_the_view(rich_site: Path, visit: Visits, size: str) -> None:
     page.fill("#tools input[type=search]", "snip")
     page.select_option("#tools select", "ranked")
     with page.expect_download() as waited:
-        page.click("text=Save this view as CSV")
+        page.click("text=Download as CSV")
     name = waited.value.suggested_filename
     assert name.endswith(".csv") and name.startswith("digits-lenet-300-100")
     text = Path(waited.value.path()).read_text(encoding="utf-8-sig")
