@@ -1,4 +1,4 @@
-"""One real SLURM cluster for all tests below this folder, and what its logs say when one fails."""
+"""One real SLURM cluster for all tests of this folder, with its logs in reports of failures."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -11,7 +11,7 @@ _HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test below this folder as one that needs a real SLURM."""
+    """Mark every test of this folder as one that needs a real SLURM."""
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.slurm)
@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the ends of the daemons' logs to the report of a test that failed."""
+    """Add the last lines of the daemons' logs to the report of a failed test."""
     report = yield
     if report.failed and isinstance(item, pytest.Function):
         clusters = {
@@ -34,9 +34,9 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A cluster that is up; commands of this process speak with it, and with no other.
+    """A running cluster, which all commands of this process use.
 
-    They know of no data folder either: what is to be seen where there is none is tested here.
+    No data folder is set: some tests need it to be missing.
     """
     with temporary_cluster() as cluster, pytest.MonkeyPatch.context() as patch:
         kept = clean_environment() | cluster.environment
@@ -50,6 +50,6 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def quiet_cluster(cluster: Cluster) -> Cluster:
-    """The cluster with every daemon running, no jobs and idle nodes, whatever was before."""
+    """The cluster with every daemon running, no jobs, and idle nodes."""
     cluster.quiet()
     return cluster

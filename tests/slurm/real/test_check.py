@@ -1,4 +1,4 @@
-"""What a real cluster can do of a profile, and what it allows."""
+"""Checks of profiles, and limits, on a real cluster."""
 
 import subprocess
 from pathlib import Path
@@ -12,7 +12,7 @@ from paibench.slurm.profile import Profile
 
 
 def found(**keys: Any) -> list[str]:
-    """The problems of a small profile with these keys."""
+    """Return the problems of a small profile with these keys."""
     return problems(Profile(name="a", **{"memory": "1G", **keys}))
 
 
@@ -21,7 +21,7 @@ def scontrol(*command: str) -> str:
 
 
 def test_the_cluster_is_seen(quiet_cluster: Cluster) -> None:
-    """Its partitions with their limits, and its nodes with all that they have."""
+    """Partitions have their limits, nodes all their resources."""
     assert {name: (it.default, it.max_minutes) for name, it in partitions().items()} == {
         "gpu": (True, None),
         "high": (False, None),
@@ -35,7 +35,7 @@ def test_the_cluster_is_seen(quiet_cluster: Cluster) -> None:
 
 
 def test_the_limits_are_those_of_the_controller(cluster: Cluster) -> None:
-    """They are what `scontrol show config` says."""
+    """Limits are those of `scontrol show config`."""
     found = limits(Profile(name="a"))
     shown = scontrol("show", "config").splitlines()
     values = dict(line.replace(" ", "").split("=", 1) for line in shown if line.startswith("Max"))
@@ -56,7 +56,7 @@ def test_the_limits_are_those_of_the_controller(cluster: Cluster) -> None:
     ids=["small", "whole node", "short", "one of two", "account", "extra"],
 )
 def test_what_the_cluster_can_do(quiet_cluster: Cluster, keys: dict[str, Any]) -> None:
-    """There is nothing to say, and no job is left in the queue."""
+    """There are no problems, and no job is left in the queue."""
     assert found(**keys) == []
     assert subprocess.check_output(["squeue", "-h"]) == b""
 
@@ -88,14 +88,14 @@ def test_what_the_cluster_can_do(quiet_cluster: Cluster, keys: dict[str, Any]) -
 def test_what_the_cluster_cannot_do(
     quiet_cluster: Cluster, keys: dict[str, Any], said: str
 ) -> None:
-    """One line says what is too much, or what sbatch says of it."""
+    """One line names what is too much, or gives the message of sbatch."""
     (line,) = found(**keys)
     assert line.startswith(said)
     assert line.isprintable()
 
 
 def test_nodes_that_are_drained(quiet_cluster: Cluster) -> None:
-    """Where a job would wait for an administrator, it is said; where one node is up, it is not."""
+    """It is a problem if all nodes are drained, but not if one is up."""
     try:
         scontrol("update", "nodename=node1", "state=drain", "reason=test")
         assert found() == []
@@ -107,7 +107,7 @@ def test_nodes_that_are_drained(quiet_cluster: Cluster) -> None:
 
 
 def test_a_partition_that_is_down(quiet_cluster: Cluster) -> None:
-    """Jobs would be queued and never start."""
+    """A partition that is down is a problem: jobs would never start."""
     try:
         scontrol("update", "partition=high", "state=down")
         assert found(partition="high") == ["partition: high is DOWN; choose another or wait"]
@@ -118,7 +118,7 @@ def test_a_partition_that_is_down(quiet_cluster: Cluster) -> None:
 def test_a_controller_that_is_not_there(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said at once in the words of SLURM, and nothing else is asked."""
+    """An unavailable controller is reported in SLURM's words, and nothing else is checked."""
     monkeypatch.setenv("SLURM_CONF", cluster.astray(tmp_path))
     (line,) = found()
     assert line.startswith("the controller of SLURM does not answer: Slurmctld(primary) at ")

@@ -1,4 +1,4 @@
-"""The test cluster itself: real daemons that come, fail, return and go as they should."""
+"""The test cluster itself: its daemons start, fail, return and end as they should."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ COMMAND = Path(__file__).parents[1] / "support" / "cluster"
 
 
 def submit(cluster: Cluster, output: Path, script: str, *options: str) -> str:
-    """The id of a new job of this shell script, whose tasks write to 0.txt, 1.txt, ..."""
+    """Submit a shell script; return the id of the job, whose tasks write to 0.txt, 1.txt, ..."""
     file = output / "script"
     file.write_text(f"#!/bin/sh\n{script}\n")
     to = ["--parsable", "--output", f"{output}/%a.txt"]
@@ -24,17 +24,17 @@ def submit(cluster: Cluster, output: Path, script: str, *options: str) -> str:
 
 
 def queue(cluster: Cluster) -> list[str]:
-    """The states of all tasks in the queue."""
+    """Return the states of all tasks in the queue."""
     return cluster.run("squeue", "-h", "-r", "-o", "%T").split()
 
 
 def accounted(cluster: Cluster, job: str) -> list[str]:
-    """The states of a job's tasks, as accounting knows them."""
+    """Return the states of a job's tasks according to accounting."""
     return cluster.run("sacct", "-n", "-X", "-P", "-j", job, "-o", "state").split()
 
 
 def traces(folder: Path) -> list[Path]:
-    """The processes whose command line or environment names this folder, or that have it open."""
+    """Return the processes with this folder in their command line, environment or open files."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -89,7 +89,7 @@ def test_a_node_set_down_loses_its_job_and_returns(quiet_cluster: Cluster, tmp_p
 
 
 def test_a_killed_node_returns(quiet_cluster: Cluster, tmp_path: Path) -> None:
-    """A node that is killed loses all its processes, the other none; it is idle once started."""
+    """A killed node loses all its processes, the other node none; it is idle when restarted."""
     for node in ("node1", "node2"):
         submit(quiet_cluster, tmp_path, "env -i sleep 60", f"--nodelist={node}")
     quiet_cluster.wait("slurmctld", lambda: queue(quiet_cluster) == ["RUNNING"] * 2)
@@ -105,7 +105,7 @@ def test_a_killed_node_returns(quiet_cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_killed_controller_keeps_its_queue(quiet_cluster: Cluster, tmp_path: Path) -> None:
-    """Jobs that the controller has written to its state are there when it is started again."""
+    """Jobs in the saved state of a controller are there when it is restarted."""
     submitted = time.time()
     submit(quiet_cluster, tmp_path, "true", "--hold", "--array=0-4")
     state = quiet_cluster.folder / "state/job_state"
@@ -117,7 +117,7 @@ def test_a_killed_controller_keeps_its_queue(quiet_cluster: Cluster, tmp_path: P
 
 
 def test_accounting_catches_up(quiet_cluster: Cluster, tmp_path: Path) -> None:
-    """A job that ran while slurmdbd was dead is COMPLETED once it is started again."""
+    """A job that ran while slurmdbd was dead is COMPLETED when slurmdbd is restarted."""
     quiet_cluster.kill_accounting()
     job = submit(quiet_cluster, tmp_path, "true")
     quiet_cluster.wait_idle()
@@ -128,7 +128,7 @@ def test_accounting_catches_up(quiet_cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_limits_hold_for_us(quiet_cluster: Cluster, tmp_path: Path) -> None:
-    """MaxSubmitJobs of our own association refuses what is too much, be we root or not."""
+    """MaxSubmitJobs of the user's association is enforced, also for root."""
     account = ["sacctmgr", "-i", "modify", "account", "test", "set"]
     quiet_cluster.run(*account, "MaxSubmitJobs=2")
     try:
@@ -142,7 +142,7 @@ def test_limits_hold_for_us(quiet_cluster: Cluster, tmp_path: Path) -> None:
 def test_a_second_cluster_lives_beside_it_and_goes(
     quiet_cluster: Cluster, short_folder: Path, tmp_path: Path
 ) -> None:
-    """`up` and `down` in two processes: own queue, no process left, the first cluster untouched."""
+    """`up` and `down` manage a second cluster and do not touch the first."""
     started = time.monotonic()
     printed = subprocess.check_output([COMMAND, "up", short_folder], text=True)
     assert time.monotonic() - started < 20
@@ -162,7 +162,7 @@ def test_a_second_cluster_lives_beside_it_and_goes(
 
 
 def _alive(pid: int) -> bool:
-    """Whether the process is there and more than the entry that its parent has yet to read."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path("/proc", str(pid), "stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
@@ -178,7 +178,7 @@ def _alive(pid: int) -> bool:
     ],
 )
 def test_a_folder_that_cannot_work_is_refused(short_folder: Path, name: str, message: str) -> None:
-    """The command line says in one line what is wrong with the folder, and starts nothing."""
+    """One line says what is wrong with the folder, and nothing is started."""
     (short_folder / "file").touch()
     asked = [str(COMMAND), "up", str(short_folder / name)]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_work_is_refused(short_folder: Path, name: str, mes
 
 
 def test_a_start_that_fails_shows_the_log_and_leaves_nothing(short_folder: Path) -> None:
-    """What slurmctld said of a setting that it refuses is in the error; no process stays."""
+    """The error contains the log of slurmctld; no process stays."""
     wrong = Shape(settings={"SelectType": "select/nonsense"})
     with pytest.raises(ClusterError, match="select/nonsense"):
         Cluster(short_folder, wrong).up()

@@ -1,4 +1,4 @@
-"""Thousands of short runs: as many jobs as a cluster likes, nothing lost, and little time lost."""
+"""Thousands of short runs: few jobs, no run lost, little overhead."""
 
 import time
 from collections.abc import Iterator
@@ -7,20 +7,21 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, temporary_cluster
 from configuration import Shape
-from terminal import Terminal, alone, stable
+from terminal import Terminal, local_records, stable
 
 RUNS = 3_000
 
 
 @pytest.fixture
 def two_cores() -> Iterator[Cluster]:
-    """A cluster of two nodes with one core each, with the usual limit on arrays."""
+    """A cluster of two nodes with one core each and the default limit on arrays."""
     with temporary_cluster(Shape(cpus=1, memory=4000, max_array_size=1001)) as cluster:
         yield cluster
 
 
 def test_many_runs(two_cores: Cluster, tmp_path: Path) -> None:
-    """Bundled by default into fewer than 100 jobs, in at most twice the time of the local pool."""
+    """The runs are packed into fewer than 100 jobs and take at most twice the time of the local
+    pool."""
     terminal = Terminal(tmp_path, two_cores, {"OMP_NUM_THREADS": "1"})
     recipe = {"name": "smoke", "epochs": 1}
     terminal.sweep(method="random", seed=list(range(RUNS)), recipe=recipe)
@@ -33,7 +34,7 @@ def test_many_runs(two_cores: Cluster, tmp_path: Path) -> None:
     there = time.monotonic() - begun
     specs = terminal.specs
     begun = time.monotonic()
-    local = alone(tmp_path / "local", specs)
+    local = local_records(tmp_path / "local", specs)
     here = time.monotonic() - begun
     print(
         f"{RUNS} runs: {facts['jobs']} jobs, submitted in {handed_over:.1f} s, done in "
@@ -41,5 +42,5 @@ def test_many_runs(two_cores: Cluster, tmp_path: Path) -> None:
     )
     assert stable(terminal.store) == local
     assert len(local) == RUNS
-    assert set(terminal.started().values()) == {1}
+    assert set(terminal.attempts().values()) == {1}
     assert there < 2 * here

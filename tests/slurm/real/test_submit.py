@@ -1,4 +1,4 @@
-"""Submitting on a real cluster: what is queued, what is run, what is refused, in what words."""
+"""Submissions on a real cluster: what is queued, executed and refused."""
 
 import json
 import os
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from cluster_sweep import instead_of
-from terminal import Terminal, alone, copy_of_package, stable
+from cluster_sweep import replace_command
+from terminal import Terminal, copy_of_package, local_records, stable
 
 METHODS = ["random", "magnitude", "snip", "grasp", "synflow", "edge_popup", "zhou"] + [
     *("imp", "gem_miner")
@@ -19,7 +19,7 @@ METHODS = ["random", "magnitude", "snip", "grasp", "synflow", "edge_popup", "zho
 
 @pytest.fixture
 def terminal(quiet_cluster: Cluster, tmp_path: Path) -> Terminal:
-    """A folder in which a few small runs are about to be submitted."""
+    """A folder with a sweep of four small runs."""
     terminal = Terminal(tmp_path, quiet_cluster, {"OMP_NUM_THREADS": "1"})
     terminal.sweep(method="random", seed=[0, 1, 2, 3])
     terminal.profile()
@@ -30,13 +30,13 @@ def terminal(quiet_cluster: Cluster, tmp_path: Path) -> Terminal:
 
 
 def test_all_methods_over_both_nodes(terminal: Terminal, tmp_path: Path) -> None:
-    """Every record is there, and equal to those of the local pool; both nodes did their part."""
+    """Every record equals that of the local pool; both nodes took part."""
     terminal.sweep(method=METHODS, density=[0.1, 0.5], seed=[0])
     terminal.profile(cpus=8, runs_per_job=5)
     facts = terminal.submit()
     assert (facts["queued"], facts["jobs"], facts["chunks"]) == (len(terminal.specs), 4, [4])
     begun = time.monotonic()
-    local = alone(tmp_path / "local", terminal.specs, jobs=1)
+    local = local_records(tmp_path / "local", terminal.specs, jobs=1)
     terminal.wait_idle()
     print(f"{len(local)} runs, {time.monotonic() - begun:.0f} s")
     assert stable(terminal.store) == local
@@ -48,9 +48,9 @@ def test_all_methods_over_both_nodes(terminal: Terminal, tmp_path: Path) -> None
 
 
 def test_a_run_is_queued_once_and_started_once(terminal: Terminal) -> None:
-    """Two terminals submit at once, again and again: each run is in one array, begun once.
+    """Two processes submit at once and repeatedly: each run is queued and started once.
 
-    Afterwards there is nothing to do, until records are deleted: then exactly these runs are done.
+    Afterwards nothing is missing, until records are deleted: then exactly these runs are repeated.
     """
     terminal.sweep(method="random", seed=list(range(12)))
     terminal.profile(cpus=8, runs_per_job=3)
@@ -61,7 +61,7 @@ def test_a_run_is_queued_once_and_started_once(terminal: Terminal) -> None:
         queued += [facts["queued"] for facts in answers]
     assert sorted(queued) == [0, 0, 0, 0, 0, 12]
     terminal.wait_idle()
-    assert terminal.started() == {spec.key: 1 for spec in terminal.specs}
+    assert terminal.attempts() == {spec.key: 1 for spec in terminal.specs}
     assert terminal.submit()["jobs"] == 0
     before = stable(terminal.store)
     deleted = sorted(before)[:7]
@@ -71,14 +71,14 @@ def test_a_run_is_queued_once_and_started_once(terminal: Terminal) -> None:
     assert (again["done"], again["queued"]) == (5, 7)
     terminal.wait_idle()
     assert stable(terminal.store) == before
-    assert {key for key, count in terminal.started().items() if count == 2} == set(deleted)
+    assert {key for key, count in terminal.attempts().items() if count == 2} == set(deleted)
 
 
 # -- as much as the cluster takes -----------------------------------------------------------------
 
 
 def test_arrays_are_as_long_as_the_cluster_allows(terminal: Terminal) -> None:
-    """120 jobs where MaxArraySize is 51: three arrays, every run in one job of them."""
+    """120 jobs with MaxArraySize 51 make three arrays; every run is in one job."""
     terminal.sweep(method="random", seed=list(range(120)))
     terminal.profile(runs_per_job=1, extra={"hold": True}, array_parallelism=7)
     facts = terminal.submit()
@@ -94,22 +94,22 @@ def test_arrays_are_as_long_as_the_cluster_allows(terminal: Terminal) -> None:
     assert "ArrayTaskThrottle=7" in shown
     again = terminal.submit()
     assert (again["under_way"], again["queued"], again["jobs"]) == (120, 0, 0)
-    cancelled = terminal.say("--json", command="cancel")
+    cancelled = terminal.run("--json", command="cancel")
     assert len(json.loads(cancelled.out)["cancelled"]) == 120
     terminal.wait_idle()
 
 
 def test_later_arrays_do_their_part(terminal: Terminal) -> None:
-    """Seven jobs where an array may have three: each does its own run, to the end, and no other."""
+    """Seven jobs in arrays of three: each job executes its own run and no other."""
     at_most = '$real "$@" | sed "s/^MaxArraySize .*/MaxArraySize = 3/"'
-    terminal.environment["PATH"] = instead_of("scontrol", terminal.folder, at_most)
+    terminal.environment["PATH"] = replace_command("scontrol", terminal.folder, at_most)
     terminal.sweep(method="random", seed=list(range(7)))
     terminal.profile(cpus=1, runs_per_job=1)
     facts = terminal.submit()
     assert facts["chunks"] == [3, 3, 1]
     terminal.wait_idle()
-    assert stable(terminal.store).keys() == terminal.started().keys()
-    assert set(terminal.started().values()) == {1}
+    assert stable(terminal.store).keys() == terminal.attempts().keys()
+    assert set(terminal.attempts().values()) == {1}
     logs = [
         Path(facts["submission"], "logs", f"{array}_{index}_0_log.out").read_text()
         for array, size in zip(facts["arrays"], facts["chunks"], strict=True)
@@ -121,7 +121,7 @@ def test_later_arrays_do_their_part(terminal: Terminal) -> None:
 
 @pytest.fixture
 def two_jobs(quiet_cluster: Cluster) -> Any:
-    """We may have two jobs in the queue at the most."""
+    """The user may have at most two jobs in the queue."""
     account = ["sacctmgr", "-i", "modify", "account", "test", "set"]
     quiet_cluster.run(*account, "MaxSubmitJobs=2")
     yield
@@ -130,21 +130,21 @@ def two_jobs(quiet_cluster: Cluster) -> Any:
 
 @pytest.mark.usefixtures("two_jobs")
 def test_what_finds_no_room_waits(terminal: Terminal) -> None:
-    """Where two jobs are allowed the rest waits: for the next submit, or for one that waits."""
+    """Runs beyond the limit wait for the next submit, or for --wait."""
     terminal.profile(cpus=8, runs_per_job=1)
     facts = terminal.submit()
     assert (facts["queued"], facts["waiting"]) == (2, 2)
     again = terminal.submit()
     assert again["queued"] + again["done"] + again["under_way"] + again["waiting"] == 4
-    answer = terminal.say("--wait")
+    answer = terminal.run("--wait")
     assert answer.status == 0, answer
     assert answer.err.endswith("sweep: 4 done, 0 failed permanently\n")
     assert len(stable(terminal.store)) == 4
-    assert terminal.started() == {spec.key: 1 for spec in terminal.specs}
+    assert terminal.attempts() == {spec.key: 1 for spec in terminal.specs}
 
 
 def test_the_throttle_holds(terminal: Terminal) -> None:
-    """With array_parallelism = 1 no two jobs of an array are at work at once."""
+    """With array_parallelism = 1, no two jobs of an array run at once."""
     terminal.profile(cpus=1, runs_per_job=2, array_parallelism=1)
     assert terminal.submit()["jobs"] == 2
     most = 0
@@ -157,7 +157,7 @@ def test_the_throttle_holds(terminal: Terminal) -> None:
 # -- what breaks, each for itself ------------------------------------------------------------------
 
 
-STRANGER = '''
+PLUGIN = '''
 import mmap
 import os
 import time
@@ -204,17 +204,17 @@ if os.environ["PATH"].startswith("/on-a-node:"):
 def elsewhere(net, task, density):
     return {}
 """
-METADATA = "Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n"
+METADATA = "Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n"
 
 
 def install(folder: Path, **modules: str) -> None:
-    """Lay a distribution out whose methods are all functions of its modules."""
+    """Install a distribution whose methods are all functions of its modules."""
     names = {
         f"{name} = {module}:{name}"
         for module, text in modules.items()
         for name in re.findall(r"^def (\w+)", text, re.MULTILINE)
     }
-    about = folder / "stranger-1.0.dist-info"
+    about = folder / "plugin-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text(METADATA)
     (about / "entry_points.txt").write_text("\n".join(["[paibench.methods]", *sorted(names)]))
@@ -223,24 +223,24 @@ def install(folder: Path, **modules: str) -> None:
 
 
 @pytest.fixture
-def stranger(terminal: Terminal, tmp_path: Path) -> Terminal:
-    """A terminal where a stranger's methods are installed."""
-    install(tmp_path / "plugins", stranger=STRANGER, elsewhere=ELSEWHERE)
+def plugin_terminal(terminal: Terminal, tmp_path: Path) -> Terminal:
+    """A terminal with third-party methods installed."""
+    install(tmp_path / "plugins", plugin=PLUGIN, elsewhere=ELSEWHERE)
     path = [str(tmp_path / "plugins"), *filter(None, [os.environ.get("PYTHONPATH")])]
     terminal.environment["PYTHONPATH"] = os.pathsep.join(path)
     return terminal
 
 
 def causes(terminal: Terminal) -> dict[str, str]:
-    """Why runs failed, by method."""
+    """Return the causes of failed runs, by method."""
     notes = {spec.method.name: terminal.store.last_failure(spec.key) for spec in terminal.specs}
     return {name: str(note["cause"]) for name, note in notes.items() if note}
 
 
-def test_what_breaks_breaks_alone(stranger: Terminal) -> None:
-    """Each failure is recorded with its cause, all other runs finish, and it is not tried again.
+def test_what_breaks_breaks_alone(plugin_terminal: Terminal) -> None:
+    """Each failure is recorded with its cause, other runs finish, and it is not retried.
 
-    More memory tries again what lacked it, `--retry` all.
+    More memory retries runs that lacked it, `--retry` all.
     """
     broken = {
         "raises": "plugin",
@@ -250,75 +250,78 @@ def test_what_breaks_breaks_alone(stranger: Terminal) -> None:
         "elsewhere": "plugin",
         "leaves_at_once": "plugin",
     }
-    stranger.environment["A_SECRET"] = "s3cret"
-    stranger.sweep(method=["random", "snip", *broken], seed=[0])
+    plugin_terminal.environment["A_SECRET"] = "s3cret"
+    plugin_terminal.sweep(method=["random", "snip", *broken], seed=[0])
     on_a_node = ["export PATH=/on-a-node:$PATH"]
-    stranger.profile(cpus=8, runs_per_job=2, setup=on_a_node)
-    assert stranger.submit()["queued"] == 8
-    stranger.wait_idle()
+    plugin_terminal.profile(cpus=8, runs_per_job=2, setup=on_a_node)
+    assert plugin_terminal.submit()["queued"] == 8
+    plugin_terminal.wait_idle()
     for _ in range(3):  # what was killed with its whole job is told from what was lost by asking
-        if stranger.submit()["queued"] == 0:
+        if plugin_terminal.submit()["queued"] == 0:
             break
-        stranger.wait_idle()
-    assert causes(stranger) == broken
-    assert len(stable(stranger.store)) == 2
-    told = {
-        spec.method.name: stranger.store.last_failure(spec.key) or {} for spec in stranger.specs
+        plugin_terminal.wait_idle()
+    assert causes(plugin_terminal) == broken
+    assert len(stable(plugin_terminal.store)) == 2
+    notes = {
+        spec.method.name: plugin_terminal.store.last_failure(spec.key) or {}
+        for spec in plugin_terminal.specs
     }
-    assert "told: " in told["tells"]["reason"]
-    assert re.search("A_SECRET|SLURM_", told["tells"]["reason"]) is None
-    assert "not on this node" in told["elsewhere"]["reason"]
-    stranger.profile(cpus=8, memory="4000M", setup=on_a_node, extra={"hold": True})
-    more = json.loads(stranger.say("--dry-run", "--json").out)
+    assert "told: " in notes["tells"]["reason"]
+    assert re.search("A_SECRET|SLURM_", notes["tells"]["reason"]) is None
+    assert "not on this node" in notes["elsewhere"]["reason"]
+    plugin_terminal.profile(cpus=8, memory="4000M", setup=on_a_node, extra={"hold": True})
+    more = json.loads(plugin_terminal.run("--dry-run", "--json").out)
     assert (more["done"], more["failed"], more["queued"]) == (2, 4, 2)
-    every = json.loads(stranger.say("--dry-run", "--retry", "--json").out)
+    every = json.loads(plugin_terminal.run("--dry-run", "--retry", "--json").out)
     assert (every["done"], every["failed"], every["queued"]) == (2, 0, 6)
-    stranger.profile(cpus=8, memory="4000M", setup=on_a_node, runs_per_job=2)
-    assert stranger.submit()["queued"] == 2
-    stranger.wait_idle()
-    assert len(stable(stranger.store)) == 4
-    assert json.loads(stranger.say("--json", "--retry", "--dry-run").out)["queued"] == 4
-    begun = stranger.started()
-    assert stranger.submit("--retry")["queued"] == 4
-    stranger.wait_idle()
-    again = stranger.started()
+    plugin_terminal.profile(cpus=8, memory="4000M", setup=on_a_node, runs_per_job=2)
+    assert plugin_terminal.submit()["queued"] == 2
+    plugin_terminal.wait_idle()
+    assert len(stable(plugin_terminal.store)) == 4
+    assert json.loads(plugin_terminal.run("--json", "--retry", "--dry-run").out)["queued"] == 4
+    begun = plugin_terminal.attempts()
+    assert plugin_terminal.submit("--retry")["queued"] == 4
+    plugin_terminal.wait_idle()
+    again = plugin_terminal.attempts()
     assert sum(again.values()) - sum(begun.values()) == 4
 
 
 def test_a_method_that_only_the_submitter_finds(terminal: Terminal) -> None:
-    """One line says that it cannot be imported where jobs run; nothing is queued or kept."""
-    install(terminal.folder, stranger=STRANGER)
+    """A method that jobs cannot import is refused in one line; nothing is queued or kept."""
+    install(terminal.folder, plugin=PLUGIN)
     terminal.sweep(method=["random", "raises"])
-    answer = terminal.say()  # where it stands the present folder is searched, in a job it is not
+    answer = terminal.run()  # where it stands the present folder is searched, in a job it is not
     assert (answer.status, answer.out, answer.err.count("\n")) == (2, "", 1)
     assert "method raises cannot be imported where jobs run" in answer.err
     assert terminal.queue() == []
     assert list(terminal.store.root.glob("s*s/*")) == []
 
 
-@pytest.mark.parametrize("edited", ["plugins/stranger.py", "copy/paibench/benchmark/run.py"])
-def test_code_that_changes_is_not_run(stranger: Terminal, tmp_path: Path, edited: str) -> None:
-    """A job whose method, or whose paibench, is another than was submitted does nothing.
+@pytest.mark.parametrize("edited", ["plugins/plugin.py", "copy/paibench/benchmark/run.py"])
+def test_code_that_changes_is_not_run(
+    plugin_terminal: Terminal, tmp_path: Path, edited: str
+) -> None:
+    """A job whose method or paibench changed after submission does nothing.
 
-    The next submit does it with the new code.
+    The next submission executes the run with the new code.
     """
     copy_of_package(tmp_path / "copy")
-    path = stranger.environment["PYTHONPATH"]
-    stranger.environment["PYTHONPATH"] = f"{tmp_path / 'copy'}{os.pathsep}{path}"
-    stranger.sweep(method="copies")
-    stranger.profile(extra={"hold": True})
-    facts = stranger.submit()
+    path = plugin_terminal.environment["PYTHONPATH"]
+    plugin_terminal.environment["PYTHONPATH"] = f"{tmp_path / 'copy'}{os.pathsep}{path}"
+    plugin_terminal.sweep(method="copies")
+    plugin_terminal.profile(extra={"hold": True})
+    facts = plugin_terminal.submit()
     with open(tmp_path / edited, "a") as file:
         file.write("# edited\n")
-    stranger.cluster.run("scontrol", "release", *facts["arrays"])
-    stranger.wait_idle()
-    assert (stable(stranger.store), causes(stranger)) == ({}, {"copies": "input"})
-    (note,) = (stranger.store.last_failure(spec.key) or {} for spec in stranger.specs)
-    assert re.search("changed after this was submitted.*; submit again", note["reason"])
-    stranger.profile()
-    assert stranger.submit()["queued"] == 1
-    stranger.wait_idle()
-    assert len(stable(stranger.store)) == 1
+    plugin_terminal.cluster.run("scontrol", "release", *facts["arrays"])
+    plugin_terminal.wait_idle()
+    assert (stable(plugin_terminal.store), causes(plugin_terminal)) == ({}, {"copies": "input"})
+    (note,) = (plugin_terminal.store.last_failure(spec.key) or {} for spec in plugin_terminal.specs)
+    assert re.search("changed after submission.*; submit again", note["reason"])
+    plugin_terminal.profile()
+    assert plugin_terminal.submit()["queued"] == 1
+    plugin_terminal.wait_idle()
+    assert len(stable(plugin_terminal.store)) == 1
 
 
 @pytest.mark.parametrize(
@@ -332,7 +335,7 @@ def test_code_that_changes_is_not_run(stranger: Terminal, tmp_path: Path, edited
 def test_what_fails_everywhere_is_given_up(
     terminal: Terminal, product: dict[str, Any], profile: dict[str, Any], said: str
 ) -> None:
-    """After a few failures of one kind and no success the jobs that wait are cancelled."""
+    """After a few failures of one kind and no success, the pending jobs are cancelled."""
     broken = terminal.folder / "broken"
     broken.mkdir()
     (broken / "torch.py").write_text("raise ImportError('no torch here')\n")
@@ -365,9 +368,9 @@ def test_what_fails_everywhere_is_given_up(
 def test_what_the_cluster_cannot_do_is_refused(
     terminal: Terminal, keys: dict[str, Any], said: str, option: tuple[str, ...]
 ) -> None:
-    """One line and status 2; nothing is queued, nothing is written."""
+    """One line and status 2; nothing is queued or written."""
     terminal.profile(**keys)
-    answer = terminal.say(*option)
+    answer = terminal.run(*option)
     assert (answer.status, answer.out, answer.err.count("\n")) == (2, "", 1)
     assert said in answer.err
     assert terminal.queue() == []
@@ -375,9 +378,9 @@ def test_what_the_cluster_cannot_do_is_refused(
 
 
 def test_a_dry_run_writes_nothing(terminal: Terminal) -> None:
-    """Plan, estimate and script are shown; there is no trace of it, in a store or without one."""
+    """A dry run shows plan, estimate and script, and leaves no trace."""
     files = {"sweep.toml", "profile.toml"}
-    answer = terminal.say("--dry-run")
+    answer = terminal.run("--dry-run")
     assert answer.status == 0, answer
     assert "sweep: 4 runs: 0 done, 0 failed permanently, 0 under way, 4 to queue" in answer.out
     assert "core-hours: unknown" in answer.out
@@ -385,16 +388,16 @@ def test_a_dry_run_writes_nothing(terminal: Terminal) -> None:
     assert {path.name for path in terminal.folder.iterdir()} == files
     terminal.profile(extra={"hold": True}, runs_per_job=1)
     assert terminal.submit()["jobs"] == 4
-    assert terminal.say(command="cancel").out.startswith("4 jobs cancelled")
+    assert terminal.run(command="cancel").out.startswith("4 jobs cancelled")
     before = sorted(terminal.store.root.rglob("*"))
-    assert json.loads(terminal.say("--dry-run", "--json").out)["queued"] == 4
+    assert json.loads(terminal.run("--dry-run", "--json").out)["queued"] == 4
     assert sorted(terminal.store.root.rglob("*")) == before
 
 
 def test_scripts_that_are_submitted_by_hand(terminal: Terminal) -> None:
-    """`sbatch` takes what --script-only wrote as it is, and it ends with the records."""
+    """`sbatch` accepts the scripts of --script-only, and they make the records."""
     terminal.profile(runs_per_job=2, cpus=8)
-    answer = terminal.say("--script-only", "--json")
+    answer = terminal.run("--script-only", "--json")
     (script,) = json.loads(answer.out)["scripts"]
     assert terminal.queue() == []
     terminal.cluster.run("sbatch", script, OMP_NUM_THREADS="1")
@@ -404,21 +407,21 @@ def test_scripts_that_are_submitted_by_hand(terminal: Terminal) -> None:
 
 
 def test_without_slurm_the_runs_are_done_here(terminal: Terminal, tmp_path: Path) -> None:
-    """The same words do the sweep on this machine and say so; a script can still be written."""
+    """Without SLURM the sweep runs on this machine; a script can still be written."""
     terminal.environment["PATH"] = str(tmp_path)
-    dry = terminal.say("--dry-run")
+    dry = terminal.run("--dry-run")
     assert (dry.status, "#SBATCH" in dry.out, (tmp_path / "store").exists()) == (0, True, False)
-    written = terminal.say("--script-only", "--json")
+    written = terminal.run("--script-only", "--json")
     (script,) = json.loads(written.out)["scripts"]
     assert "#SBATCH --array=" in Path(script).read_text()
-    answer = terminal.say()
+    answer = terminal.run()
     assert answer.status == 0, answer
     assert answer.err.startswith("there is no SLURM on this machine: the runs are executed here")
     assert len(stable(terminal.store)) == 4
 
 
 def test_a_long_sweep_is_planned_and_queued_in_seconds(terminal: Terminal) -> None:
-    """10,000 runs: a plan and a submission take seconds, and never import torch."""
+    """Plan and submission of 10,000 runs take seconds and do not import torch."""
     terminal.sweep(method="random", seed=list(range(10_000)))
     terminal.profile(extra={"hold": True})
     (terminal.folder / "broken").mkdir()
@@ -426,7 +429,7 @@ def test_a_long_sweep_is_planned_and_queued_in_seconds(terminal: Terminal) -> No
     path = f"{terminal.folder}/broken{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     terminal.environment["PYTHONPATH"] = path
     begun = time.monotonic()
-    assert json.loads(terminal.say("--dry-run", "--json").out)["queued"] == 10_000
+    assert json.loads(terminal.run("--dry-run", "--json").out)["queued"] == 10_000
     planned = time.monotonic()
     assert terminal.submit()["jobs"] <= 100
     queued = time.monotonic()

@@ -1,4 +1,4 @@
-"""`submit --wait` on a real cluster: it comes to an end, one way or the other."""
+"""`submit --wait` on a real cluster ends in any case."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from terminal import Terminal, stable, wait
 
 @pytest.fixture
 def terminal(quiet_cluster: Cluster, tmp_path: Path) -> Terminal:
-    """A folder in which one small run is about to be submitted."""
+    """A folder with a sweep of one small run."""
     terminal = Terminal(tmp_path, quiet_cluster, {"OMP_NUM_THREADS": "1"})
     terminal.profile(cpus=1)
     terminal.sweep(method="random", seed=[0])
@@ -17,9 +17,9 @@ def terminal(quiet_cluster: Cluster, tmp_path: Path) -> Terminal:
 
 
 def test_what_never_comes_is_not_waited_for(terminal: Terminal) -> None:
-    """Data that are nowhere may come, so the run is tried again, but not more than a few times."""
+    """A run without data is retried, but only a few times."""
     terminal.sweep(dataset="mnist", recipe="lenet-mnist", method="random", seed=[0])
-    answer = terminal.say("--wait")
+    answer = terminal.run("--wait")
     said = "paibench: 3 submissions in a row gave no new record, so that no other is made"
     assert (answer.status, said in answer.err) == (1, True), answer
     assert terminal.queue() == []
@@ -29,11 +29,11 @@ def test_what_never_comes_is_not_waited_for(terminal: Terminal) -> None:
 
 
 def test_a_cancelled_job_is_submitted_again(terminal: Terminal) -> None:
-    """Who waits makes up for what others take away."""
+    """--wait resubmits a run whose job was cancelled."""
     terminal.sweep(method="random", recipe={"name": "lite", "epochs": 300}, seed=[0])
     waiting = terminal.start("--wait")
     wait(lambda: terminal.queue() == ["RUNNING"])
-    terminal.say(command="cancel")
+    terminal.run(command="cancel")
     out, err = waiting.communicate(timeout=180)
     assert (waiting.returncode, err.endswith("sweep: 1 done, 0 failed permanently\n")) == (0, True)
     assert len(stable(terminal.store)) == 1

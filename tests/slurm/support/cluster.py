@@ -1,7 +1,7 @@
 """A private SLURM cluster for tests: real daemons, emulated nodes and GPUs, one folder, no root.
 
-The daemons are found by the logs that they hold open, and the processes of jobs by their
-environment: so nothing but the folder is needed to end it all, from any process.
+Daemons are found by the logs that they hold open, and processes of jobs by their environment.
+So any process that knows the folder can end the cluster.
 """
 
 import os
@@ -29,15 +29,15 @@ DEFAULT = Shape()
 
 
 class ClusterError(RuntimeError):
-    """The cluster did not do what was asked; the message ends with what the right log says."""
+    """The cluster did not do what was asked; the message ends with the log."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster in `folder`, on ports of its own; of a cluster that is up the folder is enough.
+    """A cluster in `folder`, with its own ports; the folder identifies a running cluster.
 
     Partitions: `gpu` (default; preempted by requeue after 10 s of grace), `high` (preempts it) and
-    `short` (at most 10 minutes). Every node has four GPUs, unless told, and the feature a100.
+    `short` (at most 10 minutes). By default every node has four GPUs and the feature a100.
     """
 
     folder: Path
@@ -45,18 +45,18 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command needs in its environment to speak with this cluster."""
+        """The environment variables with which commands use this cluster."""
         return {"SLURM_CONF": str(self.folder / "etc/slurm.conf")}
 
     def astray(self, folder: Path) -> str:
-        """What SLURM_CONF is for commands that look for the controller where nobody listens."""
+        """Write a copy of the configuration without a controller; return its path."""
         for file in (self.folder / "etc").iterdir():
             text = re.sub(r"(?m)^(SlurmctldPort)=.*", r"\1=9", file.read_text())
             (folder / file.name).write_text(text)
         return str(folder / "slurm.conf")
 
     def up(self) -> None:
-        """Start it all and return when every node is idle; raises ClusterError, leaving nothing."""
+        """Start it and wait until every node is idle; if it fails, end it. Raises ClusterError."""
         self._check()
         try:
             write_configuration(self.folder, self.shape)
@@ -73,13 +73,13 @@ class Cluster:
             raise
 
     def down(self) -> None:
-        """End every daemon and every process of a job; the files stay. Safe to call again."""
+        """End every daemon and every process of a job; files stay. Repeated calls are safe."""
         self._kill("*")
 
     def run(self, *command: str, timeout: float = 30, **environment: str) -> str:
-        """A command's standard output, run in the cluster's folder; `environment` is added.
+        """Run a command in the cluster's folder and return its output; `environment` is added.
 
-        Raises ClusterError with its standard error where it fails or takes too long.
+        Raises ClusterError with its standard error if it fails or takes too long.
         """
         try:
             done = subprocess.run(
@@ -100,46 +100,46 @@ class Cluster:
         return done.stdout
 
     def kill_controller(self) -> None:
-        """SIGKILL slurmctld."""
+        """Kill slurmctld."""
         self._kill("slurmctld")
 
     def keep_state(self) -> None:
-        """Have slurmctld write down what it knows; for five seconds it then writes nothing."""
+        """Make slurmctld save its state; afterwards it saves nothing for five seconds."""
         kept, begun = self.folder / "state/node_state", time.time()
         self.run("scontrol", "update", f"nodename={self.shape.node_names[0]}", "comment=kept")
         self.wait("slurmctld", lambda: kept.stat().st_mtime > begun)
 
     def start_controller(self) -> None:
-        """Start slurmctld where it does not run, and wait until it answers."""
+        """Start slurmctld if it does not run, and wait until it answers."""
         if not self.processes("slurmctld"):
             self.run("slurmctld", "-f", self.environment["SLURM_CONF"])
         self._wait_for("slurmctld", lambda: "is UP" in self.run("scontrol", "ping"))
 
     def kill_accounting(self) -> None:
-        """SIGKILL slurmdbd; the database goes on."""
+        """Kill slurmdbd; the database continues."""
         self._kill("slurmdbd")
 
     def start_accounting(self) -> None:
-        """Start slurmdbd where it does not run, and wait until it answers."""
+        """Start slurmdbd if it does not run, and wait until it answers."""
         if not self.processes("slurmdbd"):
             self.run("slurmdbd", MYSQL_UNIX_PORT=str(self.folder / "run/mariadb"))
         self._wait_for("slurmdbd", lambda: bool(self.run("sacctmgr", "-n", "list", "qos")))
 
     def kill_node(self, name: str) -> None:
-        """SIGKILL slurmd, its step daemons and all processes of its jobs: the node is lost."""
+        """Kill slurmd, its step daemons and all processes of its jobs: the node is lost."""
         self._kill(f"slurmd-{name}")
 
     def start_node(self, name: str) -> None:
-        """Start the node's slurmd where it does not run, and wait until the controller knows."""
+        """Start the node's slurmd if it does not run, and wait until the controller knows."""
         self._launch_node(name)
         self._wait_for(f"slurmd-{name}", lambda: not re.search(r"[*]|down|unk", self._states(name)))
 
     def set_down(self, name: str) -> None:
-        """Take a node out, as an administrator does: its jobs are requeued."""
+        """Set a node down, as an administrator does: its jobs are requeued."""
         self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=test")
 
     def resume(self, name: str) -> None:
-        """Give a node back that is down or drained; does nothing where it is well."""
+        """Resume a node that is down or drained; do nothing if it is up."""
         try:
             self.run("scontrol", "update", f"nodename={name}", "state=resume")
         except ClusterError as error:
@@ -155,7 +155,7 @@ class Cluster:
         self.wait("slurm*", idle)
 
     def quiet(self) -> None:
-        """All daemons run, all jobs are gone, all nodes are idle, whatever was done before."""
+        """Start all daemons, cancel all jobs, and wait until all nodes are idle."""
         self.start_accounting()
         self.start_controller()
         self.run("scancel", "--user", user())
@@ -166,17 +166,17 @@ class Cluster:
         self.wait_idle()
 
     def processes(self, pattern: str = "*") -> set[int]:
-        """The ids of all processes, or of "slurmctld", of "slurmd-node1" with its jobs, ..."""
+        """Return the ids of all processes, or of "slurmctld", "slurmd-node1" with its jobs, ..."""
         return processes(self.folder, pattern)
 
     def report(self, name: str = "*") -> str:
-        """The last 15 lines of all logs, or of one daemon's."""
+        """Return the last 15 lines of all logs, or of one daemon."""
         logs = sorted((self.folder / "log").glob(f"{name}.log"))
         ends = {log: log.read_text(errors="replace").splitlines()[-15:] for log in logs}
         return "\n".join("\n".join([f"--- {log}", *end]) for log, end in ends.items())
 
     def wait(self, name: str, ready: Callable[[], bool], seconds: float = 30) -> None:
-        """Wait until `ready()`; what raises ClusterError is not ready yet.
+        """Wait until `ready()`; a ClusterError in it counts as not ready.
 
         Raises ClusterError after `seconds`, with the end of that log ("*": of all).
         """
@@ -193,7 +193,7 @@ class Cluster:
         raise ClusterError(f"{message}\n{self.report(name)}")
 
     def _wait_for(self, daemon: str, answers: Callable[[], bool]) -> None:
-        """Wait until a daemon that was just started answers; one that ended never will."""
+        """Wait until a daemon that was just started answers, or fail if it has ended."""
         soon = time.monotonic() + 1  # by then it holds its log
 
         def ended() -> bool:
@@ -218,7 +218,7 @@ class Cluster:
         return self.run("sinfo", "-h", "-N", "-o", "%t", *which, timeout=3)
 
     def _check(self) -> None:
-        """Refuse what would fail later without a clear word."""
+        """Raise ClusterError for a folder or a machine that cannot work."""
         if len(os.fsencode(self.folder)) > LONGEST or re.search(r"[^\w./-]", str(self.folder)):
             raise ClusterError(
                 f"{self.folder}: SLURM needs a plain path of at most {LONGEST} bytes; "
@@ -267,7 +267,7 @@ class Cluster:
         self._wait_for("mariadbd", lambda: bool(self.run(*ping)))
 
     def _add_user(self) -> None:
-        """Know the cluster and ourselves, so that limits can be put on what we submit."""
+        """Add the cluster and this user to accounting, so that limits can be set."""
         self.run("sacctmgr", "-i", "add", "cluster", "test")
         self.run("sacctmgr", "-i", "add", "account", "test")
         self.run("sacctmgr", "-i", "add", "user", user(), "account=test", "defaultaccount=test")
@@ -279,7 +279,7 @@ class Cluster:
 
 @contextmanager
 def temporary_cluster(shape: Shape = DEFAULT) -> Iterator[Cluster]:
-    """A cluster that is up, in a folder of its own; nothing of it is left afterwards."""
+    """A running cluster in a new folder, which is removed afterwards."""
     # not the usual place for temporary files: its path may be too long for sockets
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")).resolve()
     cluster = Cluster(folder, shape)
@@ -292,7 +292,7 @@ def temporary_cluster(shape: Shape = DEFAULT) -> Iterator[Cluster]:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what a job or a user of another SLURM has in it."""
+    """Return this process's environment without variables of another SLURM."""
     foreign = re.compile(r"S(LURM|BATCH|ALLOC|RUN|QUEUE|INFO|CANCEL|ACCT|CONTROL)\w*")
     kept = {name: value for name, value in os.environ.items() if not foreign.fullmatch(name)}
     # where Debian has the daemons, which is not on everybody's path
@@ -300,7 +300,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Bring a cluster up, or end it: `up FOLDER`, `down FOLDER`."""
+    """Start or end a cluster: `up FOLDER`, `down FOLDER`."""
     match arguments:
         case ["up", folder]:
             cluster = Cluster(Path(folder).resolve())

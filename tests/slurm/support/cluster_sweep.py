@@ -1,4 +1,4 @@
-"""A sweep on a test cluster: handed over by the real command line, and seen from outside."""
+"""A sweep on a test cluster, submitted by the real command line and observed from outside."""
 
 import io
 import json
@@ -41,7 +41,7 @@ PROFILE = {
 
 
 def spec_of(method: Any = "random", **fields: Any) -> Spec:
-    """A small run."""
+    """Return a small run."""
     return factories.spec_of(method, **{"density": 0.125} | fields)
 
 
@@ -55,21 +55,21 @@ SHORT = spec_of("magnitude")
 
 
 def stable(store: Store, spec: Spec) -> dict[str, Any]:
-    """What is in a record whoever made it and when."""
+    """Return the fields of a record that do not depend on machine and time."""
     return Record.read(store.read_record(spec.key)).stable()
 
 
-_ALONE: dict[str, dict[str, Any]] = {}
+_UNDISTURBED: dict[str, dict[str, Any]] = {}
 
 
-def alone(spec: Spec) -> dict[str, Any]:
-    """What a run gives in this process, undisturbed; each is done once for all tests."""
-    if spec.key not in _ALONE:
+def undisturbed(spec: Spec) -> dict[str, Any]:
+    """Return the record of an undisturbed run in this process; each run is executed once."""
+    if spec.key not in _UNDISTURBED:
         with tempfile.TemporaryDirectory() as folder:
             store = Store.open(folder)
             assert attempt(spec, store, RunSettings(threads=1)) == "done"
-            _ALONE[spec.key] = stable(store, spec)
-    return _ALONE[spec.key]
+            _UNDISTURBED[spec.key] = stable(store, spec)
+    return _UNDISTURBED[spec.key]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ClusterSweep:
 
     @classmethod
     def new(cls, cluster: Cluster, folder: Path, *specs: Spec, **profile: Any) -> "ClusterSweep":
-        """One whose files are written; jobs of one core unless the profile says otherwise."""
+        """Write the files of a sweep; jobs have one core unless the profile says otherwise."""
         lines = _lines(PROFILE | profile)
         (folder / "profile.toml").write_text("".join(lines))
         cells = ["[[include]]\n" + "".join(_lines(spec.canonical)) for spec in specs]
@@ -91,33 +91,35 @@ class ClusterSweep:
 
     @property
     def store(self) -> Store:
-        """Where its runs are kept."""
+        """The store of its runs."""
         return Store.open(self.folder / "store")
 
     # -- the command line -------------------------------------------------------------------------
 
     def start(self, *options: str, **environment: str) -> subprocess.Popen[str]:
-        """`paibench submit`, begun."""
+        """Start `paibench submit`."""
         profile = ["--profile", str(self.folder / "profile.toml")]
-        return self._say("submit", *profile, *options, **environment)
+        return self._start("submit", *profile, *options, **environment)
 
     def status(self, **environment: str) -> dict[str, Any]:
-        """What `paibench status` says."""
-        return said(self._say("status", **environment))
+        """Return the output of `paibench status`."""
+        return json_output(self._start("status", **environment))
 
     def submit(self, *options: str, **environment: str) -> dict[str, Any]:
-        """What `paibench submit` says, which is to succeed."""
-        return said(self.start(*options, **environment))
+        """Return the output of `paibench submit`, which must succeed."""
+        return json_output(self.start(*options, **environment))
 
     def finish(self) -> None:
-        """Submit again until every run has its record."""
+        """Submit until every run has its record."""
         end = time.monotonic() + SECONDS
         while not self.is_done():
             assert time.monotonic() < end, self.report()
             self.submit()
-            self.until(lambda: self.is_done() or all("held" in r for _, r in self.jobs().values()))
+            self.wait_until(
+                lambda: self.is_done() or all("held" in r for _, r in self.jobs().values())
+            )
 
-    def _say(self, command: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+    def _start(self, command: str, *options: str, **environment: str) -> subprocess.Popen[str]:
         files = [str(self.folder / "sweep.toml"), "--out", str(self.folder / "store"), "--json"]
         return subprocess.Popen(
             [sys.executable, "-m", "paibench", command, *files, *options],
@@ -130,112 +132,114 @@ class ClusterSweep:
     # -- what is to be seen -----------------------------------------------------------------------
 
     def is_done(self, *specs: Spec) -> bool:
-        """Whether these runs, or all, have their records."""
+        """Return whether these runs, or all, have their records."""
         return self.store.listing().done >= {spec.key for spec in specs or self.specs}
 
     def jobs(self) -> dict[str, tuple[str, str]]:
-        """State and reason of every job on the cluster, by what commands call it."""
-        said = self.cluster.run("squeue", "-h", "-r", "-o", "%i %T %r").splitlines()
-        rows = [line.split(maxsplit=2) for line in said]
+        """Return state and reason of every job on the cluster, by id."""
+        listing = self.cluster.run("squeue", "-h", "-r", "-o", "%i %T %r").splitlines()
+        rows = [line.split(maxsplit=2) for line in listing]
         return {number: (state, reason) for number, state, reason in rows}
 
     def job(self) -> str:
-        """The only job."""
+        """Return the id of the only job."""
         (number,) = self.jobs()
         return number
 
     def attempts(self, spec: Spec) -> list[str]:
-        """The attempts at a run, those of one start of a job after those of the starts before."""
+        """Return the attempts at a run, in the order of the starts of its job."""
         return sorted(self.store.attempts(spec.key), key=lambda name: slurm_job_of(name) or (0, 0))
 
-    def headway(self, spec: Spec, turn: int = -1) -> Progress:
-        """How far an attempt came, the last unless told."""
+    def progress(self, spec: Spec, turn: int = -1) -> Progress:
+        """Return the progress of an attempt, by default the last."""
         name = self.attempts(spec)[turn]
         return read_progress(self.store.attempt_folder(spec.key, name))
 
     def causes(self, spec: Spec) -> list[str]:
-        """Why the attempts at a run came to no record."""
+        """Return the causes of the failed and interrupted attempts at a run."""
         return [note["cause"] for note in self.store.failures(spec.key)]
 
     def reason(self, spec: Spec) -> str:
-        """Why the last of them did, in words."""
+        """Return the reason of the last of them."""
         return str(self.store.failures(spec.key)[-1]["reason"])
 
     def processes(self, module: str) -> list[int]:
-        """The processes of its jobs that run a module, less the `srun` that starts them."""
+        """Return the processes of its jobs that run a module, without their `srun`."""
         ours = f"{self.folder}/"
         running = [(pid, command) for pid, command in _commands() if module in command]
         return [pid for pid, command in running if ours in command and "srun" not in command]
 
-    def unsaved(self, spec: Spec) -> float:
-        """The seconds since a run was kept last."""
+    def seconds_since_save(self, spec: Spec) -> float:
+        """Return the seconds since the last save of a run."""
         kept = (self.store.run_folder(spec.key) / "checkpoints").rglob("*.pt")
         return time.time() - max(path.stat().st_mtime for path in kept)
 
-    def saved(self, spec: Spec) -> int:
-        """The step at which the training of a run was kept last, 0 where it was not."""
+    def saved_step(self, spec: Spec) -> int:
+        """Return the step of the last save of a training, 0 if there is none."""
         return step_of(self.store.run_folder(spec.key) / "checkpoints" / "train")
 
-    def searched(self) -> int:
-        """The step at which a training within the search of its only run was kept last."""
+    def saved_search_step(self) -> int:
+        """Return the step of the last save of a training within the search of its only run."""
         folders = self.store.root.glob("stages/*/*/*/checkpoints")
         return max(map(step_of, folders), default=0)
 
     # -- waiting ----------------------------------------------------------------------------------
 
-    def until(self, ready: Callable[[], object], seconds: float = SECONDS) -> float:
-        """Wait until something holds; the seconds that it took."""
+    def wait_until(self, ready: Callable[[], object], seconds: float = SECONDS) -> float:
+        """Wait until a condition holds; return the seconds that it took."""
         start = time.monotonic()
         while not ready():
             assert time.monotonic() < start + seconds, self.report()
             time.sleep(0.05)
         return time.monotonic() - start
 
-    def until_at(self, spec: Spec, step: int = 1, stages: int = 0, attempts: int = 1) -> None:
-        """Wait until the last of so many attempts at a run is beyond these, and a save is there."""
+    def wait_for_progress(
+        self, spec: Spec, step: int = 1, stages: int = 0, attempts: int = 1
+    ) -> None:
+        """Wait until the last of this many attempts at a run is beyond this progress, and saved."""
 
         def beyond() -> bool:
             if len(self.attempts(spec)) < attempts:
                 return False
-            far = self.headway(spec)
+            far = self.progress(spec)
             kept = any((self.store.run_folder(spec.key) / "checkpoints").rglob("*.pt"))
             return far.stages >= stages and far.step >= step and (kept or not step)
 
-        self.until(beyond)
+        self.wait_until(beyond)
 
-    def until_attempts(self, spec: Spec, count: int) -> None:
-        """Wait until there are so many attempts at a run."""
-        self.until(lambda: len(self.attempts(spec)) == count)
+    def wait_for_attempts(self, spec: Spec, count: int) -> None:
+        """Wait until there are this many attempts at a run."""
+        self.wait_until(lambda: len(self.attempts(spec)) == count)
 
-    def until_causes(self, spec: Spec, count: int) -> None:
-        """Wait until so many attempts at a run came to no record."""
-        self.until(lambda: len(self.causes(spec)) == count)
+    def wait_for_causes(self, spec: Spec, count: int) -> None:
+        """Wait until this many attempts at a run have ended without a record."""
+        self.wait_until(lambda: len(self.causes(spec)) == count)
 
-    def until_gone(self) -> None:
-        """Wait until the cluster knows of no job that waits or runs."""
-        self.until(lambda: not self.jobs())
+    def wait_until_no_jobs(self) -> None:
+        """Wait until the cluster has no pending or running job."""
+        self.wait_until(lambda: not self.jobs())
 
-    def hasten(self, job: str) -> None:
-        """Let a job that was requeued start now and not after its wait."""
-        self.until(lambda: self.jobs().get(job, ("",))[0] == "PENDING" or self.is_done())
+    def start_now(self, job: str) -> None:
+        """Let a requeued job start now instead of after its delay."""
+        self.wait_until(lambda: self.jobs().get(job, ("",))[0] == "PENDING" or self.is_done())
         if not self.is_done():
             time.sleep(2)  # what was allowed in the second of the requeue is void
             self.cluster.run("scontrol", "update", f"jobid={job}", "StartTime=now")
 
     # -- judging ----------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Every run has one record, equal to that of an undisturbed run; nobody holds anything."""
+    def check_records(self) -> None:
+        """Check that every run has one record, as if undisturbed, and no lease is left."""
         assert self.store.listing().done == {spec.key for spec in self.specs}, self.report()
         for spec in self.specs:
-            assert stable(self.store, spec) == alone(spec)
-        self.until_gone()
+            assert stable(self.store, spec) == undisturbed(spec)
+        self.wait_until_no_jobs()
         left = [*self.store.root.glob("*/*/*/claim"), *self.store.root.glob("stages/*/*/*/claim")]
         assert left == []
         assert list(self.store.root.glob("quarantine/*")) == []
 
     def report(self) -> str:
-        """Queue, notes and logs, for whoever wonders."""
+        """Return queue, notes and logs, for the message of a failed assertion."""
         logs = [*self.store.root.glob("submissions/*/logs/*"), *self.store.root.rglob("log.txt")]
         ends = [f"--- {log}\n{log.read_text(errors='replace')[-1500:]}" for log in logs]
         notes = [f"{spec}: {self.store.failures(spec.key)}" for spec in self.specs]
@@ -243,23 +247,23 @@ class ClusterSweep:
 
 
 def step_of(folder: Path) -> int:
-    """The step at which a training was kept last in a folder of checkpoints, 0 where it was not."""
+    """Return the step of the last save in a folder of checkpoints, 0 if there is none."""
     kept = Checkpoints(folder).load()
     plain = torch.load(io.BytesIO(kept), weights_only=True) if kept else None
     return int(plain["checkpoint"]["step"]) if plain else 0
 
 
-def instead_of(command: str, folder: Path, script: str) -> str:
-    """The PATH on which `script` is found in place of a command, which it knows as $real."""
-    own = folder / f"instead-of-{command}"
+def replace_command(command: str, folder: Path, script: str) -> str:
+    """Return the PATH with a script in place of a command, which the script knows as $real."""
+    own = folder / f"replaced-{command}"
     own.mkdir()
     (own / command).write_text(f"#!/bin/bash\nreal={shutil.which(command)}\n{script}\n")
     (own / command).chmod(0o755)
     return f"{own}{os.pathsep}{os.environ['PATH']}"
 
 
-def said(process: subprocess.Popen[str], seconds: float = SECONDS) -> dict[str, Any]:
-    """The facts that a `paibench` ends with, which is to succeed."""
+def json_output(process: subprocess.Popen[str], seconds: float = SECONDS) -> dict[str, Any]:
+    """Return the JSON that a `paibench` process prints, which must succeed."""
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err
     facts: dict[str, Any] = json.loads(out)

@@ -1,4 +1,4 @@
-"""What is written into a test cluster's folder: slurm.conf and its companions."""
+"""The configuration of a test cluster: slurm.conf and its companions."""
 
 import os
 import pwd
@@ -21,10 +21,10 @@ PartitionName=short Nodes=ALL PriorityTier=1 GraceTime=10 MaxTime=10
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a cluster is and how patient: sizes per node, memory in MB, times in seconds.
+    """The size of a cluster per node (memory in MB), and its time-outs in seconds.
 
-    `settings` are further lines of slurm.conf, or other values for those that are there. Raises
-    ValueError for more GPUs than DEVICES.
+    `settings` are further lines of slurm.conf, or replace lines. Raises ValueError for more GPUs
+    than DEVICES.
     """
 
     nodes: int = 2
@@ -48,7 +48,7 @@ class Shape:
 
 
 def write_configuration(folder: Path, shape: Shape) -> None:
-    """Make the cluster's folders, pick its ports and write all that its daemons read."""
+    """Create the cluster's folders, choose its ports and write the files that its daemons read."""
     for name in ("etc", "log", "run", "munge", "database", "state"):
         (folder / name).mkdir(parents=True)
     for name in shape.node_names:
@@ -74,7 +74,7 @@ def write_configuration(folder: Path, shape: Shape) -> None:
 
 
 def user() -> str:
-    """Who we are, which is who the cluster belongs to."""
+    """Return the name of the user, who owns the cluster."""
     return pwd.getpwuid(os.getuid()).pw_name
 
 
@@ -162,7 +162,7 @@ def _host() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the kernel gives to outgoing connections."""
+    """Return unused ports, below those that the kernel uses for outgoing connections."""
     found: list[int] = []
     for port in random.SystemRandom().sample(range(10_000, 32_000), 1000):
         with socket.socket() as probe, suppress(OSError):

@@ -1,4 +1,4 @@
-"""Which processes belong to a cluster's folder, found in /proc with nothing else to go by."""
+"""The processes that belong to the folder of a cluster, found in /proc."""
 
 import fnmatch
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def processes(folder: Path, pattern: str) -> set[int]:
-    """The ids of the processes whose names match, and of all below them.
+    """Return the ids of the processes whose names match, and of all their descendants.
 
-    A daemon has the name of the log below `folder`/log that it holds open: "slurmctld",
-    "slurmd-node1" (its step daemons too). A job's process on node1 is known by its environment:
-    "slurmd-node1" and "job-node1". What a job started without an environment is below it.
+    A daemon has the name of the log in `folder`/log that it holds open: "slurmctld",
+    "slurmd-node1" (also its step daemons). A process of a job on node1 is identified by its
+    environment: "slurmd-node1" and "job-node1". Children without an environment are descendants.
     """
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     parents = {pid: _parent(pid) for pid in pids}

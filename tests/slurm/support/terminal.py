@@ -1,4 +1,4 @@
-"""Saying `paibench submit` to a real cluster, as from a terminal, and what comes of it."""
+"""Calls of the real command line against a real cluster, as from a terminal."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ DIGITS = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "den
 
 @dataclass(frozen=True)
 class Terminal:
-    """A folder with a sweep, a profile and a store, in which commands are said."""
+    """A folder with a sweep, a profile and a store, in which commands are run."""
 
     folder: Path
     cluster: Cluster
@@ -39,23 +39,23 @@ class Terminal:
 
     @property
     def specs(self) -> tuple[Spec, ...]:
-        """All that was asked for, as the store has it: this process need not know the methods."""
+        """The requested runs according to the store: this process need not know their methods."""
         asked = [decode(read(path)) for path in self.store.root.glob("sweeps/*.json")]
         return tuple(Spec.model_validate(run) for each in asked for run in each["runs"].values())
 
     def sweep(self, **product: Any) -> None:
-        """Write sweep.toml, with what is not said taken from DIGITS."""
+        """Write sweep.toml, with missing axes from DIGITS."""
         axes = DIGITS | product
         lines = ["[product]", *(f"{key} = {_toml(value)}" for key, value in axes.items())]
         (self.folder / "sweep.toml").write_text("\n".join(lines) + "\n")
 
     def profile(self, **keys: Any) -> None:
-        """Write profile.toml, with what is not said taken from SMALL."""
+        """Write profile.toml, with missing keys from SMALL."""
         lines = [f"{key} = {_toml(value)}" for key, value in (SMALL | keys).items()]
         (self.folder / "profile.toml").write_text("\n".join(lines) + "\n")
 
     def start(self, *options: str, command: str = "submit") -> subprocess.Popen[str]:
-        """Say the command in a process of its own."""
+        """Start a command in a process."""
         given = ["sweep.toml", "--out", "store", *options]
         given += [] if command == "cancel" else ["--profile", "./profile.toml"]
         return subprocess.Popen(
@@ -67,35 +67,35 @@ class Terminal:
             text=True,
         )
 
-    def say(self, *options: str, command: str = "submit", seconds: float = 300) -> "Answer":
-        """Say the command; its answer."""
+    def run(self, *options: str, command: str = "submit", seconds: float = 300) -> "Answer":
+        """Run a command and return its answer."""
         process = self.start(*options, command=command)
         out, err = process.communicate(timeout=seconds)
         return Answer(process.returncode, out, err)
 
     def submit(self, *options: str) -> dict[str, Any]:
-        """Submit; what came of it as facts."""
-        answer = self.say(*options, "--json")
+        """Submit and return the JSON output."""
+        answer = self.run(*options, "--json")
         assert answer.status == 0, answer
         facts: dict[str, Any] = json.loads(answer.out)
         return facts
 
     def wait_idle(self, seconds: float = 120) -> None:
-        """Wait until no job of ours is left."""
+        """Wait until no job is left."""
         wait(lambda: not self.queue(), seconds)
 
     def queue(self, fields: str = "%T") -> list[str]:
-        """What squeue tells of every job, one line each."""
+        """Return what squeue prints for every job, one line each."""
         return self.cluster.run("squeue", "-h", "-r", "-o", fields).splitlines()
 
-    def started(self) -> dict[str, int]:
-        """How many attempts at each run were begun."""
+    def attempts(self) -> dict[str, int]:
+        """Return the number of attempts at each run."""
         return {spec.key: len(self.store.attempts(spec.key)) for spec in self.specs}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command came to."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -103,7 +103,7 @@ class Answer:
 
 
 def wait(ready: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until `ready()`; fails after `seconds`."""
+    """Wait until `ready()`; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, "too late"
@@ -111,12 +111,14 @@ def wait(ready: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def stable(store: Store) -> dict[str, dict[str, Any]]:
-    """What the records of a store say of more than time and place, by key."""
+    """Return the fields of all records that do not depend on machine and time, by key."""
     return {key: Record.read(store.read_record(key)).stable() for key in store.listing().done}
 
 
-def alone(folder: Path, specs: tuple[Spec, ...], jobs: int = 2) -> dict[str, dict[str, Any]]:
-    """What the pool of this machine makes of the same runs, by key."""
+def local_records(
+    folder: Path, specs: tuple[Spec, ...], jobs: int = 2
+) -> dict[str, dict[str, Any]]:
+    """Return the same fields of the same runs, executed by the pool of this machine."""
     store = Store.open(folder)
     for _ in Pool(store, RunSettings(jobs=jobs)).run(specs):
         pass
@@ -124,7 +126,7 @@ def alone(folder: Path, specs: tuple[Spec, ...], jobs: int = 2) -> dict[str, dic
 
 
 def copy_of_package(folder: Path) -> None:
-    """Lay the package out in a folder, to be changed there and found by PYTHONPATH."""
+    """Copy the package to a folder, to be changed there and found by PYTHONPATH."""
     without = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "src" / "paibench", folder / "paibench", ignore=without)
 
