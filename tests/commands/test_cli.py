@@ -1,4 +1,4 @@
-"""The command line: what it says and leaves alone when it is used wrongly, and when all is well."""
+"""The command line: errors of the user, and what commands print and write."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tree(folder: Path) -> str:
-    """A digest of all names and bytes below a folder."""
+    """Return a digest of all names and bytes below a folder."""
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         found.update(str(path).encode() + (path.read_bytes() if path.is_file() else b"/"))
@@ -54,7 +54,7 @@ def tree(folder: Path) -> str:
 
 
 def refusal(say: Say, folder: Path, arguments: tuple[str, ...], status: int = 2) -> str:
-    """What is said: one printable line on standard error, and nothing is written anywhere."""
+    """Run a command that must fail; return its one line on standard error. Nothing is written."""
     before = tree(folder.parent)
     code, out, err = say(*arguments)
     assert (code, out, err.count("\n")) == (status, "", 1)
@@ -95,7 +95,7 @@ def refusal(say: Say, folder: Path, arguments: tuple[str, ...], status: int = 2)
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, tuple) else "",
 )
 def test_wrong_usage(say: Say, folder: Path, arguments: tuple[str, ...], said: str) -> None:
-    """Options and commands that do not exist or are of the wrong type, with the nearest."""
+    """An unknown option or command, or a value of the wrong type, is named in one line."""
     assert said in refusal(say, folder, arguments)
 
 
@@ -150,10 +150,8 @@ def test_wrong_usage(say: Say, folder: Path, arguments: tuple[str, ...], said: s
     ],
     ids=lambda value: ascii(" ".join(value))[-40:] if isinstance(value, tuple) else "",
 )
-def test_a_run_that_cannot_be(
-    say: Say, folder: Path, arguments: tuple[str, ...], said: str
-) -> None:
-    """A run is checked whole before a store is made for it."""
+def test_invalid_runs(say: Say, folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    """A run is validated before a store is created for it."""
     assert said in refusal(say, folder, (*RUN, *arguments))
 
 
@@ -180,10 +178,10 @@ def test_a_run_that_cannot_be(
     + ["newline", "bidi", "dash", "300", "bytes", "deep", "in the data"],
 )
 @pytest.mark.parametrize("command", [ONE, ("sweep", "s.toml", "--jobs", "1")], ids=["run", "sweep"])
-def test_a_store_that_cannot_be(
+def test_invalid_stores(
     say: Say, folder: Path, command: tuple[str, ...], out: str, said: str
 ) -> None:
-    """What cannot or should not be a store is refused by its name, and left as it is."""
+    """A path that is unfit for a store is refused and left unchanged."""
     expected = said.replace("'file' c", "/file' c")
     assert expected in refusal(say, folder, (*command, f"--out={out}", "--data", "data"))
 
@@ -204,17 +202,17 @@ def test_a_store_that_cannot_be(
     ],
     ids=["missing", "empty", "large", "utf-16", "syntax", "key", "bool", "no runs", "name"],
 )
-def test_a_sweep_file_that_is_none(
+def test_invalid_sweep_files(
     say: Say, folder: Path, command: str, data: bytes | None, said: str
 ) -> None:
-    """Every command that reads a sweep refuses a bad one alike, by its file and its place."""
+    """Every command that reads a sweep refuses a bad one with its file and position."""
     if data is not None:
         (folder / "x.toml").write_bytes(data)
     assert f"paibench: {said}" in refusal(say, folder, (command, "x.toml"))
 
 
 def test_a_file_with_a_hostile_name(say: Say, folder: Path) -> None:
-    """The name of a file cannot draw on the terminal or make a second line."""
+    """The name of a file cannot control the terminal or add a second line."""
     assert r"x\x1b[31m y.toml" in refusal(say, folder, ("plan", "x\x1b[31m\ny.toml"))
 
 
@@ -240,13 +238,13 @@ def test_a_file_with_a_hostile_name(say: Say, folder: Path) -> None:
     ],
     ids=lambda value: ascii(" ".join(value)) if isinstance(value, tuple) else "",
 )
-def test_nothing_to_look_at(say: Say, folder: Path, arguments: tuple[str, ...], said: str) -> None:
-    """Looking at what is not there says so, and makes nothing."""
+def test_missing_things(say: Say, folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    """Commands that inspect something say what is missing, and create nothing."""
     assert said in refusal(say, folder, arguments)
 
 
 def test_too_few_weights(say: Say) -> None:
-    """A density that keeps no weight of this network is found by the run, and still one line."""
+    """A density that keeps no weight of the network is refused in one line."""
     status, out, err = say(*RUN, "random", "--density", "1e-9")
     assert (status, out) == (2, "")
     assert err == (
@@ -255,7 +253,7 @@ def test_too_few_weights(say: Say) -> None:
 
 
 def test_too_few_weights_in_a_sweep(say: Say, folder: Path) -> None:
-    """In a sweep the same is a failed run with a reason, and the other runs go on."""
+    """In a sweep, such a run fails with a reason, and the other runs continue."""
     (folder / "s.toml").write_text(SWEEP.replace("0.5", "[0.5, 1e-9]"))
     status, _, err = say("sweep", "s.toml", "--jobs", "1")
     assert status == 1
@@ -268,8 +266,8 @@ def test_too_few_weights_in_a_sweep(say: Say, folder: Path) -> None:
     assert "keeps none of 50200 weights" in failed["reason"]
 
 
-def test_a_run_said_again_is_found(say: Say) -> None:
-    """A run makes a record, is shown by the beginning of its key, and is not done twice."""
+def test_a_run_is_not_repeated(say: Say) -> None:
+    """A run makes a record, is shown by the first characters of its key, and is not repeated."""
     status, out, _ = say(*ONE, "--json")
     record = json.loads(out)
     assert (status, record["status"], record["density"]) == (0, "done", 0.5)
@@ -293,7 +291,7 @@ def test_a_run_said_again_is_found(say: Say) -> None:
 def test_density_in_three_ways(
     say: Say, monkeypatch: pytest.MonkeyPatch, said: tuple[str, str], density: float
 ) -> None:
-    """The three ways of saying how many weights to keep name the same run."""
+    """Density, sparsity and compression name the same run."""
     from paibench.benchmark import spec
 
     asked: list[dict[str, Any]] = []
@@ -308,8 +306,8 @@ def test_density_in_three_ways(
 
 
 @pytest.mark.parametrize("command", ["methods", "models", "datasets", "recipes"])
-def test_catalogues(say: Say, command: Any) -> None:
-    """Everything registered is listed, and each can be shown alone, in words and as JSON."""
+def test_listings(say: Say, command: Any) -> None:
+    """Everything registered is listed, and can be shown alone, as text and as JSON."""
     status, out, err = say(command)
     assert (status, err) == (0, "")
     assert [name for name in names(command) if f"  {name} " not in out] == []
@@ -327,7 +325,7 @@ def _listed(text: str) -> list[dict[str, Any]]:
 def test_a_broken_plugin_hides_no_other(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A method that cannot be read is listed as broken, and refused when it is asked for."""
+    """A method that cannot be read is listed as broken, and refused if requested."""
     from paibench.methods.core import registry
 
     info = tmp_path / "site" / "stranger-1.0.dist-info"
@@ -344,7 +342,7 @@ def test_a_broken_plugin_hides_no_other(
 
 
 def test_plan_and_status_change_nothing(say: Say, folder: Path) -> None:
-    """A plan says what a sweep comes to, in words and as JSON, and makes no store."""
+    """A plan is printed as text or JSON, and creates no store."""
     (folder / "s.toml").write_text(f"{SWEEP}seed = {list(range(20))}")
     before = tree(folder)
     status, out, err = say("plan", "s.toml")
@@ -360,7 +358,7 @@ def test_plan_and_status_change_nothing(say: Say, folder: Path) -> None:
 def test_a_record_that_cannot_be_trusted(
     say: Say, store_factory: StoreFactory, record_factory: RecordFactory
 ) -> None:
-    """A broken record is named, the exit status is 3, and the sound ones go on."""
+    """A broken record is named with exit status 3, and valid records are still exported."""
     broken, sound = record_factory(seed=0), record_factory(seed=1)
     root = store_factory([broken, sound])
     path = root / "runs" / broken.key[:2] / f"{broken.key}.json"
@@ -378,7 +376,7 @@ def test_a_record_that_cannot_be_trusted(
 def test_an_export_is_a_store_and_can_be_repeated(
     say: Say, folder: Path, store_factory: StoreFactory, record_factory: RecordFactory
 ) -> None:
-    """Records and sweeps are copied byte for byte, and a second time changes nothing."""
+    """Records and sweeps are copied byte for byte; a second export changes nothing."""
     root = store_factory([record_factory()])
     (root / "sweeps" / "a.json").write_text("{}")
     assert say("export", str(root), "--out", "copy")[0] == 0
@@ -390,8 +388,8 @@ def test_an_export_is_a_store_and_can_be_repeated(
     )
 
 
-def test_help_says_what_there_is(say: Say) -> None:
-    """Without arguments the help is shown, and nothing is on standard error."""
+def test_help(say: Say) -> None:
+    """Without arguments the help is printed, and nothing on standard error."""
     status, out, err = say()
     assert (status, err) == (2, "")
     assert "quickstart" in out
@@ -404,8 +402,8 @@ def paibench(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[st
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_a_reader_that_leaves() -> None:
-    """`paibench methods | head -1` ends without a word about pipes."""
+def test_a_closed_pipe() -> None:
+    """`paibench methods | head -1` ends without an error message."""
     read, write = os.pipe()
     os.close(read)
     try:
@@ -424,7 +422,7 @@ def test_a_reader_that_leaves() -> None:
     ids=["C", "C without help", "ascii"],
 )
 def test_a_terminal_without_unicode(folder: Path, environment: dict[str, str]) -> None:
-    """What a terminal cannot show is written out as escapes."""
+    """Characters that the terminal cannot show are printed as escapes."""
     (folder / "s.toml").write_text(
         SWEEP.replace('"digits"', '{name = "imagefolder", path = "caf\xe9"}'), encoding="utf-8"
     )
@@ -448,13 +446,13 @@ LIGHT = [
 
 
 @pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
-def test_looking_imports_nothing_heavy(
+def test_light_commands(
     folder: Path,
     arguments: tuple[str, ...],
     store_factory: StoreFactory,
     record_factory: RecordFactory,
 ) -> None:
-    """Help, catalogues, plans and status know nothing of torch, pandas or timm."""
+    """Help, listings, plan and status do not import torch, pandas or timm."""
     os.rename(store_factory([record_factory()]), folder / "store")
     code = (
         "import sys\nfrom paibench.cli import main\n"
@@ -468,7 +466,7 @@ def test_looking_imports_nothing_heavy(
 
 
 def test_doctor_tries_a_store(say: Say, folder: Path) -> None:
-    """Whether a store can be written is tried out, and nothing is left behind."""
+    """`doctor` tests whether a store can be written, and leaves nothing behind."""
     before = tree(folder)
     facts = json.loads(say("doctor", "--out", "new/store", "--json")[1])
     assert facts["store"].startswith("new/store: can be written, hard links work, ")

@@ -21,7 +21,7 @@ density = 0.5
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a good sweep and profile; nothing of SLURM is on the path."""
+    """A working folder with a valid sweep and profile; no command of SLURM is on PATH."""
     here = tmp_path / "here"
     here.mkdir()
     (here / "s.toml").write_text(SWEEP)
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def say(*arguments: str) -> tuple[int, str, str]:
-    """Status, standard output and standard error of a command."""
+    """Run a command; return its status, standard output and standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "paibench", *arguments],
         capture_output=True,
@@ -101,7 +101,7 @@ esac
 def test_profile_check(
     folder: Path, monkeypatch: pytest.MonkeyPatch, profile: str, problems: list[str]
 ) -> None:
-    """All that a cluster cannot give is said in one line, with status 2; nothing is queued."""
+    """All problems of a profile are in one line, with status 2; nothing is queued."""
     fake_commands(folder.parent, monkeypatch, sbatch="", squeue="", scontrol=CLUSTER)
     (folder / "p.toml").write_text(profile)
     status, out, err = say("profile", "check", "./p.toml")
@@ -117,7 +117,7 @@ def test_profile_check(
 
 
 def test_a_dry_run_without_a_cluster(folder: Path) -> None:
-    """The plan and a script are shown, nothing is run or written."""
+    """The plan and a script are shown; nothing is executed or written."""
     before = sorted(folder.iterdir())
     status, out, err = say("submit", "s.toml", "--profile", "./p.toml", "--dry-run")
     assert (status, err) == (0, "")

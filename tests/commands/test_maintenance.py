@@ -1,4 +1,4 @@
-"""The logs of a run, and clearing a store."""
+"""`paibench logs` and `paibench gc`."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SPEC = spec_of("snip", recipe="lite")
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A run with two attempts: one was preempted, one is at work or lost."""
+    """A run with two attempts: the first was preempted, the second has not ended."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     store = Store.open(tmp_path / "runs" / "s")
@@ -39,7 +39,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_logs(store: Store, say: Say) -> None:
-    """Every attempt in order: how it ended and what it printed."""
+    """Every attempt in order, with its end and its output."""
     status, out, err = say("logs", SPEC.key[:8])
     assert (status, err) == (0, "")
     assert out.splitlines() == [
@@ -50,8 +50,8 @@ def test_logs(store: Store, say: Say) -> None:
     ]
 
 
-def test_logs_for_a_script(store: Store, say: Say) -> None:
-    """The same as JSON, with how far each came."""
+def test_logs_as_json(store: Store, say: Say) -> None:
+    """The JSON also has the progress of each attempt."""
     found = json.loads(say("logs", SPEC.key, "--out", str(store.root), "--json")[1])
     assert [attempt["ended"] for attempt in found] == ["preempted", None]
     assert [attempt["progress"] for attempt in found] == [
@@ -60,15 +60,15 @@ def test_logs_for_a_script(store: Store, say: Say) -> None:
     ]
 
 
-def test_logs_of_no_run(store: Store, say: Say) -> None:
-    """A key that no run has is refused in one line."""
+def test_logs_of_an_unknown_run(store: Store, say: Say) -> None:
+    """An unknown key is refused in one line."""
     status, out, err = say("logs", "zzz")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "no run begins with 'zzz' in runs/s, quickstart; give more characters of" in err
 
 
 def test_gc(store: Store, say: Say) -> None:
-    """Old stages and what writers left behind go; attempts and new stages stay."""
+    """Old stages and temporary files are removed; attempts and new stages stay."""
     for name in ("old", "new"):
         store.publish_stage("ab" * 20, name, b"stage")
     before = time.time() - 40 * 86_400
@@ -86,7 +86,7 @@ def test_gc(store: Store, say: Say) -> None:
 
 
 def submission(store: Store, days: float) -> Submission:
-    """One of the run, handed over so many days ago."""
+    """Write a submission of the run that is this many days old."""
     given = (store, "s", [(SPEC,)], 10, Profile(name="p"), None)
     made = Submission.new(*given, retry=False, plugins={})
     made.write()
@@ -95,11 +95,10 @@ def submission(store: Store, days: float) -> Submission:
     return made
 
 
-def test_gc_of_what_jobs_left(
+def test_gc_after_dead_jobs(
     store: Store, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The claim of a job that is gone is freed, and its run noted; a submission goes when it is old
-    and has no job left."""
+    """The lease of a dead job is released; an old submission without jobs is removed."""
     _, young, at_work = submission(store, 31), submission(store, 29), submission(store, 31)
     line = f"18|18_0|0|RUNNING|{at_work.name}-0|None"
     known = f'case "$*" in *"-j 5 "*) ;; *) echo "{line}";; esac'
@@ -120,7 +119,7 @@ def test_gc_of_what_jobs_left(
 def test_gc_without_an_answer(
     store: Store, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the controller is silent, nobody is taken for gone."""
+    """If the controller does not answer, no job counts as dead."""
     kept = submission(store, 31)
     fake_commands(tmp_path, monkeypatch, sbatch="exit 1", squeue="exit 1", sacct="exit 1")
     assert store.acquire_lease(SPEC.key, "j5.1.b.2.11111111")
@@ -130,8 +129,8 @@ def test_gc_without_an_answer(
     assert kept.folder.exists()
 
 
-def test_gc_of_what_is_no_store(store: Store, say: Say, tmp_path: Path) -> None:
-    """A folder of something else is left alone."""
+def test_gc_of_another_folder(store: Store, say: Say, tmp_path: Path) -> None:
+    """A folder that is not a store is left unchanged."""
     (tmp_path / "x").mkdir()
     status, _, err = say("gc", "x")
     assert (status, err.count("\n")) == (2, 1)

@@ -1,4 +1,4 @@
-"""`paibench check-method`: a table, a report, and a status that says whether it conforms."""
+"""`paibench check-method`: its table, its report and its exit status."""
 
 import json
 from collections.abc import Callable
@@ -10,8 +10,8 @@ Say = Callable[..., tuple[int, str, str]]
 FEW = ("--case", "covers", "--case", "count", "--case", "sandbox")
 
 
-def test_one_of_ours(tmp_path: Path, say: Say) -> None:
-    """Each case is a line, the report is in two forms, and the status is 0."""
+def test_a_method_that_conforms(tmp_path: Path, say: Say) -> None:
+    """Each case is one line, the report has two formats, and the status is 0."""
     status, out, err = say("check-method", "magnitude", *FEW, "--report", str(tmp_path / "new"))
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -23,10 +23,10 @@ def test_one_of_ours(tmp_path: Path, say: Say) -> None:
     assert "| count |" in (tmp_path / "new" / "conformance-magnitude.md").read_text()
 
 
-def test_one_that_does_not_conform(
+def test_a_method_that_does_not_conform(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Say
 ) -> None:
-    """What was expected and what came stands below the case, and the status is 2."""
+    """Expected and actual result follow the failed case, and the status is 2."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "odd.py"
     file.write_text("def odd(net, task, density):\n    return {}\n")
@@ -39,7 +39,7 @@ def test_one_that_does_not_conform(
 
 
 def test_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Say) -> None:
-    """Standard output is the report and nothing else, whatever the method prints."""
+    """Standard output is only the report, whatever the method prints."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "loud.py"
     file.write_text(
@@ -66,7 +66,7 @@ def test_wrong_usage(
     arguments: tuple[str, ...],
     said: str,
 ) -> None:
-    """One line, status 2, no report."""
+    """One line and status 2; no report is written."""
     monkeypatch.chdir(tmp_path)
     status, out, err = say("check-method", *arguments)
     assert (status, out, err.count("\n")) == (2, "", 1)

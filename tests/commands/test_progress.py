@@ -1,4 +1,4 @@
-"""Sweeps in front of somebody: stopped, killed, said again, said twice; nothing is lost."""
+"""Sweeps in the foreground that are stopped, killed, repeated and run twice at once."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from paibench.commands import progress
 from paibench.commands.progress import do_sweep
 
 TOML = """
-name = "story"
+name = "interrupted"
 [product]
 dataset = "digits"
 model = "lenet-300-100"
@@ -47,8 +47,8 @@ def is_running(pid: int) -> bool:
 
 
 @dataclass
-class Story:
-    """A sweep that is killed, said again and stopped by Ctrl-C, and then said twice at once."""
+class InterruptedSweep:
+    """A sweep that is killed, stopped by Ctrl-C, and then executed by two processes at once."""
 
     folder: Path
     done: list[frozenset[str]] = field(default_factory=list)
@@ -58,13 +58,13 @@ class Story:
     last: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        (self.folder / "story.toml").write_text(TOML)
+        (self.folder / "interrupted.toml").write_text(TOML)
         self.store = Store.open(self.folder / "store")
-        self.specs = sweeps.read(self.folder / "story.toml").specs
+        self.specs = sweeps.read(self.folder / "interrupted.toml").specs
 
-    def say(self, jobs: int = 2) -> "subprocess.Popen[str]":
-        """`paibench sweep`, in a session of its own."""
-        command = [sys.executable, "-m", "paibench", "sweep", "story.toml", "--out", "store"]
+    def start(self, jobs: int = 2) -> "subprocess.Popen[str]":
+        """Start `paibench sweep` in a new session."""
+        command = [sys.executable, "-m", "paibench", "sweep", "interrupted.toml", "--out", "store"]
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is ignored here is there, too
         try:
             return subprocess.Popen(
@@ -79,22 +79,22 @@ class Story:
             signal.signal(signal.SIGINT, before)
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many runs are done."""
+        """Wait until this many runs are done."""
         deadline = time.monotonic() + 300
         while len(self.store.listing().done) < count:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
-    def note(self) -> None:
+    def snapshot(self) -> None:
         self.done.append(self.store.listing().done)
         self.attempts.append(sum(len(self.store.attempts(spec.key)) for spec in self.specs))
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    told = Story(tmp_path_factory.mktemp("story"))
-    with told.say() as sweep:
-        told.wait_for(1)
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> InterruptedSweep:
+    result = InterruptedSweep(tmp_path_factory.mktemp("interrupted"))
+    with result.start() as sweep:
+        result.wait_for(1)
         workers = workers_of(sweep.pid)
         os.killpg(sweep.pid, signal.SIGKILL)
         sweep.communicate()
@@ -102,81 +102,85 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(workers) == 2
-    told.left = [pid for pid in workers if is_running(pid)]
-    told.note()
+    result.left = [pid for pid in workers if is_running(pid)]
+    result.snapshot()
 
-    with told.say() as sweep:
-        told.wait_for(len(told.done[0]) + 1)
+    with result.start() as sweep:
+        result.wait_for(len(result.done[0]) + 1)
         start = time.monotonic()
         os.killpg(sweep.pid, signal.SIGINT)
         _, errors = sweep.communicate()
-        told.stopped = (sweep.returncode, time.monotonic() - start, errors)
-    told.note()
+        result.stopped = (sweep.returncode, time.monotonic() - start, errors)
+    result.snapshot()
 
-    both = [told.say(jobs=1), told.say(jobs=1)]
+    both = [result.start(jobs=1), result.start(jobs=1)]
     for sweep in both:
         _, errors = sweep.communicate()
-        told.last.append((sweep.returncode, errors))
-    told.note()
-    return told
+        result.last.append((sweep.returncode, errors))
+    result.snapshot()
+    return result
 
 
-def test_killed(story: Story) -> None:
-    """When a sweep is killed its workers die with it, and what was finished is in the store."""
-    assert story.left == []
-    assert 1 <= len(story.done[0]) < len(story.specs)
+def test_kill(interrupted: InterruptedSweep) -> None:
+    """The workers of a killed sweep die with it, and finished runs are in the store."""
+    assert interrupted.left == []
+    assert 1 <= len(interrupted.done[0]) < len(interrupted.specs)
 
 
-def test_stopped_by_ctrl_c(story: Story) -> None:
-    """Ctrl-C ends a sweep soon, with status 130 and one line; nothing that was done is lost."""
-    status, seconds, errors = story.stopped
+def test_ctrl_c(interrupted: InterruptedSweep) -> None:
+    """Ctrl-C ends a sweep soon, with status 130 and one line; finished runs are kept."""
+    status, seconds, errors = interrupted.stopped
     assert status == 130
     assert seconds < 60
-    kept = len(story.done[1])
-    assert len(story.done[0]) < kept < len(story.specs)
-    assert story.done[0] < story.done[1]
+    kept = len(interrupted.done[1])
+    assert len(interrupted.done[0]) < kept < len(interrupted.specs)
+    assert interrupted.done[0] < interrupted.done[1]
     last = errors.splitlines()[-1]
     assert last == (
-        f"paibench: stopped; {kept} of {len(story.specs)} runs are done and kept; "
+        f"paibench: stopped; {kept} of {len(interrupted.specs)} runs are done and kept; "
         "re-run the command to continue"
     )
     assert [line for line in errors.splitlines() if "done" not in line] == []
-    assert not any(story.store.root.glob("runs/*/*/claim.*"))
+    assert not any(interrupted.store.root.glob("runs/*/*/claim.*"))
 
 
-def test_said_twice_at_once(story: Story) -> None:
-    """Two that do the same sweep share it: both end well, and no run is done twice."""
-    assert [status for status, _ in story.last] == [0, 0]
-    assert story.done[2] == {spec.key for spec in story.specs}
-    assert story.attempts[2] - story.attempts[1] == len(story.specs) - len(story.done[1])
-    assert list(story.store.root.glob("runs/*/*/claim")) == []
-    assert story.store.listing().failed == frozenset()
-    assert not any(story.store.root.glob("runs/*/*/attempts/*/divergence.json"))
+def test_two_at_once(interrupted: InterruptedSweep) -> None:
+    """Two processes share a sweep: both succeed, and no run is executed twice."""
+    assert [status for status, _ in interrupted.last] == [0, 0]
+    assert interrupted.done[2] == {spec.key for spec in interrupted.specs}
+    assert interrupted.attempts[2] - interrupted.attempts[1] == len(interrupted.specs) - len(
+        interrupted.done[1]
+    )
+    assert list(interrupted.store.root.glob("runs/*/*/claim")) == []
+    assert interrupted.store.listing().failed == frozenset()
+    assert not any(interrupted.store.root.glob("runs/*/*/attempts/*/divergence.json"))
 
 
-def test_only_missing_runs_were_done(story: Story) -> None:
-    """Each stop cost at most the runs that were under way, two at a time."""
-    assert len(story.done[0]) <= story.attempts[0] <= len(story.done[0]) + 2
-    again = story.attempts[1] - story.attempts[0]
-    new = len(story.done[1]) - len(story.done[0])
+def test_only_missing_runs_were_done(interrupted: InterruptedSweep) -> None:
+    """Each interruption costs at most the two runs that were executing."""
+    assert len(interrupted.done[0]) <= interrupted.attempts[0] <= len(interrupted.done[0]) + 2
+    again = interrupted.attempts[1] - interrupted.attempts[0]
+    new = len(interrupted.done[1]) - len(interrupted.done[0])
     assert new <= again <= new + 2
 
 
-def test_records_are_those_of_a_quiet_sweep(story: Story, tmp_path: Path) -> None:
-    """After all that, every record is the one that an undisturbed run gives."""
+def test_records_equal_those_of_an_undisturbed_sweep(
+    interrupted: InterruptedSweep, tmp_path: Path
+) -> None:
+    """Every record equals that of an undisturbed run."""
     quiet = Store.open(tmp_path / "quiet")
-    for spec in story.specs:
+    for spec in interrupted.specs:
         attempt(spec, quiet)
     disturbed, undisturbed = (
-        [Record.read(store.read_record(spec.key)).stable() for spec in story.specs]
-        for store in (story.store, quiet)
+        [Record.read(store.read_record(spec.key)).stable() for spec in interrupted.specs]
+        for store in (interrupted.store, quiet)
     )
     assert disturbed == undisturbed
 
 
 @pytest.fixture
 def quick(tmp_path: Path, hostile: None) -> tuple[Any, Store]:
-    """A sweep of a method that works and one that does not."""
+    """A sweep of one method that works and one that fails."""
     file = tmp_path / "quick.toml"
     file.write_text(TOML.replace("epochs = 60", "epochs = 1").replace("0.5, 0.2, 0.1, ", ""))
     asked = sweeps.read(file)
@@ -186,7 +190,7 @@ def quick(tmp_path: Path, hostile: None) -> tuple[Any, Store]:
 
 
 def test_failures(quick: tuple[Any, Store], capsys: pytest.CaptureFixture[str]) -> None:
-    """What failed is said, gives status 1, and is not tried again before that is asked for."""
+    """A failed run is reported, gives status 1, and is not retried without --retry."""
     sweep, store = quick
     assert do_sweep(sweep, store, RunSettings(), as_json=True) == 1
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -203,13 +207,13 @@ def test_failures(quick: tuple[Any, Store], capsys: pytest.CaptureFixture[str]) 
     assert len(plan(sweep, store, retry=True).missing) == 1
 
 
-def test_broken(
+def test_no_worker_starts(
     quick: tuple[Any, Store],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Where no worker can start the sweep ends with status 1 and says why in one line."""
+    """If no worker can start, the sweep ends with status 1 and says why in one line."""
     sweep, store = quick
     (tmp_path / "torch.py").write_text("raise ImportError('no torch')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -221,10 +225,10 @@ def test_broken(
     ]
 
 
-def test_bar(
+def test_progress_bar(
     quick: tuple[Any, Store], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a terminal there is a bar; of events, failures alone have a line of their own."""
+    """On a terminal there is a bar; only failures have their own lines."""
     sweep, store = quick
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "200")

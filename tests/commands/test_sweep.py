@@ -1,4 +1,4 @@
-"""What `status` says on a machine without SLURM, and with one that does not answer."""
+"""`paibench status` without SLURM, with it, and with a controller that does not answer."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def store(
 
 
 def command(folder: Path, name: str, prints: str, status: int = 0) -> None:
-    """A command of SLURM that always says the same."""
+    """Write a command of SLURM that always prints the same."""
     (folder / "bin").mkdir(exist_ok=True)
     path = folder / "bin" / name
     path.write_text(f"#!/bin/sh\n{f'echo {prints!r}' if prints else ':'}\nexit {status}\n")
@@ -63,7 +63,7 @@ def command(folder: Path, name: str, prints: str, status: int = 0) -> None:
 
 @pytest.fixture
 def submission(store: Store) -> Submission:
-    """All four runs in one job."""
+    """A submission of all four runs in one job."""
     specs = (DONE, RUNNING, BROKEN, ASKED)
     submission = Submission.new(
         store, "s", [specs], 10, Profile(name="p"), None, retry=False, plugins={}
@@ -72,8 +72,8 @@ def submission(store: Store) -> Submission:
     return submission
 
 
-def test_in_words(store: Store, say: Say) -> None:
-    """One line of counts, then where the work is and why runs failed."""
+def test_text(store: Store, say: Say) -> None:
+    """One line of counts, then the running and the failed runs."""
     status, out, err = say("status", "s.toml")
     counts, running, failed = out.splitlines()
     assert (status, err) == (0, "")
@@ -85,8 +85,8 @@ def test_in_words(store: Store, say: Say) -> None:
     assert failed == f"  {BROKEN.key[:12]} killed: by somebody; will be retried"
 
 
-def test_for_a_script(store: Store, say: Say) -> None:
-    """The same as JSON, every run by its whole key."""
+def test_json(store: Store, say: Say) -> None:
+    """The JSON lists every run by its full key."""
     found = json.loads(say("status", str(store.root), "--json")[1])
     assert (found["runs"], found["done"], found["missing"]) == (3, 1, 0)  # no sweep was recorded
     assert found["running"][RUNNING.key]["attempt"] == ATTEMPT
@@ -95,8 +95,8 @@ def test_for_a_script(store: Store, say: Say) -> None:
     assert found["queue_known"] is True
 
 
-def test_what_is_queued(store: Store, submission: Submission, say: Say, tmp_path: Path) -> None:
-    """What a job has yet to do is queued; what failed before is, too, as it is tried again."""
+def test_queued_runs(store: Store, submission: Submission, say: Say, tmp_path: Path) -> None:
+    """The missing runs of a job are queued, and so are failed runs that it retries."""
     command(tmp_path, "sbatch", "")
     command(tmp_path, "squeue", f"18|18_0|0|PENDING|{submission.name}-0|Priority")
     found = json.loads(say("status", "s.toml", "--json")[1])
@@ -106,10 +106,8 @@ def test_what_is_queued(store: Store, submission: Submission, say: Say, tmp_path
     assert "1 running, 2 queued, 0 failed, 0 missing" in say("status", "s.toml")[1]
 
 
-def test_a_held_job_is_named(
-    store: Store, submission: Submission, say: Say, tmp_path: Path
-) -> None:
-    """A job that will never start by itself is said, with its reason."""
+def test_a_held_job(store: Store, submission: Submission, say: Say, tmp_path: Path) -> None:
+    """A job that will never start by itself is named, with its reason."""
     reason = "launch failed requeued held"
     command(tmp_path, "sbatch", "")
     command(tmp_path, "squeue", f"18|18_0|0|PENDING|{submission.name}-0|{reason}")
@@ -117,10 +115,10 @@ def test_a_held_job_is_named(
     assert f"job 18_0 is held permanently ({reason}); submit replaces it" in said
 
 
-def test_slurm_that_does_not_answer(
+def test_an_unavailable_controller(
     store: Store, submission: Submission, say: Say, tmp_path: Path
 ) -> None:
-    """What the store knows is said all the same, and that more may be queued."""
+    """The status from the store is shown, with a note that more may be queued."""
     before = json.loads(say("status", "s.toml", "--json")[1])
     command(tmp_path, "sbatch", "", 1)
     command(tmp_path, "squeue", "", 1)
@@ -129,17 +127,15 @@ def test_slurm_that_does_not_answer(
     assert "SLURM does not answer: missing runs may be queued" in say("status", "s.toml")[1]
 
 
-def test_a_campaign_that_was_given_up(store: Store, submission: Submission, say: Say) -> None:
-    """Why the rest of it was cancelled is said until the next one."""
+def test_an_aborted_submission(store: Store, submission: Submission, say: Say) -> None:
+    """The reason of an abort is shown until the next submission."""
     submission.abort("3 runs in a row failed: no data")
     assert "  aborted: 3 runs in a row failed: no data\n" in say("status", "s.toml")[1]
     assert json.loads(say("status", "s.toml", "--json")[1])["aborted"] == submission.aborted
 
 
-def test_watching_ends_with_the_work(
-    store: Store, say: Say, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There is a look every five seconds while a run is at work, and one more."""
+def test_watch(store: Store, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status is refreshed every five seconds until no run is running."""
     pauses: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -154,10 +150,10 @@ def test_watching_ends_with_the_work(
     assert ["1 running" in look for look in looks] == [True, True, False]
 
 
-def test_watching_what_is_queued(
+def test_watch_queued_runs(
     store: Store, submission: Submission, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits on the cluster is watched as well."""
+    """Queued runs are watched as well."""
     (store.run_folder(RUNNING.key) / "claim").unlink()
     command(tmp_path, "sbatch", "")
     command(tmp_path, "squeue", f"18|18_0|0|PENDING|{submission.name}-0|Priority")
@@ -171,9 +167,8 @@ def test_watching_what_is_queued(
     ]
 
 
-def test_many_that_are_dead(store: Store, say: Say, tmp_path: Path) -> None:
-    """A thousand jobs that died at their runs are told of within seconds: the controller is asked
-    once for all, accounting not at all."""
+def test_many_dead_jobs(store: Store, say: Say, tmp_path: Path) -> None:
+    """For a thousand dead jobs, the controller is asked once and accounting never."""
     count = 1_000
     text = SWEEP.replace("[0, 1, 2, 3]", str([*range(1_000, 1_000 + count)]))
     (tmp_path / "many.toml").write_text(text)
@@ -206,7 +201,7 @@ def test_many_that_are_dead(store: Store, say: Say, tmp_path: Path) -> None:
 
 
 def test_many_failures(tmp_path: Path, store: Store, say: Say) -> None:
-    """Twenty of a kind are shown, and all of them where that is asked for."""
+    """Twenty runs of each kind are shown, and all with --all."""
     for seed in range(100, 130):
         spec = Spec.of(**NAMED, density=0.1, seed=seed)
         record_failure(store, spec, new_attempt_id(), "plugin", "it raised")

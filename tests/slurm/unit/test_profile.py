@@ -124,7 +124,7 @@ def test_no_such_profile(profiles: Path, name: str, message: str) -> None:
 
 
 def test_without_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the path where the profile would be."""
+    """The error names the expected path of the profile."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     with pytest.raises(UserError) as caught:
         read("lab")
