@@ -122,4 +122,4 @@ def test_a_controller_that_is_not_there(
     monkeypatch.setenv("SLURM_CONF", cluster.astray(tmp_path))
     (line,) = found()
     assert line.startswith("the controller of SLURM does not answer: Slurmctld(primary) at ")
-    assert line.endswith("; try again, or ask who runs the cluster")
+    assert line.endswith("; try again, or ask an administrator")
