@@ -1,4 +1,4 @@
-"""What the records say: tables, statistics and plots."""
+"""The leaderboard: records as tables, statistics, figures and a web site."""
 
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -8,22 +8,22 @@ if TYPE_CHECKING:
 
 
 def load(store: "str | PathLike[str]", *more: "str | PathLike[str]") -> "pd.DataFrame":
-    """The runs of a store, or of several, as a pandas frame; docs/frame.md has its columns.
+    """Return the runs of one or several stores as a pandas frame; docs/frame.md has its columns.
 
-    Warns where files of the store could not be read: what they say is not in the frame. Raises
-    UserError where there is no store.
+    Warns if files of a store cannot be read; their runs are not in the frame. Raises UserError if
+    there is no store.
     """
     import warnings
     from pathlib import Path
 
     from paibench.leaderboard.frame import load
 
-    found = load.load(Path(store), *map(Path, more))
-    if found.problems:
-        first = found.problems[0]
-        said = f"{first.path.name}: {first.reason}"
+    frame = load.load(Path(store), *map(Path, more))
+    if frame.problems:
+        first = frame.problems[0]
+        example = f"{first.path.name}: {first.reason}"
         warnings.warn(
-            f"unreadable files of the store are left out: {len(found.problems)}, first {said}",
+            f"unreadable files of the store are left out: {len(frame.problems)}, first {example}",
             stacklevel=2,
         )
-    return found.runs
+    return frame.runs

@@ -9,38 +9,38 @@ import pandas as pd
 GAP = "–"
 """The text of a cell that no run was asked for."""
 BEST, UNLIKE, CONFLICT, ELSEWHERE = "◆", "*", "†", "‡"
-"""The signs of a cell: not beaten, mixed environments, not repeatable, not at initialization."""
+"""Signs of a cell: Pareto-optimal, mixed environments, not repeatable, not at initialization."""
 
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in "\\|`*[]~"}
 
 
 def plain(text: str, limit: int = 120) -> str:
-    """One line without control, bidirectional and other invisible characters, cut at `limit`."""
+    """Return one line without control, bidirectional and invisible characters, cut at `limit`."""
     line = " ".join(text.split())
     shown = "".join(mark for mark in line if unicodedata.category(mark)[0] != "C")
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 
 def markdown(text: str, limit: int = 120) -> str:
-    """Plain text as the inside of a markdown table cell: nothing in it is markup or HTML."""
+    """Return plain text for a Markdown table cell, with all markup and HTML escaped."""
     return "".join(_MARKDOWN.get(mark, mark) for mark in plain(text, limit))
 
 
 def spreadsheet(text: str) -> str:
-    """Plain text as a CSV cell that no spreadsheet takes for a formula."""
+    """Return plain text for a CSV cell that no spreadsheet reads as a formula."""
     shown = plain(text)
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 def ascii_only(text: str, limit: int = 120) -> str:
-    """Plain text with a question mark for each character that a font may lack."""
+    """Return plain text with a question mark for each character that a font may lack."""
     return plain(text, limit).encode("ascii", "replace").decode()
 
 
 def clean(text: str) -> str:
-    """Text of a record, fit for a page: one line, nothing invisible, at most 400 characters."""
+    """Return text of a record for a page: one line, nothing invisible, at most 400 characters."""
     if len(text) <= 400 and text.isascii() and text.isprintable() and "  " not in text:
-        return text.strip()  # nearly always, and a report has millions
+        return text.strip()  # the usual case, and a large site has millions of texts
     return plain(text, 400)
 
 

@@ -1,4 +1,4 @@
-"""What a leaderboard does not show as a number, and why: one line for what shares a reason."""
+"""The results that a leaderboard does not show: one line for those that share a reason."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from paibench.leaderboard.format import sparsity_percent
+from paibench.leaderboard.format import row_name, sparsity_percent
 from paibench.leaderboard.frame.load import Frame
 
 _BY = ["status", "dataset", "model", "method_label", "control", "density_asked", "reason"]
@@ -15,16 +15,15 @@ _LATER = re.compile(r"schema \d+")
 
 
 def missing_results(frame: Frame) -> Iterable[str]:
-    """The runs without an accuracy and the files that cannot be read."""
+    """Yield a line for each group of runs without an accuracy, and for files not readable."""
     runs = frame.runs
     lost = runs[runs["accuracy"].isna()]
     lost = lost.assign(reason=lost["reason"].fillna("no reason given"))
-    told = lost[lost["status"] != "missing"]
-    for key, group in told.groupby(_BY):
+    ended = lost[lost["status"] != "missing"]
+    for key, group in ended.groupby(_BY):
         status, dataset, model, label, control, density, reason = map(str, key)
-        name = label if control == "none" else f"{label}, {control}"
         yield (
-            f"{status}: {name} at {sparsity_percent(float(density))} sparsity, "
+            f"{status}: {row_name(label, control)} at {sparsity_percent(float(density))} sparsity, "
             f"{model} on {dataset}, {_seeds(group['seed'])}: {reason}"
         )
     for key, group in lost[lost["status"] == "missing"].groupby(["dataset", "model"]):
@@ -39,8 +38,8 @@ def missing_results(frame: Frame) -> Iterable[str]:
 
 
 def _seeds(seeds: pd.Series) -> str:
-    found = sorted(map(int, seeds))
-    if len(found) == 1:
-        return f"seed {found[0]}"
-    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-    return f"seeds {', '.join(map(str, found[:10]))}{more}"
+    numbers = sorted(map(int, seeds))
+    if len(numbers) == 1:
+        return f"seed {numbers[0]}"
+    more = f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
+    return f"seeds {', '.join(map(str, numbers[:10]))}{more}"

@@ -1,4 +1,4 @@
-"""Published figures beside ours at nearly the same density: how far apart, and why it may be so."""
+"""Published figures beside our results at nearly the same density, with their differences."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,12 +51,12 @@ def reproduction(
     published: pd.DataFrame,
     tolerance: float = TOLERANCE,
 ) -> pd.DataFrame:
-    """Every comparable published figure that a cell of ours stands beside, a row each.
+    """Return every comparable published figure with a cell of ours, a row each.
 
-    Ours is the cell of the same method, options and control at the nearest density, at most
-    `tolerance` of theirs away. `difference` is ours minus theirs; halves are those of 95 % t
-    intervals, not a number where the source gives no deviation with its n; accuracies are
-    fractions. `differs` says in what their protocol is another.
+    Ours is the cell of the same method, options and control at the nearest density, if it is at
+    most `tolerance` (relative) away. `difference` is ours minus theirs. The halves are those of 95
+    % t intervals, NaN if the source does not give a deviation with its n. Accuracies are fractions.
+    `differs` says how their protocol differs.
     """
     rows = []
     own = dict(iter(cells.groupby(["method_label", "control"])))
@@ -66,8 +66,8 @@ def reproduction(
             rows.append(row)
     order = ["method_label", "control", "measure", "density_theirs", "kind", "source"]
     falling = [name != "density_theirs" for name in order]
-    found = pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
-    return found.sort_values(order, ascending=falling, kind="stable", ignore_index=True)
+    pairs = pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
+    return pairs.sort_values(order, ascending=falling, kind="stable", ignore_index=True)
 
 
 def as_table(track: Track, rows: pd.DataFrame, hrefs: Mapping[str, str] | None = None) -> Table:
@@ -126,11 +126,11 @@ def _mean(each: dict[Any, Any], whose: str) -> Cell:
 
 
 def _beside(theirs: dict[Any, Any], ours: pd.DataFrame, tolerance: float) -> dict[str, Any] | None:
-    """A row for one published figure; None without a cell near it that has a result."""
+    """Return a row for one published figure; None if no cell near it has a result."""
     measure = theirs["measure"]
     ours = ours[ours[f"{measure}_n"] > 0]
     away = (ours["density_asked"] / theirs["density"] - 1).abs()
-    if ours.empty or away.min() > tolerance + 1e-9:  # so that a twentieth is one
+    if ours.empty or away.min() > tolerance + 1e-9:  # floats: 5 % must count as 5 %
         return None
     cell = ours.loc[away.idxmin()]
     return {
