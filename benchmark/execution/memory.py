@@ -16,7 +16,7 @@ def available_mb() -> int:
 
 
 def limit_memory(megabytes: int) -> None:
-    """Limit this process to so many MiB, so that running out raises MemoryError.
+    """Limit the memory of this process, in MiB, so that exceeding it raises MemoryError.
 
     Linux counts private writable memory. Use the limit on the CPU only: CUDA reserves much more
     address space than it fills.

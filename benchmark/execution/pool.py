@@ -235,7 +235,7 @@ class Pool:
             yield Event(spec, "done" if message["result"] == "done" else "already", seconds)
 
     def _handle_exit(self, worker: Worker) -> Iterator[Event]:
-        """Replace a worker that has exited; its run has failed unless it had not begun."""
+        """Replace a worker that has exited; its run has failed, unless the run had not started."""
         for message in worker.events() or []:
             yield from self._handle(worker, message)
         if worker not in self._workers:

@@ -1,4 +1,4 @@
-"""How and where runs are executed: recorded beside their results, and no part of what is run."""
+"""How and where runs are executed: part of the record, but not of the spec."""
 
 import json
 import math

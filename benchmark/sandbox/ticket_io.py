@@ -1,7 +1,7 @@
 """Tickets as safetensors: the result that a sandbox sends back.
 
-The sandbox may send anything. Nothing that is read here is executed; types and the header are
-checked here, and names, shapes, values and counts where the ticket is used.
+The sandbox may send anything. Nothing that is read here is executed. This module checks types and
+the header; the code that uses the ticket checks names, shapes, values and counts.
 """
 
 import json

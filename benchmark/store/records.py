@@ -22,7 +22,7 @@ Validate = Callable[[Path], object]
 
 
 class NewerSchema(Corrupt):
-    """A sound record with a later schema: readers pass over it, and nobody moves it."""
+    """A sound record with a later schema: readers skip it, and it is never moved."""
 
 
 class StoredRecord(NamedTuple):

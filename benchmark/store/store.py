@@ -170,7 +170,7 @@ class Store:
                         yield read_entry(folder / name)
 
     def quarantine(self, key: str) -> bool:
-        """Move a record that cannot be trusted to quarantine; the run is to be done again.
+        """Move a damaged record to quarantine, so that the run is done again.
 
         Only the owner of the run may call this. Returns False if the record is sound, has a later
         schema, or is not there.

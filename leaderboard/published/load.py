@@ -1,4 +1,4 @@
-"""Published accuracies, from papers and authors' files, and those that stand beside a track."""
+"""Published accuracies from papers and authors' files, and those that belong to a track."""
 
 import csv
 import io

@@ -28,7 +28,7 @@ _ECHO = 80  # characters of a file that a message repeats
 
 
 class BadMaskFile(UserError):
-    """A file that is no sound mask file; the message is one line that names what is wrong."""
+    """A file that is not a valid mask file; the message is one line with the reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"mask file: {reason}")

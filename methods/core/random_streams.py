@@ -1,7 +1,7 @@
 """Named random streams derived from one seed.
 
-Every random choice of a run draws from a stream of its own name, so that a change in the number
-of draws of one part (a longer search, say) does not change the others.
+Every kind of random choice in a run has its own stream, so that a different number of draws in one
+part, such as a longer search, does not change the others.
 """
 
 import hashlib

@@ -191,7 +191,7 @@ class Task:
         All runs with the same data, model, initialization, recipe and seed share a stage: `name`
         must distinguish everything else that it depends on (the method and its options), in at
         most 64 lower-case letters, digits, `_`, `-` and `.`. While `compute` runs, `generator` is
-        one of its own, so that later draws do not depend on whether the stage was stored. Its
+        a separate one, so that later draws do not depend on whether the stage was cached. Its
         examples count the same whether it is computed or found.
         """
         return self._services.memo(name, lambda: self._with_own_generator(name, compute))

@@ -14,9 +14,9 @@ from paibench.methods.training.loop import Checkpoint, Trainer
 from paibench.methods.training.services import Interrupted, Services
 
 RELATIVE_PAUSE = 50
-"""The pause after a checkpoint is at least so many times the time that saving it took,"""
+"""The pause after a checkpoint is at least this multiple of the time that saving it took,"""
 LONGEST_PAUSE = 30
-"""but at most so many times the pause that was asked for."""
+"""but at most this multiple of the pause that was asked for."""
 _FORMAT = 5
 
 
