@@ -30,7 +30,7 @@ def check_in_sandbox(method: str, seconds: float) -> Result:
     spent = round(time.perf_counter() - started, 3)
     if digest(first.mask) != digest(second.mask):
         return result("failed", "the same mask in two processes", "two masks", spent)
-    return result("passed", came=f"isolated by: {first.isolation}", seconds=spent)
+    return result("passed", actual=f"isolated by: {first.isolation}", seconds=spent)
 
 
 def _search(method: str, settings: RunSettings) -> SearchResult:

@@ -1,4 +1,4 @@
-"""`python -m paibench.methods.conformance METHOD CASE...`: each case's result as a line of JSON."""
+"""`python -m paibench.methods.conformance METHOD CASE...` prints each result as a line of JSON."""
 
 import json
 import os
@@ -6,21 +6,21 @@ import sys
 
 
 def main() -> int:
-    """Run the cases in the order in which they are named."""
+    """Run the cases in the order of the arguments."""
     method, *cases = sys.argv[1:]
-    said = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the finder prints is no result
-    from paibench.methods.conformance.runner import results
+    output = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # prints of the finder must not look like results
+    from paibench.methods.conformance.cases import results
     from paibench.methods.core.registry import UserError
 
     try:
         for result in results(method, cases):
-            said.write(json.dumps(result.plain) + "\n")
+            output.write(json.dumps(result.plain) + "\n")
     except UserError as error:
-        said.write(json.dumps({"error": str(error)}) + "\n")
+        output.write(json.dumps({"error": str(error)}) + "\n")
         return 2
-    said.flush()
-    os._exit(0)  # threads that the finder left behind are not waited for
+    output.flush()
+    os._exit(0)  # do not wait for threads that the finder left running
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The small networks that a finder has to cope with, and the data that go with them."""
+"""Small networks with the structures that a finder must support, and small data for them."""
 
 from collections.abc import Callable
 
@@ -13,11 +13,11 @@ CLASSES = 3
 SHAPE = (2, 6, 6)
 EXAMPLES = 48
 SENTINEL = 7.25
-"""The first pixel of every example: what passes through a network and has it, is data."""
+"""The first pixel of every example, by which probes tell examples from other inputs."""
 
 
 class Residual(nn.Module):
-    """A convolutional network with norms, a skip, grouped and depthwise convolutions."""
+    """A convolutional network with norms, a skip connection, grouped and depthwise convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Residual(nn.Module):
         self.head = nn.Linear(4, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [b, 3] of inputs [b, 2, 6, 6]."""
+        """Return logits [b, 3] of inputs [b, 2, 6, 6]."""
         x = torch.relu(self.stem(x))
         x = torch.relu(x + self.norm(self.depthwise(torch.relu(self.grouped(x)))))
         logits: Tensor = self.head(x.mean((2, 3)))
@@ -41,14 +41,14 @@ class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Linear(72, 12)
-        self.there, self.back = nn.Linear(12, 12), nn.Linear(12, 12)
-        self.back.weight = self.there.weight
+        self.second, self.third = nn.Linear(12, 12), nn.Linear(12, 12)
+        self.third.weight = self.second.weight
         self.head = nn.Linear(12, CLASSES, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [b, 3] of inputs [b, 2, 6, 6]."""
+        """Return logits [b, 3] of inputs [b, 2, 6, 6]."""
         x = torch.relu(self.first(x.flatten(1)))
-        logits: Tensor = self.head(torch.relu(self.back(torch.relu(self.there(x)))))
+        logits: Tensor = self.head(torch.relu(self.third(torch.relu(self.second(x)))))
         return logits
 
 
@@ -64,7 +64,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(8, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [b, 3] of inputs [b, 2, 6, 6]."""
+        """Return logits [b, 3] of inputs [b, 2, 6, 6]."""
         x = self.embed(x.transpose(1, 2).flatten(2))
         q, k, v = self.qkv(self.norms[0](x)).chunk(3, dim=-1)
         x = x + self.out(torch.softmax(q @ k.transpose(1, 2) / 8**0.5, dim=-1) @ v)
@@ -88,14 +88,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def network(kind: str, dtype: torch.dtype = torch.float32, seed: int = 5) -> nn.Module:
-    """One of the networks, initialized by a seed, on the CPU."""
+    """Return one of the networks, initialized by a seed, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NETWORKS[kind]().to(dtype)
 
 
 def images(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Inputs [48, 2, 6, 6] whose first pixel is SENTINEL, and labels [48] of three classes."""
+    """Return inputs [48, 2, 6, 6] whose first pixel is SENTINEL, and labels [48]."""
     draw = torch.Generator().manual_seed(11)
     inputs = torch.randn(EXAMPLES, *SHAPE, generator=draw, dtype=dtype)
     inputs[:, 0, 0, 0] = SENTINEL
@@ -108,7 +108,7 @@ def task(
     device: str = "cpu",
     services: Services | None = None,
 ) -> Task:
-    """A task with these images, three short epochs long."""
+    """Return a task of these images, with a recipe of three short epochs."""
     inputs, labels = (tensor.to(device) for tensor in images(dtype))
     made = Task.of(
         inputs, labels, classes=CLASSES, seed=seed, recipe=Recipe(epochs=3, batch=16, lr=0.05)
@@ -118,7 +118,7 @@ def task(
 
 
 def half_dead(seed: int) -> nn.Module:
-    """A network in which only every other hidden unit has weights worth the name."""
+    """Return a network in which every other hidden unit has negligible weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         first, last = nn.Linear(72, 32), nn.Linear(32, CLASSES)
@@ -130,7 +130,7 @@ def half_dead(seed: int) -> nn.Module:
 
 
 def separable(seed: int) -> Task:
-    """A task in which each class has a direction of its own."""
+    """Return a task in which each class has its own direction in input space."""
     draw = torch.Generator().manual_seed(13)
     directions = torch.randn(CLASSES, *SHAPE, generator=draw)
     labels = torch.arange(96) % CLASSES

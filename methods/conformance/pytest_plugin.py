@@ -5,25 +5,25 @@ from typing import Any
 
 import pytest
 
-from paibench.methods.conformance.report import CASES
+from paibench.methods.conformance import CASES, check
 from paibench.methods.core.registry import UserError, find, is_file, use_file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
+    """Add the option `--paibench-method`."""
     parser.getgroup("paibench").addoption(
         "--paibench-method",
         action="append",
         default=[],
         metavar="NAME",
-        help="hold this method, or `file.py:function`, to what all methods keep to",
+        help="run the conformance cases of this method, or of `file.py:function`",
     )
 
 
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Add the cases of the methods that were asked for."""
+    """Add the cases of the requested methods."""
     for method in config.getoption("paibench_method"):
         items.extend(_cases(session, method))
 
@@ -38,24 +38,22 @@ def _cases(session: pytest.Session, method: str) -> Iterator[pytest.Item]:
 
 
 class Conformance(pytest.Item):
-    """One case over one method."""
+    """One case of one method."""
 
-    def __init__(self, *, method: str, case: str, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, *, method: str, case: str, **options: Any) -> None:
+        super().__init__(**options)
         self.method, self.case = method, case
 
     def runtest(self) -> None:
         """Run the case."""
-        from paibench.methods.conformance.runner import check
-
         check(self.method, self.case)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """What was expected and what came; all of an error that is ours."""
+        """Return one line for a failed case, and the whole traceback of any other error."""
         if isinstance(excinfo.value, AssertionError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
-        """Where the case is from, for the report."""
+        """Return the heading of the case in a report."""
         return self.path, None, f"{self.method}: {CASES[self.case]}"

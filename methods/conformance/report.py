@@ -6,39 +6,52 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 CASES: dict[str, str] = {
-    "options": "options are keyword-only, of plain types, and their defaults say nothing new",
+    "options": "options are keyword-only and of plain types; passing defaults changes nothing",
     "covers": "the mask covers exactly the prunable weights, by name and shape",
-    "count": "exactly round(density * N) weights are kept, at six densities from all to one",
+    "count": "exactly round(density * N) weights are kept, at six densities from 1 to 1 / N",
     "finite": "every score is a finite number",
     "same-seed": "the same seed gives the same mask, bit for bit",
-    "seed": "what is drawn comes from task.generator, and something decides the mask",
-    "again": "a search leaves nothing behind that changes the next one",
-    "untouched": "network, data and all that is global are as before",
-    "batch-norm": "a network with batch norms, a skip, grouped and depthwise convolutions",
+    "seed": "random numbers come from task.generator, and the mask depends on the seed",
+    "again": "a search does not influence later ones",
+    "untouched": "network, data and global state are unchanged",
+    "batch-norm": "a network with batch norms, a shortcut, grouped and depthwise convolutions",
     "tied": "a network that uses one weight twice",
     "bias-free": "a network without biases",
     "transformer": "a block of self-attention",
     "float64": "a network in double precision",
     "cost": "examples that pass forward and backward are counted",
-    "memo": "a search that was killed at any stage resumes to the same mask",
-    "better": "the mask is not clearly worse than a random one where half of the network is dead",
-    "gpu": "the same on a GPU",
+    "memo": "a search that is killed at any stage resumes to the same mask",
+    "better": "the mask is not clearly worse than a random one if half of the network is dead",
+    "gpu": "two searches on a GPU give the same mask",
 }
 
-OTHER = {"sandbox": "a search in the sandbox of this machine finds the same mask, twice"}
+OTHER = {"sandbox": "two searches in the sandbox of this machine give the same mask"}
 """Cases that the harness adds, see `paibench check-method`."""
 
 Outcome = Literal["passed", "failed", "skipped"]
 
 
+class CaseFailed(AssertionError):
+    """A finder breaks the contract."""
+
+    def __init__(self, expected: str, actual: str) -> None:
+        super().__init__(f"expected {expected}; got {actual}")
+        self.expected = expected
+        self.actual = actual
+
+
+class NotApplicable(Exception):
+    """A case cannot run for this finder or on this machine."""
+
+
 @dataclass(frozen=True)
 class Result:
-    """How a case went; a failed one says what was expected and what came, a skipped one why."""
+    """The outcome of a case; `actual` is also the reason of a skipped one."""
 
     case: str
     outcome: Outcome
     expected: str = ""
-    came: str = ""
+    actual: str = ""
     seconds: float = 0.0
 
     @property
@@ -47,14 +60,16 @@ class Result:
         return asdict(self)
 
     @property
-    def words(self) -> str:
-        """What is to be said of it besides its outcome."""
-        return f"expected {self.expected}; came {self.came}" if self.expected else self.came
+    def details(self) -> str:
+        """What was expected and what was found, or why the case was skipped."""
+        if not self.expected:
+            return self.actual
+        return f"expected {self.expected}; got {self.actual}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """All results of one method, and where and with what they were obtained."""
+    """All results of one method, with the versions that they were obtained with."""
 
     method: str
     results: Sequence[Result]
@@ -67,7 +82,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """How many cases went how, in words."""
+        """One line with the number of cases by outcome."""
         outcomes = [result.outcome for result in self.results]
         kinds: tuple[Outcome, ...] = ("passed", "failed", "skipped")
         counts = [f"{outcomes.count(kind)} {kind}" for kind in kinds if kind in outcomes]
@@ -76,7 +91,7 @@ class Report:
         )
 
     def to_json(self) -> str:
-        """The report as a JSON text."""
+        """Return the report as JSON."""
         plain = {
             "method": self.method,
             "conforms": self.conforms,
@@ -86,24 +101,24 @@ class Report:
         return json.dumps(plain, indent=2) + "\n"
 
     def to_markdown(self) -> str:
-        """The report as a table for a pull request."""
+        """Return the report as a Markdown table for a pull request."""
         lines = [f"# {_cell(self.verdict)}", ""]
         lines += [f"- {name}: {_cell(value)}" for name, value in self.about.items()]
         lines += ["", "| case | states | outcome |", "| --- | --- | --- |"]
         for result in self.results:
-            said = f"**{result.outcome}**" if result.outcome == "failed" else result.outcome
-            said += f": {_cell(result.words)}" if result.words else ""
-            lines.append(f"| {result.case} | {_cell(states(result))} | {said} |")
+            text = f"**{result.outcome}**" if result.outcome == "failed" else result.outcome
+            text += f": {_cell(result.details)}" if result.details else ""
+            lines.append(f"| {result.case} | {_cell(states(result))} | {text} |")
         return "\n".join(lines) + "\n"
 
 
 def states(result: Result) -> str:
-    """The fact that a case states."""
+    """Return the fact that a case states."""
     return CASES.get(result.case) or OTHER[result.case]
 
 
 def _cell(text: str) -> str:
-    """A text as it may stand in a cell of Markdown, whoever wrote it."""
+    """Escape a text of a third party for a cell of a Markdown table."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     for sign in "\\|`*_<>[]":
         plain = plain.replace(sign, f"\\{sign}")

@@ -1,4 +1,8 @@
-"""Running the cases: one finder, one case, and what was expected where it fails."""
+"""Run the cases in another process, so that a finder that crashes or hangs fails only one case.
+
+pytest could run them, but it is not a dependency of paibench, and after a crash it has no results
+without pytest-xdist, nor a limit for a case without pytest-timeout.
+"""
 
 import json
 import os
@@ -8,92 +12,37 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import IO
 
-from paibench.methods.conformance.cases import CaseFailed, Finder, NotApplicable, run_case
-from paibench.methods.conformance.report import CASES, Outcome, Result
-from paibench.methods.core.registry import UserError, did_you_mean, find, is_file, use_file
-from paibench.methods.core.signature import describe
-
-
-def subject(method: str) -> Finder:
-    """A finder by its registered name, or as `file.py:function`.
-
-    Raises UserError where there is none.
-    """
-    name = use_file(method) if is_file(method) else method
-    entry = find(name)
-    try:
-        return Finder(name, entry.load, describe(entry).options)
-    except UserError as error:
-        return Finder(name, entry.load, {}, trouble=str(error))
-
-
-def check(method: str, case: str) -> None:
-    """Run one case. Raises AssertionError that says what was expected and what came.
-
-    Skips the test, in pytest, where the case needs what is not here.
-    """
-    if case not in CASES:
-        raise UserError(f"unknown case {case!r:.80}; {did_you_mean(case, CASES)}")
-    try:
-        run_case(subject(method), case)
-    except NotApplicable as error:
-        import pytest
-
-        pytest.skip(str(error))
-
-
-def results(method: str, cases: Iterable[str] = CASES) -> Iterator[Result]:
-    """Run cases one after the other; what becomes of each. Raises UserError as `subject` does."""
-    finder = subject(method)
-    for case in cases:
-        yield result(finder, case)
-
-
-def result(finder: Finder, case: str) -> Result:
-    """What becomes of one case."""
-    started = time.perf_counter()
-
-    def ended(outcome: Outcome, expected: str = "", came: str = "") -> Result:
-        seconds = round(time.perf_counter() - started, 3)
-        return Result(case, outcome, expected, came, seconds)
-
-    try:
-        run_case(finder, case)
-    except NotApplicable as error:
-        return ended("skipped", came=str(error))
-    except CaseFailed as error:
-        return ended("failed", error.expected, error.came)
-    return ended("passed")
-
-
-# examine: The cases in a process of their own, so that a finder that crashes or hangs fails a case.
+from paibench.methods.conformance.report import CASES, Result
+from paibench.methods.core.registry import UserError
 
 CASE_SECONDS = 120.0
-_STARTING_SECONDS = 300.0  # to import torch from a slow file system
+_STARTUP_SECONDS = 300.0  # importing torch from a slow file system takes minutes
 
 
 def run_isolated(
     method: str, cases: Sequence[str] = tuple(CASES), seconds: float = CASE_SECONDS
 ) -> Iterator[Result]:
-    """Run cases over a finder, each as long as it may take; what becomes of them, in order.
+    """Run cases of a method, each for at most `seconds`; yield their results in order.
 
-    Where its process ends or hangs, the case that it was at has failed, and the rest is run in
-    another. Raises UserError where there is no such method.
+    If the process ends or hangs, the current case has failed, and another process runs the rest.
+    Raises UserError if the method does not exist.
     """
-    left = list(cases)
-    while left:
+    remaining = list(cases)
+    while remaining:
         with tempfile.TemporaryDirectory() as folder:
-            for result in _some(method, tuple(left), seconds, folder):
+            for result in _first_results(method, tuple(remaining), seconds, folder):
                 yield result
-                left.remove(result.case)
+                remaining.remove(result.case)
 
 
-def _some(method: str, cases: Sequence[str], seconds: float, folder: str) -> Iterator[Result]:
-    """The results of the first cases, up to the first at which the process ends."""
+def _first_results(
+    method: str, cases: Sequence[str], seconds: float, folder: str
+) -> Iterator[Result]:
+    """Yield the results up to the first case at which the process ends."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "paibench.methods.conformance", method, *cases],
         stdin=subprocess.DEVNULL,
@@ -103,14 +52,14 @@ def _some(method: str, cases: Sequence[str], seconds: float, folder: str) -> Ite
     )
     assert process.stdout is not None
     try:
-        heard, limit = b"", seconds + _STARTING_SECONDS
+        buffer, limit = b"", seconds + _STARTUP_SECONDS
         for case in cases:
             started = time.monotonic()
-            line, heard = _line(process.stdout, heard, limit)
+            line, buffer = _line(process.stdout, buffer, limit)
             limit = seconds
             if not line:
                 took = round(time.monotonic() - started, 3)
-                yield Result(case, "failed", "a search that ends", _ended(process, took), took)
+                yield Result(case, "failed", "a search that ends", _reason(process, took), took)
                 return
             plain = json.loads(line)
             if "error" in plain:
@@ -123,27 +72,27 @@ def _some(method: str, cases: Sequence[str], seconds: float, folder: str) -> Ite
         process.stdout.close()
 
 
-def _line(pipe: IO[bytes], heard: bytes, seconds: float) -> tuple[bytes, bytes]:
-    """The next line and what was heard behind it; empty where none comes in time."""
+def _line(pipe: IO[bytes], buffer: bytes, seconds: float) -> tuple[bytes, bytes]:
+    """Return the next line and the bytes after it; an empty line if none comes in time."""
     deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
-        while b"\n" not in heard:
+        while b"\n" not in buffer:
             if not selector.select(max(deadline - time.monotonic(), 0)):
-                return b"", heard
-            came = os.read(pipe.fileno(), 1 << 16)
-            if not came:
-                return b"", heard
-            heard += came
-    line, _, rest = heard.partition(b"\n")
+                return b"", buffer
+            chunk = os.read(pipe.fileno(), 1 << 16)
+            if not chunk:
+                return b"", buffer
+            buffer += chunk
+    line, _, rest = buffer.partition(b"\n")
     return line, rest
 
 
-def _ended(process: "subprocess.Popen[bytes]", seconds: float) -> str:
-    """How a process that says no more has ended, in words."""
+def _reason(process: "subprocess.Popen[bytes]", seconds: float) -> str:
+    """Return why a process sends no more results."""
     with suppress(subprocess.TimeoutExpired):
         code = process.wait(1)
         if code < 0:
             return f"its process ended with signal {signal.Signals(-code).name}"
         return f"its process ended with exit status {code}"
-    return f"nothing in {seconds:.0f} s; it was killed"
+    return f"no result in {seconds:.0f} s; killed"

@@ -33,7 +33,7 @@ def test_a_method_that_does_not_conform(
     status, out, _ = say("check-method", f"{file}:odd", *FEW[:4])
     assert status == 2
     assert "  FAILED  covers" in out
-    assert "expected the prunable weight '0.weight'; came nothing" in out
+    assert "expected the prunable weight '0.weight'; got nothing" in out
     assert "does not conform: 2 failed; report: conformance-local-odd." in out
     assert len(list(tmp_path.glob("conformance-local-odd.*"))) == 2
 

@@ -11,8 +11,9 @@ import torch
 from factories import installed
 
 from paibench.methods.conformance import CASES, check
+from paibench.methods.conformance.cases import results
 from paibench.methods.conformance.report import Report, Result
-from paibench.methods.conformance.runner import results, run_isolated
+from paibench.methods.conformance.runner import run_isolated
 from paibench.methods.core.registry import UserError, names
 
 HERE = [case for case in CASES if case != "gpu" or torch.cuda.is_available()]
@@ -70,7 +71,7 @@ def test_a_fault_fails_its_case(mutant: str) -> None:
     failed = [result for result in results(mutant, HERE) if result.outcome == "failed"]
     assert [result.case for result in failed] == [MUTANTS[mutant]]
     assert failed[0].expected
-    assert failed[0].came
+    assert failed[0].actual
 
 
 @pytest.mark.usefixtures("mutants")
@@ -89,14 +90,14 @@ def test_every_mutant_is_tried() -> None:
 @pytest.mark.usefixtures("mutants")
 def test_what_was_expected_and_what_came() -> None:
     """A failure says both."""
-    with pytest.raises(AssertionError, match="expected 540 of 540 weights at density 1; came 539"):
+    with pytest.raises(AssertionError, match="expected 540 of 540 weights at density 1; got 539"):
         check("off_by_one", "count")
 
 
 def test_what_is_not_here_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A case that needs a GPU says so where there is none."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(pytest.skip.Exception, match="there is no GPU here"):
+    with pytest.raises(pytest.skip.Exception, match="this machine has no GPU"):
         check("random", "gpu")
 
 
@@ -129,15 +130,15 @@ def abrupt(net, task, density):
 
 
 @pytest.mark.parametrize(
-    ("does", "came"),
+    ("does", "actual"),
     [
         ("os.kill(os.getpid(), 11)", "its process ended with signal SIGSEGV"),
         ("os._exit(0)", "its process ended with exit status 0"),
-        ("time.sleep(600)", "nothing in 4 s; it was killed"),
+        ("time.sleep(600)", "no result in 4 s; killed"),
     ],
     ids=["crash", "exit", "hang"],
 )
-def test_a_finder_that_ends_or_hangs_fails_a_case(tmp_path: Path, does: str, came: str) -> None:
+def test_a_finder_that_ends_or_hangs_fails_a_case(tmp_path: Path, does: str, actual: str) -> None:
     """The case that it was at has failed, and the others are run all the same."""
     file = tmp_path / "abrupt.py"
     file.write_text(ABRUPT.format(does=does))
@@ -147,7 +148,7 @@ def test_a_finder_that_ends_or_hangs_fails_a_case(tmp_path: Path, does: str, cam
         ("count", "failed"),
         ("covers", "passed"),
     ]
-    assert found[1].came == came
+    assert found[1].actual == actual
 
 
 def test_a_finder_that_cannot_be_imported_fails(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_a_finder_that_cannot_be_imported_fails(tmp_path: Path) -> None:
     file = tmp_path / "broken.py"
     file.write_text("import no_such_library\n\n\ndef broken(net, task, density):\n    return {}\n")
     (found,) = run_isolated(f"{file}:broken", ["count"])
-    assert (found.outcome, found.came) == (
+    assert (found.outcome, found.actual) == (
         "failed",
         "ModuleNotFoundError: No module named 'no_such_library'",
     )
@@ -193,7 +194,7 @@ def test_a_failure_in_pytest(tmp_path: Path) -> None:
     """It is told in one line, without a page of traceback."""
     status, said = pytest_said(tmp_path, "--paibench-method", "off_by_one")
     assert status == 1
-    assert "expected 540 of 540 weights at density 1; came 539 kept" in said
+    assert "expected 540 of 540 weights at density 1; got 539 kept" in said
     assert "Traceback" not in said
     assert said.count("FAILED") == 1
 
@@ -210,7 +211,7 @@ def test_a_wrong_name_in_pytest(tmp_path: Path) -> None:
 RESULTS = [
     Result("count", "passed", seconds=0.5),
     Result("finite", "failed", "finite scores", "2 of 9 of a|b are *not*", 0.1),
-    Result("gpu", "skipped", came="there is no GPU here"),
+    Result("gpu", "skipped", actual="this machine has no GPU"),
 ]
 
 
@@ -221,7 +222,7 @@ def test_reports() -> None:
     assert report.verdict == "mine does not conform: 1 passed, 1 failed, 1 skipped"
     markdown = report.to_markdown()
     assert r"- from: an \<index\>" in markdown
-    assert r"**failed**: expected finite scores; came 2 of 9 of a\|b are \*not\* |" in markdown
+    assert r"**failed**: expected finite scores; got 2 of 9 of a\|b are \*not\* |" in markdown
     plain = json.loads(report.to_json())
     assert (plain["conforms"], plain["from"]) == (False, "an <index>")
     assert [case["outcome"] for case in plain["cases"]] == ["passed", "failed", "skipped"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from paibench.methods.conformance import CASES
-from paibench.methods.conformance.runner import results
+from paibench.methods.conformance.cases import results
 from paibench.methods.core.registry import UserError
 from paibench.methods.scaffold.write import SHAPES, write_package
 
@@ -29,7 +29,7 @@ def test_what_it_starts_from_conforms(tmp_path: Path, shape: str) -> None:
     write_package("my_idea", tmp_path / "new", shape)
     file = tmp_path / "new/src/paibench_my_idea/my_idea.py"
     cases = [case for case in CASES if case != "gpu" or torch.cuda.is_available()]
-    found = [(each.case, each.outcome, each.words) for each in results(f"{file}:my_idea", cases)]
+    found = [(each.case, each.outcome, each.details) for each in results(f"{file}:my_idea", cases)]
     assert found == [(case, "passed", "") for case in cases]
 
 

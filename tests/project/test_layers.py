@@ -122,7 +122,7 @@ def misplaced(module: str) -> Iterator[str]:
             yield f"{other} is of another room, which {here} know nothing of"
     allowed = THIRD_PARTY["plain" if here == "benchmark" and level(module) == 1 else here]
     allowed = allowed | ({"timm"} if module == "models.timm_adapter" else set())
-    allowed = allowed | ({"pytest"} if module.startswith("methods.conformance.") else set())
+    allowed = allowed | ({"pytest"} if module.startswith("methods.conformance") else set())
     for other in sorted(theirs(module)):
         top = other.partition(".")[0]
         if other.startswith(".") or top in ROOMS:

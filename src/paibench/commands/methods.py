@@ -98,5 +98,5 @@ def _print(result: Result, as_json: bool) -> None:
     if as_json:
         return
     typer.echo(f"  {_OUTCOMES[result.outcome]:<8}{result.case:<12}{states(result)}")
-    if result.words:
-        typer.echo(f"  {'':<20}{' '.join(result.words.split())}")
+    if result.details:
+        typer.echo(f"  {'':<20}{' '.join(result.details.split())}")

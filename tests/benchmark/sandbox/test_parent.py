@@ -231,6 +231,6 @@ def test_killed_within_a_search(method: Callable[[str], str], tmp_path: Path) ->
 def test_a_trial(method: Callable[[str], str]) -> None:
     """A method that works passes with the walls said, one that does not fails with its words."""
     passed = check_in_sandbox(method("staged"), 60)
-    assert (passed.outcome, passed.came[:21]) == ("passed", "isolated by: process,")
+    assert (passed.outcome, passed.actual[:21]) == ("passed", "isolated by: process,")
     failed = check_in_sandbox(method("asks"), 60)
-    assert (failed.outcome, failed.came[:14]) == ("failed", "RuntimeError: ")
+    assert (failed.outcome, failed.actual[:14]) == ("failed", "RuntimeError: ")
