@@ -1,1 +1,1 @@
-"""A package for a new method, written out: it installs, conforms, and is for its author to fill."""
+"""Templates of a package for a new method, which installs and passes the conformance cases."""

@@ -1,4 +1,4 @@
-"""A package for a new method: it conforms as it is written, from whatever it starts."""
+"""The package of a new method passes the conformance cases as written, for each template."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_it_starts_from_conforms(tmp_path: Path, shape: str) -> None:
+def test_each_template_conforms(tmp_path: Path, shape: str) -> None:
     """Every case passes, without an installation."""
     write_package("my_idea", tmp_path / "new", shape)
     file = tmp_path / "new/src/paibench_my_idea/my_idea.py"
@@ -34,7 +34,7 @@ def test_what_it_starts_from_conforms(tmp_path: Path, shape: str) -> None:
 
 
 def test_the_files(tmp_path: Path, say: Say) -> None:
-    """They are all there, with the name in the place of every blank."""
+    """All files are written, and no placeholder remains."""
     status, out, _ = say("new-method", "my_idea", "--at", str(tmp_path / "new"))
     assert status == 0
     written = {path for path in (tmp_path / "new").rglob("*") if path.is_file()}
@@ -50,13 +50,13 @@ def test_the_files(tmp_path: Path, say: Say) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("snip",), "snip is the name of a method already; choose another"),
-        (("Mine",), "'Mine' cannot be the name of a method; take "),
+        (("snip",), "snip is already the name of a method; choose another"),
+        (("Mine",), "'Mine' cannot be the name of a method; use "),
         (("class",), "'class' cannot be the name of a method"),
         (("../x",), "'../x' cannot be the name of a method"),
         (("a" * 41,), "cannot be the name of a method"),
         (("mine", "--from", "synflo"), "--from 'synflo' is unknown; did you mean synflow?"),
-        (("mine", "--at", "taken"), "'taken' is there already; name another place with --at"),
+        (("mine", "--at", "taken"), "'taken' already exists; choose another folder with --at"),
     ],
     ids=["taken", "capital", "keyword", "path", "long", "shape", "folder"],
 )
@@ -67,7 +67,7 @@ def test_refusals(
     arguments: tuple[str, ...],
     said: str,
 ) -> None:
-    """One line, status 2, and nothing is written."""
+    """A refusal is one line with status 2, and writes nothing."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
@@ -77,8 +77,8 @@ def test_refusals(
     assert [path.name for path in tmp_path.rglob("*")] == ["taken", "file"]
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
-    """One that is there and empty is as good as none."""
+def test_an_empty_folder_is_accepted(tmp_path: Path) -> None:
+    """An empty folder is used, and one that is not empty is refused."""
     assert len(write_package("mine", tmp_path)) == len(FILES)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         write_package("mine", tmp_path)

@@ -1,4 +1,4 @@
-"""What every method keeps to, and what is true of Kronecker saliency alone."""
+"""The conformance cases, and what is true of Kronecker saliency only."""
 
 import copy
 
@@ -13,7 +13,7 @@ from paibench.methods.conformance.networks import network, task
 
 @pytest.mark.parametrize("case", CASES)
 def test_conformance(case: str) -> None:
-    """It is held to the suite's own cases."""
+    """The method passes the conformance cases."""
     check("kron", case)
 
 
@@ -26,7 +26,7 @@ def linear() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def test_one_linear_map() -> None:
-    """Its factors are the mean squares of inputs and of softmax minus one-hot."""
+    """The factors of a linear layer are the mean squares of inputs and of softmax minus one-hot."""
     net, inputs, labels = linear()
     found = get("kron")(copy.deepcopy(net), Task.of(inputs, labels, classes=3), 0.5)
     weight = net[1].weight.detach()
@@ -37,7 +37,7 @@ def test_one_linear_map() -> None:
 
 
 def test_a_dead_input_scores_nothing() -> None:
-    """Weights from an input that is always 0 go first."""
+    """Weights from an input that is always 0 score 0."""
     net, inputs, labels = linear()
     inputs[..., 2] = 0
     scores = get("kron")(net, Task.of(inputs, labels, classes=3), 0.5).values["1.weight"]
@@ -63,7 +63,7 @@ def test_a_weight_that_is_used_twice_counts_twice() -> None:
     ids=["grouped", "depthwise", "transposed", "1d"],
 )
 def test_channels_of_convolutions(layer: nn.Module) -> None:
-    """Where inputs are 0 in one channel alone, exactly its weights score nothing."""
+    """If the inputs of one channel are 0, exactly its weights score 0."""
     places = (6,) if isinstance(layer, nn.Conv1d) else (6, 6)
     net = nn.Sequential(layer, nn.Flatten(), nn.LazyLinear(3))
     inputs = torch.randn(12, layer.in_channels, *places)

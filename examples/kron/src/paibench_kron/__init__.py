@@ -1,1 +1,1 @@
-"""A complete package of a third party: a mask finder, a model, a data set and a recipe."""
+"""A complete third-party package: a mask finder, a model, a data set and a recipe."""

@@ -1,4 +1,4 @@
-"""A data set of a third party: `paibench run --dataset stripes`."""
+"""A third-party data set: `paibench run --dataset stripes`."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ def stripes(
 ) -> DataSet:
     """Grey stripes of four directions under noise: 2,000 images to train on and 500 to test.
 
-    They are drawn anew each time, always the same ones; one that lies on disk finds it below the
-    data folder `root`. `validation` holds out a part of the training images by the run's seed.
+    Each call generates the same images; a data set on disk would read them from the data folder
+    `root`. `validation` holds out a fraction of the training images by the seed of the run.
     """
     draw = torch.Generator().manual_seed(12345)
     train, test = (_images(count, noise, draw) for count in (2_000, 500))

@@ -1,11 +1,11 @@
-"""Kronecker saliency: a weight stays whose input is strong and whose output matters to the loss.
+"""Kronecker saliency: keep weights with a strong input and an output that matters to the loss.
 
-The score is w**2 * A * G, where A is the mean square of what comes in at the weight's input
-channel, and G that of the loss's slope at its output channel. Were inputs and slopes independent,
-A * G would be the mean square of the weight's own slope, and the score the loss that the weight is
-worth by the diagonal of the Fisher information; the two factors are those of K-FAC (Martens &
-Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", ICML 2015). One
-forward and one backward pass over a few examples, and no square matrix.
+The score is w**2 * A * G, where A is the mean square of the values at the weight's input channel,
+and G the mean square of the loss gradient at its output channel. If values and gradients were
+independent, A * G would be the mean square of the weight's own gradient, and the score the increase
+of the loss by the diagonal of the Fisher information. The two factors are those of K-FAC (Martens &
+Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", ICML 2015). The
+search is one forward and one backward pass over a few examples, without any square matrix.
 """
 
 from typing import Any
@@ -21,18 +21,18 @@ Layer = nn.Linear | nn.modules.conv._ConvNd
 def kron(
     net: nn.Module, task: Task, density: float, *, per_class: int = 10, batch: int = 256
 ) -> Scores:
-    """The saliency of each weight of a convolution or a linear map; others score by size alone.
+    """Return the saliency of each weight; layers of unknown kinds score w**2.
 
     Options:
-        per_class: how many training examples of each class are looked at.
-        batch: examples in a batch.
+        per_class: the number of training examples of each class.
+        batch: the number of examples in a batch.
     """
     copy = scoring_copy(net, "train")
     weights = prunable(copy)
     squares: dict[int, Tensor] = {}
     for module in copy.modules():
         if isinstance(module, Layer):
-            _listen(module, squares)
+            _accumulate(module, squares)
     for inputs, labels in task.batches(per_class=per_class, size=batch):
         loss = task.loss(copy(inputs), labels) * len(labels)
         torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
@@ -43,15 +43,15 @@ def kron(
     return Scores(scores)
 
 
-def _listen(layer: Layer, squares: dict[int, Tensor]) -> None:
-    """Add A * G of each use of a layer to what its weight has so far, in the weight's shape."""
+def _accumulate(layer: Layer, squares: dict[int, Tensor]) -> None:
+    """Hook a layer to add A * G of each use to the entry of its weight in `squares`."""
 
     def forward(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         channels = -1 if isinstance(module, nn.Linear) else 1
-        coming_in = _mean_square(inputs[0].detach(), channels)
+        inputs_square = _mean_square(inputs[0].detach(), channels)
 
         def backward(slope: Tensor) -> None:
-            product = _product(layer, coming_in, _mean_square(slope, channels))
+            product = _product(layer, inputs_square, _mean_square(slope, channels))
             known = squares.get(id(layer.weight))
             squares[id(layer.weight)] = product if known is None else known + product
 
@@ -61,17 +61,17 @@ def _listen(layer: Layer, squares: dict[int, Tensor]) -> None:
 
 
 def _mean_square(values: Tensor, channels: int) -> Tensor:
-    """The mean square of each channel [c], over examples and places."""
+    """Return the mean square of each channel [c], over examples and positions."""
     return values.movedim(channels, -1).reshape(-1, values.shape[channels]).square().mean(0)
 
 
-def _product(layer: Layer, coming_in: Tensor, slopes: Tensor) -> Tensor:
-    """Each output channel's number times that of each input channel that it sees."""
+def _product(layer: Layer, inputs_square: Tensor, slopes: Tensor) -> Tensor:
+    """Return A * G in the shape of the weight: each output channel times its input channels."""
     if isinstance(layer, nn.Linear):
-        return slopes[:, None] * coming_in[None, :]
+        return slopes[:, None] * inputs_square[None, :]
     flat = [1] * (layer.weight.dim() - 2)
     if layer.transposed:
-        groups = slopes.view(layer.groups, 1, -1).expand(-1, len(coming_in) // layer.groups, -1)
-        return coming_in.view(-1, 1, *flat) * groups.reshape(len(coming_in), -1, *flat)
-    groups = coming_in.view(layer.groups, 1, -1).expand(-1, len(slopes) // layer.groups, -1)
+        groups = slopes.view(layer.groups, 1, -1).expand(-1, len(inputs_square) // layer.groups, -1)
+        return inputs_square.view(-1, 1, *flat) * groups.reshape(len(inputs_square), -1, *flat)
+    groups = inputs_square.view(layer.groups, 1, -1).expand(-1, len(slopes) // layer.groups, -1)
     return slopes.view(-1, 1, *flat) * groups.reshape(len(slopes), -1, *flat)

@@ -1,4 +1,4 @@
-"""A network of a third party: `paibench run --model bottleneck`."""
+"""A third-party network: `paibench run --model bottleneck`."""
 
 from math import prod
 
@@ -6,10 +6,10 @@ from torch import nn
 
 
 def bottleneck(shape: tuple[int, int, int], classes: int, *, width: int = 32) -> nn.Module:
-    """A linear network with a narrow middle, between two layers of ReLUs.
+    """A network with a narrow linear layer between two layers of ReLUs.
 
     `shape` is channels, height and width of an input. Options are keyword-only, of plain types,
-    with defaults; paibench initializes the weights after that, as the spec says.
+    with defaults; paibench then initializes the weights as the spec says.
     """
     return nn.Sequential(
         nn.Flatten(),

@@ -1,6 +1,6 @@
-"""A recipe of a third party: `paibench run --recipe sprint`."""
+"""A third-party recipe: `paibench run --recipe sprint`."""
 
 from paibench.methods import Recipe
 
-# Half of the embedded recipe `lite`, at twice its rate.
+# Half as many epochs as the embedded recipe `lite`, at twice its learning rate.
 sprint = Recipe(epochs=10, batch=64, lr=0.1, schedule="cosine")
