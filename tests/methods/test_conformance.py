@@ -67,7 +67,7 @@ def test_our_own(method: str, case: str) -> None:
 @pytest.mark.usefixtures("mutants")
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_fault_fails_its_case(mutant: str) -> None:
-    """A finder with one fault fails the case that is about it, and no other."""
+    """A finder with one fault fails exactly the case for that fault."""
     failed = [result for result in results(mutant, HERE) if result.outcome == "failed"]
     assert [result.case for result in failed] == [MUTANTS[mutant]]
     assert failed[0].expected
@@ -76,7 +76,7 @@ def test_a_fault_fails_its_case(mutant: str) -> None:
 
 @pytest.mark.usefixtures("mutants")
 def test_every_mutant_is_tried() -> None:
-    """The table above is of all of them."""
+    """The table above lists every mutant."""
     ours = subprocess.run(
         [sys.executable, "-c", "from paibench.methods import names; print(*names())"],
         env={},
@@ -89,20 +89,20 @@ def test_every_mutant_is_tried() -> None:
 
 @pytest.mark.usefixtures("mutants")
 def test_what_was_expected_and_what_came() -> None:
-    """A failure says both."""
+    """A failure states what was expected and what was found."""
     with pytest.raises(AssertionError, match="expected 540 of 540 weights at density 1; got 539"):
         check("off_by_one", "count")
 
 
 def test_what_is_not_here_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A case that needs a GPU says so where there is none."""
+    """A case that needs a GPU is skipped on a machine without one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(pytest.skip.Exception, match="this machine has no GPU"):
         check("random", "gpu")
 
 
 def test_unknown_names() -> None:
-    """Methods and cases are answered with the nearest."""
+    """The error for an unknown method or case suggests the nearest."""
     with pytest.raises(UserError, match="unknown case 'cuont'; did you mean count"):
         check("random", "cuont")
     with pytest.raises(UserError, match="unknown method 'randon'; did you mean random"):
@@ -139,7 +139,7 @@ def abrupt(net, task, density):
     ids=["crash", "exit", "hang"],
 )
 def test_a_finder_that_ends_or_hangs_fails_a_case(tmp_path: Path, does: str, actual: str) -> None:
-    """The case that it was at has failed, and the others are run all the same."""
+    """The current case fails, and the other cases run."""
     file = tmp_path / "abrupt.py"
     file.write_text(ABRUPT.format(does=does))
     found = list(run_isolated(f"{file}:abrupt", ["finite", "count", "covers"], seconds=4))
@@ -152,7 +152,7 @@ def test_a_finder_that_ends_or_hangs_fails_a_case(tmp_path: Path, does: str, act
 
 
 def test_a_finder_that_cannot_be_imported_fails(tmp_path: Path) -> None:
-    """It is said in the words of the import."""
+    """A finder that cannot be imported fails with the error of the import."""
     file = tmp_path / "broken.py"
     file.write_text("import no_such_library\n\n\ndef broken(net, task, density):\n    return {}\n")
     (found,) = run_isolated(f"{file}:broken", ["count"])
@@ -163,7 +163,7 @@ def test_a_finder_that_cannot_be_imported_fails(tmp_path: Path) -> None:
 
 
 def test_there_is_no_such_method() -> None:
-    """One line, before any case."""
+    """An unknown method raises before any case runs."""
     with pytest.raises(UserError, match="did you mean magnitude"):
         list(run_isolated("magnitud", ["count"]))
 
@@ -182,7 +182,7 @@ def pytest_said(folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def test_the_option_of_pytest(tmp_path: Path) -> None:
-    """It runs every case of a method, where there are no other tests as well."""
+    """The option runs every case of a method, without any test file."""
     status, said = pytest_said(tmp_path, "--paibench-method", "magnitude", "-v")
     assert status == 0
     assert said.count("PASSED") + said.count("SKIPPED") == len(CASES)
@@ -191,7 +191,7 @@ def test_the_option_of_pytest(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("mutants")
 def test_a_failure_in_pytest(tmp_path: Path) -> None:
-    """It is told in one line, without a page of traceback."""
+    """A failed case is one line without a traceback."""
     status, said = pytest_said(tmp_path, "--paibench-method", "off_by_one")
     assert status == 1
     assert "expected 540 of 540 weights at density 1; got 539 kept" in said
@@ -200,7 +200,7 @@ def test_a_failure_in_pytest(tmp_path: Path) -> None:
 
 
 def test_a_wrong_name_in_pytest(tmp_path: Path) -> None:
-    """It is wrong usage, answered with the nearest name."""
+    """An unknown name is a usage error that suggests the nearest name."""
     status, said = pytest_said(tmp_path, "--paibench-method", "magnitud")
     assert status == 4
     assert "unknown method 'magnitud'; did you mean magnitude?" in said
@@ -216,7 +216,7 @@ RESULTS = [
 
 
 def test_reports() -> None:
-    """The same in Markdown, where nothing that a method says is markup, and in JSON."""
+    """Reports in Markdown escape texts of the method; reports in JSON have all fields."""
     report = Report("mine", RESULTS, {"from": "an <index>"})
     assert not report.conforms
     assert report.verdict == "mine does not conform: 1 passed, 1 failed, 1 skipped"

@@ -31,7 +31,7 @@ def mask_of(method: str, net: nn.Module, given: Task, asked: float, **options: A
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_network_is_as_before(method: str) -> None:
-    """A search changes no weight, buffer, gradient or flag, even of what it is given."""
+    """A search changes no weight, buffer, gradient or flag of its network."""
     net = network("batch-norm").train()
     before = copy.deepcopy(net.state_dict())
     get(method)(net, task(), 0.2)
@@ -44,7 +44,7 @@ def test_the_network_is_as_before(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_inverted_scores_keep_as_many(method: str) -> None:
-    """The control `invert` keeps the exact count too, and other weights."""
+    """The control `invert` keeps the exact count too, but different weights."""
     net = network("batch-norm")
     found = as_ticket(get(method)(copy.deepcopy(net), task(), 0.2)).mask
     mask, inverse = select(found, net, 0.2), select(found, net, 0.2, invert=True)
@@ -64,7 +64,7 @@ def test_one_shot_masks_are_nested(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["magnitude", "snip", "grasp", "synflow"])
 def test_permuting_hidden_units_permutes_the_mask(method: str) -> None:
-    """Scores belong to weights, not to places: renamed units take their scores along."""
+    """Permuting hidden units permutes the mask in the same way."""
     net = network("bias-free", torch.float64)
     order = torch.tensor([3, 1, 4, 0, 8, 2, 7, 6, 5])
     other = copy.deepcopy(net)
@@ -91,7 +91,7 @@ def test_pruned_weights_stay_zero_through_training(method: str) -> None:
 
 
 def test_dense_keeps_everything_and_nothing_else() -> None:
-    """The reference is the mask of ones, and refuses to be anything sparser."""
+    """The dense reference keeps all weights and refuses other densities."""
     net = network("batch-norm")
     assert all(bool(kept.all()) for kept in get("dense")(net, task(), 1.0).values())
     with pytest.raises(ValueError, match=r"density 0\.5 must be 1"):

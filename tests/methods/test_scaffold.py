@@ -25,7 +25,7 @@ FILES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_template_conforms(tmp_path: Path, shape: str) -> None:
-    """Every case passes, without an installation."""
+    """Every case passes without installing the package."""
     write_package("my_idea", tmp_path / "new", shape)
     file = tmp_path / "new/src/paibench_my_idea/my_idea.py"
     cases = [case for case in CASES if case != "gpu" or torch.cuda.is_available()]

@@ -64,6 +64,6 @@ def test_odd_widths(width: float) -> None:
 
 
 def test_unknown_shortcut() -> None:
-    """A shortcut of another name is refused."""
+    """An unknown shortcut is refused."""
     with pytest.raises(ValueError, match="^unknown shortcut 'Pad': take pad or conv$"):
         resnet_20((3, 32, 32), 10, shortcut="Pad")  # type: ignore[arg-type]

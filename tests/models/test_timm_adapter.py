@@ -69,7 +69,7 @@ def test_unknown_option(option: str) -> None:
 
 
 def test_inherited_options() -> None:
-    """Options of a parent class count where a class passes them on."""
+    """Options of a parent class are accepted if the class passes them on."""
     assert set(accepted("deit_tiny_distilled_patch16_224")) >= {"patch_size", "drop_rate"}
 
 
@@ -83,6 +83,6 @@ def test_inherited_options() -> None:
     ],
 )
 def test_unbuildable(shape: tuple[int, int, int], options: dict[str, Option], reason: str) -> None:
-    """What timm cannot build, or would build wrongly, is one line with the reason."""
+    """A network that timm cannot build, or would build wrongly, is refused with the reason."""
     with pytest.raises(ValueError, match=f"^timm:{VIT} cannot be built for [^\n]*{reason}[^\n]*$"):
         timm_factory(VIT)(shape, 10, **options)

@@ -78,7 +78,7 @@ def linear_edges(source: str, target: str, name: str, mask: Tensor, size: int) -
 @draws
 @few
 def test_mlp(seed: int, density: float) -> None:
-    """In a stack of linear maps, products of boolean matrices from both ends tell the same."""
+    """In a stack of linear layers, products of boolean matrices give the same result."""
     net = nn.Sequential(
         *(nn.Flatten(), nn.Linear(5, 6), nn.ReLU(inplace=True), nn.Linear(6, 4)),
         *(nn.Dropout(), nn.Sigmoid(), nn.Linear(4, 7), nn.GELU(), nn.Linear(7, 3)),
@@ -163,7 +163,7 @@ def test_padding() -> None:
 
 
 def test_strides_and_groups() -> None:
-    """Depthwise kernels, strides and what a stride never reads are as the convolution has them."""
+    """Depthwise kernels, strides and pixels that a stride skips follow the convolution."""
     net = nn.Sequential(nn.Conv2d(2, 2, 2, stride=3, groups=2), nn.Conv2d(2, 1, 1))
     mask = full(prunable(net))
     mask["1.weight"][0, 1] = False
@@ -256,5 +256,5 @@ class Apply(nn.Module):
     ids=["LayerNorm", "Softmax", "gate", "max_pool1d", "functional", "two outputs", "attention"],
 )
 def test_not_known(net: nn.Module) -> None:
-    """Where the rules do not say what a path is, the answer is None and no guess."""
+    """If the rules do not define a path, the result is None."""
     assert effective(net, full(prunable(net)), (4, 4)) is None

@@ -91,7 +91,7 @@ def test_kept_at(wanted: float, among: int, kept: int) -> None:
     ],
 )
 def test_kept_at_refuses(wanted: float, among: int, message: str) -> None:
-    """A density that is none, or keeps nothing, is refused with the reason."""
+    """A density outside (0, 1], or one that keeps no weight, is refused with the reason."""
     with pytest.raises(UserError, match=f"^{message}"):
         num_kept(wanted, among)
 
@@ -102,7 +102,7 @@ def test_kept_at_refuses(wanted: float, among: int, message: str) -> None:
 )
 @quick
 def test_top(scores: list[float], data: st.DataObject) -> None:
-    """Exactly so many are marked, no other is higher, and of equal ones the earlier are."""
+    """Exactly `kept` entries are marked, no other is higher, and earlier ones win ties."""
     kept = data.draw(st.integers(0, len(scores)))
     expected = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:kept]
     found = top(torch.tensor(scores, dtype=torch.float32), kept)
@@ -111,14 +111,14 @@ def test_top(scores: list[float], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("kept", [-1, 4])
 def test_top_refuses_counts(kept: int) -> None:
-    """No more can be kept than there are."""
+    """A request for more weights than there are is refused."""
     with pytest.raises(ValueError, match=f"^cannot keep {kept} of 3 weights$"):
         top(torch.zeros(3), kept)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_top_refuses_nan(kept: int) -> None:
-    """A score that is no number is an error, never a choice."""
+    """A NaN score is an error."""
     with pytest.raises(ValueError, match="^1 of 3 scores are NaN$"):
         top(torch.tensor([1.0, float("nan"), 2.0]), kept)
 
@@ -149,7 +149,7 @@ def test_long_vectors(name: str, part: float) -> None:
 )
 @quick
 def test_shares(layers: list[tuple[int, float]], spare: int) -> None:
-    """Counts add up exactly, fit their layers, and stay within one of what was asked."""
+    """Counts add up exactly, fit their layers, and differ from the quotas by at most one."""
     sizes = {str(place): size for place, (size, _) in enumerate(layers)}
     densities = {str(place): part for place, (_, part) in enumerate(layers)}
     asked = sum(densities[name] * size for name, size in sizes.items())
@@ -162,7 +162,7 @@ def test_shares(layers: list[tuple[int, float]], spare: int) -> None:
 
 
 def test_shares_go_to_the_largest_remainders() -> None:
-    """What the floors leave over goes to the largest remainders, then to earlier layers."""
+    """The shortfall of the floors goes to the largest remainders, then to earlier layers."""
     sizes = {"a": 10, "b": 10, "c": 10}
     assert apportion(sizes, {"a": 0.12, "b": 0.17, "c": 0.12}, 4) == {"a": 1, "b": 2, "c": 1}
     assert apportion(sizes, {"a": 0.15, "b": 0.15, "c": 0.15}, 4) == {"a": 2, "b": 1, "c": 1}
@@ -171,7 +171,7 @@ def test_shares_go_to_the_largest_remainders() -> None:
 
 
 def test_flatten_is_row_major() -> None:
-    """Vectors are row-major whatever the memory layout, and come back as they were."""
+    """Vectors are row-major whatever the memory layout, and unflatten to the same tensors."""
     tensors = {"a": torch.rand(2, 3, 4, 5), "b": torch.rand(3).requires_grad_()}
     tensors["c"] = tensors["a"].contiguous(memory_format=torch.channels_last)
     flat = flatten(tensors)
@@ -183,7 +183,7 @@ SCORES = {"a": torch.tensor([[5.0, 1.0], [3.0, 3.0]]), "b": torch.tensor([4.0, 3
 
 
 def test_keep_top() -> None:
-    """Layers compete; of three equal scores the first in the order of names stays."""
+    """Layers compete; of three equal scores the first in the order of names is kept."""
     assert listed(keep_top(SCORES, 3)) == {
         "a": [[True, False], [True, False]],
         "b": [True, False, False],
@@ -203,7 +203,7 @@ def listed(mask: Mask) -> dict[str, object]:
 
 
 def test_reports_add_up() -> None:
-    """Counts per layer sum to the whole, of which the density is the share."""
+    """Counts per layer add up to the density times the number of weights."""
     mask = keep_top(SCORES, 3)
     assert layer_counts(mask) == {"a": 2, "b": 1}
     assert (total(mask), density(mask), density(full(SCORES))) == (7, 3 / 7, 1.0)
@@ -213,7 +213,7 @@ def test_reports_add_up() -> None:
     ("kept", "names"), [({"a": 2, "b": 0}, ["b"]), ({"a": 1, "b": 1}, []), ({"a": 0, "b": 0}, [])]
 )
 def test_collapsed(kept: dict[str, int], names: list[str]) -> None:
-    """A layer has collapsed when it keeps nothing while another keeps something."""
+    """A layer has collapsed if it keeps no weight while another layer keeps some."""
     assert collapsed(keep_top_per_layer(SCORES, kept)) == names
 
 
@@ -223,7 +223,7 @@ def half(weights: Mapping[str, Tensor]) -> Mask:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_apply(layout: torch.memory_format) -> None:
-    """Pruned weights become 0, kept ones and everything else stay, whatever the layout."""
+    """Pruned weights become 0, and nothing else changes, whatever the memory layout."""
     masked = net().to(memory_format=layout)
     mask = half(prunable(masked))
     apply(masked, mask)
@@ -269,6 +269,6 @@ def test_pruned_weights_stay_zero() -> None:
     ids=["nothing", "a layer is missing", "names too many", "a shape"],
 )
 def test_check_covers(found: dict[str, Tensor], message: str) -> None:
-    """What does not cover exactly the prunable weights is refused with the difference."""
+    """Tensors that do not cover exactly the prunable weights are refused with the difference."""
     with pytest.raises(ValueError, match=f"^{message}$"):
         check_covers(found, prunable(net()))

@@ -54,7 +54,7 @@ def test_counts(mask: dict[str, Tensor]) -> None:
 @given(mask=masks(), data=st.data())
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_tampering(mask: dict[str, Tensor], data: st.DataObject) -> None:
-    """A file with one byte changed is refused, or still says the same mask."""
+    """A file with one changed byte is refused or holds the same mask."""
     good = pack(mask).to_bytes()
     place = data.draw(st.integers(0, len(good) - 1))
     bad = bytearray(good)

@@ -34,7 +34,7 @@ def test_derived_seeds_are_halved_hashes(seed: int, name: str, number: int) -> N
 
 
 def test_streams_differ() -> None:
-    """Seeds, names and numbers each make a stream of their own."""
+    """Different seeds, names and numbers give different streams."""
     streams: list[tuple[int, *tuple[str | int, ...]]] = [
         (0, "order", 0),
         (0, "order", 1),

@@ -38,7 +38,7 @@ def test_names_are_sorted_and_found(kind: Kind) -> None:
 
 
 def test_listing_imports_nothing() -> None:
-    """Names and entry points are known without importing torch or what they stand for."""
+    """Names and entry points are known without importing torch or the modules behind them."""
     code = (
         "import sys; from paibench.methods.core.registry import find, names;"
         "assert 'snip' in names() and find('snip').name == 'snip';"
@@ -50,7 +50,7 @@ def test_listing_imports_nothing() -> None:
 
 
 def test_get_gives_the_function() -> None:
-    """A name stands for the function that its entry point names."""
+    """`get` returns the function that the entry point names."""
     dense = get("dense")
     assert (dense.__module__, dense.__name__) == ("paibench.methods.baselines.dense", "dense")
 
@@ -65,7 +65,7 @@ def test_get_gives_the_function() -> None:
     ],
 )
 def test_unknown_names(name: str, kind: Kind, message: str) -> None:
-    """An unknown name is answered with the nearest ones, or else with all."""
+    """The error for an unknown name suggests the nearest names, or lists all."""
     with pytest.raises(UserError) as caught:
         find(name, kind)
     assert str(caught.value).startswith(message)
@@ -73,7 +73,7 @@ def test_unknown_names(name: str, kind: Kind, message: str) -> None:
 
 
 def test_a_long_name_is_cut_and_stays_on_one_line() -> None:
-    """Whatever was given as a name, the message is one short line."""
+    """For any text as a name, the message is one short line."""
     with pytest.raises(UserError) as caught:
         find("a\n" * 1000, "recipes")
     assert "\n" not in str(caught.value)
@@ -91,12 +91,12 @@ def test_a_long_name_is_cut_and_stays_on_one_line() -> None:
     ids=["one", "two", "all", "none"],
 )
 def test_did_you_mean(name: str, known: list[str], answer: str) -> None:
-    """The nearest names are offered, and all of them when none is near."""
+    """The message suggests the nearest names, or lists all if none is near."""
     assert did_you_mean(name, known) == answer
 
 
 def test_a_plugin_is_found_by_name(site: Path) -> None:
-    """A method of another distribution comes through the same door."""
+    """A method of another distribution is found in the same way."""
     install(site, "stranger", "[paibench.methods]\nodd = stranger:odd\n")
     (site / "stranger.py").write_text("def odd(): return 'found'\n")
     assert "odd" in names()
@@ -105,7 +105,7 @@ def test_a_plugin_is_found_by_name(site: Path) -> None:
 
 
 def test_a_broken_plugin_raises_its_own_error_when_asked_for(site: Path) -> None:
-    """A plugin that cannot be imported is listed, and loud when it is wanted."""
+    """A plugin that cannot be imported is listed, and raises on use."""
     install(site, "broken", "[paibench.methods]\nbroken = broken_plugin:broken\n")
     (site / "broken_plugin.py").write_text("import no_such_module_at_all\n")
     assert "broken" in names()
@@ -114,7 +114,7 @@ def test_a_broken_plugin_raises_its_own_error_when_asked_for(site: Path) -> None
 
 
 def test_a_name_that_two_claim(site: Path) -> None:
-    """Two distributions that claim one name are both named, and neither wins; others stay."""
+    """If two distributions claim a name, the error names both; other names work."""
     install(site, "first", "[paibench.methods]\nodd = first:odd\n")
     install(site, "second", "[paibench.methods]\nodd = second:odd\n")
     with pytest.raises(UserError, match="method 'odd' is claimed by two distributions") as caught:
@@ -126,14 +126,14 @@ def test_a_name_that_two_claim(site: Path) -> None:
 
 
 def test_a_name_of_ours_that_another_claims(site: Path) -> None:
-    """The suite's own names are no exception."""
+    """A third party that claims one of the suite's names is an error too."""
     install(site, "first", "[paibench.methods]\nsnip = first:odd\n")
     with pytest.raises(UserError, match=r"first \(first:odd\) and paibench \("):
         find("snip")
 
 
 def test_two_that_claim_the_same_function(site: Path) -> None:
-    """They are two all the same: which of them is recorded would be by chance."""
+    """Two distributions that claim a name with the same value are an error too."""
     install(site, "first", "[paibench.methods]\nodd = first:odd\n")
     install(site, "second", "[paibench.methods]\nodd = first:odd\n")
     with pytest.raises(UserError, match="claimed by two distributions"):

@@ -112,7 +112,7 @@ def test_hidden_channels_may_be_permuted(finder: Finder) -> None:
 
 @every
 def test_frozen_weights_are_scored(finder: Finder) -> None:
-    """A network whose parameters do not require gradients is scored all the same."""
+    """A network whose parameters do not require gradients can be scored."""
     net = small().requires_grad_(False)
     values = finder(net, task(), 0.1).values
     expected = finder(small(), task(), 0.1).values
@@ -137,7 +137,7 @@ def test_bad_options(finder: Finder, option: str) -> None:
 
 @pytest.mark.parametrize("finder", (magnitude, random, synflow), ids=lambda f: f.__name__)
 def test_data_free(finder: Finder) -> None:
-    """These finders see no example, so that neither data nor labels can matter."""
+    """Data-free finders read no example."""
     work = task()
     finder(small(), work, 0.1)
     assert (work.cost.forward, work.cost.backward) == (0, 0)
@@ -145,7 +145,7 @@ def test_data_free(finder: Finder) -> None:
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_scoring_copy_is_a_function(mode: str) -> None:
-    """Two passes through the copy agree, whatever the network drops and however norms work."""
+    """Two passes through the copy agree, with dropout and with any norm."""
     copy = scoring_copy(small(), mode)  # type: ignore[arg-type]
     inputs = torch.rand(4, 2, 6, 6, dtype=torch.float64)
     assert torch.equal(copy(inputs), copy(inputs))
@@ -163,6 +163,6 @@ def test_losses() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_temperature(temperature: float) -> None:
-    """A temperature that is no positive number is refused."""
+    """A temperature that is not a positive number is refused."""
     with pytest.raises(UserError, match="^temperature = .* give a positive number$"):
         grasp(small(), task(), 0.1, temperature=temperature)

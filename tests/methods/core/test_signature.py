@@ -112,7 +112,7 @@ def test_what_cannot_be_read(described: Describe, source: str, message: str) -> 
 
 @pytest.mark.parametrize("module", ["no_such_room", "paibench.no_such_room", "json.no.such"])
 def test_a_module_that_is_not_there(module: str) -> None:
-    """An entry point without a module is a plugin to be installed again."""
+    """The error for an entry point without a module advises to reinstall the plugin."""
     with pytest.raises(UserError, match=f"there is no module '{module}'; reinstall the plugin"):
         describe(EntryPoint("odd", f"{module}:odd", "paibench.methods"))
 
@@ -138,7 +138,7 @@ def test_all_that_is_ours_can_be_described(kind: Kind) -> None:
     ids=["int", "whole float", "float", "bool", "none", "text choice", "number choice"],
 )
 def test_accepted(option: Option, given: Value, taken: Value) -> None:
-    """A value of the right type is taken, a whole number as a float where one is due."""
+    """A value of the right type is accepted; an integer becomes a float if necessary."""
     assert option.accept(given) == taken
     assert type(option.accept(given)) is type(taken)
 
@@ -157,14 +157,14 @@ def test_accepted(option: Option, given: Value, taken: Value) -> None:
     ids=["bool as int", "float as int", "bool as float", "int as bool", "text", "1", "misspelt"],
 )
 def test_refused(option: Option, given: Value, message: str) -> None:
-    """A value of another type is refused: True is no 1, and 1.0 no whole number."""
+    """A value of another type is refused: True is not 1, and 1.0 is not an integer."""
     with pytest.raises(ValueError) as caught:
         option.accept(given)
     assert str(caught.value) == message
 
 
 def test_checked_leaves_defaults_out() -> None:
-    """Options at their default vanish, whole or not, and the others are sorted by name."""
+    """Options at their default are left out, and the others are sorted by name."""
     options = {
         "rate": Option(("float",), (), 1.0),
         "top": Option(("int",), (), 3),
@@ -184,7 +184,7 @@ def test_checked_leaves_defaults_out() -> None:
     ids=["misspelt", "long", "type"],
 )
 def test_checked_refuses(given: dict[str, Value], message: str) -> None:
-    """An unknown option is answered with the nearest, a wrong value with what is taken."""
+    """The error for an unknown option suggests the nearest, for a wrong value the types."""
     with pytest.raises(UserError) as caught:
         checked("method odd", {"rate": Option(("float",), (), 1.0)}, given)
     assert str(caught.value) == message

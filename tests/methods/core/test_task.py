@@ -61,7 +61,7 @@ def reachable(root: object) -> list[Tensor]:
 
 
 def test_only_the_training_split_is_reachable() -> None:
-    """Nothing but the pixels and labels of the split can be come by from a task."""
+    """Only the pixels and labels of the split can be reached from a task."""
     train = make_data()
     held_out = make_data(seed=2)
     task = Task(train, seed=1, recipe=RECIPE)
@@ -90,7 +90,7 @@ def test_batches_are_the_same_at_every_call(augment: bool) -> None:
 
 
 def test_batches_are_the_whole_split_once() -> None:
-    """Without a count every example comes once, in an order of the seed."""
+    """Without a count every example appears once, in an order fixed by the seed."""
     rows = torch.cat([inputs for inputs, _ in make_task().batches(size=7)]).flatten(1)
     other = torch.cat([inputs for inputs, _ in make_task(seed=2).batches(size=7)]).flatten(1)
     data = (make_data().pixels.flatten(1).float() / 255 - 0.5) / 0.25
@@ -110,7 +110,7 @@ def test_a_count_is_a_beginning(count: int) -> None:
 
 @pytest.mark.parametrize("per_class", [1, 4, 10])
 def test_per_class(per_class: int) -> None:
-    """So many examples of each class come class after class, each class in the seed's order."""
+    """With `per_class`, classes alternate, each in the order of the seed."""
     task = make_task()
     inputs, labels = next(iter(task.batches(per_class=per_class)))
     assert labels.tolist() == list(range(CLASSES)) * per_class
@@ -120,7 +120,7 @@ def test_per_class(per_class: int) -> None:
 
 
 def test_augmentation_only_when_asked() -> None:
-    """Batches to score on are not augmented unless asked, and then as the recipe says."""
+    """Batches are augmented only on request, and then by the recipe."""
     plain, moved = next(make_task().batches()), next(make_task().batches(augment=True))
     still = next(make_task(recipe=Recipe(epochs=1)).batches(augment=True))
     assert not torch.equal(plain[0], moved[0])
@@ -206,7 +206,7 @@ def half_a_schedule(net: nn.Module, task: Task) -> None:
     ids=lambda value: getattr(value, "__name__", "cost"),
 )
 def test_cost(search: Callable[[nn.Module, Task], None], cost: Cost) -> None:
-    """Examples are counted as they pass forward and as a gradient passes back, twice if twice."""
+    """Each forward pass and each backward pass of an example is counted."""
     task = make_task()
     search(make_net(), task)
     assert task.cost == cost
@@ -222,7 +222,7 @@ def test_fit_follows_the_recipe() -> None:
 
 
 def test_fit_takes_changes_to_the_recipe() -> None:
-    """Fields given to `fit` replace the recipe's, for that training alone."""
+    """Arguments of `fit` replace fields of the recipe, for that training only."""
     net, reference, task = make_net(), make_net(), make_task()
     task.fit(net, epochs=1, lr=0.2, augment="none")
     changed = Recipe(epochs=1, batch=8, lr=0.2, momentum=0.9)
@@ -261,7 +261,7 @@ def test_fit_trains_what_requires_gradients() -> None:
 
 
 def test_memo_finds_a_stage_and_its_cost_again() -> None:
-    """A stage is computed once; whether computed or found, it gives and costs the same."""
+    """A stage is computed once; its result and cost are the same if it is found."""
     stages: dict[str, State] = {}
 
     def memo(name: str, compute: Callable[[], State]) -> State:
@@ -288,7 +288,7 @@ def test_memo_finds_a_stage_and_its_cost_again() -> None:
 
 
 def test_without_a_memo_stages_are_computed() -> None:
-    """A task in a notebook has nothing to find stages in."""
+    """A task in a notebook computes each stage."""
     calls: list[int] = []
 
     def compute() -> State:
@@ -310,7 +310,7 @@ class Beating(Services):
 
 
 def test_every_batch_and_step_gives_a_heartbeat() -> None:
-    """Every batch and every step of training tells that the search gets on."""
+    """Every batch and every training step gives a heartbeat."""
     beats: list[int] = []
     task = make_task(services=Beating(beats))
     list(task.batches(size=10))
@@ -329,7 +329,7 @@ def test_every_batch_and_step_gives_a_heartbeat() -> None:
     ids=["bytes", "floats", "features"],
 )
 def test_of_tensors(inputs: Tensor, shape: tuple[int, int, int], scaled: float) -> None:
-    """Two tensors make a task: bytes are scaled to [0, 1], floats are taken as they are."""
+    """A task of two tensors scales bytes to [0, 1] and does not change floats."""
     labels = torch.arange(9, dtype=torch.int32) % 3
     task = Task.of(inputs, labels, classes=3)
     assert (task.shape, task.classes, task.examples) == (shape, 3, 9)
@@ -350,7 +350,7 @@ def test_a_task_of_tensors_trains() -> None:
 
 
 def test_draws_after_a_stage_are_the_same_found_or_computed() -> None:
-    """What a stage draws while it computes leaves the task's own stream of numbers alone."""
+    """The draws of a stage do not change the later draws of the task."""
     disk: dict[str, State] = {}
 
     def memo(name: str, compute: Callable[[], State]) -> State:

@@ -27,21 +27,21 @@ def test_scores() -> None:
 
 
 def test_inverted_scores() -> None:
-    """Inverted, the lowest are."""
+    """With `invert`, the lowest scores are kept."""
     mask = select(Scores(scores()), net(), 0.3, invert=True)
     assert flatten(mask).equal(flatten(scores()) < 5)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float16])
 def test_inversion_of_any_type(dtype: torch.dtype) -> None:
-    """Scores of a type without a sign can be inverted too."""
+    """Scores of an unsigned type can be inverted too."""
     found = Scores({name: score.to(dtype) for name, score in scores().items()})
     assert flatten(select(found, net(), 0.3, invert=True)).equal(flatten(scores()) < 5)
 
 
 @pytest.mark.parametrize("invert", [False, True])
 def test_scores_with_counts(invert: bool) -> None:
-    """With counts each layer keeps its own, inverted its own lowest."""
+    """With counts each layer keeps its own highest scores, inverted its lowest."""
     found = Scores(scores(), {"0.weight": 2, "2.weight": 3})
     mask = select(found, net(), 5 / 18, invert=invert)
     assert layer_counts(mask) == {"0.weight": 2, "2.weight": 3}
@@ -52,7 +52,7 @@ def test_scores_with_counts(invert: bool) -> None:
 
 @pytest.mark.parametrize("invert", [False, True])
 def test_ties(invert: bool) -> None:
-    """Among equal scores the earlier weight stays, inverted or not."""
+    """Among equal scores the earlier weight is kept, inverted or not."""
     equal = {name: torch.zeros_like(score) for name, score in scores().items()}
     mask = select(Scores(equal), net(), 0.5, invert=invert)
     assert flatten(mask).tolist() == [True] * 9 + [False] * 9
@@ -67,13 +67,13 @@ def test_order_of_names() -> None:
 
 
 def test_scores_that_require_gradients() -> None:
-    """Scores that were trained select without a trace in the graph."""
+    """Trained scores select a mask without a gradient graph."""
     found = {name: score.requires_grad_() for name, score in scores().items()}
     assert not any(kept.requires_grad for kept in select(Scores(found), net(), 0.3).values())
 
 
 def test_as_ticket() -> None:
-    """A mask or scores alone are a ticket that starts at initialization."""
+    """A mask or scores become a ticket that starts at initialization."""
     mask, ticket = full(prunable(net())), Ticket(Scores(scores()), start=3)
     assert as_ticket(mask) == Ticket(mask, weights=None, start=0, finetune=False, native=())
     assert as_ticket(ticket) is ticket
@@ -117,7 +117,7 @@ NAN = {name: score.where(score != 3, float("nan")) for name, score in scores().i
     ],
 )
 def test_refused(found: Any, options: dict[str, bool], message: str) -> None:
-    """Each breach says what was expected and what came, in one line."""
+    """Each error names what was expected and what was returned, in one line."""
     with pytest.raises(ValueError) as caught:
         select(found, net(), 1 / 3, **options)
     assert str(caught.value) == message

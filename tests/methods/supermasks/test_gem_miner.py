@@ -97,7 +97,7 @@ def test_authors_counts_on_resnet_20(
 
 @pytest.mark.parametrize(("density", "period", "rounds", "_"), ORACLES)
 def test_exact_counts_on_resnet_20(density: float, period: int, rounds: int, _: int) -> None:
-    """The default's counts follow the exponential and end at round(density * total)."""
+    """The default counts follow the exponential and end at round(density * total)."""
     kept = round(density * RESNET_20)
     schedule = Schedule(RESNET_20, kept, density, 150, period, "exact")
     scores, active, counts = uniform(RESNET_20), torch.ones(RESNET_20, dtype=torch.bool), []
@@ -110,7 +110,7 @@ def test_exact_counts_on_resnet_20(density: float, period: int, rounds: int, _: 
 
 @pytest.mark.parametrize("counts", ["exact", "authors"])
 def test_a_round_freezes_the_lowest_active(counts: Literal["exact", "authors"]) -> None:
-    """What falls scores below what stays; what had fallen before plays no part."""
+    """Frozen weights score below the survivors; weights frozen earlier play no part."""
     scores, active = uniform(100), uniform(100, seed=1) > 0.4
     stay = Schedule(100, 10, 0.1, 3, 1, counts).survivors(scores, active, 1)
     assert bool((stay <= active).all())
@@ -119,7 +119,7 @@ def test_a_round_freezes_the_lowest_active(counts: Literal["exact", "authors"]) 
 
 
 def test_ties_fall_together_for_the_authors_alone() -> None:
-    """With many scores at 0 the authors' rule prunes all of them, ours its exact number."""
+    """With many scores at 0 the authors' rule freezes all of them, ours the exact number."""
     scores = torch.cat([torch.zeros(60), torch.linspace(0.1, 1, 40)]).double()
     active = torch.ones(100, dtype=torch.bool)
     authors = Schedule(100, 25, 0.25, 3, 1, "authors").survivors(scores, active, 1)
@@ -234,7 +234,7 @@ def test_the_ticket_is_what_was_never_frozen(density: float) -> None:
 
 
 def test_the_order_is_that_of_elimination() -> None:
-    """What fell in an earlier round ranks below what fell later, and within a round by score."""
+    """Weights frozen in an earlier round rank lower; within a round the score decides."""
     mine = mine_of(0.2, 4)
     seen = dig(mine, 4)
     order = mine.state()["order"]
@@ -248,7 +248,7 @@ def test_the_order_is_that_of_elimination() -> None:
 
 
 def test_keep_unused_decides_how_idle_weights_begin() -> None:
-    """Kept weights that are rounded to 0 come back with it, and begin at 0 without it."""
+    """Kept weights that are rounded to 0 start with their values, or at 0 without the option."""
     net = mlp()
     back, idle = (
         gem_miner(net, blobs(), 0.5, lr=0.5, keep_unused=keep_unused)
@@ -269,7 +269,7 @@ def test_keep_unused_decides_how_idle_weights_begin() -> None:
 
 @pytest.mark.parametrize("counts", ["exact", "authors"])
 def test_emergency(counts: Literal["exact", "authors"]) -> None:
-    """When the rounded mask is empty, everything but the density asked is frozen at once."""
+    """If the rounded mask is empty, all but the requested number of weights are frozen at once."""
     mine = mine_of(0.1, 9, period=4, regularization=2.0, counts=counts)
     seen = dig(mine, 9)
     active = [int(flags.sum()) for _, flags in seen]
@@ -302,7 +302,7 @@ def test_the_supermask_learns(optimizer: Literal["sgd", "adam"]) -> None:
     ],
 )
 def test_options_out_of_range_are_refused(option: str, value: float, message: str) -> None:
-    """Each is told in one line."""
+    """Each option out of range is refused in one line."""
     with pytest.raises(UserError) as error:
         gem_miner(mlp(), blobs(), 0.3, **{option: value})  # type: ignore[arg-type]
     assert str(error.value) == message

@@ -60,7 +60,7 @@ def test_mask_mean_is_the_probability() -> None:
 
 
 def test_certain_logits_are_certain() -> None:
-    """At probability 0 and 1 nothing is left to chance."""
+    """At probabilities 0 and 1 the mask is certain."""
     logits = torch.tensor([-1e4, 1e4]).repeat(500)
     used = stochastic()(logits, {"a": torch.ones(1000)})["a"]
     assert torch.equal(used, torch.tensor([0.0, 1.0]).repeat(500))
@@ -77,7 +77,7 @@ def test_rescaling_is_size_over_ones() -> None:
 
 
 def test_rescaling_an_empty_mask_is_zero_and_finite() -> None:
-    """A layer of which nothing is drawn has weights 0, and a gradient that is a number."""
+    """A layer with an empty mask has weights 0 and a finite gradient."""
     logits = torch.full((4,), -60.0, requires_grad=True)
     used = stochastic(rescale=True)(logits, {"a": torch.ones(4)})["a"]
     torch.autograd.backward(used.sum())
@@ -203,6 +203,6 @@ def test_the_drawn_masks_learn() -> None:
 
 
 def test_samples_must_be_drawn() -> None:
-    """Asking for no sample is refused in one line."""
+    """A request for no sample is refused in one line."""
     with pytest.raises(UserError, match=r"^zhou: samples = 0 must be at least 1$"):
         zhou(mlp(), blobs(), 0.3, samples=0)

@@ -119,7 +119,7 @@ def test_moves_are_uniform() -> None:
 @pytest.mark.parametrize("augment", get_args(Augmentation))
 @pytest.mark.parametrize("skip", [1, 2, 3, 4])
 def test_skipping(augment: Augmentation, skip: int) -> None:
-    """Batches after a skip are the bits that they would have been without."""
+    """Batches after a skip have the same bits as without it."""
     images, indices = make_images(), order(23, 0, 0)
 
     def batches(skip: int) -> list[Batch]:
@@ -132,7 +132,7 @@ def test_skipping(augment: Augmentation, skip: int) -> None:
 
 
 def test_a_crop_shows_black_at_the_border() -> None:
-    """What lies outside of the image is a pixel of value 0, normalised as all pixels are."""
+    """Padding is pixels of value 0, normalised like all pixels."""
     white = torch.full((64, 1, 8, 8), 255, dtype=torch.uint8)
     images = Images(white, torch.zeros(64, dtype=torch.int64), 2, (0.5,), (0.25,))
     ((inputs, _),) = images.batches(torch.arange(64), 64, augment="crop", generator=generator(0))
@@ -155,7 +155,7 @@ def test_orders_differ() -> None:
 
 
 def test_subset_and_shape() -> None:
-    """A subset has the images at its indices; the rest is what it was."""
+    """A subset has the images at its indices and the same other fields."""
     images = make_images()
     part = images.subset(torch.tensor([5, 2, 2]))
     assert (len(part), part.classes, part.mean) == (3, 4, MEAN)

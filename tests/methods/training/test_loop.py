@@ -115,7 +115,7 @@ def test_steps_are_the_textbook_ones(fields: dict[str, Any]) -> None:
 
 @optimizers
 def test_pruned_weights_stay_exactly_0(fields: dict[str, Any]) -> None:
-    """Before the first step and after every step, and kept weights move."""
+    """Pruned weights are 0 before the first step and after every step; kept ones change."""
     net = make_net()
     mask, init = half(net), deepcopy(net.state_dict())
     trained = trainer(net, mask, **fields)
@@ -167,7 +167,7 @@ def test_resuming(kills: tuple[int, ...], fields: dict[str, Any], augment: str) 
 @pytest.mark.parametrize("augment", ["none", "flip", "crop", "crop-flip"])
 @pytest.mark.parametrize("stops", [(1,), (6,), (11,), (5, 7)], ids=str)
 def test_stopping_within_an_epoch(stops: tuple[int, ...], augment: str) -> None:
-    """Going on after any step gives the bits of a training that never stopped."""
+    """Training in parts gives the bits of an uninterrupted training."""
     whole, parts = trainer(augment=augment, momentum=0.9), trainer(augment=augment, momentum=0.9)
     whole.run(0, 3 * PER_EPOCH, Hooks())
     for start, stop in itertools.pairwise((0, *stops, 3 * PER_EPOCH)):
@@ -203,7 +203,7 @@ def resumed(start: int, step: int, **fields: Any) -> Trainer:
 )
 @pytest.mark.parametrize("start", [0, 1, 6])
 def test_resuming_within_an_epoch(start: int, fields: dict[str, Any]) -> None:
-    """Kept after any step, of a training that began within an epoch too, it has the same bits."""
+    """A checkpoint after any step resumes with the same bits."""
     fields = fields | {"augment": "crop-flip", "schedule": "cosine"}
     whole = trainer(make_net(dropout=0.4), half(make_net()), **fields)
     whole.run(start, 12, Hooks())
@@ -241,7 +241,7 @@ def test_divergence_before_a_checkpoint_is_named_after_it(bad: int, step: int) -
 
 
 def test_dropout_is_drawn_anew_in_every_epoch() -> None:
-    """What is dropped depends on seed and epoch, and not on what the process drew before."""
+    """Dropout depends on seed and epoch, and not on earlier draws of the process."""
     white = Images(torch.ones(8, 1, 6, 6), torch.arange(8) % 3, 3, (0.0,), (1.0,))
 
     def dropped(seed: int, start: int = 0) -> list[list[float]]:

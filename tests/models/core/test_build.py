@@ -103,7 +103,7 @@ def test_the_seed_decides(init: str) -> None:
 
 
 def test_the_global_random_state_is_untouched() -> None:
-    """Building neither reads nor moves the global random state."""
+    """Building neither reads nor changes the global random state."""
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = _small("resnet-20", 8, init="native")
@@ -114,7 +114,7 @@ def test_the_global_random_state_is_untouched() -> None:
 
 
 def test_constructors_do_not_shift_the_weights() -> None:
-    """What a constructor draws beforehand changes nothing in an initialized network."""
+    """The draws of a constructor do not change the initialized weights."""
 
     def wasteful(shape: tuple[int, int, int], classes: int) -> nn.Module:
         torch.rand(100)

@@ -56,7 +56,7 @@ def test_weights_are_the_prunable_ones() -> None:
 
 
 def test_separate_and_tied_projections() -> None:
-    """Attention with sizes of its own has three input projections; a tied weight comes once."""
+    """Attention with other key sizes has three input projections; a tied weight appears once."""
     net = nn.ModuleList([nn.MultiheadAttention(4, 1, kdim=3), nn.Linear(4, 4)])
     net.append(net[1])
     names = ["0.q_proj_weight", "0.k_proj_weight", "0.v_proj_weight", "0.out_proj.weight"]
@@ -92,7 +92,7 @@ def test_uniform_bound(name: str) -> None:
 
 @pytest.mark.parametrize("scheme", DRAWN)
 def test_the_rest_of_the_network(scheme: str) -> None:
-    """Biases become 0, norms 1 and 0 without memory; parameters of other kinds stay."""
+    """Biases become 0, norms are reset, and parameters of other kinds do not change."""
     net = _initialized(scheme)
     for name, parameter in net.named_parameters():
         if name.endswith("bias"):
@@ -104,7 +104,7 @@ def test_the_rest_of_the_network(scheme: str) -> None:
 
 
 def test_native_changes_nothing() -> None:
-    """The native initialization leaves what the constructor made, and draws nothing."""
+    """The native initialization changes nothing and draws nothing."""
     net, generator = Mixed(), _generator()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     initialize(net, "native", generator)
@@ -141,7 +141,7 @@ def test_only_the_generator(scheme: str) -> None:
 
 
 def test_unknown_scheme() -> None:
-    """The message offers the nearest schemes on one line."""
+    """The message suggests the nearest schemes on one line."""
     expected = (
         "unknown init 'kaiming_norma'; did you mean kaiming_normal or kaiming_uniform "
         "or xavier_normal?"
@@ -153,6 +153,6 @@ def test_unknown_scheme() -> None:
 
 
 def test_native_weights_cannot_be_drawn_afresh() -> None:
-    """Only a constructor knows its own distribution."""
+    """Weights of the native initialization cannot be drawn again."""
     with pytest.raises(ValueError, match="^init 'native' is .* with another seed$"):
         fresh(Mixed(), "native", _generator())

@@ -23,7 +23,7 @@ def test_scaled(channels: int, width: float, expected: int) -> None:
 
 @pytest.mark.parametrize("width", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_width_is_positive(width: float) -> None:
-    """A width that is no positive finite number is refused in one line."""
+    """A width that is not a positive finite number is refused in one line."""
     with pytest.raises(ValueError, match="^width is .*: give a number above 0$"):
         scaled(64, width)
 
@@ -55,7 +55,7 @@ def test_affine() -> None:
 
 
 def test_zero_biases() -> None:
-    """Biases become zero; weights stay."""
+    """Biases become zero; weights do not change."""
     net = nn.Linear(3, 2)
     weight = net.weight.clone()
     assert zero_biases(net) is net
