@@ -74,7 +74,7 @@ def test_a_file_without_permission_is_a_problem(
     assert read_entry(path) == Problem(path, "cannot be read: Permission denied")
 
 
-# test_quarantine: Mending never costs a sound file.
+# -- quarantine: replacing a damaged file never loses a sound one ---------------------------------
 
 
 def judge(path: Path) -> None:

@@ -1,7 +1,6 @@
 """A plan: which runs are done, missing or failed, what they share, and what they may cost."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import factories
@@ -70,10 +69,8 @@ def test_an_estimate_is_the_sum_over_what_is_missing(
     store: Store, record_factory: RecordFactory
 ) -> None:
     """Each missing run counts as much as similar runs took; if none is missing, the sum is 0."""
-    snip, random = (
-        record_factory(seed=0, train_seconds=6.0),
-        record_factory(seed=0, method="random", train_seconds=105.0),
-    )
+    snip = record_factory(seed=0, train_seconds=6.0)
+    random = record_factory(seed=0, method="random", train_seconds=105.0)
     publish(store, snip, random)
     work = plan(sweep(method=["snip", "random"], seed=[0, 1, 2]), store)
     assert work.seconds == 2 * (6 + 105)
@@ -106,48 +103,35 @@ def test_a_checked_plan_reads_every_record(store: Store, record_factory: RecordF
     assert (work.done, work.missing) == (asked.specs[:1], asked.specs[1:])
 
 
-# test_estimate: How long a run may take, by the records of runs like it.
+# -- estimates -----------------------------------------------------------------------------------
 
-RecordFactory_estimate = Callable[..., Record]
 COSTS = {"search_seconds": 1.0, "train_seconds": 5.0, "evaluation_seconds": None}
-
-
-@pytest.fixture
-def store_estimate(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
-def publish_estimate(store_estimate: Store, *records: Record) -> None:
-    for record in records:
-        store_estimate.publish_record(record.key, record.plain(), new_attempt_id())
 
 
 def spec_of(**fields: Any) -> Spec:
     return factories.spec_of(**{"method": "snip", "recipe": "lite", "seed": 9} | fields)
 
 
-def test_without_records_there_is_no_estimate(store_estimate: Store) -> None:
+def test_without_records_there_is_no_estimate(store: Store) -> None:
     """Without a store, or with an empty one, there is no estimate."""
-    for found in (CostEstimate.of(None), CostEstimate.of(store_estimate)):
-        assert found.records == 0
-        assert (found.seconds(spec_of()), found.bytes(spec_of())) == (None, None)
+    for estimate in (CostEstimate.of(None), CostEstimate.of(store)):
+        assert estimate.records == 0
+        assert (estimate.seconds(spec_of()), estimate.bytes(spec_of())) == (None, None)
 
 
-def test_seconds_are_the_mean_of_similar_runs(
-    store_estimate: Store, record_factory: RecordFactory_estimate
-) -> None:
+def test_seconds_are_the_mean_of_similar_runs(store: Store, record_factory: RecordFactory) -> None:
     """The mean covers search, training and evaluation, of the same method if it has records."""
-    publish_estimate(
-        store_estimate,
+    publish(
+        store,
         record_factory(seed=0, **COSTS),
         record_factory(seed=1, **COSTS | {"search_seconds": 3.0}),
         record_factory(seed=0, method="random", **COSTS | {"search_seconds": 100.0}),
     )
-    found = CostEstimate.of(store_estimate)
-    assert found.records == 3
-    assert found.seconds(spec_of()) == (6 + 8) / 2
-    assert found.seconds(spec_of(method="random", density=0.7)) == 105
-    assert found.seconds(spec_of(method="grasp")) == (6 + 8 + 105) / 3
+    estimate = CostEstimate.of(store)
+    assert estimate.records == 3
+    assert estimate.seconds(spec_of()) == (6 + 8) / 2
+    assert estimate.seconds(spec_of(method="random", density=0.7)) == 105
+    assert estimate.seconds(spec_of(method="grasp")) == (6 + 8 + 105) / 3
 
 
 @pytest.mark.parametrize(
@@ -156,62 +140,49 @@ def test_seconds_are_the_mean_of_similar_runs(
     ids=lambda fields: next(iter(fields)),
 )
 def test_other_workloads_do_not_count(
-    store_estimate: Store, record_factory: RecordFactory_estimate, other: dict[str, str]
+    store: Store, record_factory: RecordFactory, other: dict[str, str]
 ) -> None:
     """Runs with other data, another model or another recipe do not enter the estimate."""
-    publish_estimate(store_estimate, record_factory(seed=0, **COSTS))
-    found = CostEstimate.of(store_estimate)
-    assert found.seconds(spec_of()) == 6
-    assert (found.seconds(spec_of(**other)), found.bytes(spec_of(**other))) == (None, None)
+    publish(store, record_factory(seed=0, **COSTS))
+    estimate = CostEstimate.of(store)
+    assert estimate.seconds(spec_of()) == 6
+    assert (estimate.seconds(spec_of(**other)), estimate.bytes(spec_of(**other))) == (None, None)
 
 
-def test_bytes_are_the_sum_of_mask_and_record(
-    store_estimate: Store, record_factory: RecordFactory_estimate
-) -> None:
+def test_bytes_are_the_sum_of_mask_and_record(store: Store, record_factory: RecordFactory) -> None:
     """The estimate is one bit per prunable weight and a fixed size for record and curve."""
-    publish_estimate(store_estimate, record_factory(seed=0))
-    assert (
-        CostEstimate.of(store_estimate).bytes(spec_of(method="random"))
-        == 50_200 // 8 + RECORD_BYTES
-    )
+    publish(store, record_factory(seed=0))
+    assert CostEstimate.of(store).bytes(spec_of(method="random")) == 50_200 // 8 + RECORD_BYTES
 
 
-def test_a_damaged_record_is_left_out(
-    store_estimate: Store, record_factory: RecordFactory_estimate
-) -> None:
+def test_a_damaged_record_is_left_out(store: Store, record_factory: RecordFactory) -> None:
     """A record that cannot be trusted is left out, and raises nothing."""
     sound, broken = record_factory(seed=0, **COSTS), record_factory(seed=1, **COSTS)
-    publish_estimate(store_estimate, sound, broken)
-    path = store_estimate.record_path(broken.key)
+    publish(store, sound, broken)
+    path = store.record_path(broken.key)
     path.chmod(0o644)
     path.write_bytes(b"{")
-    found = CostEstimate.of(store_estimate)
-    assert (found.records, found.seconds(spec_of())) == (1, 6)
+    estimate = CostEstimate.of(store)
+    assert (estimate.records, estimate.seconds(spec_of())) == (1, 6)
 
 
 def test_a_large_store_is_not_read_to_the_end(
-    store_estimate: Store, record_factory: RecordFactory_estimate, monkeypatch: pytest.MonkeyPatch
+    store: Store, record_factory: RecordFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a fixed number of records is read, the same ones each time."""
     monkeypatch.setattr(plans, "SAMPLE", 3)
     records = [record_factory(seed=n, **COSTS | {"search_seconds": float(n)}) for n in range(6)]
-    publish_estimate(store_estimate, *records)
+    publish(store, *records)
     first = sorted(records, key=lambda record: record.key)[:3]
-    found = CostEstimate.of(store_estimate)
-    assert found.records == 3
+    estimate = CostEstimate.of(store)
+    assert estimate.records == 3
     seconds = [(record.search_seconds or 0) + 5 for record in first]
-    assert found.seconds(spec_of()) == sum(seconds) / 3
+    assert estimate.seconds(spec_of()) == sum(seconds) / 3
 
 
-# test_lanes: Lanes: which runs would wait for each other's stages.
+# -- groups of runs that would wait for each other's stages ----------------------------------------
 
-SPEC: dict[str, Any] = {
-    "dataset": "digits",
-    "model": "lenet-300-100",
-    "recipe": "smoke",
-    "method": "imp",
-    "density": 0.5,
-}
+IMP = factories.spec_of("imp", density=0.5).canonical
 
 
 @pytest.mark.parametrize(
@@ -230,9 +201,9 @@ def test_a_stage_group_is_one_search_at_several_densities(
     change: dict[str, Any], shared: bool
 ) -> None:
     """Runs belong to one group if they differ in density or control only."""
-    assert (stage_group(Spec.of(**SPEC)) == stage_group(Spec.of(**(SPEC | change)))) is shared
+    assert (stage_group(Spec.of(**IMP)) == stage_group(Spec.of(**(IMP | change)))) is shared
 
 
 def test_a_method_without_stages_has_no_group() -> None:
     """Runs of a method without cached stages never wait for one another."""
-    assert stage_group(Spec.of(**(SPEC | {"method": "snip"}))) is None
+    assert stage_group(Spec.of(**(IMP | {"method": "snip"}))) is None
