@@ -92,16 +92,15 @@ def run(
 
 
 @lru_cache(maxsize=1)
-def _load(dataset: str, root: Path | None, device: torch.device, seed: int) -> DataSet:
-    named = Named.model_validate_json(dataset)
-    return load(named.name, named.options, root, device=device, seed=seed)
+def _load(dataset: Named, root: Path | None, device: torch.device, seed: int) -> DataSet:
+    return load(dataset.name, dataset.options, root, device=device, seed=seed)
 
 
 def _data(spec: Spec, root: Path | None, device: torch.device) -> DataSet:
     """Return the data set, which a process keeps for its next run."""
-    # the seed matters only where it chooses the held-out examples
+    # The seed matters only if it chooses the held-out examples; otherwise all seeds share the data.
     seed = spec.seed if "validation" in spec.dataset.options else 0
-    return _load(spec.dataset.model_dump_json(), root, device, seed)
+    return _load(spec.dataset, root, device, seed)
 
 
 def _search(
