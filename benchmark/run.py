@@ -73,7 +73,9 @@ def run(
     result: SearchResult | None = None
     try:
         result = _search(spec, net, data, settings, workspace)
+        # a trusted method runs in this process and could reach the harness's own network
         _check_untouched(facts["initial_sha256"], net)
+        # stored before training, so that a diverged training keeps its mask
         files["mask.safetensors"] = result.packed.to_bytes()
         facts |= metrics.mask_metrics(result, net, data)
         if spec.control == "reinit":
@@ -86,6 +88,7 @@ def run(
         facts |= {"status": "done", **metrics.training_metrics(training, net, data)}
     except Diverged as error:
         facts |= {"status": "diverged", "reason": str(error)}
+    # a sandboxed search uses memory outside of this process
     facts["peak_memory_mb"] = max(peak_memory_mb(device), result.peak_mb if result else 0.0)
     where = environment(spec, device, started, result.isolation if result else None)
     return Outcome(Record(**facts, environment=where), files)
@@ -126,6 +129,7 @@ def _search(
         result = find(spec, net, task)
         result = result if own else replace(result, isolation="trusted")
     else:
+        # the store holds the records of other runs, which a method must neither read nor write
         hidden = [workspace.store.root] if workspace else []
         result = search_in_sandbox(spec, net, data, settings, services, hidden)
     steps = recipe.epochs * steps_per_epoch(len(data.train), recipe.batch)

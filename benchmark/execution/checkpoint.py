@@ -24,8 +24,10 @@ class Checkpoints:
     def save(self, data: bytes) -> None:
         """Replace the older of the two files. Raises StoreError."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # a new process continues the numbers of the last attempt, or its files would look older
         self._number = (self._number or self._newest()[0]) + 1
         body = self._number.to_bytes(_NUMBER_BYTES, "big") + data
+        # the newest file stays intact if the process is killed while it writes
         name = "ab"[self._number % 2] + ".pt"
         replace_atomic(self.folder / name, hashlib.sha256(body).digest() + body)
 
@@ -68,6 +70,7 @@ class CheckpointSlot:
         inner = self._current
         try:
             yield
+            # not in `finally`: whoever computes an interrupted stage resumes from these files
             inner.clear()
         finally:
             self._current = outer

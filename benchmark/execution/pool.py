@@ -133,6 +133,7 @@ class Pool:
         """Whether there is a run to execute or to wait for."""
         running = [worker.spec for worker in self._workers if worker.spec]
         left = [*self._waiting, *running, *(spec for _, spec in self._busy)]
+        # the other process may be gone without a trace, so the wait has an end
         if all(spec.key in self._held_elsewhere for spec in left):
             idle = time.monotonic() - self._last_progress
             return bool(left) and idle < self.settings.wait_seconds
@@ -157,6 +158,7 @@ class Pool:
     def _free_gpu(self) -> str | None:
         """Return the GPU with the fewest workers, if there are several to choose from."""
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        # a device such as cuda:1 is the user's choice, and workers inherit it
         if self.settings.device != "cuda" or len(visible) < 2:
             return None
         in_use = [worker.gpu for worker in self._workers]
@@ -174,6 +176,7 @@ class Pool:
 
     def _next(self) -> Spec:
         """Return the first waiting run that shares no stages with a running one, else the first."""
+        # a run that needs a stage of a running one would only wait for it
         running = {stage_group(worker.spec) for worker in self._workers if worker.spec} - {None}
         free = (n for n, spec in enumerate(self._waiting) if stage_group(spec) not in running)
         index = next(free, 0)
@@ -198,6 +201,7 @@ class Pool:
                     self._selector.unregister(ready.fileobj)
             elif (messages := worker.events()) is None:
                 self._selector.unregister(ready.fileobj)
+                # only its exit closes this pipe, so the process ends soon
                 worker.wait()
             else:
                 for message in messages:
@@ -215,6 +219,7 @@ class Pool:
         spec, seconds = worker.spec, worker.seconds
         if message["event"] == "ready":
             worker.ready, self._failed_starts = True, 0
+        # a busy answer repeats every few seconds and would keep the pool waiting for ever
         if message.get("result") != "busy":
             self._last_progress = time.monotonic()
         if spec and message["event"] == "alive":
@@ -236,6 +241,7 @@ class Pool:
 
     def _handle_exit(self, worker: Worker) -> Iterator[Event]:
         """Replace a worker that has exited; its run has failed, unless the run had not started."""
+        # the end of the run may still be in the pipe
         for message in worker.events() or []:
             yield from self._handle(worker, message)
         if worker not in self._workers:
@@ -273,6 +279,7 @@ class Pool:
         spec, seconds = worker.spec, worker.seconds
         assert spec is not None
         self._kill(worker)
+        # the worker may have published its record just before it was killed
         if self.store.is_done(spec.key):
             return Event(spec, "done", seconds)
         try:
@@ -294,6 +301,7 @@ class Pool:
     def _stop(self) -> None:
         """Ask all workers to save and stop, then to stop at once, then kill them."""
         running = [(worker.spec, worker.attempt) for worker in self._workers if worker.spec]
+        # SIGTERM lets a worker save its run; SIGUSR1 only lets it release its leases
         for request, share in ((signal.SIGTERM, 0.7), (signal.SIGUSR1, 0.3)):
             for worker in self._workers:
                 if worker.process.poll() is None:

@@ -106,8 +106,10 @@ class StageCache:
             held = lease.acquire(folder, self.attempt)
             if held is None:
                 self.on_wait()
+                # the lease of the waiting run must not expire, and a signal must still stop it
                 self.heartbeat()
                 time.sleep(pause)
+                # short pauses find a short stage soon; long ones spare the shared file system
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
             with self.heartbeat.renewing(held), self.inside(folder):
@@ -118,6 +120,7 @@ class StageCache:
     def _compute(self, name: str, compute: Compute) -> State:
         self.store.discard_stage(self.key, name)  # only a stage that could not be read
         state = {key: tensor.detach().cpu().contiguous() for key, tensor in compute().items()}
+        # safetensors has no checksum, so the digest is stored as one more tensor
         stored = torch.frombuffer(bytearray.fromhex(digest(state)), dtype=torch.uint8)
         self.store.publish_stage(self.key, name, save({**state, _DIGEST: stored}))
         return state

@@ -100,6 +100,7 @@ def verify(then: Record, settings: RunSettings, store: Store | None = None) -> V
     spec = Spec.of(**then.spec)
     if then.status not in ("done", "diverged"):
         raise UserError(f"run {then.key} is {then.status}; there is nothing to verify")
+    # in the store of the record the run is done, so it would not run
     with tempfile.TemporaryDirectory(prefix="paibench-verify-") as folder:
         again = Store.open(Path(folder) / "store")
         attempt(spec, again, settings)
@@ -141,6 +142,7 @@ def _moved(then: Record, now: Record, store: Store | None, again: Store) -> floa
         return None
     new = from_bytes(again.read_file(now.key, now.mask_file))
     if {n: m.shape for n, m in old.items()} != {n: m.shape for n, m in new.items()}:
+        # masks of other shapes have no weights in common
         return 1.0
     lost = sum(int((kept & ~new[name]).sum()) for name, kept in old.items())
     return lost / max(sum(int(kept.sum()) for kept in old.values()), 1) if total(old) else None
@@ -177,8 +179,10 @@ def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> 
         check_covers(mask, prunable(net))
     except ValueError as error:
         raise UserError(f"mask of {then.key}: {error}; it is not of this network") from error
+    # in the order of the network, which the record uses for its lists by layer
     mask = {name: mask[name].to(device) for name in prunable(net)}
     result = SearchResult(Ticket(mask), Cost(), 0.0, mask=mask)
+    # the costs of the recorded search replace the zeros of this result
     facts = metrics.mask_metrics(result, net, data) | facts
     if spec.control == "reinit":
         net = make_network(spec, data, reinit_seed(spec.seed)).to(device)
@@ -197,6 +201,7 @@ def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> 
 
 def _spec(then: Record) -> Spec:
     """Return the record's spec with a method of the suite in place of its own."""
+    # the method may not be installed here, and retraining does not need it
     spec = Spec.of(**then.spec | {"method": "random"})
     for _, name in third_party(spec):
         raise UserError(f"{name}: comes from a third party, whose code is not run here; verify it")

@@ -55,6 +55,7 @@ def main() -> None:
     die_with_parent(parent)
     for number in _IGNORED_SIGNALS:
         signal.signal(number, lambda *_: None)
+    # the harness is trusted, so its messages need no tight limit
     channel = inherited(descriptor, _LARGE)
     first = channel.receive()
     assert first is not None
@@ -105,6 +106,7 @@ def _search(request: SearchRequest, services: "RemoteServices") -> None:
     except (MemoryError, torch.OutOfMemoryError) as error:
         services.send("failed", cause="memory", reason=str(error).strip() or "no message")
     except BaseException as error:
+        # the harness cannot see an exception of this process, only its messages
         words = in_words(error)
         cause = "crashed" if "CUDA error" in words else "plugin"
         services.send(
@@ -165,6 +167,7 @@ class RemoteServices(Services):
         while True:
             answer = self._channel.receive()
             assert answer is not None
+            # the harness may ask to stop before it answers; the next heartbeat obeys
             if answer.kind != "stop":
                 return answer
             self._must_stop = True

@@ -57,6 +57,7 @@ class Channel:
         deadline = None if seconds is None else time.monotonic() + seconds
         while (message := self._take_message()) is None:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            # the timeout of the socket is for sending, so `recv` must not be the call that waits
             if not select.select([self.socket], [], [], left)[0]:
                 return None
             self._read()
@@ -66,6 +67,7 @@ class Channel:
         try:
             data = self.socket.recv(_CHUNK)
         except ConnectionResetError:
+            # a process that dies with unread messages resets the connection
             data = b""
         if not data:
             raise EOFError
@@ -98,7 +100,9 @@ def _parse_header(data: bytes) -> tuple[str, dict[str, Any], int]:
         plain = json.loads(data)
         kind, fields, size = plain["kind"], plain["fields"], plain["size"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
+        # RecursionError is what deeply nested JSON raises
         raise InvalidMessage("the bytes are no message") from error
+    # `type` and not isinstance, because True is an int too
     valid = isinstance(kind, str) and isinstance(fields, dict) and type(size) is int and size >= 0
     if not valid:
         raise InvalidMessage("the bytes are no message")

@@ -44,6 +44,7 @@ def _become_own_user() -> None:
     user, group = os.getuid(), os.getgid()
     if not _unshare(_USER | _PIDS | _NETWORK | _MOUNTS | _IPC):
         raise PermissionError
+    # the kernel demands this before an unprivileged process may write its gid_map
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
@@ -67,6 +68,7 @@ def remount(hidden: Sequence[Path], shared_bytes: int, processes: int) -> bool:
     The process must be in its own mount namespace. Return whether /proc is private. From Linux
     6.14 on, this also limits the number of processes and threads.
     """
+    # without this, the mounts below could also appear outside
     if not _mount("none", "/", "", _RECURSIVE | _PRIVATE):
         return False
     _mount("tmpfs", "/dev/shm", "tmpfs", _NO_SETUID | _NO_DEVICES, f"size={shared_bytes}")

@@ -105,6 +105,7 @@ def _session(
         closing(channel.socket),
         sandbox_process(arguments, inherited, threads, limits) as process,
     ):
+        # our copy would keep the channel open after the sandbox has exited
         theirs.close()
         yield _Session(channel, process, services)
 

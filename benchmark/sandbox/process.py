@@ -125,6 +125,7 @@ def _forward_output(pipe: IO[bytes]) -> None:
     """Print the output as plain text; after the limit, drop it but read on."""
     left, dropped = LOG_LIMIT, 0
     with pipe:
+        # a full pipe would block the method
         while data := os.read(pipe.fileno(), 1 << 16):
             shown, left = data[:left], max(left - len(data), 0)
             dropped += len(data) - len(shown)
@@ -169,6 +170,7 @@ def _size_mb(folder: Path) -> float:
             return float("inf")
         for name in names:
             with suppress(OSError):
+                # blocks, because a sparse file uses less disk space than its size says
                 held += os.lstat(os.path.join(parent, name)).st_blocks * 512
     return held / 2**20
 
@@ -179,6 +181,7 @@ def _remove(folder: Path) -> None:
         for name in folders:
             with suppress(OSError):
                 path = os.path.join(parent, name)
+                # chmod follows links, and a link may lead out of the folder
                 if stat.S_ISDIR(os.lstat(path).st_mode):
                     os.chmod(path, 0o700)
     shutil.rmtree(folder, ignore_errors=True)

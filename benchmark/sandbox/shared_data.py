@@ -48,6 +48,7 @@ def share(data: DataSet) -> SharedSplit:
         )
     if _last and _last[0][0] is split:
         return _last[0][1]
+    # only one split stays open, because each takes as much memory as its data
     while _last:
         os.close(_last.pop()[1].descriptor)
     shared = _share(split)
@@ -113,5 +114,6 @@ def _unnamed_file() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("paibench", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     descriptor, path = tempfile.mkstemp()
+    # without a name, the file disappears when its descriptor is closed
     os.unlink(path)
     return descriptor

@@ -115,6 +115,7 @@ def _about(data: bytes) -> dict[str, Any]:
         about = json.loads(header["__metadata__"]["ticket"])
         kept = about["kept"]
         sound = (
+            # `type` and not isinstance, because True is an int too
             all(type(about[name]) is bool for name in ("scores", "weights", "finetune"))
             and type(about["start"]) is int
             and type(about["native"]) is int

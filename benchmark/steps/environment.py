@@ -53,6 +53,7 @@ def environment(
         driver=_driver() if device.type == "cuda" else None,
         plugin=plugin,
         plugin_version=plugin_version,
+        # `commit` and `paibench` already identify the code of the suite's own methods
         plugin_origin=None if is_own(spec.method.name) else install_source(spec.method.name),
         plugin_sha256=None if is_own(spec.method.name) else code_sha256(spec.method.name),
         other_plugins="; ".join(_other_plugins(spec)) or None,
@@ -71,6 +72,7 @@ def code_of(method: str) -> str:
     """Return what identifies the code of a method: versions and digests of the package, and of the
     third-party package if the method comes from one. Nothing is imported.
     """
+    # a third-party method uses code of the suite too, such as its training loop
     ours = f"paibench {version('paibench')} {code_digest_at_start()}"
     if is_own(method):
         return ours
@@ -80,6 +82,7 @@ def code_of(method: str) -> str:
 def kind_of_place(device: torch.device) -> str:
     """Return one line with all that changes the last bits of a training besides its arguments."""
     cuda = f" cuda {torch.version.cuda}" if device.type == "cuda" else ""
+    # the number of threads determines the order in which sums are computed
     return f"{_device_name(device)} {torch.get_num_threads()} torch {torch.__version__}{cuda}"
 
 
@@ -93,11 +96,13 @@ def _version(distribution: str) -> str | None:
 @cache
 def _driver() -> str | None:
     query = ("--query-gpu=driver_version", "--format=csv,noheader")
+    # nvidia-smi prints one line per GPU, and all GPUs share one driver
     return (command_output("nvidia-smi", *query) or "").split("\n")[0] or None
 
 
 @cache
 def _cpu_name() -> str:
+    # on Linux, platform.processor() is often empty and never names the model
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

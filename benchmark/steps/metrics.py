@@ -35,6 +35,7 @@ def mask_metrics(result: SearchResult, net: nn.Module, data: DataSet) -> dict[st
     return {
         "prunable": sum(sizes.values()),
         "kept": sum(counts.values()),
+        # from the mask, because the density of the spec is only what was asked for
         "density": sum(counts.values()) / sum(sizes.values()),
         "density_effective": None if reached is None else _density(reached),
         "layer_names": list(counts),
@@ -72,9 +73,11 @@ def untrained_metrics(
     facts: dict[str, Any] = {
         "accuracy_untrained": untrained(lambda trial: apply(trial, result.mask))
     }
+    # a control changes the mask of the ticket, not the supermasks of the search
     if result.ticket.native and spec.control == "none":
         natives = result.ticket.native
         accuracies = [untrained(lambda trial, w=w: load_weights(trial, w)) for w in natives]  # type: ignore[misc]
+        # supermasks may also contain biases and norms, which densities do not count
         names = set(prunable(net))
         nonzero = sum(int((t != 0).sum()) for w in natives for n, t in w.items() if n in names)
         facts["native_accuracy"] = sum(accuracies) / len(natives)

@@ -30,6 +30,7 @@ def shuffle(mask: Mask, seed: int) -> Mask:
     rng = generator(seed, "shuffle")
     shuffled = {}
     for name, kept in mask.items():
+        # drawn on the CPU, so that the permutation is the same on every device
         order = torch.randperm(kept.numel(), generator=rng).to(kept.device)
         shuffled[name] = kept.reshape(-1)[order].view(kept.shape)
     return shuffled
@@ -37,6 +38,7 @@ def shuffle(mask: Mask, seed: int) -> Mask:
 
 def reinit_seed(seed: int) -> int:
     """Return the seed of the fresh weights for a run with this seed."""
+    # the seeds of specs are below 2**31 too
     return derive(seed, "reinit") % 2**31
 
 
@@ -105,6 +107,7 @@ def to_mask(
     elif spec.control == "shuffle":
         mask = shuffle(mask, spec.seed)
     elif spec.control == "reinit":
+        # fresh weights are untrained, so they enter the schedule at its first step
         ticket = replace(ticket, weights=None, start=0, finetune=False)
     _refuse_kept_zeros(spec, ticket, own_mask, mask)
     return replace(result, ticket=ticket, mask=mask)
@@ -121,6 +124,7 @@ def attributing_errors(method: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # a method that exits has failed
         words = in_words(error)
+        # torch has no exception type of its own for a lack of CPU memory
         if "can't allocate memory" in words or "CUDA error" in words:
             raise
         raise MethodError(words) from error
@@ -159,6 +163,7 @@ def preserving_global_state(seed: int, device: torch.device) -> Iterator[None]:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             random.seed(seed)
+            # numpy accepts seeds of 32 bits only
             np.random.seed(seed % 2**32)
             yield
             if device.type == "cuda":  # the clock must include work that is still queued

@@ -60,9 +60,11 @@ def train(
     checkpointer: Checkpointer | None = None
     first = start
     if services.checkpoint_seconds is not None:
+        # the text keeps a training from resuming the checkpoint of another schedule
         checkpointer = Checkpointer(trainer, services, f"{start} {finetune} {recipe}")
         if resumed := checkpointer.resume():
             first, (result.curve[:], result.seconds, result.evaluation_seconds) = resumed
+    # the recorded time includes the time of interrupted attempts
     clock = time.perf_counter() - result.seconds
     report(first, stop)
 
@@ -76,6 +78,7 @@ def train(
             {
                 "epoch": epoch + 1,
                 "train_loss": trainer.losses[-1],
+                # JSON has neither infinity nor NaN
                 "loss": score.loss if finite else None,
                 "accuracy": score.accuracy,
             }
