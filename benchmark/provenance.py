@@ -37,6 +37,7 @@ def code_digest() -> str:
     root = Path(__file__).parent.parent
     paths = []
     for folder, folders, names in os.walk(root, followlinks=True):
+        # os.walk descends into these in this order; file systems list in different orders
         folders[:] = sorted(set(folders) - {"__pycache__"})
         # the temporary files of editors begin with a dot, and may be links to nowhere
         files = [name for name in names if name.endswith(".py") and not name.startswith(".")]
@@ -50,6 +51,7 @@ def code_digest_at_start() -> str:
 
     Later the files may have changed, and the modules that are imported have not.
     """
+    # its result is cached by this call, as the digest is
     commit()
     return code_digest()
 
@@ -89,6 +91,7 @@ def code_sha256(name: str, kind: Kind = "methods") -> str | None:
 def _digest(root: Path, paths: Iterable[Path]) -> str:
     """Return the sha256 of the names, relative to `root`, and the contents of files."""
     digest = hashlib.sha256()
+    # a digest of each file, because the end of one could pass for the beginning of the next
     for path in paths:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(root)} {content}\n".encode())

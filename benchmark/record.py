@@ -15,6 +15,7 @@ PROTOCOL = 1
 Status = Literal["done", "diverged", "failed", "skipped"]
 Fraction = Annotated[float | None, Field(ge=0, le=1)]
 Amount = Annotated[float | None, Field(ge=0)]
+# tables of records hold 64-bit integers
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Whole | None
 Digest = Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")]
@@ -85,8 +86,10 @@ class Record(BaseModel):
     would use it.
     """
 
+    # strict: a value of another type in a submitted record is refused, not converted
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    # the field has an alias, because pydantic's BaseModel has a method called schema
     schema_number: int = Field(default=SCHEMA, alias="schema", ge=1)
     protocol: int = PROTOCOL
     key: str = Field(pattern="^[0-9a-f]{40}$")
@@ -104,6 +107,7 @@ class Record(BaseModel):
     kept: Count = None
     density: Fraction = None
     density_effective: Fraction = None
+    # pydantic copies a mutable default for each record
     layer_names: list[str] = []
     layer_sizes: list[Whole] = []
     layer_kept: list[Whole] = []
@@ -151,6 +155,7 @@ class Record(BaseModel):
             raise ValueError("layer_sizes does not add up to prunable")
         if any(k > size for k, size in zip(self.layer_kept, self.layer_sizes, strict=True)):
             raise ValueError("layer_kept: a layer keeps more than it has")
+        # exact equality holds, because a run computes the density by the same division
         if self.kept is not None and self.density != self.kept / (self.prunable or 1):
             raise ValueError("density: is not kept over prunable")
         return self
@@ -174,6 +179,7 @@ class Record(BaseModel):
             spec = Spec.read(record.spec)
         except ValueError as error:
             raise ValueError(f"spec.{_first_complaint(error)}") from error
+        # the checksum of a file protects against accidents only; this refuses an edited spec
         if record.key != spec.key:
             raise ValueError(f"key: {record.key} is not the key of its spec")
         return record, spec

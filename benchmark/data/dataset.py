@@ -85,11 +85,13 @@ class DataSet:
                     f"{name}: examples = {examples} is out of range; it has {len(train)} training "
                     f"examples of {train.classes} classes"
                 )
+            # a fixed seed, so that runs of different seeds train on the same images
             fixed = balanced(train.labels, generator(0, "examples"))
             train = train.subset(fixed[:examples].sort().values)
             name = f"{name}-{examples}"
         if validation == 0:
             return DataSet(name, train, self.test, self.fingerprint, self.evaluation)
+        # a fraction outside (0, 1), or NaN, holds out no image, so that the check below refuses it
         held = round(validation * len(train)) if 0 < validation < 1 else 0
         if not train.classes <= held <= len(train) - train.classes:
             raise UserError(
@@ -132,11 +134,14 @@ def balanced(labels: Tensor, draw: torch.Generator) -> Tensor:
     `labels` is [n]. If the classes are equally large, every class has its first member before
     any class has its second.
     """
+    # the draw is made on the CPU, because a GPU would draw another permutation
     labels = labels.cpu()
     shuffled = torch.randperm(len(labels), generator=draw)
+    # the sorts are stable, because equal keys must come in the same order on every machine
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     sizes = labels.bincount()
     ranks = torch.cat([torch.arange(int(size)) for size in sizes])
+    # each class is spread evenly over [0, 1], so that any prefix has all classes in proportion
     positions = (ranks + 0.5) / sizes.repeat_interleave(sizes)
     return by_class[positions.argsort(stable=True)]
 
@@ -152,6 +157,7 @@ def moments(pixels: Tensor) -> Moments:
     for channel in pixels.unbind(1):
         counts = channel.flatten().bincount(minlength=256).tolist()
         total = sum(counts)
+        # fsum rounds once, whatever the order of the terms
         mean = math.fsum(c * v for c, v in zip(counts, values, strict=True)) / total
         square = math.fsum(c * (v - mean) ** 2 for c, v in zip(counts, values, strict=True))
         means.append(mean)
@@ -163,6 +169,8 @@ def fingerprint(*tensors: Tensor) -> str:
     """Return the sha256 of the types, shapes and values of tensors on the CPU."""
     digest = hashlib.sha256()
     for tensor in tensors:
+        # other tensors may consist of the same bytes, so type and shape are hashed too
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # the memory itself is hashed, because tobytes() would copy a whole data set
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

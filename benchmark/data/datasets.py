@@ -41,6 +41,7 @@ def digits(
         rows = torch.from_numpy(np.loadtxt(file, delimiter=","))
     pixels = (rows[:, :-1] * 15).to(torch.uint8).reshape(-1, 1, 8, 8)
     labels = rows[:, -1].long()
+    # a fixed seed, so that the test set is the same for every run
     order = balanced(labels, generator(0, "digits"))
     parts = order[360:].sort().values, order[:360].sort().values
     splits = [(pixels[part], labels[part]) for part in parts]
@@ -84,6 +85,7 @@ def cifar10(
     root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
 ) -> DataSet:
     """CIFAR-10: 32x32 colour photographs, 50,000 + 10,000, in cifar-10-batches-py."""
+    # imported on use, because torchvision takes longer to import than torch
     from torchvision.datasets import CIFAR10
 
     whole = _like_cifar("cifar10", CIFAR10, "labels", 10, root)
@@ -109,6 +111,7 @@ def svhn(
     hint = fetch("svhn", root)
     splits = []
     for split, count in zip(("train", "test"), COUNTS["svhn"], strict=True):
+        # torchvision lists the names and the md5 of the published files
         _, file, digest = SVHN.split_list[split]
         path = locate("svhn", root, file, hint)
         splits.append(files.svhn("svhn", path, digest, hint))
@@ -123,6 +126,7 @@ def tiny_imagenet(
     """Tiny ImageNet: 64x64 colour photographs of 200 classes, 100,000 + 10,000 (its val)."""
     name, hint = "tiny_imagenet", fetch("tiny_imagenet", root)
     folder = locate(name, root, "tiny-imagenet-200", hint)
+    # the labels of its test images are not public, so its val images are the test set
     parts = image_folder.tiny_imagenet(name, folder, hint)
     for part, split, count in zip(parts, ("train", "val"), COUNTS[name], strict=True):
         check_count(name, folder / split, len(part.files), count, hint)
@@ -162,16 +166,19 @@ def imagefolder(
     """
     folder = _image_folder(path, root)
     name = check_name(folder.resolve().name, "imagefolder: the folder's name")
+    # otherwise, the results of two data sets would share one name
     if name in names("datasets"):
         raise UserError(f"imagefolder: {name!r} is the name of another data set; rename it")
     if size is not None and not 1 <= size <= 4096:
         raise UserError(f"imagefolder: size = {size} is out of range; it is 1 to 4096 pixels")
     layout = f"lay {printable(folder)} out as train/CLASS/*.jpg and test/CLASS/*.jpg"
+    # if neither folder is there, the error message names test
     evaluated = "val" if (folder / "val").is_dir() and not (folder / "test").is_dir() else "test"
     for split in ("train", evaluated):
         locate(name, folder, split, layout)
     parts = [image_folder.listed(name, folder, split) for split in ("train", evaluated)]
     image_folder.same_classes(name, *parts)
+    # images of another size are another data set, since their results are not comparable
     whole = _of_folder(name if size is None else f"{name}-{size}px", parts, size, root, None)
     return whole.subset(examples=examples, validation=validation, seed=seed)
 
@@ -218,6 +225,7 @@ def _of_folder(
     known: Moments | None,
 ) -> DataSet:
     images = decoded(name, parts, size, cache_folders(root, os.environ))
+    # of the training images alone: training must not depend on the test images
     known = known or moments(images.splits[0][0])
     classes = len(parts[0].classes)
     train, test = (Images(pixels, labels, classes, *known) for pixels, labels in images.splits)

@@ -60,6 +60,7 @@ def install(
     """
     work = root / ".paibench" / f"prepare-{name}"
     try:
+        # checked before any folder is made, since a complete set may be in a read-only folder
         while not is_complete(source, root):
             work.mkdir(parents=True, exist_ok=True)
             acquired = acquire(work, new_attempt_id(), lease)
@@ -110,6 +111,7 @@ def _install(name: str, source: Source, root: Path, work: Path) -> str:
 def _move(entries: Sequence[str], private: Path, root: Path, work: Path) -> Path | None:
     """Move the entries into the data folder; return the new folder of damaged ones there before."""
     damaged = sorted(set(entries) & set(os.listdir(root)))
+    # damaged files are moved, not deleted: they belong to the user
     aside = work / f"damaged-{uuid4().hex[:8]}" if damaged else None
     if aside:
         aside.mkdir()
@@ -119,6 +121,7 @@ def _move(entries: Sequence[str], private: Path, root: Path, work: Path) -> Path
         if (private / entry).is_dir():
             os.rename(private / entry, root / entry)  # fails if a folder with files is there
         else:
+            # unlike rename, link never replaces a file
             os.link(private / entry, root / entry)
     return aside
 
@@ -138,6 +141,7 @@ def _from_torchvision(
 
 
 def _reader(name: str) -> Callable[[Path], object]:
+    # the loader itself verifies digests and counts
     return lambda folder: get(name, "datasets")(folder, 0)
 
 

@@ -37,6 +37,7 @@ def locate(name: str, root: Path | None, parts: str, hint: str) -> Path:
         raise UserError(f"{name}: the data folder {printable(path)} does not exist; {hint}")
     for part in PurePath(parts).parts:
         try:
+            # a listing has the exact names; some file systems ignore case when they open a file
             names = os.listdir(path)
         except OSError as error:
             raise unreadable(name, path, error) from error
@@ -84,6 +85,7 @@ def _idx_array(name: str, path: Path, data: bytes, dimensions: int, hint: str) -
         raise UserError(
             f"{name}: {printable(path)} has {len(data)} bytes, its header says {size}; {hint}"
         )
+    # copied, because frombuffer gives a read-only array and torch needs a writable one
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy())
 
 
@@ -96,6 +98,7 @@ def cifar(name: str, folder: Path, batches: Iterable[tuple[str, str]], key: str,
     for file, digest in batches:
         data = _contents(name, folder / file, hint)
         _verify(name, folder / file, data, digest, hint)
+        # Python 2 wrote these pickles; latin1 maps their bytes to text one to one
         batch: dict[str, Any] = pickle.loads(data, encoding="latin1")
         pixels.append(torch.from_numpy(batch["data"].reshape(-1, 3, 32, 32)))
         labels += batch[key]
@@ -108,7 +111,9 @@ def svhn(name: str, path: Path, digest: str, hint: str) -> Pair:
 
     data = _contents(name, path, hint)
     _verify(name, path, data, digest, hint)
+    # from the verified bytes, because the file may have changed since
     matrices = loadmat(io.BytesIO(data), variable_names=("X", "y"))
+    # Matlab's order is height, width, channel, image
     pixels = torch.from_numpy(matrices["X"]).permute(3, 2, 0, 1).contiguous()
     return pixels, torch.from_numpy(matrices["y"].astype(np.int64).reshape(-1) % 10)
 
@@ -148,6 +153,7 @@ def _contents(name: str, path: Path, hint: str) -> bytes:
 def _verify(name: str, path: Path, data: bytes, digest: str, hint: str) -> None:
     """Raise UserError unless `digest` is the sha256 of `data`, or its md5 if it is shorter."""
     kind = "md5" if len(digest) == 32 else "sha256"
+    # a system in FIPS mode refuses md5 unless it is declared as no security measure
     actual = hashlib.new(kind, data, usedforsecurity=False).hexdigest()
     if actual != digest:
         raise UserError(

@@ -53,6 +53,7 @@ def decoded(
         if cached is not None:
             return cached
     pixels = _decode(name, listings, size)
+    # pixels of changed files would stay in the cache under the key of the old files
     if _manifest(name, listings, size) != key:
         raise UserError(
             f"{name}: files in {printable(listings[0].folder)} changed while they were read"
@@ -96,6 +97,7 @@ def _decode(name: str, listings: Sequence[Listing], size: int | None) -> list[Te
                     f"image is {shape[1]}x{shape[0]}; set the option size to scale them"
                 )
             if number == 0:
+                # allocated at once, because stacking separate images would need the memory twice
                 arrays.append(np.empty((len(listing.files), *shape), np.uint8))
             arrays[-1][number] = values
             all_grey = all_grey and grey
@@ -110,6 +112,7 @@ def rgb(name: str, path: str) -> tuple[Image.Image, bool]:
     """
     try:
         with Image.open(path) as image:
+            # the conversion to RGB would clip these values to 8 bits
             if image.mode[0] in "IF":
                 raise ValueError(f"mode {image.mode}, more than 8 bits per channel")
             return image.convert("RGB"), image.mode in ("1", "L")
@@ -126,8 +129,10 @@ def _load(path: Path, labels: Sequence[Tensor]) -> Decoded | None:
         stored = from_bytes(data)
         splits = tuple((stored[str(number)], each) for number, each in enumerate(labels))
         expected = bytes(stored["fingerprint"].tolist()).hex()
+    # a damaged cache is treated like a missing one: the images are decoded again
     except (OSError, Corrupt, ValueError, KeyError, TypeError, SafetensorError):
         return None
+    # computed again, because a flipped bit would change the data set unnoticed
     actual = fingerprint(*(tensor for pair in splits for tensor in pair))
     return Decoded(splits, actual) if actual == expected else None
 
@@ -136,6 +141,7 @@ def _save(folders: Sequence[Path], file: str, fresh: Decoded) -> None:
     tensors = {str(number): pixels for number, (pixels, _) in enumerate(fresh.splits)}
     tensors["fingerprint"] = torch.tensor(list(bytes.fromhex(fresh.fingerprint)), dtype=torch.uint8)
     data = to_bytes(tensors)
+    # a run does not need the cache, so a failure to write is only a warning
     reasons = []
     for folder in folders:
         try:

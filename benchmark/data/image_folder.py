@@ -31,7 +31,9 @@ def listed(name: str, folder: Path, split: str, inner: str = "") -> Listing:
     Hidden files are ignored. Raises UserError for any other file that is not an image, for an
     empty class, and for a link that leaves the folder.
     """
+    # the folder itself may be a link, so its real path is what other links are compared with
     home = os.path.realpath(folder)
+    # sorted, because the order of a listing differs between file systems
     classes = sorted(e.name for e in entries(name, folder / split, home) if _is_folder(name, e))
     if not classes:
         raise UserError(
@@ -82,6 +84,7 @@ def _is_image(name: str, entry: os.DirEntry[str]) -> bool:
 
 def same_classes(name: str, *listings: Listing) -> None:
     """Raise UserError if a class is in one split and not in another."""
+    # a label is a position in the list of classes, so the lists of all splits must be equal
     for one in listings:
         for other in listings:
             for lacking in sorted(set(one.classes) - set(other.classes)):
@@ -106,6 +109,7 @@ def tiny_imagenet(name: str, folder: Path, hint: str) -> tuple[Listing, Listing]
         raise unreadable(name, annotations, error) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: {printable(annotations)} is not plain text; {hint}") from error
+    # the further columns of a line are the box of the object
     class_of = dict(line.split("\t")[:2] for line in lines if line.count("\t") > 0)
     home = os.path.realpath(folder)
     images = folder / "val" / "images"

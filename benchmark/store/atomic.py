@@ -92,6 +92,7 @@ def read(path: Path, limit: int = LIMIT) -> bytes:
 def server_time(folder: Path) -> float:
     """Return the time by the clock that stamps files in this folder; ours may differ from it."""
     with _named_errors(folder), _temporary(folder, b"", 0o444) as tmp:
+        # without a time, utime takes that of the file server
         os.utime(tmp)
         return os.stat(tmp).st_mtime
 
@@ -181,6 +182,7 @@ def _sync_folder(folder: Path) -> None:
 def _named_errors(folder: Path) -> Iterator[None]:
     try:
         yield
+    # an inner call, such as that for the server's time, has named the folder already
     except StoreError:
         raise
     except OSError as error:

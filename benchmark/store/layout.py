@@ -54,6 +54,7 @@ def prepare(root: Path, create: bool) -> bool:
                     "name a new or an empty folder"
                 )
             if "bench.json" not in names:
+                # several processes may create the store at once; the first file stays
                 create_once(root / "bench.json", encode({"layout": LAYOUT}))
         check(root)
         links = supports_links(root)
@@ -69,6 +70,7 @@ def prepare(root: Path, create: bool) -> bool:
 def check(root: Path) -> None:
     """Raise UserError unless the folder is a store that this program reads; write nothing."""
     with _refusing(root):
+        # a listing is always fresh; a look-up on a network file system may be a minute old
         if "bench.json" not in os.listdir(root):
             raise UserError(f"{str(root)!r} is not a paibench store: it has no bench.json")
         try:

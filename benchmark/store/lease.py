@@ -43,6 +43,7 @@ class Lease:
         from a thread: a loop that hangs must lose its lease. To go on after a False costs a second
         execution, nothing more.
         """
+        # every 30 s for the usual lease; more often would only load the file server
         if time.monotonic() - self._renewed < self.seconds / 20:
             return True
         try:
@@ -69,6 +70,7 @@ def acquire(folder: Path, owner: str, seconds: float = LEASE_SECONDS) -> Lease |
     """
     path = folder / _FILE
     process = f"{_process_namespace()} {os.getpid()} {_start_time(os.getpid())}"
+    # the random part makes two leases of one attempt differ when they are compared
     text = f"{check_name(owner, 'owner')} {process} {uuid4().hex} {time.time():.0f}\n".encode()
     state = _state(path)
     if state is not None and not (

@@ -55,6 +55,7 @@ def short_slug(name: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if len(slug) <= 10:
         return slug
+    # the digest distinguishes long names that begin alike
     return f"{slug[:5].strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
 
 

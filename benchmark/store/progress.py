@@ -50,6 +50,7 @@ class Progress:
 
     def train(self, step: int, steps: int) -> None:
         """Note that the training is at `step` of `steps`."""
+        # `steps` is 0 until the first call, which comes when the training starts or resumes
         self.begun = self.begun if self.steps else step
         self.step, self.steps = step, steps
         self._save_if_due()
@@ -61,6 +62,7 @@ class Progress:
     def save(self) -> None:
         """Write the file now. Best effort: errors are ignored, since progress is only shown."""
         self._saved = time.monotonic()
+        # the folder and the monotonic clock mean nothing to another process
         values = {name: value for name, value in asdict(self).items() if isinstance(value, int)}
         if self.folder:
             with suppress(OSError):

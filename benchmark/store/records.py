@@ -46,6 +46,7 @@ def read_entry(path: Path) -> StoredRecord | Problem:
         if not is_key(key) or not key.startswith(path.parent.name):
             raise Corrupt("its name is not the key of a run of this folder")
         return StoredRecord(path, parse(key, read(path)))
+    # its owner may have moved it since the folder was listed, which is no problem of the record
     except FileNotFoundError:
         raise
     except Corrupt as error:
@@ -64,6 +65,7 @@ def parse(key: str, data: bytes) -> dict[str, Any]:
 def check_record(key: str, record: dict[str, Any]) -> None:
     """Raise Corrupt unless this is the record of that run, NewerSchema if its schema is later."""
     schema = record.get("schema")
+    # not isinstance, because True is an int too
     if type(schema) is not int or schema < 1:
         raise Corrupt("it has no schema number")
     if schema > SCHEMA:

@@ -138,6 +138,7 @@ class Store:
             raise ValueError(f"the record of {key} has {len(data)} bytes; at most {LIMIT} are read")
         outcome = publish_or_quarantine(path, data, self._validator(key), self._quarantine)
         if outcome == "new":
+            # best effort, because a run with a record is done whether or not it failed before
             with suppress(OSError):
                 os.unlink(path.with_suffix(".failed"))
             return outcome

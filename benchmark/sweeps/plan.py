@@ -63,6 +63,7 @@ def plan(
     With `retry`, failed runs are missing too. With `check`, every record is read, and a run whose
     record cannot be trusted is missing. `memory_mb` is the memory limit of the next attempts.
     """
+    # one listing of all runs is much cheaper than a look-up for each
     listing = store.listing() if store else None
     done, missing, failed = [], [], []
     for spec in sweep.specs:
@@ -136,6 +137,7 @@ class CostEstimate:
     def of(cls, store: Store | None) -> "CostEstimate":
         """Return estimates from up to `SAMPLE` records of a store."""
         estimate = cls()
+        # sorted, so that the same records give the same estimate
         for key in islice(sorted(store.listing().done), SAMPLE) if store else ():
             try:
                 record = store.read_record(key) if store else {}
@@ -146,6 +148,7 @@ class CostEstimate:
                 continue
             estimate.records += 1
             estimate._seconds[_workload(spec)][spec.method.name].append(seconds)
+            # a mask takes one bit for each weight
             estimate._bytes[_workload(spec)] = (record.get("prunable") or 0) // 8 + RECORD_BYTES
         return estimate
 

@@ -25,6 +25,7 @@ class Running:
     @property
     def host(self) -> str:
         """The host on which it runs."""
+        # counted from the end, because an attempt in a job of SLURM has two more parts in front
         return self.attempt.split(".")[-3] if self.attempt.count(".") > 1 else "?"
 
 
@@ -53,6 +54,7 @@ def sweep_status(store: Store, keys: Iterable[str]) -> SweepStatus:
     wanted, listing, now = frozenset(keys), store.listing(), _now(store)
     done = wanted & listing.done
     running = {key: run for key in wanted - done if (run := _running(store, key, now)) is not None}
+    # a run that failed before may be running again
     failed = {key: _failed(store, key) for key in (wanted & listing.failed) - running.keys()}
     return SweepStatus(done, running, failed, wanted - done - running.keys() - failed.keys())
 

@@ -33,6 +33,7 @@ class Sweep:
     @property
     def id(self) -> str:
         """40 hexadecimal digits that name this set of runs."""
+        # sorted, because the order of the runs does not change which runs they are
         text = json.dumps([self.name, sorted(spec.key for spec in self.specs)])
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
@@ -83,8 +84,10 @@ def expand(plain: Mapping[str, Any], default_name: str = "sweep") -> Sweep:
     check_name(name, "name:")
     blocks, excluded = _blocks(plain), _excluded(plain)
     limit = plain.get("max_runs", MAX_RUNS)
+    # bool is a subclass of int, so `max_runs = true` needs a check of its own
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise UserError(f"max_runs: {short_repr(limit)} is not a positive whole number")
+    # counted before any run is made, because a product may have billions
     if (count := sum(block.count() for block in blocks)) > limit:
         raise UserError(f"max_runs: the sweep has {count} runs, the limit is {limit}")
     return Sweep(name, tuple(sorted(_specs(blocks, excluded), key=_running_order)))
@@ -99,8 +102,10 @@ def _specs(blocks: Iterable["_Block"], excluded: Sequence[Axes]) -> Collection[S
                 unused -= hits
                 continue
             spec = _spec(block.section, cell)
+            # equal specs have equal keys, so another object there comes from another cell
             if spec is not specs.setdefault(spec.key, spec):
                 raise UserError(f"{block.section}: the run '{spec}' occurs twice; remove one")
+    # an exclude that matches no run is most likely misspelt
     if unused:
         raise UserError(f"exclude[{min(unused)}]: matches no run; correct it or remove it")
     if not specs:
@@ -120,6 +125,7 @@ class _Block:
     zipped: Axes
 
     def count(self) -> int:
+        # without zipped axes there is one row, which is empty
         return math.prod(map(len, self.axes.values())) * len(next(iter(self.zipped.values()), [0]))
 
     def cells(self) -> Iterator[Cell]:
@@ -139,6 +145,7 @@ def _blocks(plain: Mapping[str, Any]) -> list[_Block]:
     if len(set(lengths.values())) > 1:
         raise UserError(f"zip: its lists differ in length: {lengths}; make them equal")
     includes = [
+        # an include repeats only the axes that differ from the product
         _Block(section, {**base, **_section(section, table)}, {})
         for section, table in _tables("include", plain.get("include", []))
     ]
