@@ -137,27 +137,33 @@ def _cells(
     """Return the summary with costs, paired differences, marks, rank groups and the Pareto set."""
     pairs = against_random(runs)[[*CELL, *_PAIR]]
     pairs = pairs.rename(columns={name: f"pair_{name}" for name in _PAIR})
+    # Left joins keep the cells that have no pair or no cost.
     cells = summary.merge(_costs(runs), on=CELL, how="left").merge(pairs, on=CELL, how="left")
     cells = cells.merge(cell_levels(runs, levels).reset_index(), on=CELL, how="left")
+    # `rank_groups` needs one value per row of `cells`, so join on the columns of `CELL`.
     leads = may_lead(runs, levels).reset_index()
     may = cells[CELL].merge(leads, on=CELL, how="left")["may_lead"]
+    # In a private store nothing is verified, so the rule would leave places 1 to 3 empty.
     cells["group"] = rank_groups(cells, may if public else None)
     cells["best"] = pareto_by_track(cells)
     return cells
 
 
 def _costs(runs: pd.DataFrame) -> pd.DataFrame:
+    # Average the same runs as the accuracies beside these costs.
     ended = runs["status"].isin(["done", "diverged"])
     values = runs[[*CELL]].assign(
         **{name: runs[name].astype("float64").where(ended) for name in _COSTS}
     )
     costs = values.groupby(CELL)[[*_COSTS]].agg(["count", "mean"])
+    # Aggregation gives pairs of names, but the columns of cells have single names.
     costs.columns = ["_".join(name).replace("_count", "_n") for name in costs.columns.to_list()]
     return costs.reset_index()
 
 
 def _tracks(cells: pd.DataFrame, runs: pd.DataFrame) -> dict[Track, TrackBoard]:
     cells_of = dict(tracks(cells))
+    # All slugs are made together, so that two tracks never get the same one.
     slugs, named, published = track_slugs(cells_of), models(runs), load()
     return {
         track: TrackBoard(

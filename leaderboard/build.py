@@ -44,6 +44,7 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
     """
     frame = load(*roots)
     counts = count(frame)
+    # Failed and missing runs alone would give a leaderboard without any record.
     if not counts["done"] + counts["diverged"] + counts["skipped"]:
         where = ", ".join(repr(str(root)) for root in roots)
         have = "has" if len(roots) == 1 else "have"
@@ -62,9 +63,11 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
         tables.append(accuracy_table(track, own.cells))
         page += [f"## {format.markdown(f'{track.model} on {track.dataset}')}", ""]
         page += [markdown(tables[-1])]
+        # Every figure has three formats; a Markdown page shows one of them.
         page += [f"{_picture(file)}\n" for file in drawn[track] if file.endswith(".png")]
         if len(own.reproduction):
             page += [markdown(as_table(track, own.reproduction))]
+    # The site adds to the missing results while it makes its pages.
     site = build_site(board, out, figures=drawn)
     left_out = (*site.left_out, *missing_figures)
     page += _section("Left out", left_out)

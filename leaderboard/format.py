@@ -17,6 +17,7 @@ _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for ma
 def plain(text: str, limit: int = 120) -> str:
     """Return one line without control, bidirectional and invisible characters, cut at `limit`."""
     line = " ".join(text.split())
+    # Characters of category C are invisible, and some reverse the order of the text.
     shown = "".join(mark for mark in line if unicodedata.category(mark)[0] != "C")
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
@@ -28,6 +29,7 @@ def markdown(text: str, limit: int = 120) -> str:
 
 def spreadsheet(text: str) -> str:
     """Return plain text for a CSV cell that no spreadsheet reads as a formula."""
+    # Spreadsheets read a cell that begins with an apostrophe as text.
     shown = plain(text)
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
@@ -51,6 +53,7 @@ def row_name(method_label: str, control: str) -> str:
 
 def sparsity_percent(density: float) -> str:
     """Return a density as sparsity, with three digits of the fraction kept: 0.0562 → 94.38 %"""
+    # 99.9 % and 99.99 % keep tenfold different numbers of weights and must look different.
     kept = 100 * density
     digits = max(0, 2 - math.floor(math.log10(kept)))
     text = f"{100 - kept:.{digits}f}"
@@ -80,6 +83,7 @@ def signed(mean: float, half: float | None = None) -> str:
 
     The sign is U+2212, which no spreadsheet reads as the start of a formula.
     """
+    # The sign is that of the rounded number, so that no −0.0 is printed.
     text = percent(abs(mean), half)
     return f"{'−' if round(1000 * mean) < 0 else '+'}{text}"
 

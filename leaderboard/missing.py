@@ -18,6 +18,7 @@ def missing_results(frame: Frame) -> Iterable[str]:
     """Yield a line for each group of runs without an accuracy, and for files not readable."""
     runs = frame.runs
     lost = runs[runs["accuracy"].isna()]
+    # `groupby` would drop the runs without a reason.
     lost = lost.assign(reason=lost["reason"].fillna("no reason given"))
     ended = lost[lost["status"] != "missing"]
     for key, group in ended.groupby(_BY):
@@ -29,6 +30,7 @@ def missing_results(frame: Frame) -> Iterable[str]:
     for key, group in lost[lost["status"] == "missing"].groupby(["dataset", "model"]):
         dataset, model = map(str, key)
         yield f"missing: {len(group)} runs of {model} on {dataset} that a sweep asks for"
+    # A store of a later program would otherwise give a line for every record.
     later = Counter(match[0] for _, reason in frame.problems if (match := _LATER.match(reason)))
     for schema, number in sorted(later.items()):
         yield f"unreadable: {number} records of {schema}, later than this program; update paibench"

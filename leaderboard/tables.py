@@ -149,9 +149,11 @@ def accuracy(cell: SummaryRow | None, measure: str = "accuracy") -> Cell:
         return Cell(GAP)
     mean, n = number(cell[f"{measure}_mean"]), int(cell[f"{measure}_n"])
     lost = lost_runs(cell)
+    # A run that is done may still lack a measure: only supermasks have a native accuracy.
     if mean is None or not n:
         return Cell(lost or "no value", n=0)
     half = number(cell[f"{measure}_half"])
+    # Only trained accuracy is ranked, and only the cells of a board have the column `group`.
     group = number(cell.get("group")) if measure == "accuracy" else None
     detail = [f"group {int(group)}"] if group else []
     detail += [f"n = {n}"]
@@ -186,8 +188,10 @@ def _marks(cell: SummaryRow) -> str:
 
 def terminal(table: Table) -> Group:
     """Render a table for `rich.print`; nothing in it is read as markup."""
+    # Names with many options are longer than the default limit of `plain`.
     shown = RichTable(title=Text(format.plain(table.title, 400)), title_justify="left")
     head, *rows = text_rows(table)
+    # As Text, because brackets in a string would be markup.
     for index, name in enumerate(head):
         shown.add_column(Text(name), justify="right" if index else "left")
     for row in rows:
@@ -239,6 +243,7 @@ def _text(cell: Cell, column: Column, usual_n: int) -> str:
 
 
 def _title(track: Track, cells: pd.DataFrame, usual: int) -> str:
+    # Runs of one track should agree on this number; if they do not, all are shown.
     counts = " or ".join(f"{count:,}" for count in sorted(cells["prunable"].dropna().unique()))
     return ", ".join(
         [
@@ -256,9 +261,11 @@ def _title(track: Track, cells: pd.DataFrame, usual: int) -> str:
 def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
     if usual == 1:
         yield "Most cells are of one seed, which has no interval."
+    # An accuracy says little without these two to compare it with.
     for name, role in {"dense": "dense reference", "random": "random floor"}.items():
         if not cells.loc[cells["row"] == name, "accuracy_n"].sum():
             yield f"There is no {role} in this table."
+    # Without this note, a higher mean below a lower one would look like a mistake.
     if incomplete(cells[cells["density_asked"] == median_density(cells)]).any():
         middle = sparsity_percent(median_density(cells))
         yield f"Rows are in order of the mean at {middle}; rows that lack runs there come last."
@@ -284,6 +291,7 @@ def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
 
 def _kinds(cells: pd.DataFrame, name: str) -> str:
     """Return the different texts of a column, each with its rows; count those beyond the limit."""
+    # Runs from many machines differ in many ways, which would flood the notes.
     rows = cells[cells[name] != ""].groupby(name)["row"].unique()
     kinds = [f"{kind} ({', '.join(sorted(names))})" for kind, names in rows.items()]
     more = [f"and {len(kinds) - _KINDS} more kinds, see the CSV"] if len(kinds) > _KINDS else []

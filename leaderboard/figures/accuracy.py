@@ -59,6 +59,7 @@ def curve(
     drawn = own[own["method"] != "dense"]
     if measure != "accuracy":  # every method should have accuracy, but only some have the others
         drawn = drawn[drawn.groupby("row")[f"{measure}_n"].transform("sum") > 0]
+    # The order of the legend is that of the tables.
     names = [name for name in ranked(own) if name in set(drawn["row"])]
     dense = own[own["method"] == "dense"]
     near = zoom(*(100 * part[f"{measure}_mean"] for part in (drawn, dense)))
@@ -75,6 +76,7 @@ def curve(
                 line = drawn[drawn["row"] == name]
                 floor = near[0] if near and axes is panels[0] else 0.0
                 _line(axes, line, measure, styles[name], shift, floor)
+                # Crosses are at the foot of the figure, so only the lowest panel has them.
                 if axes is panels[-1]:
                     _crosses(axes, line[_gaps(line, measure)], styles[name], shift)
             _frame(axes, at, measure)
@@ -130,6 +132,7 @@ def _line(
     x = -np.log10(cells["density_asked"].to_numpy()) + shift
     y, half = (100 * cells[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
     gray = line_style.color == GREY
+    # Random is thicker, but below the methods that are compared with it.
     axes.plot(
         x,
         y,
@@ -166,13 +169,16 @@ def _crosses(axes: Axes, cells: pd.DataFrame, line_style: LineStyle, shift: floa
 def _frame(axes: Axes, at: dict[float, float], measure: Measure) -> None:
     """Set the range, the ticks and the labels of both axes."""
     x = list(at.values()) or [0.0]
+    # With one density there is no range to take the margin from.
     margin = 0.07 * (x[-1] - x[0]) or 0.25
     axes.set_xlim(x[0] - margin, x[-1] + margin)
     ticks: dict[float, float] = {}
     for density, place in at.items():
+        # The labels of densities that are close together would overlap.
         if not ticks or place - max(ticks.values()) > 0.07 * (x[-1] - x[0]):
             ticks[density] = place
     axes.set_xticks(list(ticks.values()), [sparsity_percent(density) for density in ticks])
+    # An interval may reach below 0 or above 100 %, but an accuracy cannot.
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 0), min(high, 100))
     axes.set_xlabel("Sparsity (log of density)")
@@ -216,6 +222,7 @@ def _published(
     There is one line for each method and source, in the style of the method, with intervals if the
     source gives them.
     """
+    # Figures outside our densities would stretch the axis and shrink our own lines.
     near = published[published["density"].between(min(span), max(span))]
     near = near[near["method_label"].isin(list(styles))]
     for (name, _), rows in near.groupby(["method_label", "source"]):

@@ -28,6 +28,7 @@ def layer_densities(runs: pd.DataFrame) -> pd.DataFrame:
         list(zip(known["layer_names"].map(tuple), known["layer_sizes"].map(tuple), strict=True)),
         index=known.index,
     )
+    # Networks with different layers cannot share one axis.
     known = known[shape == shape.value_counts().index[0]]
     long = known[["method_label", "layer_names", "layer_sizes", "layer_kept"]].copy()
     long["place"] = [list(range(len(names))) for names in long["layer_names"]]
@@ -35,6 +36,7 @@ def layer_densities(runs: pd.DataFrame) -> pd.DataFrame:
     long["layer"] = long["layer_names"].astype("str")
     long["place"] = long["place"].astype("int64")
     sizes = long["layer_sizes"].astype("float64")
+    # A faulty record may have a layer of size 0, whose density is then NaN.
     long["density"] = long["layer_kept"].astype("float64") / sizes.where(sizes > 0)
     groups = long.groupby(["method_label", "place", "layer"])["density"]
     layers: pd.DataFrame = groups.agg(n="count", mean="mean", low="min", high="max").reset_index()
@@ -64,6 +66,7 @@ def profiles(
         axes.axhline(100 * density, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
         foot = _foot(found, density)
         names = sorted(found["method_label"].unique())
+        # Layers are 1 apart; the offsets keep the bars of different methods from overlapping.
         for name, shift in zip(names, np.linspace(-0.22, 0.22, len(names) + 2)[1:-1], strict=True):
             _profile(axes, found[found["method_label"] == name], styles[name], shift, foot)
         axes.set_ylim(foot / 1.5, 150)
@@ -90,6 +93,7 @@ def _profile(axes: Axes, rows: pd.DataFrame, style: LineStyle, shift: float, foo
     rows = rows.sort_values("place")
     x = rows["place"].to_numpy() + shift
     mean, low, high = (100 * rows[name].to_numpy() for name in ("mean", "low", "high"))
+    # A logarithmic axis cannot show 0, so an empty layer is a cross at its foot.
     kept = mean > 0
     axes.plot(
         x,

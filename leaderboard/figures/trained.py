@@ -44,6 +44,7 @@ def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> 
             axes.axhline(mean, color="black", linewidth=1, linestyle=(0, (4, 2)), label="dense")
         for name in names:
             line = shown[shown["row"] == name].sort_values("density_asked")
+            # If all training runs of a cell are lost, its untrained accuracy is still drawn.
             _line(axes, line[line["accuracy_n"] > 0], "accuracy", styles[name], {})
             _line(axes, line, "accuracy_untrained", styles[name], _UNTRAINED)
         axes.set_xlim(0, 100)
@@ -64,6 +65,7 @@ def _line(
     x = 100 * line["density_asked"].to_numpy()
     y, half = (100 * line[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
     name = ascii_only(str(line["row"].iloc[0]), 60) if len(line) else ""
+    # matplotlib leaves out of the legend what has a label that begins with an underscore.
     axes.errorbar(
         x,
         y,

@@ -17,6 +17,7 @@ from paibench.leaderboard.format import ascii_only, common_n, sparsity_percent
 from paibench.leaderboard.frame.rows import option_number
 from paibench.leaderboard.stats.summary import TRACK, Track
 
+# Networks of different widths rarely keep exactly the same number of weights.
 TOLERANCE = 0.05
 _REST = [name for name in TRACK if name != "model"]
 
@@ -48,6 +49,7 @@ def at_sparsity(cells: pd.DataFrame, density: float) -> pd.DataFrame:
 
 def at_kept(cells: pd.DataFrame, kept: float, tolerance: float = TOLERANCE) -> pd.DataFrame:
     """Return for each method and width the cell that keeps nearly as many weights, if any."""
+    # If two cells are equally near, the sparser one is taken, whatever the order of the rows.
     away = (cells["kept"] / kept - 1).abs()
     near = cells.assign(away=away)[away <= tolerance].sort_values(["away", "density_asked"])
     return near.drop_duplicates(["method_label", "control", "width"]).drop(columns="away")
@@ -74,6 +76,7 @@ def widths(
     if len(kept):
         pruned = cells[cells["method"] != "dense"]
         right = _several(at_kept(pruned, float(kept.iloc[0])))
+    # Dense networks of several widths alone compare no methods.
     if set(left.get("method", ())) <= {"dense"} and right.empty:
         at = sparsity_percent(density)
         return Drawn(None, f"no method has runs at {at} sparsity at two widths or more")
@@ -87,6 +90,7 @@ def widths(
         number = f"{int(kept.iloc[0]):,}" if len(kept) else "as many"
         small(panels[1], f"with {number} kept weights, within {100 * TOLERANCE:g} %")
         panels[0].set_ylabel(MEANINGS[measure])
+        # A method that is in both panels needs only one entry.
         handles = {
             label: handle
             for axes in panels

@@ -43,6 +43,7 @@ def cite(names: Iterable[str], plugins: Mapping[str, Plugin] | None = None) -> s
     entries: dict[str, str] = {}
     comments = []
     for name in sorted(set(names)):
+        # A plugin may use a name of ours, but our papers do not describe its method.
         if name in OF_METHOD and name not in plugins:
             entries |= {key: papers()[key] for key in OF_METHOD[name]}
             comments += [] if OF_METHOD[name] else [f"% {name}: nothing to cite"]
@@ -75,6 +76,7 @@ def _misc(key: str, name: str, plugin: Plugin | None) -> str:
     """Return the entry of a method without a known paper; its names come from records."""
     source = text(plugin.distribution) if plugin else "an unknown distribution"
     version = f", version {text(plugin.version)}" if plugin and plugin.version else ""
+    # The inner braces keep BibTeX from changing the case of the name.
     title = f"{{{text(name)}}}: a method for paibench"
     lines = [f"  title = {{{title}}},", f"  howpublished = {{Plugin {source}{version}}},"]
     return "\n".join([f"@misc{{{key},", *lines, "}"])

@@ -48,6 +48,7 @@ RESULT = {
         initial_sha256="the sha256 of the weights at the start",
         trained_sha256="the sha256 of the weights at the end",
     ),
+    # Unlike int64, pandas' Int64 can be empty, and so can its boolean.
     **_columns(
         "Int64",
         schema="the version of the format of the record",
@@ -189,5 +190,6 @@ def _sections() -> Iterator[str]:
 
 
 def _row(name: str, column: Column) -> str:
+    # A bar would end the cell.
     meaning = column.meaning.replace("|", "\\|")
     return f"| `{name}` | `{column.dtype}` | {_TYPES[column.dtype]} | {meaning} |"

@@ -55,8 +55,10 @@ def _frame(table: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     runs = pd.DataFrame(
         {name: _typed(columns.get(name, ()), COLUMNS[name].dtype) for name in STORED}
     )
+    # If no comparable run has a record, the run would follow the present protocol.
     runs["protocol"] = _filled_by_track(runs, "protocol").fillna(PROTOCOL)
     runs["split"] = _filled_by_track(runs.assign(split=_splits(runs)), "split").fillna("unknown")
+    # Runs without a record are cells of tables and figures too.
     reached = runs["density"].fillna(runs["density_asked"])
     runs["sparsity"] = 1 - reached
     runs["compression"] = 1 / reached
@@ -68,10 +70,12 @@ def _frame(table: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
 def _typed(values: Sequence[Any], dtype: str) -> Any:
     """Return the values of a column as an array of its type; None is a missing value."""
     if dtype == "object":
+        # `np.array` would make a matrix of lists that have equal lengths.
         array = np.empty(len(values), dtype="object")
         array[:] = [np.nan if value is None else value for value in values]
         return array
     if dtype == "float64":
+        # numpy converts None to NaN.
         return np.array(values, dtype="float64")
     return pd.Series(list(values), dtype=dtype).array
 
@@ -90,12 +94,14 @@ def _without_garbage_collection() -> Iterator[None]:
 
 def _distinct(paths: list[Path]) -> list[Path]:
     """Return each store once, in the order of their paths."""
+    # The reverse order makes the first of two paths to one store the one that stays.
     absolute = sorted((path.absolute() for path in paths), reverse=True)
     return sorted({path.resolve(): path for path in absolute}.values())
 
 
 def _splits(runs: pd.DataFrame) -> pd.Series:
     """Return the evaluation split of each run, with the fingerprint if a data set has several."""
+    # Results on different versions of the data must not be averaged.
     versions = runs.groupby("dataset")["data_fingerprint"].transform("nunique")
     several = runs["evaluated_on"] + ", data " + runs["data_fingerprint"].astype("str").str[:8]
     return runs["evaluated_on"].where(versions <= 1, several)

@@ -38,6 +38,7 @@ class Rows:
     def of(self, record: Record, spec: Spec) -> Row:
         """Return the row of a record. Raises ValueError for an integer that no column can hold."""
         from_spec = self.of_spec(spec, record.key)
+        # The columns of the spec come last: `spec` is text here, but a dictionary in the record.
         row = {
             **vars(record),
             **vars(record.environment),
@@ -45,6 +46,7 @@ class Rows:
             **from_spec,
         }
         for name in _COUNTS:
+            # One such record must not stop the table, whose Int64 columns cannot hold it.
             if abs(row[name] or 0) >= 2**63:
                 raise ValueError(f"{name}: is too large for a count")
         return row
@@ -87,6 +89,7 @@ def option_number(named: Named, option: str, default: float) -> float:
 
 def label(named: Named) -> str:
     """Return a name with its options; different names and options give different labels."""
+    # The order in which a user writes options must not give another label.
     options = ", ".join(f"{name}={_shown(value)}" for name, value in sorted(named.options.items()))
     return f"{named.name}({options})" if options else named.name
 
@@ -97,6 +100,7 @@ def values(row: Row) -> tuple[Any, ...]:
 
 
 def _shown(value: object) -> str:
+    # Text that looks like another value is quoted: 'None' is not None.
     if isinstance(value, str) and _BARE.fullmatch(value) and value not in _CONSTANTS:
         return value
     return repr(value)

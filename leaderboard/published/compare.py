@@ -18,6 +18,7 @@ from paibench.leaderboard.published.load import comparable
 from paibench.leaderboard.stats.summary import Track
 from paibench.leaderboard.tables import Cell, Column, Row, Table
 
+# Published densities are rarely exactly ours.
 TOLERANCE = 0.05
 _TYPES = {
     **dict.fromkeys(("method_label", "control", "measure"), "str"),
@@ -62,9 +63,11 @@ def reproduction(
     own = dict(iter(cells.groupby(["method_label", "control"])))
     for theirs in comparable(track, model, published).to_dict("records"):
         ours = own.get((theirs["method_label"], theirs["control"]))
+        # Many published methods and controls have no runs of ours.
         if ours is not None and (row := _beside(theirs, ours, tolerance)):
             rows.append(row)
     order = ["method_label", "control", "measure", "density_theirs", "kind", "source"]
+    # The densest comes first, as in the other tables.
     falling = [name != "density_theirs" for name in order]
     pairs = pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
     return pairs.sort_values(order, ascending=falling, kind="stable", ignore_index=True)
@@ -128,6 +131,7 @@ def _mean(each: dict[Any, Any], whose: str) -> Cell:
 def _beside(theirs: dict[Any, Any], ours: pd.DataFrame, tolerance: float) -> dict[str, Any] | None:
     """Return a row for one published figure; None if no cell near it has a result."""
     measure = theirs["measure"]
+    # A cell without a result must not hide a cell nearby that has one.
     ours = ours[ours[f"{measure}_n"] > 0]
     away = (ours["density_asked"] / theirs["density"] - 1).abs()
     if ours.empty or away.min() > tolerance + 1e-9:  # floats: 5 % must count as 5 %

@@ -71,6 +71,7 @@ def comparable(track: Track, model: Named, published: pd.DataFrame) -> pd.DataFr
     """
     fits = (published["dataset"] == track.dataset) & (published["family"] == model.name)
     for option, default in _SIZES.items():
+        # An option that is no number gives NaN, which equals no published size.
         fits &= published[option] == option_number(model, option, default)
     fits &= (published["doubt"] == "") & published["density"].notna()
     return published[fits].reset_index(drop=True)

@@ -39,6 +39,7 @@ def build_site(board: Board, out: Path, *, figures: Figures | None = None) -> Si
     counts = board.counts
     if not counts["done"] + counts["diverged"] + counts["skipped"]:
         raise UserError("there are no records to show; run a sweep first")
+    # The lines quote names and reasons from records, which anybody may have written.
     site = pages.Site(board, figures or {}, list(map(clean, board.left_out)))
     sizes = write(out, _files(site))
     return SiteBuilt(tuple(out / name for name in sizes), sizes, tuple(site.left_out))
@@ -49,6 +50,7 @@ def _files(site: pages.Site) -> Iterator[tuple[str, bytes]]:
     board = site.board
     yield from ((f"assets/{name}", pages.asset(name)) for name in pages.ASSETS)
     yield "assets/vega.js", chart.runtime()
+    # `run.html` lists the prefixes, so the files of the runs come before it.
     prefixes: list[str] = []
     yield from _run_files(site, prefixes)
     yield "run.html", pages.run_page(site, prefixes)

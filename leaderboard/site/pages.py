@@ -148,6 +148,7 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
     names, number_of_rows = chart.drawn(cells)
     spec = chart.chart(cells, view.own.figures)
     prunable = (f"{int(n):,}" for n in sorted(cells["prunable"].dropna().unique()))
+    # The first two, data set and model, are in the title.
     facts = [(name, getattr(track, name)) for name in TRACK[2:]]
     facts += [("prunable weights", " or ".join(prunable) or "unknown")]
     return site.page(
@@ -163,6 +164,7 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
         undrawn=number_of_rows - len(names),
         tables=tables,
         pictures=pictures(site.figures.get(track, {}), title),
+        # Files that cannot be read belong to no track; only the start page lists them.
         **_limited(
             list(map(clean, missing_results(Frame(of_track(site.board.frame.runs, track)))))
         ),
@@ -230,6 +232,7 @@ def _picture(
     return Picture(
         title,
         alt=f"{title}, {track}. The tables of this page and data/cells.csv have the numbers.",
+        # SVG is sharp at any size, and browsers do not show a PDF as a picture.
         shown=names.get("svg") or names.get("png"),
         width=width,
         height=height,
@@ -240,6 +243,7 @@ def _picture(
 def _size(svg: bytes) -> tuple[int | None, int | None]:
     """Return width and height in pixels, so that the page does not jump when the figure loads."""
     try:
+        # The root element is enough; the rest of a large figure need not be parsed.
         _, root = next(ElementTree.iterparse(io.BytesIO(svg), ["start"]))
         width, height = (
             float(root.get(side, "").removesuffix("pt")) for side in ("width", "height")

@@ -95,6 +95,7 @@ def accuracy_tables(view: TrackView) -> list[Table]:
     """Return the tables of accuracy: tickets at initialization, other tickets, and controls."""
     order = ranking.ranked(view.cells)
     controls = set(view.cells.loc[view.cells["control"] != "none", "row"])
+    # The control of such a ticket is among the other controls.
     rewound = ranking.rewound_rows(view.cells) - controls
     sparsity = sparsity_percent(ranking.median_density(view.cells))
     parts = (
@@ -130,6 +131,7 @@ def accuracy_tables(view: TrackView) -> list[Table]:
 
 def difference_table(view: TrackView) -> Table | None:
     """Return the gain of each row over random pruning at each sparsity, or None without pairs."""
+    # Random is the reference here, and dense is not pruned.
     own = view.cells[~view.cells["row"].isin(["random", "dense"])]
     rows = set(own["row"])
     names = [name for name in ranking.ranked(view.cells) if name in rows]
@@ -211,6 +213,7 @@ def published_table(view: TrackView) -> Table | None:
     }
     table = as_table(view.own.track, view.own.reproduction, hrefs)
     cut = len(table.rows) if len(table.rows) > view.max_rows else 0
+    # The title of the page names the model and the data set already.
     return table._replace(title="Published figures", rows=table.rows[: view.max_rows], cut=cut)
 
 
@@ -293,6 +296,7 @@ def _by_sparsity(
     for name in shown:
         by_density = by_row[name]
         cells = [to_cell(by_density.get(density)) for density in columns]
+        # All cells of a row have the same method and control.
         any_cell = next(iter(by_density.values()))
         if summary:
             key = (*view.own.track, any_cell["method_label"], any_cell["control"])
@@ -392,6 +396,7 @@ def _multiply_adds(cell: SummaryRow | None) -> Cell:
 def _verification(cells: Iterable[SummaryRow]) -> Cell:
     """Return the lowest level of the cells that have an accuracy."""
     counts = Counter(str(cell["mark"]) for cell in cells if cell["accuracy_n"])
+    # A row without any accuracy has nothing that could be verified.
     present = [level for level in LEVELS if counts[level]] or [LEVELS[0]]
     if len(present) == 1:
         return Cell(present[0])

@@ -56,7 +56,9 @@ def _least_n(pruned: pd.DataFrame, floor: pd.DataFrame) -> pd.Series:
 def _critical_density(pruned: pd.DataFrame) -> pd.DataFrame:
     """Return the critical density of each row, from cells in order of falling density."""
     row = pruned["row"]
+    # Without `ROUNDING`, 0.89 could be more than one point below 0.90.
     within = pruned["mean"] >= pruned["dense_mean"] - POINT - ROUNDING
+    # A gap is not within, so the search ends there; a later recovery does not count.
     still_within = within.astype("int64").groupby(row).cummin() == 1
     density = pruned["density_asked"].where(still_within).groupby(row).min()
     densest = pruned.drop_duplicates("row").set_index("row")
@@ -77,6 +79,7 @@ def _critical_density(pruned: pd.DataFrame) -> pd.DataFrame:
 def _area(rows: pd.DataFrame, pruned: pd.DataFrame, floor: pd.DataFrame) -> pd.DataFrame:
     """Return the area of each row, by the trapezoid rule over the densities of random."""
     at = floor[[*TRACK, "density_asked", "mean"]].rename(columns={"mean": "floor"})
+    # On the densities of random, all rows of a track are measured over the same range.
     grid = rows[[*TRACK, "dense_mean"]].reset_index().merge(at, on=TRACK)
     means = pruned[["row", "density_asked", "mean"]]
     grid = grid.merge(means, on=["row", "density_asked"], how="left")
@@ -85,6 +88,7 @@ def _area(rows: pd.DataFrame, pruned: pd.DataFrame, floor: pd.DataFrame) -> pd.D
 
     def under(heights: pd.Series) -> pd.Series:
         strips = width * (heights + heights.shift()) / 2
+        # Without any strip the area is unknown, and `sum` alone would give 0.
         area: pd.Series = strips.groupby(grid["row"]).sum(min_count=1).reindex(rows.index)
         return area
 

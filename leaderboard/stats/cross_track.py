@@ -61,6 +61,7 @@ def cross_track(summary: pd.DataFrame) -> CrossTrackComparison:
     candidates = _candidates(summary, left_out)
     blocks = _complete(candidates, left_out)
     ranks = ranks_of(blocks)
+    # A stable sort keeps ties in one order, so that equal records give equal pages.
     rising = ranks.mean().sort_values(kind="stable")
     blocks = blocks[list(rising.index)]
     count, size = len(rising), len(blocks)
@@ -91,6 +92,7 @@ def ranks_of(blocks: pd.DataFrame) -> pd.DataFrame:
 
 def friedman(blocks: pd.DataFrame) -> float:
     """Return p of the Friedman test, corrected for ties."""
+    # Rounded like the ranks, so that the test sees the same ties.
     return float(stats.friedmanchisquare(*blocks.round(_DIGITS).to_numpy().T).pvalue)
 
 
@@ -99,6 +101,7 @@ def critical_difference(methods: int, blocks: int) -> float:
 
     It is the quantile of the studentized range over sqrt(2), times sqrt(k (k + 1) / (6 N)).
     """
+    # Nemenyi's test has infinitely many degrees of freedom, as the table of Demsar.
     q = float(stats.studentized_range.ppf(1 - ALPHA, methods, np.inf)) / np.sqrt(2)
     return float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
 
@@ -109,6 +112,7 @@ def cliques(mean_rank: pd.Series, difference: float) -> Iterator[tuple[str, ...]
     reached = 0
     for first, rank in enumerate(ranks):
         end = sum(other - rank < difference for other in ranks)
+        # A set that reaches no further is part of the one before.
         if end > reached and end - first > 1:
             yield tuple(names[first:end])
         reached = max(reached, end)
@@ -122,6 +126,7 @@ def complete(whole: pd.DataFrame) -> tuple[list[str], pd.Index]:
     blocks or more, since a test needs as many.
     """
     order = whole.sum().sort_values(ascending=False, kind="stable").index
+    # The product along a row is 1 as long as the block has all methods so far.
     shared = np.cumprod(whole[order].to_numpy(dtype="int64"), axis=1).sum(axis=0)
     best, chosen = (False, False, 0, 0), 0
     for k, blocks in enumerate(shared.tolist(), start=1):
@@ -140,10 +145,12 @@ def _candidates(summary: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
     for name, elsewhere in own[late].groupby("method_label"):
         left_out.append(f"{name}: weights not at initialization in {_tracks(elsewhere)}")
     cells: pd.DataFrame = own[~late]
+    # Accuracies of different protocols cannot be compared.
     newest = cells["protocol"] == cells["protocol"].max()
     if not newest.all():
         left_out.append(f"{_tracks(cells[~newest])} of an older protocol")
     cells = cells[newest]
+    # Test and validation accuracies are measured on different examples.
     tested = cells["split"].str.startswith("test")
     if tested.any() and not tested.all():
         left_out.append(f"{_tracks(cells[~tested])} that was not evaluated on a test split")
@@ -156,6 +163,7 @@ def _complete(cells: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
     full = cells[~incomplete(cells) & (cells["accuracy_n"] > 0)]
     table = full.pivot(index=BLOCK, columns="method_label", values="accuracy_mean")
     everything = pd.MultiIndex.from_frame(cells[BLOCK].drop_duplicates().sort_values(BLOCK))
+    # Blocks and methods without any complete cell are reported too.
     table = table.reindex(index=everything, columns=sorted(cells["method_label"].unique()))
     methods, blocks = complete(table.notna())
     for name in table.columns.difference(methods):
@@ -190,6 +198,7 @@ def _matches(blocks: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _reason(methods: int, size: int, blocks: pd.DataFrame) -> str:
     if methods < 3 or size < 2:
         return f"a test needs three methods in two blocks; there are {methods} in {size}"
+    # The Friedman statistic is 0 / 0 if all ranks are equal.
     if (blocks.round(_DIGITS).nunique(axis=1) == 1).all():
         return "all methods are equal in all blocks"
     return ""

@@ -31,6 +31,7 @@ def against_random(runs: pd.DataFrame, family: Sequence[str] = FAMILY) -> pd.Dat
     with equal `family`; `verdict`, one of the values of `VERDICTS`.
     """
     own = own_cells(runs)
+    # Random with options is compared with plain random, as any method is.
     floor = own & (runs["method_label"] == "random")
     pair = [*TRACK, "density_asked", "seed"]
     cells = compare(runs[own & ~floor], runs[floor], pair)
@@ -54,6 +55,7 @@ def compare(
     difference is that of the run minus that of its partner, times `sign`. Raises MergeError if a
     run has two partners.
     """
+    # Runs without a partner stay, to be counted as lost; two partners would count a run twice.
     pairs = _measured(runs, CELL + ["seed"]).merge(
         _measured(partners, pair),
         on=pair,
@@ -99,6 +101,7 @@ def holm(p: pd.Series, family: pd.Series) -> pd.Series:
     which = family.loc[rising.index]
     ordered = rising.groupby(which)
     scaled = rising * (ordered.transform("size") - ordered.cumcount())
+    # Holm's test stops at the first p that is too large, so corrected values never fall.
     corrected: pd.Series = scaled.groupby(which).cummax().clip(upper=1.0)
     return corrected.reindex(p.index)
 

@@ -11,6 +11,7 @@ from paibench.leaderboard.stats.summary import ROUNDING, TRACK, ended, half_widt
 def median_density(cells: pd.DataFrame) -> float:
     """Return the density that decides the order: the median of those below 1, or 1 if none is."""
     densities = sorted(cells.loc[cells["density_asked"] < 1, "density_asked"].unique())
+    # Of two in the middle the denser is taken, because a mean of both was never run.
     return float(densities[len(densities) // 2]) if densities else 1.0
 
 
@@ -37,6 +38,7 @@ def ranked(cells: pd.DataFrame) -> list[str]:
 
     def sort_key(name: str) -> tuple[bool, bool, bool, bool, float, str]:
         mean = means.get(name, math.nan)
+        # NaN would leave the order undefined.
         fallen = math.inf if math.isnan(mean) else -mean
         return name != "dense", name != "random", name in late, name not in whole, fallen, name
 
@@ -54,9 +56,11 @@ def row_class(cells: pd.DataFrame) -> pd.Series:
     initialization" is every cell of a row with a ticket that starts from other weights; all
     others are "at initialization".
     """
+    # One such ticket is enough: a row is ranked as a whole or not at all.
     late = cells["not_at_initialization"].gt(0).groupby([cells[c] for c in _ROW]).transform("any")
     reference = (cells["method"] == "dense") | (cells["method_label"] == "random")
     classes = pd.Series("at initialization", index=cells.index, dtype="str")
+    # The last mask wins, so that a control of `random` is a control.
     classes = classes.mask(late, "not at initialization").mask(reference, "reference")
     return classes.mask(cells["control"] != "none", "control")
 
@@ -117,6 +121,7 @@ def supermasks(runs: pd.DataFrame) -> pd.DataFrame:
 def _places(cells: pd.DataFrame) -> pd.Series:
     by = [*TRACK, "density_asked"]
     rising = [*[True] * len(by), False, True]
+    # Equal means are sorted by label, so that the order of the records has no effect.
     order = cells.sort_values([*by, "accuracy_mean", "method_label"], ascending=rising)
     which = order.groupby(by).ngroup().tolist()
     means, halves = order["accuracy_mean"].tolist(), order["accuracy_half"].tolist()
@@ -130,6 +135,7 @@ def _walk(which: list[int], means: list[float], halves: list[float]) -> Iterator
     for table, mean, half in zip(which, means, halves, strict=True):
         if table != current:
             current, ahead, place = table, 0, 0
+        # Each cell is compared with the best of its group, so that overlaps do not form a chain.
         if not place or mean + half < low - ROUNDING:  # touching intervals overlap
             place, low = ahead + 1, mean - half
         ahead += 1

@@ -39,9 +39,11 @@ class Track(NamedTuple):
     def slug(self) -> str:
         """A part of a file name, of a-z 0-9 _ . and -; with a digest if it was changed."""
         parts = [self.dataset, self.model, self.recipe, self.init]
+        # The usual split and protocol are left out to keep names short.
         parts += [self.split] if self.split != "test" else []
         parts += [f"protocol{self.protocol}"] if self.protocol != 1 else []
         text = "-".join(parts)
+        # The name of a file has more parts, and most file systems allow 255 bytes.
         slug = re.sub(r"[^a-z0-9_.]+", "-", text.lower())[:100].strip("-.")
         return slug if slug == text else f"{slug}-{self.digest}"
 
@@ -72,10 +74,13 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     measured = runs.assign(**{name: runs[name].where(ended(runs)) for name in MEASURES})
     for outcome in OUTCOMES:
         measured[outcome] = measured["status"] == outcome
+    # `.str.len()` counts the items of a list too, and a missing list compares as false.
     measured["collapsed"] = measured["collapsed"].str.len() > 0
     measured["conflicts"] = measured["conflict"].notna()
+    # A run that failed has no ticket, so it says nothing about its weights.
     measured["not_at_initialization"] = ~measured["at_initialization"].fillna(True)
     measured[ENVIRONMENT] = environments(measured)
+    # A run that gave nothing to average cannot mix environments.
     averaged = measured[measured[[*MEASURES]].notna().any(axis=1)]
     groups = measured.groupby(CELL)
     cells = pd.concat(
@@ -83,6 +88,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
             groups.size().rename("runs"),
             groups[[*OUTCOMES, *_COUNTED]].sum().astype("int64"),
             mixed_environments(averaged, CELL).rename("unlike"),
+            # The size is equal in all runs of a cell, but failed runs do not record it.
             groups["prunable"].max(),
             groups[["density", "density_effective", "search_epochs"]].mean(),
             *(_statistics(measured, name) for name in MEASURES),
@@ -92,6 +98,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
     cells["random_n"] = cells["random_n"].fillna(0).astype("int64")
     cells[_WORDS] = cells[_WORDS].astype("str").fillna("")
+    # In floats, 1 - 0.9 is 0.09999999999999998.
     cells.insert(len(CELL), "sparsity", (1 - cells["density_asked"]).round(12))
     cells.insert(len(CELL) + 1, "compression", 1 / cells["density_asked"])
     order = [*TRACK, "method", "method_label", "control"]
@@ -162,6 +169,7 @@ def environments(runs: pd.DataFrame) -> pd.DataFrame:
     commit = (" at " + runs["commit"].str[:8]).fillna("")
     changes = pd.Series("", runs.index).mask(runs["dirty"].fillna(False), " with changes")
     plugin = runs["plugin"] + " " + runs["plugin_version"]
+    # A version that cannot change the result of a run must not mark it.
     columns = runs[ENVIRONMENT].assign(
         timm=runs["timm"].where(runs["model"].str.startswith("timm:")),
         paibench=runs["paibench"] + commit + changes,

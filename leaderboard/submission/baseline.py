@@ -40,6 +40,7 @@ class Baseline:
 
     def runs_except(self, keys: Collection[str]) -> list[Run]:
         """Return the valid published records, without those of `keys`."""
+        # A submitted copy of a published run would otherwise count twice.
         return [
             Run(f"{store.display(path)} (published)", submitted, new=False)
             for store in self._stores

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Severity = Literal["error", "warning", "note"]
+# The worst first, because reports have this order.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
@@ -91,6 +92,7 @@ CHECKS: Mapping[str, Check] = {
         "the code is a known version, from a commit without changes",
         "run it from a commit",
     ),
+    # Methods are compared in pairs, which needs equal starts, layers and data.
     "initial": Check("runs of one data set, model, init and seed start from equal weights", _RERUN),
     "layers": Check("runs of one data set and model have equal layers", _RERUN),
     "data": Check(
@@ -105,6 +107,7 @@ CHECKS: Mapping[str, Check] = {
         "every track has `dense`, and `random` at each density of a method",
         "run `dense` and `random` too, with the same seeds",
     ),
+    # Different seeds do not give equal weights, unless the mask disconnects the network.
     "copied": Check(
         "no two seeds have equal trained weights, or equal losses and accuracies",
         "run every seed",

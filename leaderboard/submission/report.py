@@ -37,6 +37,7 @@ def terminal(report: Report) -> Table:
 
 def fixes(report: Report) -> list[str]:
     """Return what to do, once for each check that found an error or a warning."""
+    # A fix belongs to the check, not to the file, and a note needs no action.
     fix_of = {each.check: each.fix for each in report.findings if each.severity != "note"}
     return [f"{check}: {fix}" for check, fix in fix_of.items()]
 

@@ -60,6 +60,7 @@ def write_mark(store: Store, mark: Mark) -> Path:
     """
     path = _path(store, mark.key)
     present = read_mark(store, mark.key)
+    # A check that repeats less than an earlier one must not lower its result.
     if present and LEVELS.index(present.level) > LEVELS.index(mark.level):
         return path
     path.parent.mkdir(exist_ok=True)

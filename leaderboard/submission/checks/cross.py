@@ -150,9 +150,11 @@ def _seeds(runs: Sequence[Run]) -> Iterator[RunFault]:
         due = set(range(1 + max(run.spec.seed for group in judged.values() for run in group)))
         for cell, group in judged.items():
             if missing := sorted(due - {run.spec.seed for run in group}):
+                # An author can act on a new run, but not on a published one.
                 run = next((run for run in group if run.new), group[0])
                 expected = f"seeds 0 to {max(due)} of {run.spec.method} at {run.spec.density:g}"
                 yield run, Fault("seeds", shorten(expected), shorten(f"without {missing}"))
+            # One seed gives no interval, so its cell cannot be ranked.
             elif len(due) == 1 and cell in new_cells:
                 yield group[0], Fault("seeds", "two or more seeds", "one seed", "warning")
         yield from _missing_baselines(cells, new_cells)
@@ -210,6 +212,7 @@ def _outliers(
         return
     trusted = Counter(value(run) for run in runs if not run.new) or all_values
     (expected, most), *others = trusted.most_common(2)
+    # In a tie nobody can say which value is right, so all new runs are reported.
     if others and others[0][1] == most:
         expected = None
     for run in runs:

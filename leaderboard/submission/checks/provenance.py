@@ -10,6 +10,7 @@ from paibench.benchmark.spec import Spec
 from paibench.leaderboard.submission.findings import Fault, shorten
 from paibench.leaderboard.submission.open import owns
 
+# Short numbers only, because `int` refuses thousands of digits.
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,3}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
