@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from paibench.methods.core.text import one_line
 
+# Answers are parsed, so the user's language and format of time must not change them.
 _PLAIN = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "standard"}
 # A user sets these to filter or reformat what squeue and the others show; our parsing needs all.
 _USER_FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")

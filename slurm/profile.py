@@ -118,6 +118,7 @@ def check_extra(extra: Mapping[str, object]) -> Mapping[str, object]:
         # sbatch accepts any unambiguous beginning of an option's name.
         matches = [own for own in {*_SET_BY_KEY, *_SET_BY_PAIBENCH} if own.startswith(name)]
         if matches:
+            # The first in the alphabet, because a set has no fixed order.
             if key := _SET_BY_KEY.get(min(matches)):
                 raise ValueError(f"{name} is set by the profile's key {key}; write that key")
             raise ValueError(f"{name} is set by paibench; remove it")
@@ -176,6 +177,7 @@ class Profile(BaseModel):
     @field_validator("data", mode="before")
     @classmethod
     def _absolute(cls, data: Any) -> Any:
+        # TOML has text for a path, and strict validation accepts a Path only.
         if not isinstance(data, str):
             return data
         try:
@@ -249,6 +251,7 @@ def sbatch_options(profile: Profile) -> dict[str, Option]:
         **{key: value for key, value in named.items() if value is not None},
         "time": profile.minutes,
         "mem": f"{profile.memory_mb}M",
+        # The job's own pool executes several runs, so SLURM starts one task only.
         "nodes": 1,
         "ntasks": 1,
         "cpus-per-task": profile.cpus,
@@ -263,6 +266,7 @@ def sbatch_options(profile: Profile) -> dict[str, Option]:
 def folder() -> Path:
     """Return the folder in which profiles are looked up by name."""
     config = os.environ.get("XDG_CONFIG_HOME", "")
+    # The XDG specification says that a relative path is to be ignored.
     base = Path(config) if config.startswith("/") else Path.home() / ".config"
     return base / "paibench" / "profiles"
 

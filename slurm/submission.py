@@ -29,6 +29,7 @@ from paibench.methods.core.registry import UserError
 from paibench.slurm.profile import Profile
 
 _MANIFEST_LIMIT = 1 << 28  # bytes
+# Names with this stamp sort by time.
 _STAMP = "%Y%m%dt%H%M%Sz"
 _JOB_NAME = re.compile(r"(pai-[0-9a-f]{8})-(\d+)")
 
@@ -101,6 +102,7 @@ class Submission:
 
     def chunks(self) -> list[int]:
         """Return the number of jobs in each of its arrays."""
+        # SLURM limits the number of jobs in one array.
         full, rest = divmod(len(self.bundles), self.array_size)
         return [self.array_size] * full + ([rest] if rest else [])
 
@@ -130,6 +132,7 @@ class Submission:
             "retry": self.retry,
             "plugins": self.plugins,
         }
+        # Last: a folder with a manifest is a complete submission.
         create_once(self.folder / "manifest.json", encode(plain))
 
     @classmethod
@@ -162,6 +165,7 @@ class Submission:
 
     def abort(self, reason: str) -> None:
         """Record permanently that its remaining runs are not worth trying. Raises StoreError."""
+        # The first reason stays: later jobs may see only its consequences.
         create_once(self.folder / "stopped.json", encode({"reason": reason}))
 
     @property
@@ -203,6 +207,7 @@ def find_submission(store: Store, job_name: str) -> tuple[Submission, int] | Non
     if match is None:
         return None
     for folder in (store.root / "submissions").glob(f"*-{match[1].removeprefix('pai-')}"):
+        # Another version of paibench may have written it.
         with suppress(UserError):
             return Submission.read(folder), int(match[2])
     return None

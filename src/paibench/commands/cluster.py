@@ -41,6 +41,7 @@ def submit(
         raise UserError("--dry-run, --script-only and --wait exclude each other; give one of them")
     request = submit.Request.of(file, profile, out, data, retry=retry, as_json=as_json)
     if is_available():
+        # An unfit profile is reported before anything is written or queued.
         submit.check_profile(request.profile)
     if dry_run:
         submit.show_plan(request)
@@ -71,8 +72,10 @@ def cancel(file: o.SweepFile, out: o.StoreFolder = None, as_json: o.Json = False
     if not is_available():
         raise UserError("there is no SLURM on this machine, so that no jobs can be cancelled")
     jobs = queue.read_queue(Store.read(root))
+    # No answer is not an empty queue: jobs may be there.
     if jobs is None:
         raise UserError("SLURM's controller does not answer squeue; try again later")
+    # A store may hold other sweeps, whose jobs go on.
     cancelled = queue.cancel(jobs, {spec.key for spec in sweep.specs})
     if as_json:
         typer.echo(json.dumps({"cancelled": [job.id for job in cancelled]}))

@@ -79,11 +79,13 @@ def export(
     for entry in source.records():
         try:
             if isinstance(entry, Problem):
+                # A damaged record is reported like a damaged mask or curve.
                 raise Corrupt(entry.reason)
             _copy(entry, source, target, masks)
             copied += 1
         except (FileNotFoundError, Corrupt) as error:
             broken.append(f"left out: {entry.path}: {error}")
+    # Sweeps list the planned runs, so that `status` of the copy finds those that are missing.
     for path in sorted((source.root / "sweeps").glob("*.json")):
         create_once(target.root / "sweeps" / path.name, path.read_bytes())
     failed = len(source.listing().failed)
@@ -95,6 +97,7 @@ def export(
 
 def _copy(entry: "StoredRecord", source: "Store", target: "Store", masks: bool) -> None:
     key, record = entry.record["key"], entry.record
+    # The record comes last: it must not name a file that is not there yet.
     if masks and record.get("mask_file"):
         target.publish_file(key, "mask.safetensors", source.read_file(key, record["mask_file"]))
     if record.get("curve_file"):

@@ -50,6 +50,7 @@ def prepare(
     data: Data = None,
 ) -> None:
     """Download and verify a data set. No other command downloads anything."""
+    # First, so that a misspelt name is reported even without a data folder.
     find(dataset, "datasets")
     if data is None:
         raise UserError(f"{dataset}: no data folder given; set PAIBENCH_DATA or --data")
@@ -60,6 +61,7 @@ def prepare(
 
 def _show(kind: Kind, name: str | None, as_json: bool) -> None:
     if name:
+        # A plugin that is asked for by name ends the command if it is broken.
         entries = [describe(find(name, kind))]
     else:
         entries = [_describe(each, kind) for each in names(kind)]
@@ -114,6 +116,7 @@ def _print_details(entry: Described) -> None:
 def _print_columns(rows: list[tuple[str, str]]) -> None:
     width = max((len(left) for left, _ in rows), default=0)
     for left, right in rows:
+        # A plugin may have an empty summary, which has no lines.
         first, *rest = right.splitlines() or [""]
         typer.echo(f"  {left:<{width}}  {first}")
         for line in rest:
@@ -122,6 +125,7 @@ def _print_columns(rows: list[tuple[str, str]]) -> None:
 
 def _recipe_line(settings: dict[str, Any]) -> str:
     schedule = settings["schedule"]
+    # A drop may be a fraction without end, such as 80 / 150.
     if settings["drops"]:
         schedule += " at " + ", ".join(f"{drop:.3g}" for drop in settings["drops"])
     return (

@@ -26,6 +26,7 @@ def logs(key: o.Key, out: o.Stores = None, as_json: o.Json = False) -> None:
     notes = {note.get("attempt"): note for note in store.failures(full_key)}
     folders = {name: store.attempt_folder(full_key, name) for name in store.attempts(full_key)}
     attempts = []
+    # By time, because the ids of attempts on several hosts do not sort by time.
     for name in sorted(folders, key=lambda name: folders[name].stat().st_mtime):
         log, note = folders[name] / "log.txt", notes.get(name, {})
         attempts.append(
@@ -35,6 +36,7 @@ def logs(key: o.Key, out: o.Stores = None, as_json: o.Json = False) -> None:
                 "reason": note.get("reason"),
                 "progress": str(read_progress(folders[name])),
                 "path": str(log),
+                # A run may print any bytes, and a killed one may stop within a character.
                 "log": log.read_text(errors="replace") if log.exists() else "",
             }
         )
@@ -69,7 +71,9 @@ def gc(
     )
     from paibench.slurm.commands import is_available
 
+    # A misspelt path must not become a new store.
     opened = Store.open(store, create=False)
+    # Only SLURM knows which of its jobs have ended.
     released = release_dead_leases(opened, submitted_specs(opened)) if is_available() else {}
     removed = {
         "leases": len(released),
@@ -130,6 +134,7 @@ def _sandbox() -> str:
 
     try:
         return ", ".join(isolation_here())
+    # The report must not end at the first part that is broken.
     except (OSError, RuntimeError, ValueError) as error:
         return f"does not work: {' '.join(str(error).split())}"
 
@@ -149,6 +154,7 @@ def _slurm() -> str:
     if not is_available():
         return "not found; sweeps run on this machine"
     name = (run("squeue", "--version") or "unknown version").strip()
+    # `squeue --version` works without the controller, and sinfo does not.
     answers = run("sinfo", "-h", "-o", "%P") is not None
     return f"{name}, {'it answers' if answers else 'no answer'}"
 
@@ -164,6 +170,7 @@ def _store(root: Path) -> str:
     """Return whether runs can be written to a store; a missing folder is not created."""
     from paibench.benchmark.store.atomic import StoreError, supports_links
 
+    # A trial write needs a folder, and the store may not exist yet.
     existing = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise UserError(f"--out {root}: {existing} is not a folder; name one")

@@ -51,12 +51,15 @@ def check_method(
     from paibench.methods.core.registry import find
 
     name = o.method_name(method)
+    # An unknown name is reported before any process is started for a case.
     find(name)
     cases = _cases(case)
     results = list[Result]()
+    # `method` as it was typed, because each process has to register a file again.
     for result in run_isolated(method, [each for each in cases if each in CASES], limit):
         results.append(result)
         _print(result, as_json)
+    # The sandbox belongs to the benchmark, which the suite of the other cases must not import.
     if "sandbox" in cases:
         from paibench.benchmark.sandbox.check import check_in_sandbox
 
@@ -74,6 +77,7 @@ def check_method(
     made = Report(name, results, about)
     folder = report or Path()
     folder.mkdir(parents=True, exist_ok=True)
+    # Some file systems refuse a colon in a name.
     stem = f"conformance-{name.replace(':', '-')}"
     paths = [folder / f"{stem}.{ending}" for ending in ("md", "json")]
     paths[0].write_text(made.to_markdown())

@@ -22,6 +22,7 @@ def _device(device: str) -> str:
 
 def _finite(option: str) -> Callable[[float | None], float | None]:
     def check(seconds: float | None) -> float | None:
+        # The minimum of a typer option does not refuse NaN or infinity.
         if seconds is not None and not math.isfinite(seconds):
             raise UserError(f"{option} {seconds!r} is not a finite number; omit it for no limit")
         return seconds
@@ -88,6 +89,7 @@ RecordedRun = Annotated[str, typer.Argument(help="The key of a run, or the file 
 
 def jobs_for(jobs: int | None, threads: int) -> int:
     """Return the number of concurrent runs: `jobs`, or by default one core for each thread."""
+    # The cores that this process may use can be fewer than the machine has, as in a job of SLURM.
     return jobs or max(1, len(os.sched_getaffinity(0)) // threads)
 
 
@@ -107,6 +109,7 @@ def store_at(out: Path | None, default: str, data: Path | None = None) -> Path:
         raise UserError(f"{option}: name a separate folder for the store")
     if not str(path).isprintable():
         raise UserError(f"{option}: the name has unprintable characters; choose another")
+    # Linux allows 255 bytes for a name and 4,096 for a path, and paths in the store are longer.
     if max(map(len, map(os.fsencode, path.parts))) > 255 or len(os.fsencode(path)) > 3000:
         raise UserError(f"{option}: the name is too long; no part may have more than 255 bytes")
     if any(part.startswith("-") for part in path.parts):
@@ -161,6 +164,7 @@ def _value(text: str) -> Value:
     words: dict[str, Value] = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
+    # Whole numbers first, because 5 and 5.0 give a run different keys.
     for number in (int, float):
         try:
             return number(text)

@@ -23,11 +23,14 @@ def do_sweep(
 
     0: every run has a record. 1: some failed. 130: stopped by Ctrl-C; finished runs are kept.
     """
+    # First, so that `status` knows all planned runs even if this process is killed.
     store.publish_sweep(sweep.id, sweep.plain())
+    # With `check`, a run with a damaged record is missing and is executed again.
     work = plan(sweep, store, retry=retry, check=True)
     failed = len(work.failed)
     with _reporter(work, settings, as_json) as report:
         try:
+            # Closed on any error, so that no worker outlives the command.
             with closing(Pool(store, settings).run(work.missing)) as events:
                 for event in events:
                     failed += event.outcome == "failed"
@@ -36,6 +39,7 @@ def do_sweep(
             print(f"paibench: stopped: {broken}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
+            # Counted in the store, since other processes may execute runs of the same sweep.
             done = len(plan(sweep, store).done)
             print(
                 f"paibench: stopped; {done} of {len(sweep.specs)} runs are done and kept; "
@@ -98,6 +102,7 @@ def _bar(work: Plan) -> Iterator[Report]:
 
         def advance(event: Event) -> None:
             if event.outcome == "failed":
+                # Without markup, since a reason may contain brackets.
                 progress.console.print(_line(event), markup=False, highlight=False)
             progress.advance(task)
 

@@ -147,6 +147,7 @@ def _require_same_record(run: str, record: "Record", store: "Store") -> None:
     from paibench.benchmark.store.atomic import read
 
     path = store.record_path(record.key)
+    # A file with the same key may claim another accuracy, and the mark would confirm it.
     if not store.is_done(record.key) or (is_record_file(run) and read(Path(run)) != read(path)):
         raise UserError(f"{store.root}: has no such record of {record.key}; merge it first")
 
@@ -158,6 +159,7 @@ def _read_mask(run: str, record: "Record", store: "Store") -> bytes:
     from paibench.leaderboard.submission.scan import MASK_LIMIT
 
     folder = Path(run).with_suffix("") if is_record_file(run) else store.run_folder(record.key)
+    # The last part alone: a submitted record must not lead to a file elsewhere.
     name = Path(record.mask_file or "no mask").name
     try:
         data = read(folder / name, MASK_LIMIT)
@@ -234,6 +236,7 @@ def _fresh_seeds(seeds: list[int] | None, records: "Sequence[Record]") -> list[i
 
     used = {int(record.spec.get("seed", 0)) for record in records}
     if seeds is None:  # not predictable, so that no author can tune for them
+        # Above all used seeds, and below the limit of a seed.
         return sorted(secrets.SystemRandom().sample(range(max(used) + 1, 2**31), FRESH_SEEDS))
     if len(set(seeds)) < len(seeds) or used & set(seeds):
         raise UserError(f"--seed {seeds}: fresh seeds must differ from {sorted(used)}, each once")
@@ -247,12 +250,14 @@ def _fresh_accuracies(record: "Record", seeds: list[int], settings: "RunSettings
     from paibench.benchmark.store.store import Store
 
     accuracies = []
+    # An empty store: nothing in it comes from the author, such as a cached stage of a search.
     with tempfile.TemporaryDirectory(prefix="paibench-verify-") as folder:
         fresh = Store.open(Path(folder) / "store")
         for seed in seeds:
             spec = Spec.of(**record.spec | {"seed": seed})
             attempt(spec, fresh, settings)
             accuracy = fresh.read_record(spec.key)["accuracy"]
+            # A run that diverged has no accuracy, so that there is no mean to compare.
             if accuracy is None:
                 raise SystemExit(f"paibench: seed {seed} diverged now; the claim is not verified")
             accuracies.append(accuracy)
@@ -275,6 +280,7 @@ def _mark(
     environment = verification.now.environment
     for record in records:
         mark = Mark.now(
+            # Readers of a mark see if the code that reproduced the result had uncommitted changes.
             *(store, record.key, level, facts | {"dirty": environment.dirty}),
             paibench=environment.paibench,
             commit=environment.commit,
@@ -305,6 +311,7 @@ def _means(acceptance: "Acceptance", seeds: list[int]) -> str:
 def _outcome(same: bool, acceptance: "Acceptance") -> str:
     from paibench.benchmark.execution.acceptance import FRESH_SEEDS
 
+    # This reason comes first, because too few seeds prove nothing.
     if acceptance.n < FRESH_SEEDS:
         return f"not verified: {FRESH_SEEDS} fresh seeds are needed"
     if not same:

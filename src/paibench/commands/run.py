@@ -50,9 +50,11 @@ def quickstart(
         device=device,
         trusted=trusted,
         search_seconds=search_limit,
+        # Workers are new processes, which have to register these files again.
         method_files=tuple(name for name in names if is_file(name)),
     )
     status = do_sweep(sweep, store, settings, as_json=as_json)
+    # After failures too: the leaderboard shows the runs that are done.
     write_board([store.root], store.root / "leaderboard", as_json=as_json)
     raise SystemExit(status)
 
@@ -114,6 +116,7 @@ def run(
     try:
         outcome = attempt(spec, store, settings)
     except Failed as failed:
+        # The user can provide missing input, so this is a user's mistake: exit status 2.
         if failed.cause == "input":
             raise UserError(str(failed)) from failed
         raise SystemExit(f"paibench: the run failed ({failed.cause}): {failed}") from failed
@@ -145,6 +148,7 @@ def find_run(key: str, out: list[Path] | None, attempted: bool = False) -> tuple
     """
     from paibench.benchmark.store.store import Store
 
+    # These are where commands put stores by default, and the published results.
     roots = list(out or [*Path("runs").glob("*/"), *Path("results").glob("*/"), Path("quickstart")])
     stores: dict[str, Store] = {}
     for root in roots:
@@ -153,7 +157,9 @@ def find_run(key: str, out: list[Path] | None, attempted: bool = False) -> tuple
             listing = store.listing()
             keys = listing.done | listing.failed
             keys |= store.attempted_keys() if attempted else frozenset()
+            # Keys are lower-case, and a user may type capitals.
             stores |= {full: store for full in keys if full.startswith(key.lower())}
+    # Every key begins with the empty text, so one run in the store would match it.
     if len(stores) != 1 or not key:
         count = f"{len(stores)} runs begin" if stores else "no run begins"
         searched = ", ".join(map(str, roots)) or "runs/"
@@ -170,6 +176,7 @@ def _print(record: dict[str, Any], as_json: bool) -> None:
         return
     from paibench.benchmark.spec import Spec
 
+    # Not `Spec.of`, since the method of a record may not be installed here.
     typer.echo(f"{record['key']}  {record['status']}  {Spec.model_validate(record['spec'])}")
     if record.get("reason"):
         typer.echo(f"  {record['reason']}")
@@ -270,6 +277,7 @@ def recorded_settings(
     """Return the settings to repeat a run: as given, by default as recorded."""
     from paibench.benchmark.execution.settings import RunSettings
 
+    # A record names the model of its device, and `cuda` is None for a run on the CPU.
     recorded = "cpu" if record.environment.cuda is None else "cuda"
     return RunSettings(
         device=device or recorded, threads=threads or record.environment.threads, data=data

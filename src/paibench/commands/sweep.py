@@ -60,6 +60,7 @@ def sweep(
         search_seconds=search_limit,
     )
     status = do_sweep(requested, store, settings, retry=retry, as_json=as_json)
+    # After Ctrl-C, the message says how to continue instead.
     if not as_json and status != 130:
         typer.echo(f"{store.root}: `paibench leaderboard {store.root}` makes tables and plots")
     raise SystemExit(status)
@@ -73,6 +74,7 @@ def plan(file: o.SweepFile, out: o.StoreFolder = None, as_json: o.Json = False) 
 
     requested = sweeps.read(file)
     root = o.store_at(out, requested.name)
+    # A plan changes nothing, so it must not create the store.
     work = plans.plan(requested, Store.read(root) if (root / "bench.json").exists() else None)
     if as_json:
         facts = {
@@ -129,6 +131,7 @@ def status(
             if watch and sys.stdout.isatty():
                 typer.echo(_CLEAR_SCREEN, nl=False)
             typer.echo("\n".join(view.lines(None if show_all else RUNS_SHOWN)))
+        # Without running or queued runs, nothing changes any more.
         if not watch or not (view.status.running or view.queued):
             return
         sleep(WATCH_SECONDS)
@@ -255,6 +258,7 @@ class _View:
     def _queue_lines(self) -> Iterator[str]:
         if not self.queue_known:
             yield "  SLURM does not answer: missing runs may be queued"
+        # A job executes several runs, and is shown once.
         for job in {job.raw_id: job for job in self.queued.values() if job.held}.values():
             yield f"  job {job.id} is held permanently ({job.reason}); submit replaces it"
 
@@ -275,6 +279,7 @@ def _all_keys(store: "Store") -> frozenset[str]:
     keys = set(listing.done | listing.failed | store.attempted_keys())
     for path in sorted((store.root / "sweeps").glob("*.json")):
         try:
+            # A sweep holds all its specs, so it may be much larger than a record.
             keys |= set(decode(read(path, 1 << 26))["runs"])
         except (OSError, Corrupt, KeyError) as error:
             raise UserError(f"{path}: cannot be read as a sweep: {error}") from error
@@ -286,6 +291,7 @@ def _jobs_by_run(store: "Store") -> Queued | None:
     from paibench.slurm.commands import is_available
     from paibench.slurm.queue import read_queue
 
+    # SLURM is not asked about a store that was never submitted.
     if not is_available() or not any((store.root / "submissions").glob("*-*/manifest.json")):
         return {}
     queue = read_queue(store)
@@ -298,6 +304,7 @@ def _abort_reason(store: "Store", keys: frozenset[str]) -> str | None:
     """Return why the last submission with any of these runs was aborted, if it was."""
     from paibench.slurm.submission import Submission
 
+    # Manifests may be large, so they are read only if a submission was aborted.
     if not any((store.root / "submissions").glob("*-*/stopped.json")):
         return None
     for path in sorted((store.root / "submissions").glob("*-*/manifest.json"), reverse=True):
