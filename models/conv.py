@@ -46,6 +46,7 @@ def _conv(pairs: int, shape: Shape, classes: int, width: float) -> nn.Module:
         inside = outside
     hidden = scaled(256, width)
     layers["flatten"] = nn.Flatten()
+    # each pair ends with a pool that halves the sides
     layers["fc1"] = nn.Linear(inside * (height >> pairs) * (wide >> pairs), hidden)
     layers["fc1_relu"] = nn.ReLU()
     layers["fc2"] = nn.Linear(hidden, hidden)

@@ -28,9 +28,11 @@ class _Block(nn.Module):
         super().__init__()
         hidden = inside * expansion
         layers: list[nn.Module] = []
+        # a factor of 1 needs no expansion, as in torchvision
         if expansion > 1:
             layers += [conv(inside, hidden, 1), norm(hidden, affine), nn.ReLU6()]
         layers += [conv(hidden, hidden, 3, stride, groups=hidden), norm(hidden, affine), nn.ReLU6()]
+        # no activation after the projection: the bottleneck is linear (section 3.2 of the paper)
         layers += [conv(hidden, outside, 1), norm(outside, affine)]
         self.branch = nn.Sequential(*layers)
         self.residual = stride == 1 and inside == outside
@@ -52,6 +54,7 @@ class _MobileNetV2(nn.Module):
         for stage, (expansion, channels, repeats, stride) in enumerate(_STAGES):
             outside = scaled(channels, width)
             for repeat in range(repeats):
+                # stage 1 has the second of the strides that the CIFAR stem omits
                 step = 1 if repeat else strides[1] if stage == 1 else stride
                 blocks.append(_Block(inside, outside, expansion, step, affine))
                 inside = outside

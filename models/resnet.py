@@ -45,6 +45,7 @@ class _Bottleneck(nn.Module):
         outside = channels * self.expansion
         self.conv1 = conv(inside, channels, 1)
         self.bn1 = norm(channels, affine)
+        # as in torchvision; the paper has this stride in the first 1x1 convolution
         self.conv2 = conv(channels, channels, stride=stride)
         self.bn2 = norm(channels, affine)
         self.conv3 = conv(channels, outside, 1)
@@ -57,6 +58,7 @@ class _Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(branch)) + self.downsample(x))
 
 
+# blocks of each stage (table 1 of the paper)
 _BLOCKS: dict[int, tuple[type[_Basic] | type[_Bottleneck], tuple[int, int, int, int]]] = {
     18: (_Basic, (2, 2, 2, 2)),
     34: (_Basic, (3, 4, 6, 3)),
@@ -75,6 +77,7 @@ class _ResNet(nn.Module):
 
         def stage(inside: int, index: int) -> nn.Sequential:
             outside = channels[index] * block.expansion
+            # the first stage keeps the resolution of the stem
             blocks = [block(inside, channels[index], 2 if index else 1, affine)]
             for _ in range(repeats[index] - 1):
                 blocks.append(block(outside, channels[index], 1, affine))
@@ -83,6 +86,7 @@ class _ResNet(nn.Module):
         large = stem == "imagenet"
         self.conv1 = conv(shape[0], channels[0], *((7, 2) if large else (3, 1)))
         self.bn1 = norm(channels[0], affine)
+        # an identity, so that both stems share one forward pass
         self.maxpool = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
         self.layer1 = stage(channels[0], 0)
         self.layer2 = stage(channels[0] * block.expansion, 1)

@@ -22,13 +22,16 @@ class _Pad(nn.Module):
         super().__init__()
         self.stride = stride
         self.before = (outside - inside) // 2
+        # an odd number of new channels has one more behind than before
         self.after = outside - inside - self.before
 
     def forward(self, x: Tensor) -> Tensor:
+        # F.pad starts from the last axis: width, height, channels
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
 def _shortcut(kind: Shortcut, inside: int, outside: int, stride: int, affine: bool) -> nn.Module:
+    # both options keep the identity if the shape stays the same
     if stride == 1 and inside == outside:
         return nn.Identity()
     if kind == "pad":
@@ -65,7 +68,9 @@ class _ResNet(nn.Module):
         shortcut: Shortcut,
     ) -> None:
         super().__init__()
+        # two strides turn four pixels into one
         require(f"resnet-{depth}", shape, smallest=4)
+        # depth 6n + 2: the stem, three stages of n blocks with two convolutions, and the classifier
         repeats = (depth - 2) // 6
         first, second, third = (scaled(channels, width) for channels in (16, 32, 64))
 

@@ -37,6 +37,7 @@ def timm_factory(name: str) -> Callable[..., nn.Module]:
                 )
         try:
             return _create(name, shape, classes, options)
+        # constructors of timm raise errors of many types
         except Exception as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             size = "x".join(map(str, shape))
@@ -89,12 +90,14 @@ def _create(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net: nn.Module = timm.create_model(name, pretrained=False, **given)
+        # a patch embedding would silently drop the pixels of an incomplete patch
         patches = getattr(net, "patch_embed", None)
         if isinstance(patches, PatchEmbed) and not patches.dynamic_img_pad:
             down, right = patches.patch_size
             if height % down or width % right:
                 raise ValueError(f"patches of {down}x{right} leave a rest that it would not see")
         # timm checks other sizes when a network runs, so it runs once here.
+        # in eval mode, so that running statistics stay at their initial values
         with torch.no_grad():
             logits = net.eval()(torch.zeros(1, *shape))
     if logits.shape != (1, classes):

@@ -40,6 +40,7 @@ def vgg_19(shape: Shape, classes: int, *, width: float = 1.0, affine: bool = Tru
 
 
 def _vgg(depth: int, shape: Shape, classes: int, width: float, affine: bool) -> nn.Module:
+    # four pools turn sixteen pixels into one
     require(f"vgg-{depth}", shape, smallest=16)
     inside = shape[0]
     layers: OrderedDict[str, nn.Module] = OrderedDict()

@@ -31,6 +31,7 @@ class _WideResNet(nn.Module):
     ) -> None:
         super().__init__()
         require("wide-resnet", shape, smallest=4)
+        # depth 6n + 4: the stem, three stages of n blocks with two convolutions, three shortcuts
         repeats = (depth - 4) // 6
         stem = scaled(16, width)
         first, second, third = (scaled(channels * k, width) for channels in (16, 32, 64))
@@ -49,6 +50,7 @@ class _WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        # blocks end with a convolution, so that the last norm comes here
         logits: Tensor = self.fc(F.relu(self.bn(x)).mean((2, 3)))
         return logits
 

@@ -71,10 +71,12 @@ def imp(
     weights = prunable(net)
     target = num_kept(density, total(weights))
     step = _step(task, rewind_epoch)
+    # the authors keep |w| above entry n (from 0) of the sorted vector, which prunes n + 1
     extra = 1 if counts == "authors" else 0
     levels, pace = _levels(total(weights), target, rate, rounds, extra)
     unpruned = _last(weights, target) if ignore_last else None
     scores = {name: torch.zeros_like(w, dtype=torch.float64) for name, w in weights.items()}
+    # the dense ticket needs no training in the search
     if target == total(weights):
         return Scores(scores)
 
@@ -84,11 +86,13 @@ def imp(
     origin = _origin(net, task, after, step)
     mask = full(weights)
     for level, kept in enumerate(levels):
+        # level 0 prunes the dense run, which is already trained
         if level > 0:
             train = partial(_train, net, task, trained | origin, mask, step, finetune=finetune)
             trained = task.memo(f"{name}-level{level:02}", train)
         scores = _raise_remaining(scores, mask, trained, level, unpruned)
         mask = keep_top(scores, kept)
+    # the harness has the state at initialization itself
     if after == "rewind" and step == 0:
         return Scores(scores)
     return Ticket(Scores(scores), trained | origin, start=step, finetune=finetune)
@@ -136,6 +140,7 @@ def _levels(
     """
     if rounds is None:
         return at_rate(whole, target, rate, extra), f"rate{rate!r}"
+    # an explicit 0.2 cannot be told from the default
     if rate != 0.2:
         raise UserError("imp: rate and rounds exclude each other; give one of them")
     return in_rounds(whole, target, rounds, extra), f"rounds{rounds}-to{target}"
@@ -147,6 +152,7 @@ def _step(task: Task, rewind_epoch: float) -> int:
             f"imp: rewind_epoch = {rewind_epoch!r} is out of range; "
             f"give 0 or more, and less than the recipe's {task.recipe.epochs} epochs"
         )
+    # at least one step of training must follow the rewinding
     return min(round(rewind_epoch * task.steps_per_epoch), task.steps - 1)
 
 
@@ -189,6 +195,7 @@ def _train(
     copy.load_state_dict(initial)
     changes: dict[str, Any] = {}
     if finetune:
+        # the ticket repeats the last learning rate, so that no schedule or warm-up may change it
         rate = task.recipe.lr_at(task.recipe.epochs - 1)
         changes = {"schedule": "constant", "warmup": 0, "lr": rate}
     task.fit(copy, mask=mask, start=start, stop=stop, resumable=True, **changes)
@@ -196,6 +203,7 @@ def _train(
 
 
 def _state(net: nn.Module) -> State:
+    # contiguous, because bf16 trains in channels_last memory, which a stage cannot store
     return {
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in net.state_dict().items()
@@ -210,6 +218,7 @@ def _raise_remaining(
     for name, kept in mask.items():
         magnitude = trained[name].to(kept.device).double().abs()
         if name == unpruned:
+            # atan maps infinity to pi / 2: above all other weights, and still below the next level
             magnitude.fill_(torch.inf)
         # the arc tangent is below pi / 2, so that no score reaches the next level
         raised[name] = torch.where(kept, level + magnitude.atan() / 2, scores[name])

@@ -30,6 +30,7 @@ def magnitude(
             density (`uniform`).
     """
     weights = prunable(net)
+    # pruning in rounds would give the same mask, because these scores never change
     values = {name: weight.detach().abs() for name, weight in weights.items()}
     if layers == "global":
         return Scores(values)

@@ -49,6 +49,7 @@ def random(
     # float64, so that no two of millions of weights tie
     flat = torch.rand(total(weights), generator=task.generator, dtype=torch.float64)
     values = unflatten(flat.to(next(iter(weights.values())).device), weights)
+    # as in Synaptic-Flow: the densities of layers differ by chance
     if layers == "global":
         return Scores(values)
     sizes = {name: weight.numel() for name, weight in weights.items()}
@@ -63,6 +64,7 @@ def _ratio(shape: torch.Size, layers: str, power: float) -> float:
         return 1.0
     if layers == "balanced":
         return 1 / shape.numel()
+    # both readings agree for linear layers, which have no kernel
     sides = shape[:2] if layers == "er" else shape
     return float((sum(sides) / math.prod(sides)) ** power)
 
@@ -77,6 +79,7 @@ def fill(sizes: Mapping[str, int], ratios: Mapping[str, float], kept: int) -> di
     while open_layers:
         left = kept - sum(sizes[name] for name in sizes if name not in open_layers)
         scale = left / sum(ratios[name] * sizes[name] for name in open_layers)
+        # capping densities at 1 only once would keep too few weights in total
         over = [name for name in open_layers if scale * ratios[name] >= 1]
         if not over:
             return densities | {name: scale * ratios[name] for name in open_layers}

@@ -81,6 +81,7 @@ class Finder:
                 torch.manual_seed(derive(task.seed, "search", self.name))
                 output = self.function(copy.deepcopy(net), task, density, **options)
         finally:
+            # a finder that changes settings must fail `untouched`, and not the cases after it
             restore(state)
         try:
             return as_ticket(output)
@@ -126,6 +127,7 @@ def finder(method: str) -> Finder:
     try:
         return Finder(name, entry.load, describe(entry).options)
     except UserError as error:
+        # the case `options` reports this; the other cases call the finder with its defaults
         return Finder(name, entry.load, {}, options_error=str(error))
 
 
@@ -169,6 +171,7 @@ def _options(subject: Finder) -> None:
     explicit = subject.mask(net, new_task(), subject.density, **defaults)
     _check_same(plain, explicit, "options at their defaults")
     try:
+        # a finder with **kwargs would accept a misspelt option and ignore it
         subject.function(copy.deepcopy(net), new_task(), subject.density, no_such_option=1)
     except TypeError:
         return
@@ -242,6 +245,7 @@ def _seed(subject: Finder) -> None:
     if len(set(digests)) == 1:
         actual = "one mask for three seeds, with different weights, data order and draws"
         raise CaseFailed("a mask that depends on the seed", actual)
+    # the harness derives every stream from the seed, so that a common one is the finder's own
     if fixed := generators[0] & generators[1]:
         actual = f"a generator seeded with {min(fixed)} in two runs with different seeds"
         raise CaseFailed("draws from task.generator only", actual)
@@ -251,6 +255,7 @@ def _again(subject: Finder) -> None:
     _require_repeats(subject)
     first_net, other_net = network("plain", seed=5), network("plain", seed=6)
     first = subject.mask(first_net, new_task(0), subject.density)
+    # other weights, seeds and densities reveal a finder that caches in its module
     subject.mask(other_net, new_task(1), subject.density)
     if subject.name != "dense":
         subject.mask(first_net, new_task(0), 0.1)
@@ -262,6 +267,7 @@ def _untouched(subject: Finder) -> None:
     net, task = network("plain").train(), new_task()
     before, flags = copy.deepcopy(net.state_dict()), _flags(net)
     data = [tensor.clone() for tensor in _tensors(task)]
+    # called directly, because `Finder.ticket` restores what the search changes
     with unchanged_globals():
         subject.function(copy.deepcopy(net), task, subject.density)
     for name, value in net.state_dict().items():
@@ -325,6 +331,7 @@ class _Stages:
     def find(self, name: str, compute: Compute) -> State:
         if name not in self.stages:
             state = {key: each.detach().cpu().contiguous() for key, each in compute().items()}
+            # as bytes: later changes of the tensors must not reach the stored stage
             self.stages[name] = save(state)
             if self.kill_after is not None:
                 self.kill_after -= 1
@@ -379,6 +386,7 @@ def _accuracy(net: nn.Module, mask: Mask, ticket: Ticket | None, seed: int) -> f
     """Return the accuracy of the trained ticket on its training data."""
     trained, task = copy.deepcopy(net), separable(seed)
     if ticket and ticket.weights:
+        # a ticket may replace only a part of the state
         trained.load_state_dict(ticket.weights, strict=False)
     task.fit(trained, mask=mask)
     inputs, labels = next(iter(task.batches()))

@@ -22,6 +22,7 @@ class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4))
+        # the second axis of these weights is the number of input channels per group
         self.grouped = nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=False)
         self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
         self.norm = nn.BatchNorm2d(4)
@@ -42,6 +43,7 @@ class Tied(nn.Module):
         super().__init__()
         self.first = nn.Linear(72, 12)
         self.second, self.third = nn.Linear(12, 12), nn.Linear(12, 12)
+        # named_parameters lists the weight once, but state_dict lists it under both names
         self.third.weight = self.second.weight
         self.head = nn.Linear(12, CLASSES, bias=False)
 
@@ -90,12 +92,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 def network(kind: str, dtype: torch.dtype = torch.float32, seed: int = 5) -> nn.Module:
     """Return one of the networks, initialized by a seed, on the CPU."""
     with torch.random.fork_rng(devices=[]):
+        # layers of torch draw their weights from the global generator
         torch.manual_seed(seed)
         return NETWORKS[kind]().to(dtype)
 
 
 def images(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Return inputs [48, 2, 6, 6] whose first pixel is SENTINEL, and labels [48]."""
+    # a generator of its own: every case sees the same data
     draw = torch.Generator().manual_seed(11)
     inputs = torch.randn(EXAMPLES, *SHAPE, generator=draw, dtype=dtype)
     inputs[:, 0, 0, 0] = SENTINEL
@@ -124,6 +128,7 @@ def half_dead(seed: int) -> nn.Module:
         first, last = nn.Linear(72, 32), nn.Linear(32, CLASSES)
     with torch.no_grad():
         first.weight[::2] *= 1e-4
+        # a bias would keep a unit alive without its weights
         first.bias.zero_()
         last.weight[:, ::2] *= 1e-4
     return nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)

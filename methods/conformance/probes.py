@@ -52,6 +52,7 @@ def count_examples(net: nn.Module) -> Iterator[Passed]:
 def _examples(inputs: tuple[Any, ...]) -> int:
     if not inputs or not isinstance(inputs[0], Tensor) or inputs[0].dim() != 4:
         return 0
+    # a finder may also pass ones or noise, which are no examples and have no sentinel
     return int((inputs[0][:, 0, 0, 0] == SENTINEL).sum())
 
 
@@ -67,9 +68,11 @@ class RecordGenerators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Record the generators of an operation, and run it."""
         options = dict(kwargs or {})
+        # torch gives this tag to all operations that draw random numbers
         if torch.Tag.nondeterministic_seeded in func.tags:
             for each in (*args, *options.values()):
                 if isinstance(each, torch.Generator):
+                    # a generator has the same initial seed whatever it has drawn since
                     self.seeds.add(each.initial_seed())
         return func(*args, **options)
 
@@ -117,6 +120,7 @@ def unchanged_globals() -> Iterator[None]:
                 actual = f"draws from {whose} global generator; draw from task.generator"
                 raise CaseFailed("the global random state unchanged", actual)
     finally:
+        # restored after a failure as well, so that other cases start from the same state
         restore(before)
         torch.set_rng_state(states[0])
         random.setstate(states[1])
@@ -142,4 +146,5 @@ def restore(state: Mapping[str, Any]) -> None:
 
 
 def _equal_states(one: Any, other: Any) -> bool:
+    # NumPy's state holds an array, which == compares entry by entry
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

@@ -30,6 +30,7 @@ def pytest_collection_modifyitems(
 
 def _cases(session: pytest.Session, method: str) -> Iterator[pytest.Item]:
     try:
+        # an unknown name must stop pytest before it runs a test
         find(use_file(method) if is_file(method) else method)
     except UserError as error:
         raise pytest.UsageError(f"--paibench-method {method}: {error}") from error

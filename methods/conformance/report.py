@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+# cases run in this order
 CASES: dict[str, str] = {
     "options": "options are keyword-only and of plain types; passing defaults changes nothing",
     "covers": "the mask covers exactly the prunable weights, by name and shape",
@@ -25,6 +26,7 @@ CASES: dict[str, str] = {
     "gpu": "two searches on a GPU give the same mask",
 }
 
+# the sandbox belongs to the harness, which this room must not import
 OTHER = {"sandbox": "two searches in the sandbox of this machine give the same mask"}
 """Cases that the harness adds, see `paibench check-method`."""
 
@@ -78,6 +80,7 @@ class Report:
     @property
     def conforms(self) -> bool:
         """Whether no case failed."""
+        # a skipped case, such as `gpu` on a machine without one, is no failure
         return all(result.outcome != "failed" for result in self.results)
 
     @property
@@ -119,7 +122,9 @@ def states(result: Result) -> str:
 
 def _cell(text: str) -> str:
     """Escape a text of a third party for a cell of a Markdown table."""
+    # a line break would end the row of the table
     plain = "".join(c if c.isprintable() else " " for c in text)
+    # the backslash comes first, because it would otherwise escape the other escapes
     for sign in "\\|`*_<>[]":
         plain = plain.replace(sign, f"\\{sign}")
     return plain

@@ -44,14 +44,18 @@ def _first_results(
 ) -> Iterator[Result]:
     """Yield the results up to the first case at which the process ends."""
     process = subprocess.Popen(
+        # -P: a file in the current folder must not replace a module
         [sys.executable, "-P", "-m", "paibench.methods.conformance", method, *cases],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        # temporary files of a killed finder disappear with this folder
         env=os.environ | {"TMPDIR": folder},
+        # a group of its own, so that processes that the finder started are killed with it
         process_group=0,
     )
     assert process.stdout is not None
     try:
+        # the first case also waits for the imports
         buffer, limit = b"", seconds + _STARTUP_SECONDS
         for case in cases:
             started = time.monotonic()

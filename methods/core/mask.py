@@ -36,6 +36,7 @@ def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
 
     This is the only definition: masks, initializations and multiply-adds all use it.
     """
+    # by identity: tied weights have several names, but are one parameter
     covered: set[int] = set()
     for module in net.modules():
         if isinstance(module, COVERED):
@@ -123,6 +124,7 @@ def top(flat: Tensor, kept: int) -> Tensor:
     threshold = kth_highest(flat, kept)
     mask = flat >= threshold
     if surplus := int(mask.count_nonzero()) - kept:
+        # all ties are marked so far; the last ones lose, on every device
         tied = flatnonzero(flat == threshold)
         mask[tied[-surplus:]] = False
     return mask
@@ -136,8 +138,10 @@ def kth_highest(flat: Tensor, k: int) -> Tensor:
     """
     if flat.numel() <= 8 * _SAMPLE:
         return flat.kthvalue(flat.numel() - k + 1).values
+    # with a constant stride, the result needs no random numbers
     sample = flat[:: flat.numel() // _SAMPLE].sort(descending=True).values
     middle = k * sample.numel() // flat.numel()
+    # at the median, about three standard deviations of a rank in a random sample
     margin = sample.numel() // 128
     above = max(middle - margin, 0)
     high = sample[above] if above else flat.max()
@@ -175,6 +179,7 @@ def apportion(
     """
     quotas = {name: densities[name] * size for name, size in sizes.items()}
     counts = {name: min(int(quotas[name]), size) for name, size in sizes.items()}
+    # sorted is stable, so that the earlier of two equal remainders comes first
     by_remainder = sorted(sizes, key=lambda name: counts[name] - quotas[name])
     # Rounding can put the sum one above `kept`, so the correction goes either way.
     while (missing := kept - sum(counts.values())) != 0:

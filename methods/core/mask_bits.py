@@ -105,12 +105,14 @@ def unpack(bits: Bits, shape: Shape) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 def _about(data: bytes) -> tuple[dict[str, Shape], str]:
     """Return the shapes and the sha256 that the header of a valid safetensors file states."""
+    # safetensors begins with the length of its JSON header, in 8 bytes
     header = data[8 : 8 + int.from_bytes(data[:8], "little")]
     try:
         metadata = json.loads(header, object_pairs_hook=_unique)["__metadata__"]
         about = json.loads(metadata["mask"], object_pairs_hook=_unique)
         shapes = {name: tuple(shape) for name, shape in about["shapes"].items()}
         return shapes, about["sha256"]
+    # a BadMaskFile is a ValueError too, but has its own reason
     except BadMaskFile:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:

@@ -50,7 +50,9 @@ class LocalFile:
         module = sys.modules.get(self.module)
         if module is None:
             spec = spec_from_file_location(self.module, self.path)
+            # a file whose name ends in .py always has a loader
             assert spec is not None and spec.loader is not None
+            # registered before it runs, because dataclasses look up their module there
             module = sys.modules[self.module] = module_from_spec(spec)
             spec.loader.exec_module(module)
         return getattr(module, self.attr)
@@ -75,6 +77,7 @@ def use_file(text: str) -> str:
     if not attr.isidentifier() or len(attr) > 40:
         raise UserError(f"{text[:200]}: append the name of the function, as in file.py:function")
     name = f"{_LOCAL}{attr}.{hashlib.sha256(data).hexdigest()[:12]}"
+    # absolute, because the working directory may change before the file is loaded
     _files[name] = LocalFile(name, Path(path).resolve(), attr)
     return name
 
@@ -119,6 +122,7 @@ def find(name: str, kind: Kind = "methods") -> Entry:
         return _files[name]
     entries = _entries(kind)
     if kind == "methods" and name.startswith(_LOCAL):
+        # the digest in the name identifies the code, but the code is only in the user's file
         function = name.removeprefix(_LOCAL).rpartition(".")[0]
         raise UserError(
             f"method {name[:80]!r} is a function in a file that has changed or is not known here;"

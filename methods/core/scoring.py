@@ -23,6 +23,7 @@ def scoring_copy(net: nn.Module, mode: Literal["train", "eval"]) -> nn.Module:
     for module in copy.modules():
         if isinstance(module, _BatchNorm):
             module.train(mode == "train")
+    # a network may come with frozen weights, which are scored too
     for weight in prunable(copy).values():
         weight.requires_grad_()
     return copy

@@ -37,6 +37,7 @@ class Option:
         Raises ValueError if it has another type or is not among the choices.
         """
         kind = "None" if value is None else type(value).__name__
+        # 1 == True in Python, so that types are compared too
         if kind in self.types or any(value == c and type(value) is type(c) for c in self.choices):
             return value
         if kind == "int" and "float" in self.types:
@@ -68,6 +69,7 @@ def describe(entry: Entry) -> Described:
     try:
         path = source(entry)
         tree = ast.parse(path.read_bytes()) if path else None
+    # find_spec raises ValueError for a module that has no spec
     except (ImportError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{where}: its module cannot be read: {one_line(str(error))}") from error
     if tree is None:
@@ -97,7 +99,9 @@ def _described(entry: Entry, tree: ast.Module, node: ast.FunctionDef) -> Describ
     doc = ast.get_docstring(node) or module_doc
     paragraphs = module_doc.split("\n\n")
     paper = next((text for text in paragraphs if text.startswith("Paper:")), "")
+    # a module that cites a paper is one method; other modules define several functions
     summary = (module_doc if paper else doc).splitlines() or [""]
+    # annotations may name a type that the module defines, such as `Stem = Literal[...]`
     aliases = {
         target.id: statement.value
         for statement in tree.body
@@ -126,6 +130,7 @@ def _option(types: tuple[str, ...], choices: tuple[Value, ...], default: ast.exp
     except ValueError:
         raise ValueError(f"its default must be a literal, not {ast.unparse(default)}") from None
     try:
+        # the default has the option's type: 1 becomes 1.0 if the option is a float
         return Option(types, choices, Option(types, choices, value).accept(value))
     except ValueError as error:
         raise ValueError(f"it {error} as its default") from None

@@ -70,6 +70,7 @@ class Task:
         `fit` trains ten epochs at learning rate 0.1.
         """
         images = inputs if inputs.dim() == 4 else inputs.flatten(1)[:, None, None, :]
+        # one number each, which applies to all channels
         data = Images(images, labels.long(), classes, mean=(0.0,), std=(1.0,))
         recipe = recipe or Recipe(epochs=10)
         return cls(data, seed=seed, recipe=recipe, device=inputs.device)
@@ -113,6 +114,7 @@ class Task:
         turns), or all, in batches of `size`. Inputs [b, c, h, w] and labels [b] are on the device.
         With `augment`, the augmentation of the recipe applies.
         """
+        # from the seed at every call, because finders with two passes need equal batches
         indices = order(len(self._data), self.seed, 0)[:count]
         if per_class is not None:
             indices = self._balanced(indices, per_class)
@@ -120,12 +122,14 @@ class Task:
         draw = generator(self.seed, "search augment")
         for inputs, labels in self._data.batches(indices, size, augment=how, generator=draw):
             self._services.count(len(labels), 0)
+            # a search that only scores reports its progress here
             self._services.heartbeat()
             yield inputs, labels
 
     def _balanced(self, indices: Tensor, per_class: int) -> Tensor:
         labels = self._data.labels.cpu()[indices]
         members = [indices[labels == label][:per_class] for label in range(self.classes)]
+        # a slice, because a small class has fewer than `per_class` examples
         return torch.cat([m[i : i + 1] for i in range(per_class) for m in members])
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -83,6 +83,7 @@ def select(
     if isinstance(output, Scores):
         mask = _select_scores(output, weights, kept, invert)
     elif invert:
+        # a mask does not say which of the pruned weights were the lowest
         raise ValueError("cannot invert: the method returns a mask and no scores")
     else:
         # in the order of the network; names that do not belong there follow, for check_covers
@@ -100,6 +101,7 @@ def select(
 
 def _select_scores(scores: Scores, weights: Mapping[str, Tensor], kept: int, invert: bool) -> Mask:
     check_covers(scores.values, weights)
+    # in the order of the network, which decides ties
     values = {name: scores.values[name].detach() for name in weights}
     if invert:
         values = {name: -score.double() for name, score in values.items()}  # uint8 has no -1

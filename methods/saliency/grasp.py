@@ -44,6 +44,7 @@ def grasp(
 
     Raises ValueError if a score is not finite.
     """
+    # Synaptic-Flow's GraSP scores in eval mode instead
     copy = scoring_copy(net, mode)
     weights = prunable(copy)
     parameters = list(weights.values())
@@ -59,6 +60,7 @@ def grasp(
         raise ValueError("w * Hg is not finite: the second derivative of the loss overflows")
     if score == "abs":
         values = [value.abs() for value in values]
+    # the authors keep all up to the k-th largest, one weight more than the density; ours is exact
     return Scores(dict(zip(weights, values, strict=True)))
 
 
@@ -74,6 +76,7 @@ def hessian_gradient(
     gradient = [torch.zeros_like(weight) for weight in weights]
     seen = 0
     for loss, examples in losses():
+        # a weight that the loss does not use has gradient 0, and not None
         parts = torch.autograd.grad(loss * examples, weights, materialize_grads=True)
         torch._foreach_add_(gradient, parts)
         seen += examples
@@ -81,6 +84,7 @@ def hessian_gradient(
     product = [torch.zeros_like(weight) for weight in weights]
     for loss, examples in losses():
         parts = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+        # g is constant here; otherwise this would be the derivative of |g|^2, which is 2 Hg
         along = torch.stack([(p * g).sum() for p, g in zip(parts, gradient, strict=True)]).sum()
         parts = torch.autograd.grad(along, weights, materialize_grads=True)
         torch._foreach_add_(product, parts, alpha=examples / seen)

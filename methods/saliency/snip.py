@@ -43,6 +43,7 @@ def snip(
     Raises ValueError if the scores are not finite or all are 0.
     """
     copy = scoring_copy(net, mode)
+    # the authors' TensorFlow code also scores and prunes biases
     weights = prunable(copy)
     parameters = list(weights.values())
     sums = [torch.zeros_like(weight) for weight in parameters]
@@ -56,6 +57,7 @@ def snip(
 
 
 def _normalised(scores: dict[str, Tensor]) -> dict[str, Tensor]:
+    # one divisor for all layers, so that the ranking does not change
     whole = sum(float(score.sum(dtype=torch.float64)) for score in scores.values())
     if not 0 < whole < float("inf"):
         raise ValueError(f"the sensitivities of {total(scores)} weights sum to {whole}")

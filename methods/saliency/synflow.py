@@ -51,6 +51,7 @@ def synflow(
     """
     if iterations < 1:
         raise UserError(f"iterations = {iterations!r} is out of range; give 1 or more")
+    # a copy: the authors take absolute values in place and restore the signs afterwards
     copy = positive(net).to(getattr(torch, precision))
     weights = list(prunable(copy).values())
     flat = flatten(prunable(copy))
@@ -67,6 +68,7 @@ def synflow(
         density**part if schedule == "exponential" else 1 - (1 - density) * part
         for part in progress
     ]
+    # rounding must not prune below the final count
     counts = [max(round(each * flat.numel()), kept) for each in densities] + [kept]
     return Scores(unflatten(prune_in_rounds(flat, gradients, counts), prunable(net)))
 
@@ -88,8 +90,10 @@ def prune_in_rounds(
     for done, count in enumerate(counts):
         scores = remaining.scores(gradients)
         highest = float(scores.max())
+        # written so that NaN is refused too
         if not highest < float("inf"):
             raise ValueError(f"the flow overflows {flat.dtype}: a score is {highest}")
+        # half at most, so that no score reaches the next round; 1 if all scores are 0
         unit = 2 * highest or 1.0
         scores[pruned] = -1
         survives = top(scores, count)
@@ -166,10 +170,12 @@ def positive(net: nn.Module) -> nn.Module:
     copy = deepcopy(net).eval()
     for module in copy.modules():
         if isinstance(module, _BatchNorm) and module.track_running_stats:
+            # flow is conserved only with the statistics of initialization
             module.reset_running_stats()
         elif isinstance(module, (*_BY_CHANNEL, *_BY_FEATURE)):
             module.register_forward_hook(as_factor)
     with torch.no_grad():
+        # buffers too: the authors take the absolute value of the whole state dict
         for name, tensor in (*copy.named_parameters(), *copy.named_buffers()):
             if name.rpartition(".")[2].endswith("bias"):
                 tensor.zero_()

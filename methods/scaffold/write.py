@@ -50,6 +50,7 @@ def write_package(name: str, folder: Path, shape: str = "oneshot") -> list[Path]
 
 
 def _check_name(name: str) -> None:
+    # the name becomes that of a module and of a function
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise UserError(
             f"{name!r:.80} cannot be the name of a method; use 1 to 40 of a-z 0-9 _, starting "

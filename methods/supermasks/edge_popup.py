@@ -61,6 +61,7 @@ def edge_popup(
         groups, used = [total(weights)], [kept]
     if counts == "authors":
         used = [n - int((1 - density) * n) for n in groups]
+    # the authors' `scale_fan` divides by 1 - density instead, an error (their issue 9)
     factor = math.sqrt(1 / density)
     scaled = {name: w.detach() * factor for name, w in weights.items()} if scale else None
     initial = _initial(weights, task.generator)
@@ -90,6 +91,7 @@ def edge_popup(
 
 def _initial(weights: dict[str, nn.Parameter], generator: torch.Generator) -> Tensor:
     """Return the initial scores, flat: uniform within 1 / sqrt(fan_in)."""
+    # on the CPU, as the generator, so that all devices see the same scores
     layers = [torch.empty(w.shape, dtype=w.dtype) for w in weights.values()]
     for layer in layers:
         nn.init.kaiming_uniform_(layer, a=math.sqrt(5), generator=generator)
@@ -113,6 +115,7 @@ class EdgePopup:
         return mask
 
     def __call__(self, scores: Tensor, weights: Weights) -> Weights:
+        # the gradient of a score is sign(score) * w * dL/dw, as in the authors' code
         values = scores.abs() if self.rank == "abs" else scores
         return masked(values, self.mask(values.detach()), weights)
 
@@ -144,6 +147,7 @@ class IncrementalTopK:
         candidates = _between(flat, low, high)
         if not 0 < missing <= candidates.numel():
             return False
+        # a stable sort keeps the earlier of two equal entries, as `mask.top` does
         ranked, order = flat[candidates].sort(descending=True, stable=True)
         mask.index_fill_(0, candidates[order[:missing]], 1)
         self._remember(float(ranked[missing - 1]))

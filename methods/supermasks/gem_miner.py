@@ -72,6 +72,7 @@ def gem_miner(
     def compute() -> State:
         schedule = Schedule(total(weights), kept, density, task.recipe.epochs, period, counts)
         search = GemMinerSearch(net, initial, schedule, regularization)
+        # not resumable, because flags and rounds are no state of the module
         task.fit(
             search.supermask,
             before_step=search.clamp,
@@ -111,12 +112,14 @@ class Schedule:
 
     def due(self, epoch: int) -> bool:
         """Return whether an epoch (from 0) ends with a round of freezing."""
+        # the authors skip epoch 0
         return epoch > 0 and epoch % self.period == 0
 
     def survivors(self, scores: Tensor, active: Tensor, epoch: int) -> Tensor:
         """Return which of the active weights stay active after the round that ends an epoch."""
         if self.counts == "authors":
             frozen = math.ceil((1 - self.density ** (1 / self.rounds)) * int(active.sum()))
+            # clamped scores are often exactly 0, and the authors freeze all ties
             return active & (scores > scores[active].kthvalue(frozen).values) if frozen else active
         density = self.density ** (epoch // self.period / self.rounds)
         return highest(scores, active, round(self.total * density))
@@ -145,7 +148,9 @@ class GemMinerSearch:
 
     def effective(self, scores: Tensor, weights: Weights) -> Weights:
         """Return the active weights with scores above 0.5; frozen scores receive no gradient."""
+        # multiplied, so that only the penalty moves the scores of frozen weights
         values = scores * self.flags
+        # strictly above 0.5 as in the authors' code; the paper has "at least"
         return masked(values, torch.gt(values.detach(), 0.5, out=torch.empty_like(values)), weights)
 
     def penalty(self) -> Tensor:
@@ -159,11 +164,13 @@ class GemMinerSearch:
 
     def after_epoch(self, epoch: int) -> None:
         """Freeze the weights that are due; if no weight is used, freeze down to the final count."""
+        # the last step of an epoch may leave [0, 1]; the authors clamp here too
         self.clamp()
         scores, active = self.scores.detach(), self.flags > 0
         if self.schedule.due(epoch):
             self._freeze(self.schedule.survivors(scores, active, epoch))
         active = self.flags > 0
+        # an emergency rule of the authors' code, which is not in the schedule
         if not bool((active & (scores > 0.5)).any()):
             self._freeze(highest(scores, active, self.schedule.kept))
 

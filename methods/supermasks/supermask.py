@@ -46,11 +46,13 @@ class Supermask(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits of the masked network."""
+        # the parameters of the copy stay as they are, so that no pass must restore them
         effective = self.effective(self.scores, self.weights)
         logits: Tensor = functional_call(self.net, effective, (inputs,))
         return logits
 
 
+# autograd sees `values` in place of the mask, because a comparison has no gradient
 class _Masked(torch.autograd.Function):
     """See `masked`."""
 
@@ -62,6 +64,7 @@ class _Masked(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weights = ctx.saved_tensors
+        # pieces are views, so that their gradients need no concatenation
         flat = weights[0].new_empty(sum(weight.numel() for weight in weights))
         for piece, weight, gradient in zip(_pieces(flat, weights), weights, gradients, strict=True):
             torch.mul(weight, gradient, out=piece)
@@ -87,4 +90,5 @@ def masked(values: Tensor, mask: Tensor, weights: Weights) -> Weights:
 def cache_name(method: str, **options: object) -> str:
     """Return the name under which runs with these options share a search through `Task.memo`."""
     text = repr(sorted(options.items()))
+    # a digest, because the name of a stage has at most 64 characters
     return f"{method}.{hashlib.sha256(text.encode()).hexdigest()[:24]}"

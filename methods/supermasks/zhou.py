@@ -52,6 +52,7 @@ def zhou(
         raise UserError(f"zhou: samples = {samples} must be at least 1")
     frozen: Weights = {name: weight.detach() for name, weight in weights.items()}
     if signed_constant:
+        # the authors use the deviation of the population
         frozen = {name: w.sign() * w.std(correction=0) for name, w in frozen.items()}
 
     def compute() -> State:
@@ -69,6 +70,7 @@ def zhou(
             schedule="constant",
             warmup=0,
             resumable=True,
+            # a resumed training must continue the stream of masks
             generators=[draw],
         )
         return {"logits": supermask.scores.detach()}
@@ -112,4 +114,5 @@ class Stochastic:
 def _rescaling(mask: Tensor, p: Tensor) -> Tensor:
     """Return the size of a layer over the ones in its mask, with a straight-through gradient."""
     ones = mask.sum() + (p.sum() - p.sum().detach())
+    # the authors divide by 0 if a drawn mask is empty
     return torch.full_like(ones, mask.numel()) / ones.clamp(min=1)

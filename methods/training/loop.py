@@ -116,6 +116,7 @@ class Trainer:
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        # first, because the factors of the mask take the memory layout of the weights
         if self.recipe.precision == "bf16":
             self.module.to(memory_format=torch.channels_last)
         self._parameters = [p for p in self.module.parameters() if p.requires_grad]
@@ -123,6 +124,7 @@ class Trainer:
         self.device = next(self.module.parameters()).device
         self._pruned: tuple[list[Tensor], list[Tensor]] | None = None
         self._partial_epoch: Checkpoint | None = None
+        # a full mask costs nothing in a step
         if self.mask is not None and not all(bool(kept.all()) for kept in self.mask.values()):
             weights = prunable(self.module)
             covered: list[Tensor] = [weights[name] for name in self.mask]
@@ -158,6 +160,7 @@ class Trainer:
         )
         losses = self._resume_epoch()
         start, end = epoch * per_epoch + first, (epoch + 1) * per_epoch
+        # earlier losses of a resumed epoch come first, and Diverged counts steps from them
         first_loss = start - len(losses)
         for step, (inputs, labels) in enumerate(islice(batches, last - first), start + 1):
             losses.append(self._step(inputs, labels, hooks))
@@ -172,6 +175,7 @@ class Trainer:
         partial, self._partial_epoch = self._partial_epoch, None
         if partial is None or not len(partial["epoch_losses"]):
             return []
+        # random layers continue within the epoch's stream
         _set_rng_states(partial["rng"], self.device)
         return list(partial["epoch_losses"].to(self.device))
 
@@ -181,6 +185,7 @@ class Trainer:
         with autocast(self.recipe.precision, self.device):
             outputs = self.module(to_layout(inputs, self.recipe.precision))
         loss = F.cross_entropy(
+            # bfloat16 has 8 bits of precision, too few for the sum of exponentials
             outputs.float() if outputs.dtype == torch.bfloat16 else outputs,
             labels,
             label_smoothing=self.recipe.label_smoothing,
@@ -188,6 +193,7 @@ class Trainer:
         self.optimizer.zero_grad()
         (loss if hooks.penalty is None else loss + hooks.penalty()).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        # the optimizer moves pruned weights too: they have gradients and momentum
         self._prune()
         return loss.detach()
 
@@ -231,6 +237,7 @@ class Trainer:
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.losses[:] = checkpoint["losses"]
         for each, state in zip(self.generators, checkpoint["generators"], strict=True):
+            # states of generators stay on the CPU, but checkpoints are loaded to the device
             each.set_state(state.cpu())
         self._partial_epoch = checkpoint
         return checkpoint["step"]
@@ -250,6 +257,7 @@ def to_layout(inputs: Tensor, precision: str) -> Tensor:
 
 def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     decay = recipe.weight_decay
+    # fused: one kernel updates all parameters
     if recipe.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=decay, fused=True)
     return torch.optim.SGD(

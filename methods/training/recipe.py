@@ -40,6 +40,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, good in {
             "epochs": self.epochs >= 1,
+            # a batch norm cannot train on a single example
             "batch": self.batch >= 2,
             "lr": self.lr > 0 and math.isfinite(self.lr),
             "momentum": 0 <= self.momentum < 1,
@@ -55,11 +56,13 @@ class Recipe:
     def lr_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch (from 0)."""
         if epoch < self.warmup:
+            # from epoch 0 on: a rate of 0 would waste an epoch
             return self.lr * (epoch + 1) / self.warmup
         if self.schedule == "cosine":
             progress = (epoch - self.warmup) / (self.epochs - self.warmup)
             return self.lr * (1 + math.cos(math.pi * progress)) / 2
         if self.schedule == "multistep":
+            # rounded, because a product such as 0.29 * 100 is not a whole number
             passed = sum(epoch >= round(drop * self.epochs) for drop in self.drops)
             return self.lr * self.drop_factor**passed
         return self.lr

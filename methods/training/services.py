@@ -68,6 +68,7 @@ class Services:
 
         state = dict(self._find_stage(name, with_cost))
         forward, backward = state.pop(COST).tolist()
+        # set and not added, because a computed stage has already counted its examples
         self.cost = Cost(before.forward + forward, before.backward + backward)
         return state
 

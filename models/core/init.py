@@ -22,6 +22,7 @@ def _kaiming_uniform(weight: Tensor, generator: torch.Generator) -> None:
 
 def _signed_constant(weight: Tensor, generator: torch.Generator) -> None:
     heads = torch.randint(2, weight.shape, generator=generator, dtype=torch.bool)
+    # the standard deviation of kaiming_normal, as in the code of edge-popup
     magnitude = math.sqrt(2 / weight[0].numel())
     weight.fill_(magnitude)[~heads] = -magnitude
 
@@ -83,6 +84,7 @@ def initialize(net: nn.Module, scheme: str, generator: torch.Generator) -> None:
         parameters[name].copy_(weight)
     for module in net.modules():
         if isinstance(module, nn.MultiheadAttention) and module.in_proj_bias is not None:
+            # torch keeps these in the attention itself; its output projection is a linear layer
             module.in_proj_bias.zero_()
         elif isinstance(module, _ConvNd | nn.Linear) and module.bias is not None:
             module.bias.zero_()
