@@ -29,11 +29,12 @@ def timm_factory(name: str) -> Callable[..., nn.Module]:
     _architecture(name)
 
     def factory(shape: Shape, classes: int, **options: bool | int | float | str) -> nn.Module:
-        known = accepted(name)
+        accepted_options = accepted(name)
         for option in options:
-            if option not in known:
+            if option not in accepted_options:
                 raise ValueError(
-                    f"timm:{name} has no option {option[:80]!r}; {did_you_mean(option, known)}"
+                    f"timm:{name} has no option {option[:80]!r}; "
+                    + did_you_mean(option, accepted_options)
                 )
         try:
             return _create(name, shape, classes, options)
@@ -59,37 +60,37 @@ def accepted(name: str) -> tuple[str, ...]:
 @cache
 def _architecture(name: str) -> type[nn.Module]:
     """Return the class of a network, from the annotation of its entry point or by building it."""
-    known = timm.list_models()
-    if name not in known:
-        hint = did_you_mean(name, known, otherwise="see timm.list_models()")
+    names = timm.list_models()
+    if name not in names:
+        hint = did_you_mean(name, names, otherwise="see timm.list_models()")
         raise ValueError(f"timm has no network {name[:80]!r}; {hint}")
-    made = inspect.signature(timm.model_entrypoint(name)).return_annotation
-    if isinstance(made, type) and issubclass(made, nn.Module):
-        return made
+    annotation = inspect.signature(timm.model_entrypoint(name)).return_annotation
+    if isinstance(annotation, type) and issubclass(annotation, nn.Module):
+        return annotation
     return type(timm.create_model(name, pretrained=False))
 
 
 def _parameters(architecture: type[nn.Module]) -> set[str]:
     """Return the named parameters of constructors, up the classes that pass on other arguments."""
-    found: set[str] = set()
+    names: set[str] = set()
     for base in architecture.__mro__[: architecture.__mro__.index(nn.Module)]:
         parameters = inspect.signature(base).parameters.values()
-        found.update(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+        names.update(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return found
+    return names
 
 
 def _create(
     name: str, shape: Shape, classes: int, options: dict[str, bool | int | float | str]
 ) -> nn.Module:
     channels, height, width = shape
-    given: dict[str, Any] = {"num_classes": classes, "in_chans": channels, **options}
+    arguments: dict[str, Any] = {"num_classes": classes, "in_chans": channels, **options}
     if "img_size" in _parameters(_architecture(name)):
-        given["img_size"] = height if height == width else (height, width)
+        arguments["img_size"] = height if height == width else (height, width)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net: nn.Module = timm.create_model(name, pretrained=False, **given)
+        net: nn.Module = timm.create_model(name, pretrained=False, **arguments)
         # a patch embedding would silently drop the pixels of an incomplete patch
         patches = getattr(net, "patch_embed", None)
         if isinstance(patches, PatchEmbed) and not patches.dynamic_img_pad:

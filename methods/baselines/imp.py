@@ -85,13 +85,13 @@ def imp(
     trained = _dense(net, task, task.steps)
     origin = _origin(net, task, after, step)
     mask = full(weights)
-    for level, kept in enumerate(levels):
+    for level, kept_count in enumerate(levels):
         # level 0 prunes the dense run, which is already trained
         if level > 0:
             train = partial(_train, net, task, trained | origin, mask, step, finetune=finetune)
             trained = task.memo(f"{name}-level{level:02}", train)
         scores = _raise_remaining(scores, mask, trained, level, unpruned)
-        mask = keep_top(scores, kept)
+        mask = keep_top(scores, kept_count)
     # the harness has the state at initialization itself
     if after == "rewind" and step == 0:
         return Scores(scores)
@@ -108,12 +108,12 @@ def at_rate(whole: int, target: int, rate: float, extra: int = 0) -> list[int]:
     if not 0 < rate < 1:
         raise UserError(f"imp: rate {rate!r} is outside (0, 1); give the fraction a round prunes")
     levels: list[int] = []
-    left = whole
+    remaining = whole
     while True:
-        left -= ceil(rate * left) + extra
-        if left - target <= SLACK * rate * left:
+        remaining -= ceil(rate * remaining) + extra
+        if remaining - target <= SLACK * rate * remaining:
             return [*levels, target]
-        levels.append(left)
+        levels.append(remaining)
 
 
 def in_rounds(whole: int, target: int, rounds: int, extra: int = 0) -> list[int]:
@@ -215,11 +215,11 @@ def _raise_remaining(
 ) -> Weights:
     """Return the scores, with those of the remaining weights at `level` and ordered by |w|."""
     raised = {}
-    for name, kept in mask.items():
-        magnitude = trained[name].to(kept.device).double().abs()
+    for name, layer_mask in mask.items():
+        magnitude = trained[name].to(layer_mask.device).double().abs()
         if name == unpruned:
             # atan maps infinity to pi / 2: above all other weights, and still below the next level
             magnitude.fill_(torch.inf)
         # the arc tangent is below pi / 2, so that no score reaches the next level
-        raised[name] = torch.where(kept, level + magnitude.atan() / 2, scores[name])
+        raised[name] = torch.where(layer_mask, level + magnitude.atan() / 2, scores[name])
     return raised

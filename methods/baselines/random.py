@@ -54,8 +54,8 @@ def random(
         return Scores(values)
     sizes = {name: weight.numel() for name, weight in weights.items()}
     ratios = {name: _ratio(weight.shape, layers, power) for name, weight in weights.items()}
-    kept = num_kept(density, total(weights))
-    return Scores(values, apportion(sizes, fill(sizes, ratios, kept), kept))
+    kept_count = num_kept(density, total(weights))
+    return Scores(values, apportion(sizes, fill(sizes, ratios, kept_count), kept_count))
 
 
 def _ratio(shape: torch.Size, layers: str, power: float) -> float:
@@ -69,16 +69,18 @@ def _ratio(shape: torch.Size, layers: str, power: float) -> float:
     return float((sum(sides) / math.prod(sides)) ** power)
 
 
-def fill(sizes: Mapping[str, int], ratios: Mapping[str, float], kept: int) -> dict[str, float]:
-    """Return the densities min(1, e * ratio), with the e for which they keep `kept` weights.
+def fill(
+    sizes: Mapping[str, int], ratios: Mapping[str, float], kept_count: int
+) -> dict[str, float]:
+    """Return the densities min(1, e * ratio), with the e for which they keep `kept_count` weights.
 
     The equation is solved again each time a layer is full, until no other exceeds density 1.
     """
     densities = dict.fromkeys(sizes, 1.0)
     open_layers = list(sizes)
     while open_layers:
-        left = kept - sum(sizes[name] for name in sizes if name not in open_layers)
-        scale = left / sum(ratios[name] * sizes[name] for name in open_layers)
+        remaining = kept_count - sum(sizes[name] for name in sizes if name not in open_layers)
+        scale = remaining / sum(ratios[name] * sizes[name] for name in open_layers)
         # capping densities at 1 only once would keep too few weights in total
         over = [name for name in open_layers if scale * ratios[name] >= 1]
         if not over:

@@ -210,12 +210,12 @@ def _count(subject: Finder) -> None:
         output = subject.ticket(net, new_task(), density).mask
         expected = round(density * whole)
         if isinstance(output, Scores):
-            kept = sum(output.kept.values()) if output.kept else expected
+            kept_count = sum(output.kept.values()) if output.kept else expected
         else:
-            kept = sum(int(each.count_nonzero()) for each in output.values())
-        if kept != expected:
+            kept_count = sum(int(each.count_nonzero()) for each in output.values())
+        if kept_count != expected:
             raise CaseFailed(
-                f"{expected} of {whole} weights at density {density:.4g}", f"{kept} kept"
+                f"{expected} of {whole} weights at density {density:.4g}", f"{kept_count} kept"
             )
 
 
@@ -343,15 +343,15 @@ class _Stages:
 def _memo(subject: Finder) -> None:
     _require_repeats(subject)
     density = 1.0 if subject.name == "dense" else 0.5
-    net, kept = network("plain"), _Stages({})
-    task = new_task(services=Services(kept.find))
+    net, store = network("plain"), _Stages({})
+    task = new_task(services=Services(store.find))
     whole = subject.mask(net, task, density)
-    for stage in range(len(kept.stages)):
-        part = _Stages({}, kill_after=stage)
-        killed = new_task(services=Services(part.find))
+    for stage in range(len(store.stages)):
+        partial_store = _Stages({}, kill_after=stage)
+        killed = new_task(services=Services(partial_store.find))
         with suppress(_Killed):
             subject.function(copy.deepcopy(net), killed, density)
-        resumed = new_task(services=Services(_Stages(part.stages).find))
+        resumed = new_task(services=Services(_Stages(partial_store.stages).find))
         mask = subject.mask(net, resumed, density)
         _check_same(whole, mask, f"a search that was killed after stage {stage + 1}")
         if resumed.cost != task.cost:
@@ -377,9 +377,9 @@ def _random(net: nn.Module, density: float, seed: int) -> Mask:
     """Return a random mask with this density in each layer."""
     weights, draw = prunable(net), generator(seed, "conformance")
     sizes = {name: weight.numel() for name, weight in weights.items()}
-    kept = apportion(sizes, dict.fromkeys(sizes, density), round(density * total(weights)))
+    kept_counts = apportion(sizes, dict.fromkeys(sizes, density), round(density * total(weights)))
     scores = {name: torch.rand(weight.shape, generator=draw) for name, weight in weights.items()}
-    return keep_top_per_layer(scores, kept)
+    return keep_top_per_layer(scores, kept_counts)
 
 
 def _accuracy(net: nn.Module, mask: Mask, ticket: Ticket | None, seed: int) -> float:

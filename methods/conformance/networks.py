@@ -114,11 +114,11 @@ def task(
 ) -> Task:
     """Return a task of these images, with a recipe of three short epochs."""
     inputs, labels = (tensor.to(device) for tensor in images(dtype))
-    made = Task.of(
+    result = Task.of(
         inputs, labels, classes=CLASSES, seed=seed, recipe=Recipe(epochs=3, batch=16, lr=0.05)
     )
-    made._services = services or made._services
-    return made
+    result._services = services or result._services
+    return result
 
 
 def half_dead(seed: int) -> nn.Module:

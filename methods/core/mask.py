@@ -71,12 +71,12 @@ def num_kept(density: float, among: int) -> int:
         raise UserError(f"density {density!r} is outside (0, 1]; give the fraction of weights kept")
     if among == 0:
         raise UserError("the network has no prunable weights")
-    kept = round(density * among)
-    if kept == 0:
+    count = round(density * among)
+    if count == 0:
         raise UserError(
             f"density {density!r} keeps none of {among} weights; the smallest is {1 / among:.3g}"
         )
-    return kept
+    return count
 
 
 def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
@@ -93,37 +93,41 @@ def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def keep_top(scores: Mapping[str, Tensor], kept: int) -> Mask:
-    """Return the mask of exactly the `kept` highest scores over all layers.
+def keep_top(scores: Mapping[str, Tensor], kept_count: int) -> Mask:
+    """Return the mask of exactly the `kept_count` highest scores over all layers.
 
     Among equal scores the earlier weight is kept: by the order of the names, then row-major.
-    Raises ValueError if a score is NaN or there are fewer scores than `kept`.
+    Raises ValueError if a score is NaN or there are fewer scores than `kept_count`.
     """
-    return unflatten(top(flatten(scores), kept), scores)
+    return unflatten(top(flatten(scores), kept_count), scores)
 
 
-def keep_top_per_layer(scores: Mapping[str, Tensor], kept: Mapping[str, int]) -> Mask:
-    """Return the mask of the `kept[name]` highest scores of each layer; ties as in `keep_top`."""
+def keep_top_per_layer(scores: Mapping[str, Tensor], kept_counts: Mapping[str, int]) -> Mask:
+    """Return the mask of the `kept_counts[name]` highest scores of each layer.
+
+    Ties are broken as in `keep_top`.
+    """
     return {
-        name: top(score.detach().reshape(-1), kept[name]).view(score.shape)
+        name: top(score.detach().reshape(-1), kept_counts[name]).view(score.shape)
         for name, score in scores.items()
     }
 
 
-def top(flat: Tensor, kept: int) -> Tensor:
-    """Return a boolean vector that marks the `kept` highest entries, earlier ones first on ties.
+def top(flat: Tensor, kept_count: int) -> Tensor:
+    """Return a boolean vector that marks the `kept_count` highest entries.
 
-    Raises ValueError if an entry is NaN or there are fewer entries than `kept`.
+    Among equal entries the earlier one is marked.
+    Raises ValueError if an entry is NaN or there are fewer entries than `kept_count`.
     """
-    if not 0 <= kept <= flat.numel():
-        raise ValueError(f"cannot keep {kept} of {flat.numel()} weights")
+    if not 0 <= kept_count <= flat.numel():
+        raise ValueError(f"cannot keep {kept_count} of {flat.numel()} weights")
     if flat.numel() and bool(flat.max().isnan()):  # the maximum is NaN if any entry is
         raise ValueError(f"{int(flat.isnan().sum())} of {flat.numel()} scores are NaN")
-    if kept == 0:
+    if kept_count == 0:
         return torch.zeros_like(flat, dtype=torch.bool)
-    threshold = kth_highest(flat, kept)
+    threshold = kth_highest(flat, kept_count)
     mask = flat >= threshold
-    if surplus := int(mask.count_nonzero()) - kept:
+    if surplus := int(mask.count_nonzero()) - kept_count:
         # all ties are marked so far; the last ones lose, on every device
         tied = flatnonzero(flat == threshold)
         mask[tied[-surplus:]] = False
@@ -169,25 +173,25 @@ def flatnonzero(marks: Tensor) -> Tensor:
 
 
 def apportion(
-    sizes: Mapping[str, int], densities: Mapping[str, float], kept: int
+    sizes: Mapping[str, int], densities: Mapping[str, float], kept_count: int
 ) -> dict[str, int]:
-    """Return integer counts per layer that follow the densities and sum to exactly `kept`.
+    """Return integer counts per layer that follow the densities and sum to exactly `kept_count`.
 
     This is the largest-remainder method: each layer gets the floor of `density * size`, and the
     shortfall goes to the largest remainders, earlier layers first, never beyond a layer's size.
-    The densities must add up to `kept` weights within one weight per layer.
+    The densities must add up to `kept_count` weights within one weight per layer.
     """
     quotas = {name: densities[name] * size for name, size in sizes.items()}
     counts = {name: min(int(quotas[name]), size) for name, size in sizes.items()}
     # sorted is stable, so that the earlier of two equal remainders comes first
     by_remainder = sorted(sizes, key=lambda name: counts[name] - quotas[name])
-    # Rounding can put the sum one above `kept`, so the correction goes either way.
-    while (missing := kept - sum(counts.values())) != 0:
-        step = 1 if missing > 0 else -1
+    # Rounding can put the sum one above `kept_count`, so the correction goes either way.
+    while (shortfall := kept_count - sum(counts.values())) != 0:
+        step = 1 if shortfall > 0 else -1
         movable = [name for name in by_remainder[::step] if 0 <= counts[name] + step <= sizes[name]]
         if not movable:
-            raise ValueError(f"cannot keep {kept} of {sum(sizes.values())} weights")
-        for name in movable[: abs(missing)]:
+            raise ValueError(f"cannot keep {kept_count} of {sum(sizes.values())} weights")
+        for name in movable[: abs(shortfall)]:
             counts[name] += step
     return counts
 
@@ -207,14 +211,14 @@ def apply(net: nn.Module, mask: Mask) -> None:
 def as_float(mask: Mask, weights: Mapping[str, Tensor]) -> list[Tensor]:
     """Return the mask as 0 and 1 in the type and memory layout of the weights it multiplies."""
     return [
-        torch.empty_like(weights[name], requires_grad=False).copy_(kept)
-        for name, kept in mask.items()
+        torch.empty_like(weights[name], requires_grad=False).copy_(layer_mask)
+        for name, layer_mask in mask.items()
     ]
 
 
 def layer_counts(mask: Mapping[str, Tensor]) -> dict[str, int]:
     """Return the number of kept weights of each layer."""
-    return {name: int(kept.sum()) for name, kept in mask.items()}
+    return {name: int(layer_mask.sum()) for name, layer_mask in mask.items()}
 
 
 def density(mask: Mapping[str, Tensor]) -> float:
@@ -225,7 +229,7 @@ def density(mask: Mapping[str, Tensor]) -> float:
 def collapsed(mask: Mapping[str, Tensor]) -> list[str]:
     """Return the layers that keep no weight while another layer keeps some."""
     counts = layer_counts(mask)
-    return [name for name, kept in counts.items() if kept == 0] if any(counts.values()) else []
+    return [name for name, count in counts.items() if count == 0] if any(counts.values()) else []
 
 
 def check_covers(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

@@ -77,8 +77,8 @@ class PackedMask:
 
 def encode(mask: Mapping[str, np.ndarray[Any, Any]]) -> PackedMask:
     """Pack boolean arrays; true means kept."""
-    shapes = {name: kept.shape for name, kept in mask.items()}
-    bits = {n: np.packbits(kept.reshape(-1), bitorder="little") for n, kept in mask.items()}
+    shapes = {name: array.shape for name, array in mask.items()}
+    bits = {n: np.packbits(array.reshape(-1), bitorder="little") for n, array in mask.items()}
     return PackedMask(shapes, bits)
 
 

@@ -11,7 +11,7 @@ from paibench.methods.core.mask_bits import PackedMask, decode, encode, unpack
 
 def pack(mask: Mapping[str, Tensor]) -> PackedMask:
     """Pack a mask on any device: its file, its digest and its counts in one pass."""
-    return encode({name: kept.detach().cpu().numpy() for name, kept in mask.items()})
+    return encode({name: layer_mask.detach().cpu().numpy() for name, layer_mask in mask.items()})
 
 
 def digest(mask: Mapping[str, Tensor]) -> str:

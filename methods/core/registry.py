@@ -151,15 +151,15 @@ def is_own(name: str, kind: Kind = "methods") -> bool:
     return bool(entry.dist and entry.dist.name == "paibench" and entry.value.startswith(_PACKAGE))
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+def did_you_mean(name: str, choices: Iterable[str], otherwise: str | None = None) -> str:
     """Return the second half of an error message: the nearest known names.
 
     If no known name is near: `otherwise`, by default the list of all known names.
     """
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    choices = sorted(choices)
+    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(near)}?"
     if otherwise is not None:
         return otherwise
-    return f"known: {', '.join(known)}" if known else "none are known"
+    return f"known: {', '.join(choices)}" if choices else "none are known"

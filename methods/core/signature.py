@@ -153,19 +153,19 @@ def _annotation(
         case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
             values = inside.elts if isinstance(inside, ast.Tuple) else [inside]
             return (), tuple(ast.literal_eval(value) for value in values)
-    shown = "none" if node is None else ast.unparse(node)
-    raise ValueError(f"its annotation must be bool, int, float, str or Literal, not {shown}")
+    annotation = "none" if node is None else ast.unparse(node)
+    raise ValueError(f"its annotation must be bool, int, float, str or Literal, not {annotation}")
 
 
 def checked(
-    what: str, options: Mapping[str, Option], given: Mapping[str, Value]
+    what: str, options: Mapping[str, Option], values: Mapping[str, Value]
 ) -> dict[str, Value]:
     """Return the values in the types of their options, by name, without those at their default.
 
     Raises UserError for an unknown option (it suggests the nearest) or a value of a wrong type.
     """
     changed: dict[str, Value] = {}
-    for name, value in sorted(given.items()):
+    for name, value in sorted(values.items()):
         if name not in options:
             raise UserError(f"{what} has no option {name[:80]!r}; {did_you_mean(name, options)}")
         try:

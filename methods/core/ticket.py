@@ -79,9 +79,9 @@ def select(
     """
     _check_type(output)
     weights = prunable(net)
-    kept = num_kept(density, total(weights))
+    kept_count = num_kept(density, total(weights))
     if isinstance(output, Scores):
-        mask = _select_scores(output, weights, kept, invert)
+        mask = _select_scores(output, weights, kept_count, invert)
     elif invert:
         # a mask does not say which of the pruned weights were the lowest
         raise ValueError("cannot invert: the method returns a mask and no scores")
@@ -92,23 +92,26 @@ def select(
     for name, tensor in mask.items():
         if tensor.dtype != torch.bool:
             raise ValueError(f"mask of {name} has dtype {tensor.dtype}, needed torch.bool")
-    if (count := sum(int(tensor.sum()) for tensor in mask.values())) != kept:
+    if (count := sum(int(tensor.sum()) for tensor in mask.values())) != kept_count:
         raise ValueError(
-            f"mask keeps {count} of {total(weights)} weights, density {density!r} asks for {kept}"
+            f"mask keeps {count} of {total(weights)} weights, "
+            f"density {density!r} asks for {kept_count}"
         )
     return mask
 
 
-def _select_scores(scores: Scores, weights: Mapping[str, Tensor], kept: int, invert: bool) -> Mask:
+def _select_scores(
+    scores: Scores, weights: Mapping[str, Tensor], kept_count: int, invert: bool
+) -> Mask:
     check_covers(scores.values, weights)
     # in the order of the network, which decides ties
     values = {name: scores.values[name].detach() for name in weights}
     if invert:
         values = {name: -score.double() for name, score in values.items()}  # uint8 has no -1
     if scores.kept is None:
-        return keep_top(values, kept)
-    if odd := set(scores.kept) ^ set(weights):
+        return keep_top(values, kept_count)
+    if misnamed := set(scores.kept) ^ set(weights):
         raise ValueError(
-            f"counts per layer must name exactly the prunable weights; check {min(odd)!r}"
+            f"counts per layer must name exactly the prunable weights; check {min(misnamed)!r}"
         )
     return keep_top_per_layer(values, scores.kept)

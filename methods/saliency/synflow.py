@@ -62,14 +62,14 @@ def synflow(
     def gradients() -> tuple[Tensor, ...]:
         return torch.autograd.grad(copy(ones).sum(), weights, materialize_grads=True)
 
-    kept = num_kept(density, flat.numel())
+    kept_count = num_kept(density, flat.numel())
     progress = [done / iterations for done in range(1, iterations)]
     densities = [
         density**part if schedule == "exponential" else 1 - (1 - density) * part
         for part in progress
     ]
     # rounding must not prune below the final count
-    counts = [max(round(each * flat.numel()), kept) for each in densities] + [kept]
+    counts = [max(round(each * flat.numel()), kept_count) for each in densities] + [kept_count]
     return Scores(unflatten(prune_in_rounds(flat, gradients, counts), prunable(net)))
 
 

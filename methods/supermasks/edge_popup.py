@@ -53,12 +53,12 @@ def edge_popup(
         epochs: the length of the search; None for that of the recipe.
     """
     weights = prunable(net)
-    kept = num_kept(density, total(weights))
+    kept_count = num_kept(density, total(weights))
     sizes = {name: weight.numel() for name, weight in weights.items()}
-    even = apportion(sizes, dict.fromkeys(sizes, density), kept)
+    even = apportion(sizes, dict.fromkeys(sizes, density), kept_count)
     groups, used = list(sizes.values()), list(even.values())
     if layers == "global":
-        groups, used = [total(weights)], [kept]
+        groups, used = [total(weights)], [kept_count]
     if counts == "authors":
         used = [n - int((1 - density) * n) for n in groups]
     # the authors' `scale_fan` divides by 1 - density instead, an error (their issue 9)
@@ -99,11 +99,16 @@ def _initial(weights: dict[str, nn.Parameter], generator: torch.Generator) -> Te
 
 
 class EdgePopup:
-    """Effective weights: the `kept[i]` highest of each group of `sizes[i]` consecutive scores."""
+    """Effective weights: the highest scores of each group of consecutive ones.
 
-    def __init__(self, sizes: list[int], kept: list[int], rank: Literal["abs", "raw"]) -> None:
+    Group i has `sizes[i]` scores, and its `kept_counts[i]` highest are used.
+    """
+
+    def __init__(
+        self, sizes: list[int], kept_counts: list[int], rank: Literal["abs", "raw"]
+    ) -> None:
         self.sizes = sizes
-        self.top = [IncrementalTopK(count) for count in kept]
+        self.top = [IncrementalTopK(count) for count in kept_counts]
         self.rank = rank
 
     def mask(self, values: Tensor) -> Tensor:
@@ -121,21 +126,21 @@ class EdgePopup:
 
 
 class IncrementalTopK:
-    """Marks exactly the `kept` highest entries of a vector that changes little between calls.
+    """Marks exactly the `kept_count` highest entries of a vector that changes little between calls.
 
     Only the entries near the last threshold are sorted. If the new threshold is not among them,
     as on the first calls, all entries are ranked. Ties are broken as in `mask.top`.
     """
 
-    def __init__(self, kept: int) -> None:
-        self.kept = kept
+    def __init__(self, kept_count: int) -> None:
+        self.kept_count = kept_count
         self.threshold = math.nan
         self.reach = 0.0
 
     def __call__(self, flat: Tensor, mask: Tensor) -> None:
-        """Set `mask` to 1 at the `kept` highest entries of `flat`, earlier ones first, else 0."""
-        if self.kept in (0, flat.numel()):
-            mask.fill_(self.kept > 0)
+        """Set `mask` to 1 at the highest entries of `flat`, and to 0 at all others."""
+        if self.kept_count in (0, flat.numel()):
+            mask.fill_(self.kept_count > 0)
         elif not self._update(flat, mask):
             self._rank_all(flat, mask)
 
@@ -143,7 +148,7 @@ class IncrementalTopK:
         low, high = self.threshold - self.reach, self.threshold + self.reach
         # a comparison into floating point takes a third of the time of one into booleans
         torch.gt(flat, high, out=mask)
-        missing = self.kept - _ones(mask)
+        missing = self.kept_count - _ones(mask)
         candidates = _between(flat, low, high)
         if not 0 < missing <= candidates.numel():
             return False
@@ -155,14 +160,14 @@ class IncrementalTopK:
 
     def _rank_all(self, flat: Tensor, mask: Tensor) -> None:
         # scores are NaN after the loss was; the training loop reports that as divergence
-        kept = top(flat.nan_to_num(nan=-math.inf), self.kept)
-        self._remember(float(flat[kept].min()))
-        mask.copy_(kept)
+        highest = top(flat.nan_to_num(nan=-math.inf), self.kept_count)
+        self._remember(float(flat[highest].min()))
+        mask.copy_(highest)
 
     def _remember(self, threshold: float) -> None:
         """Store the threshold; the next search reaches 16 times as far as this one moved."""
-        moved = abs(threshold - self.threshold)
-        self.reach = max(0.9 * self.reach, 0.0 if math.isnan(moved) else 16 * moved)
+        change = abs(threshold - self.threshold)
+        self.reach = max(0.9 * self.reach, 0.0 if math.isnan(change) else 16 * change)
         self.threshold = threshold
 
 

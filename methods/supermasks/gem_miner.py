@@ -65,12 +65,12 @@ def gem_miner(
         raise UserError(f"gem_miner: regularization = {regularization} must be 0 or more")
     weights = prunable(net)
     frozen: Weights = {name: weight.detach() for name, weight in weights.items()}
-    kept = num_kept(density, total(weights))
+    kept_count = num_kept(density, total(weights))
     dtype = next(iter(frozen.values())).dtype
     initial = torch.rand(total(weights), generator=task.generator, dtype=dtype)
 
     def compute() -> State:
-        schedule = Schedule(total(weights), kept, density, task.recipe.epochs, period, counts)
+        schedule = Schedule(total(weights), kept_count, density, task.recipe.epochs, period, counts)
         search = GemMinerSearch(net, initial, schedule, regularization)
         # not resumable, because flags and rounds are no state of the module
         task.fit(
@@ -92,10 +92,10 @@ def gem_miner(
     state = {key: value.to(task.device) for key, value in task.memo(name, compute).items()}
     rounded = state["used"].to(dtype)
     native = masked(state["order"], rounded, frozen)
-    left = masked(state["order"], 1 - state["idle"].to(dtype), frozen)
+    without_idle = masked(state["order"], 1 - state["idle"].to(dtype), frozen)
     return Ticket(
         Scores(unflatten(state["order"], weights)),
-        weights=None if keep_unused else left,
+        weights=None if keep_unused else without_idle,
         native=(native,),
     )
 
@@ -104,9 +104,9 @@ class Schedule:
     """The epochs after which weights are frozen, and the weights to freeze."""
 
     def __init__(
-        self, total: int, kept: int, density: float, epochs: int, period: int, counts: Counts
+        self, total: int, kept_count: int, density: float, epochs: int, period: int, counts: Counts
     ) -> None:
-        self.total, self.kept, self.density, self.counts = total, kept, density, counts
+        self.total, self.kept_count, self.density, self.counts = total, kept_count, density, counts
         self.period = min(period, max(epochs - 1, 1))
         self.rounds = (epochs - 1) // self.period
 
@@ -172,7 +172,7 @@ class GemMinerSearch:
         active = self.flags > 0
         # an emergency rule of the authors' code, which is not in the schedule
         if not bool((active & (scores > 0.5)).any()):
-            self._freeze(highest(scores, active, self.schedule.kept))
+            self._freeze(highest(scores, active, self.schedule.kept_count))
 
     def _freeze(self, survivors: Tensor) -> None:
         self.round += 1

@@ -90,11 +90,11 @@ def steps_per_epoch(examples: int, batch: int) -> int:
 def examples_between(start: int, stop: int, examples: int, batch: int) -> int:
     """Return how many examples pass through the network in the steps `start` to `stop`."""
     per_epoch = steps_per_epoch(examples, batch)
-    an_epoch = examples - (examples % batch == 1)
+    epoch_examples = examples - (examples % batch == 1)
 
     def until(step: int) -> int:
         epochs, steps = divmod(step, per_epoch)
-        return epochs * an_epoch + steps * batch
+        return epochs * epoch_examples + steps * batch
 
     return until(stop) - until(start)
 
@@ -125,7 +125,9 @@ class Trainer:
         self._pruned: tuple[list[Tensor], list[Tensor]] | None = None
         self._partial_epoch: Checkpoint | None = None
         # a full mask costs nothing in a step
-        if self.mask is not None and not all(bool(kept.all()) for kept in self.mask.values()):
+        if self.mask is not None and not all(
+            bool(layer_mask.all()) for layer_mask in self.mask.values()
+        ):
             weights = prunable(self.module)
             covered: list[Tensor] = [weights[name] for name in self.mask]
             self._pruned = covered, as_float(self.mask, weights)

@@ -60,12 +60,12 @@ def fresh(net: nn.Module, scheme: str, generator: torch.Generator) -> dict[str, 
         raise ValueError(
             "init 'native' is what the constructor draws: build the network again with another seed"
         )
-    drawn = {}
+    weights = {}
     for name, weight in prunable(net).items():
         # Always contiguous, so that the memory format of the network cannot change the draw.
-        drawn[name] = torch.empty(weight.shape, dtype=weight.dtype)
-        _DRAWS[scheme](drawn[name], generator)
-    return drawn
+        weights[name] = torch.empty(weight.shape, dtype=weight.dtype)
+        _DRAWS[scheme](weights[name], generator)
+    return weights
 
 
 @torch.no_grad()
