@@ -203,6 +203,6 @@ def _first_complaint(error: ValueError) -> str:
     if not hasattr(error, "errors"):
         return " ".join(str(error).split())
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])[:80]
+    field = ".".join(str(part) for part in first["loc"])[:80]
     message = str(first["msg"]).removeprefix("Value error, ")
-    return " ".join(f"{place + ': ' if place else ''}{message}".split())
+    return " ".join(f"{field + ': ' if field else ''}{message}".split())

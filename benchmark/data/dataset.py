@@ -92,16 +92,17 @@ class DataSet:
         if validation == 0:
             return DataSet(name, train, self.test, self.fingerprint, self.evaluation)
         # a fraction outside (0, 1), or NaN, holds out no image, so that the check below refuses it
-        held = round(validation * len(train)) if 0 < validation < 1 else 0
-        if not train.classes <= held <= len(train) - train.classes:
+        held_out_count = round(validation * len(train)) if 0 < validation < 1 else 0
+        if not train.classes <= held_out_count <= len(train) - train.classes:
             raise UserError(
                 f"{name}: validation = {validation!r} is out of range; it is the fraction of the "
                 f"{len(train)} training examples to hold out, at least one of each class"
             )
-        drawn = balanced(train.labels, generator(seed, "validation"))
-        kept, held_out = drawn[held:].sort().values, drawn[:held].sort().values
+        permutation = balanced(train.labels, generator(seed, "validation"))
+        train_indices = permutation[held_out_count:].sort().values
+        validation_indices = permutation[:held_out_count].sort().values
         name = f"{name}-validation-{validation:g}"
-        parts = train.subset(kept), train.subset(held_out)
+        parts = train.subset(train_indices), train.subset(validation_indices)
         return DataSet(name, *parts, self.fingerprint, evaluation="validation")
 
 

@@ -198,22 +198,22 @@ def _like_mnist(name: str, folder: str, root: Path | None, digests: Mapping[str,
     return _whole(name, splits, 10, MOMENTS[name])
 
 
-def _like_cifar(name: str, known: Any, key: str, classes: int, root: Path | None) -> DataSet:
+def _like_cifar(name: str, source: Any, key: str, classes: int, root: Path | None) -> DataSet:
     hint = fetch(name, root)
-    folder = locate(name, root, known.base_folder, hint)
+    folder = locate(name, root, source.base_folder, hint)
     splits = []
-    for batches, count in zip((known.train_list, known.test_list), COUNTS[name], strict=True):
+    for batches, count in zip((source.train_list, source.test_list), COUNTS[name], strict=True):
         for file, _ in batches:
-            locate(name, root, f"{known.base_folder}/{file}", hint)
+            locate(name, root, f"{source.base_folder}/{file}", hint)
         splits.append(files.cifar(name, folder, batches, key, hint))
         check_count(name, folder, len(splits[-1][1]), count, hint)
     return _whole(name, splits, classes, MOMENTS[name])
 
 
-def _whole(name: str, splits: Sequence[Pair], classes: int, known: Moments) -> DataSet:
+def _whole(name: str, splits: Sequence[Pair], classes: int, pixel_moments: Moments) -> DataSet:
     for split, (_, labels) in zip(("train", "test"), splits, strict=True):
         files.check_labels(name, split, labels, classes)
-    train, test = (Images(pixels, labels, classes, *known) for pixels, labels in splits)
+    train, test = (Images(pixels, labels, classes, *pixel_moments) for pixels, labels in splits)
     return DataSet(name, train, test, fingerprint(*(t for pair in splits for t in pair)))
 
 
@@ -222,17 +222,21 @@ def _of_folder(
     parts: Sequence[image_folder.Listing],
     size: int | None,
     root: Path | None,
-    known: Moments | None,
+    pixel_moments: Moments | None,
 ) -> DataSet:
     images = decoded(name, parts, size, cache_folders(root, os.environ))
     # of the training images alone: training must not depend on the test images
-    known = known or moments(images.splits[0][0])
+    pixel_moments = pixel_moments or moments(images.splits[0][0])
     classes = len(parts[0].classes)
-    train, test = (Images(pixels, labels, classes, *known) for pixels, labels in images.splits)
+    train, test = (
+        Images(pixels, labels, classes, *pixel_moments) for pixels, labels in images.splits
+    )
     return DataSet(name, train, test, images.fingerprint)
 
 
-def _streamed(name: str, root: Path | None, counts: tuple[int, int], known: Moments) -> DataSet:
+def _streamed(
+    name: str, root: Path | None, counts: tuple[int, int], pixel_moments: Moments
+) -> DataSet:
     from paibench.benchmark.data.streaming import Stream
 
     hint = f"lay it out by hand as {name}/train/CLASS/*.JPEG and {name}/val/CLASS/*.JPEG"
@@ -245,7 +249,7 @@ def _streamed(name: str, root: Path | None, counts: tuple[int, int], known: Mome
         check_count(name, folder / split, len(parts[-1].files), count, hint)
         digest.update(json.dumps([parts[-1].files, parts[-1].labels]).encode())
     image_folder.same_classes(name, *parts)
-    train, test = (Stream.of(name, part, known) for part in parts)
+    train, test = (Stream.of(name, part, pixel_moments) for part in parts)
     return DataSet(name, train, test, digest.hexdigest())
 
 

@@ -41,24 +41,27 @@ def listed(name: str, folder: Path, split: str, inner: str = "") -> Listing:
         )
     files: list[str] = []
     labels: list[int] = []
-    for label, wanted in enumerate(classes):
-        place = os.path.join(split, wanted, inner) if inner else os.path.join(split, wanted)
-        found = sorted(e.name for e in entries(name, folder / place, home) if _is_image(name, e))
-        if not found:
-            raise UserError(f"{name}: {printable(folder / place)} has no images; fill or remove it")
-        files += [os.path.join(place, file) for file in found]
-        labels += [label] * len(found)
+    for label, class_name in enumerate(classes):
+        subfolder = os.path.join(split, class_name)
+        if inner:
+            subfolder = os.path.join(subfolder, inner)
+        path = folder / subfolder
+        names = sorted(e.name for e in entries(name, path, home) if _is_image(name, e))
+        if not names:
+            raise UserError(f"{name}: {printable(path)} has no images; fill or remove it")
+        files += [os.path.join(subfolder, file) for file in names]
+        labels += [label] * len(names)
     return Listing(folder, tuple(files), tuple(labels), tuple(classes))
 
 
-def entries(name: str, place: Path, home: str) -> list[os.DirEntry[str]]:
+def entries(name: str, folder: Path, home: str) -> list[os.DirEntry[str]]:
     """Return the entries of a folder except hidden ones; links must stay within `home`."""
     try:
-        with os.scandir(place) as found:
-            kept = [entry for entry in found if not entry.name.startswith(".")]
+        with os.scandir(folder) as listing:
+            visible = [entry for entry in listing if not entry.name.startswith(".")]
     except OSError as error:
-        raise unreadable(name, place, error) from error
-    for entry in kept:
+        raise unreadable(name, folder, error) from error
+    for entry in visible:
         if entry.is_symlink():
             target = os.path.realpath(entry.path)
             if os.path.commonpath([home, target]) != home:
@@ -66,7 +69,7 @@ def entries(name: str, place: Path, home: str) -> list[os.DirEntry[str]]:
                     f"{name}: {printable(entry.path)} is a link that leaves the folder, "
                     f"to {printable(target)}; replace it by the file itself"
                 )
-    return kept
+    return visible
 
 
 def _is_folder(name: str, entry: os.DirEntry[str]) -> bool:
@@ -88,9 +91,9 @@ def same_classes(name: str, *listings: Listing) -> None:
     for one in listings:
         for other in listings:
             for lacking in sorted(set(one.classes) - set(other.classes)):
-                here, there = (each.files[0].split(os.sep)[0] for each in (one, other))
+                split, other_split = (each.files[0].split(os.sep)[0] for each in (one, other))
                 raise UserError(
-                    f"{name}: class {lacking!r:.80} is in {here}/ and not in {there}/ of "
+                    f"{name}: class {lacking!r:.80} is in {split}/ and not in {other_split}/ of "
                     f"{printable(one.folder)}; every split needs every class"
                 )
 
@@ -113,19 +116,19 @@ def tiny_imagenet(name: str, folder: Path, hint: str) -> tuple[Listing, Listing]
     class_of = dict(line.split("\t")[:2] for line in lines if line.count("\t") > 0)
     home = os.path.realpath(folder)
     images = folder / "val" / "images"
-    found = sorted(e.name for e in entries(name, images, home) if _is_image(name, e))
-    if found != sorted(class_of):
-        odd = min(set(found) ^ set(class_of))
+    names = sorted(e.name for e in entries(name, images, home) if _is_image(name, e))
+    if names != sorted(class_of):
+        odd = min(set(names) ^ set(class_of))
         raise UserError(
             f"{name}: {printable(images / odd)} and {printable(annotations)} do not agree; {hint}"
         )
-    numbers = {wanted: label for label, wanted in enumerate(train.classes)}
+    numbers = {class_name: label for label, class_name in enumerate(train.classes)}
     odd_classes = sorted(set(class_of.values()) ^ set(numbers))
     if odd_classes:
         raise UserError(
             f"{name}: class {odd_classes[0]!r:.80} is in one of train/ and "
             f"{printable(annotations)}; {hint}"
         )
-    files = tuple(os.path.join("val", "images", file) for file in found)
-    labels = tuple(numbers[class_of[file]] for file in found)
+    files = tuple(os.path.join("val", "images", file) for file in names)
+    labels = tuple(numbers[class_of[file]] for file in names)
     return train, Listing(folder, files, labels, train.classes)

@@ -43,11 +43,13 @@ class Stream:
     device: torch.device = torch.device("cpu")
 
     @staticmethod
-    def of(name: str, listing: Listing, known: Moments) -> "Stream":
+    def of(name: str, listing: Listing, pixel_moments: Moments) -> "Stream":
         """Return the files of a listing, normalised by these means and standard deviations."""
         files = np.array([os.fsencode(file) for file in listing.files])
         labels = torch.tensor(listing.labels)
-        return Stream(name, str(listing.folder), files, labels, len(listing.classes), *known)
+        return Stream(
+            name, str(listing.folder), files, labels, len(listing.classes), *pixel_moments
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,24 +80,24 @@ class Stream:
         seeds = None
         if augment != "none":
             seeds = torch.randint(2**62, (len(indices),), generator=generator)[skip * size :]
-        asked = indices[skip * size :]
+        remaining = indices[skip * size :]
         files = _Files(
-            self.name, self.folder, self.files[asked.numpy()], _transform(augment), seeds
+            self.name, self.folder, self.files[remaining.numpy()], _transform(augment), seeds
         )
         loader = DataLoader(
             files,
             batch_size=size,
-            num_workers=_workers(len(asked), size),
+            num_workers=_workers(len(remaining), size),
             collate_fn=_stack,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # without it, the loader draws from the global one
         )
-        labels = self.labels[asked]
-        for start, pixels in zip(range(0, len(asked), size), loader, strict=True):
+        labels = self.labels[remaining]
+        for start, pixels in zip(range(0, len(remaining), size), loader, strict=True):
             if isinstance(pixels, str):
                 raise UserError(pixels)
-            here = Images(pixels, labels[start : start + size], self.classes, self.mean, self.std)
-            yield from here.to(self.device).batches(torch.arange(len(here)), len(here))
+            batch = Images(pixels, labels[start : start + size], self.classes, self.mean, self.std)
+            yield from batch.to(self.device).batches(torch.arange(len(batch)), len(batch))
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ def remove_old_stages(store: Store, older: float) -> int:
                 os.unlink(path)
                 removed += 1
     for folder in (store.root / "stages").glob("*/*/*/"):
-        held = lease.inspect(folder, now)
-        if (held is None or held.expired) and now - folder.stat().st_mtime > older:
+        info = lease.inspect(folder, now)
+        if (info is None or info.expired) and now - folder.stat().st_mtime > older:
             shutil.rmtree(folder, ignore_errors=True)
     return removed
 

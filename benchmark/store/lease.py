@@ -138,17 +138,17 @@ def _state(path: Path) -> tuple[bytes, int] | None:
 
 def _remove(path: Path, state: tuple[bytes, int]) -> bool:
     """Remove a lease if it is still in this state; one that is new or renewed is put back."""
-    moved = path.with_name(f"{TEMPORARY}{path.name}.stale.{uuid4().hex}")
+    stale = path.with_name(f"{TEMPORARY}{path.name}.stale.{uuid4().hex}")
     try:
-        os.rename(path, moved)  # if several processes try, one of them succeeds
+        os.rename(path, stale)  # if several processes try, one of them succeeds
     except FileNotFoundError:
         return False
-    unchanged = _state(moved) == state
+    unchanged = _state(stale) == state
     if not unchanged:
         with suppress(OSError):  # a third process acquired it meanwhile: then the run is done twice
-            os.link(moved, path)
+            os.link(stale, path)
     with suppress(OSError):
-        os.unlink(moved)
+        os.unlink(stale)
     return unchanged
 
 

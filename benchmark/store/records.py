@@ -105,20 +105,21 @@ def quarantine_if_corrupt(path: Path, validate: Validate, folder: Path) -> bool:
     if _is_sound(path, validate):
         return False
     with suppress(FileNotFoundError):
-        moved = quarantine(path, folder)
-        if _is_sound(moved, validate):  # another owner replaced it between our check and our move
+        quarantined = quarantine(path, folder)
+        # another owner replaced it between our check and our move
+        if _is_sound(quarantined, validate):
             with suppress(FileExistsError):
-                os.link(moved, path)
-                os.unlink(moved)
+                os.link(quarantined, path)
+                os.unlink(quarantined)
             return False
     return True
 
 
 def quarantine(path: Path, folder: Path) -> Path:
     """Move a file of any kind to `folder` under a unique name, and return its new path."""
-    moved = folder / f"{path.name}.corrupt.{uuid4().hex}"
-    os.rename(path, moved)
-    return moved
+    target = folder / f"{path.name}.corrupt.{uuid4().hex}"
+    os.rename(path, target)
+    return target
 
 
 def _is_sound(path: Path, validate: Validate) -> bool:

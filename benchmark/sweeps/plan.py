@@ -91,8 +91,8 @@ def _is_sound(store: Store, key: str) -> bool:
 
 def _total(values: Iterable[float | None]) -> float | None:
     """Return the sum; None if a part of it is unknown."""
-    known = list(values)
-    return None if None in known else sum(value for value in known if value is not None)
+    parts = list(values)
+    return None if None in parts else sum(value for value in parts if value is not None)
 
 
 # -- runs that share cached stages; run in parallel, one would wait for the other ------------------

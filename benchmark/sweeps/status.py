@@ -51,23 +51,25 @@ class SweepStatus:
 
 def sweep_status(store: Store, keys: Iterable[str]) -> SweepStatus:
     """Return the state of these runs. Only the file system is asked, and nothing is changed."""
-    wanted, listing, now = frozenset(keys), store.listing(), _now(store)
-    done = wanted & listing.done
-    running = {key: run for key in wanted - done if (run := _running(store, key, now)) is not None}
+    requested, listing, now = frozenset(keys), store.listing(), _now(store)
+    done = requested & listing.done
+    running = {
+        key: run for key in requested - done if (run := _running(store, key, now)) is not None
+    }
     # a run that failed before may be running again
-    failed = {key: _failed(store, key) for key in (wanted & listing.failed) - running.keys()}
-    return SweepStatus(done, running, failed, wanted - done - running.keys() - failed.keys())
+    failed = {key: _failed(store, key) for key in (requested & listing.failed) - running.keys()}
+    return SweepStatus(done, running, failed, requested - done - running.keys() - failed.keys())
 
 
 def _running(store: Store, key: str, now: float) -> Running | None:
-    held = lease.inspect(store.run_folder(key), now)
-    if held is None or held.expired:
+    info = lease.inspect(store.run_folder(key), now)
+    if info is None or info.expired:
         return None
     try:
-        progress = read_progress(store.attempt_folder(key, held.owner))
+        progress = read_progress(store.attempt_folder(key, info.owner))
     except ValueError:  # a damaged lease names no attempt
         progress = Progress()
-    return Running(held.owner, held.since, progress)
+    return Running(info.owner, info.since, progress)
 
 
 def _failed(store: Store, key: str) -> Failed:
