@@ -74,27 +74,27 @@ def check_method(
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    made = Report(name, results, about)
+    conformance = Report(name, results, about)
     folder = report or Path()
     folder.mkdir(parents=True, exist_ok=True)
     # Some file systems refuse a colon in a name.
     stem = f"conformance-{name.replace(':', '-')}"
     paths = [folder / f"{stem}.{ending}" for ending in ("md", "json")]
-    paths[0].write_text(made.to_markdown())
-    paths[1].write_text(made.to_json())
+    paths[0].write_text(conformance.to_markdown())
+    paths[1].write_text(conformance.to_json())
     if as_json:
-        typer.echo(made.to_json(), nl=False)
+        typer.echo(conformance.to_json(), nl=False)
     else:
-        typer.echo(f"{made.verdict}; report: {', '.join(map(str, paths))}")
-    raise SystemExit(0 if made.conforms else 2)
+        typer.echo(f"{conformance.verdict}; report: {', '.join(map(str, paths))}")
+    raise SystemExit(0 if conformance.conforms else 2)
 
 
 def _cases(requested: list[str] | None) -> list[str]:
-    known = [*CASES, *OTHER]
+    available = [*CASES, *OTHER]
     for name in requested or ():
-        if name not in known:
-            raise UserError(f"--case {name[:80]!r} is unknown; {did_you_mean(name, known)}")
-    return requested or known
+        if name not in available:
+            raise UserError(f"--case {name[:80]!r} is unknown; {did_you_mean(name, available)}")
+    return requested or available
 
 
 def _print(result: Result, as_json: bool) -> None:

@@ -127,10 +127,10 @@ def one_density(
     Raises UserError if it is given twice or out of range.
     """
     options = {"--density": density, "--sparsity": sparsity, "--compression": compression}
-    given = {name: value for name, value in options.items() if value is not None}
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} have the same meaning; give exactly one")
-    for name, value in given.items():
+    values = {name: value for name, value in options.items() if value is not None}
+    if len(values) > 1:
+        raise UserError(f"{' and '.join(values)} have the same meaning; give exactly one")
+    for name, value in values.items():
         low, high, interval = {
             "--density": (value > 0, value <= 1, "in (0, 1]"),
             "--sparsity": (value >= 0, value < 1, "in [0, 1)"),

@@ -54,11 +54,11 @@ def validate(
     from paibench.leaderboard.submission.report import markdown
     from paibench.leaderboard.submission.validate import validate as validate_stores
 
-    found = validate_stores(folder, against)
+    validation = validate_stores(folder, against)
     if report:
-        replace_atomic(report, markdown(found).encode())
-    _print_report(found, as_json)
-    raise SystemExit(0 if found.valid else 1)
+        replace_atomic(report, markdown(validation).encode())
+    _print_report(validation, as_json)
+    raise SystemExit(0 if validation.valid else 1)
 
 
 @results.command()
@@ -291,12 +291,12 @@ def _mark(
 
 
 def _accuracies(verification: "Verification") -> str:
-    then, now = verification.then, verification.now
+    recorded, repeated = verification.then, verification.now
     if verification.difference is None:
-        return f"{then.key}  {verification.verdict}"
+        return f"{recorded.key}  {verification.verdict}"
     return (
-        f"{then.key}  {verification.verdict}\n"
-        f"  accuracy {now.accuracy:.4f} now, {then.accuracy:.4f} then; the interval is "
+        f"{recorded.key}  {verification.verdict}\n"
+        f"  accuracy {repeated.accuracy:.4f} now, {recorded.accuracy:.4f} then; the interval is "
         f"{100 * verification.interval:.2f} points, from {verification.seeds} seeds"
     )
 

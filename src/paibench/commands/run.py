@@ -93,15 +93,15 @@ def run(
     from paibench.benchmark.spec import Spec
 
     root = o.store_at(out, "single", data)
-    kept = o.one_density(density, sparsity, compression)
-    if kept is None and method != "dense":
+    resolved_density = o.one_density(density, sparsity, compression)
+    if resolved_density is None and method != "dense":
         raise UserError("the density is missing: give --density, --sparsity or --compression")
     spec = Spec.of(
         dataset=o.named(dataset, data_option or [], "--data-option"),
         model=o.named(model, model_option or [], "--model-option"),
         recipe=o.named(recipe, recipe_option or [], "--recipe-option"),
         method=o.named(o.method_name(method), method_option or [], "--method-option"),
-        density=1.0 if kept is None else kept,
+        density=1.0 if resolved_density is None else resolved_density,
         seed=seed,
         init=init,
         control=control,
@@ -256,10 +256,10 @@ def find_record(run: str, out: list[Path] | None) -> "tuple[Record, Store | None
         except Corrupt as error:
             raise Corrupt(f"{run[:200]}: {error}; the record cannot be trusted") from error
     else:
-        found, key = find_run(run, out)
-        if not found.is_done(key):
+        run_store, key = find_run(run, out)
+        if not run_store.is_done(key):
             raise UserError(f"run {key} failed and has no record; see `paibench show {key}`")
-        plain, store = found.read_record(key), found
+        plain, store = run_store.read_record(key), run_store
     try:
         return Record.read(plain), store
     except ValueError as error:
@@ -286,14 +286,14 @@ def recorded_settings(
 
 def verification_facts(verification: "Verification") -> dict[str, Any]:
     """Return a verification as JSON values."""
-    then, now = verification.then, verification.now
+    recorded, repeated = verification.then, verification.now
     return {
-        "key": then.key,
+        "key": recorded.key,
         "verdict": verification.verdict,
-        "mask_is_equal": then.mask_sha256 == now.mask_sha256,
+        "mask_is_equal": recorded.mask_sha256 == repeated.mask_sha256,
         "mask_moved": verification.moved,
-        "accuracy_then": then.accuracy,
-        "accuracy_now": now.accuracy,
+        "accuracy_then": recorded.accuracy,
+        "accuracy_now": repeated.accuracy,
         "difference": verification.difference,
         "interval": verification.interval,
         "seeds": verification.seeds,
@@ -303,16 +303,16 @@ def verification_facts(verification: "Verification") -> dict[str, Any]:
 
 
 def _print_verification(verification: "Verification") -> None:
-    then, now = verification.then, verification.now
-    typer.echo(f"{then.key}  {verification.verdict}")
-    if then.mask_sha256 == now.mask_sha256:
+    recorded, repeated = verification.then, verification.now
+    typer.echo(f"{recorded.key}  {verification.verdict}")
+    if recorded.mask_sha256 == repeated.mask_sha256:
         typer.echo("  the same mask")
     else:
-        moved = f", {verification.moved:.2%} of its weights" if verification.moved else ""
-        typer.echo(f"  a different mask{moved}")
+        share = f", {verification.moved:.2%} of its weights" if verification.moved else ""
+        typer.echo(f"  a different mask{share}")
     if verification.difference is not None:
         typer.echo(
-            f"  accuracy {now.accuracy:.4f} now, {then.accuracy:.4f} then: "
+            f"  accuracy {repeated.accuracy:.4f} now, {recorded.accuracy:.4f} then: "
             f"{100 * verification.difference:+.2f} points; the interval is "
             f"{100 * verification.interval:.2f} points, from {verification.seeds} seeds"
         )

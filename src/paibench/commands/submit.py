@@ -65,8 +65,8 @@ class Request:
 
     def plan(self, store: Store) -> SubmissionPlan:
         """Return what submitting would do now; nothing is changed."""
-        given = (self.sweep, store, self.profile, limits(self.profile), read_queue(store))
-        return submit.plan_submission(*given, self.data, retry=self.retry)
+        state = (self.sweep, store, self.profile, limits(self.profile), read_queue(store))
+        return submit.plan_submission(*state, self.data, retry=self.retry)
 
 
 def _profile(name: str | None) -> Profile:
@@ -143,8 +143,8 @@ def queue(request: Request) -> None:
 def _submit(request: Request) -> tuple[SubmissionPlan, list[str]]:
     """Submit the missing runs; return the plan and the ids of the arrays. Raises UserError."""
     store = Store.open(request.root)
-    given = (request.sweep, store, request.profile, limits(request.profile), request.data)
-    plan, arrays = submit.submit(*given, retry=request.retry)
+    arguments = (request.sweep, store, request.profile, limits(request.profile), request.data)
+    plan, arrays = submit.submit(*arguments, retry=request.retry)
     store.publish_sweep(request.sweep.id, request.sweep.plain())
     return plan, arrays
 

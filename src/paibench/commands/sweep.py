@@ -166,10 +166,10 @@ class _View:
     """Why the last submission was aborted, if it was."""
 
     @classmethod
-    def now(cls, store: "Store", wanted: frozenset[str] | None) -> "_View":
+    def now(cls, store: "Store", sweep_keys: frozenset[str] | None) -> "_View":
         from paibench.benchmark.sweeps.status import sweep_status
 
-        keys = wanted if wanted is not None else _all_keys(store)
+        keys = sweep_keys if sweep_keys is not None else _all_keys(store)
         status = sweep_status(store, keys)
         jobs = _jobs_by_run(store)
         # The queue lists a job until it ends, the store knows which of its runs are done or begun.
