@@ -90,8 +90,8 @@ def run(
         facts |= {"status": "diverged", "reason": str(error)}
     # a sandboxed search uses memory outside of this process
     facts["peak_memory_mb"] = max(peak_memory_mb(device), result.peak_mb if result else 0.0)
-    where = environment(spec, device, started, result.isolation if result else None)
-    return Outcome(Record(**facts, environment=where), files)
+    current = environment(spec, device, started, result.isolation if result else None)
+    return Outcome(Record(**facts, environment=current), files)
 
 
 @lru_cache(maxsize=1)

@@ -57,11 +57,13 @@ def accept(claimed: Sequence[float], fresh: Sequence[float]) -> Acceptance:
     return Acceptance(statistics.fmean(claimed), statistics.fmean(fresh), allowed, len(fresh))
 
 
-def same_mask(equal: bool, elsewhere: bool, moved: float | None) -> bool:
+def same_mask(equal: bool, environments_differ: bool, moved_fraction: float | None) -> bool:
     """Return whether a mask that was searched again with the same seed is the claimed one.
 
-    The two are `equal`; or, if hardware or software differ (`elsewhere`), at most a thousandth of
-    the kept weights `moved`.
+    The two are `equal`; or, if hardware or software differ (`environments_differ`), at most a
+    thousandth of the kept weights lie elsewhere in the second mask (`moved_fraction`).
     """
     # The small constant absorbs the rounding error of 1 - 0.999.
-    return equal or (elsewhere and moved is not None and moved <= 1 - OVERLAP + 1e-12)
+    return equal or (
+        environments_differ and moved_fraction is not None and moved_fraction <= 1 - OVERLAP + 1e-12
+    )

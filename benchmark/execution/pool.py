@@ -105,7 +105,7 @@ class Pool:
     _busy: deque[tuple[float, Spec]] = field(default_factory=deque)
     _failed_starts: int = 0
     _restarted: set[str] = field(default_factory=set)
-    _held_elsewhere: set[str] = field(default_factory=set)
+    _leased_by_others: set[str] = field(default_factory=set)
     _last_progress: float = field(default_factory=time.monotonic)
     _exit_reasons: ExitReasons = field(default_factory=ExitReasons)
 
@@ -134,7 +134,7 @@ class Pool:
         running = [worker.spec for worker in self._workers if worker.spec]
         left = [*self._waiting, *running, *(spec for _, spec in self._busy)]
         # the other process may be gone without a trace, so the wait has an end
-        if all(spec.key in self._held_elsewhere for spec in left):
+        if all(spec.key in self._leased_by_others for spec in left):
             idle = time.monotonic() - self._last_progress
             return bool(left) and idle < self.settings.wait_seconds
         return True
@@ -223,7 +223,7 @@ class Pool:
         if message.get("result") != "busy":
             self._last_progress = time.monotonic()
         if spec and message["event"] == "alive":
-            self._held_elsewhere.discard(spec.key)  # our worker holds it now
+            self._leased_by_others.discard(spec.key)  # our worker holds it now
         if spec is None or message["event"] not in ("finished", "failed"):
             return
         worker.log_output(self._log(worker))
@@ -234,7 +234,7 @@ class Pool:
                 self._kill(worker)
             yield Event(spec, "failed", seconds, message["cause"], message["reason"])
         elif message["result"] == "busy":
-            self._held_elsewhere.add(spec.key)
+            self._leased_by_others.add(spec.key)
             self._busy.append((time.monotonic() + BUSY_SECONDS, spec))
         else:
             yield Event(spec, "done" if message["result"] == "done" else "already", seconds)

@@ -18,8 +18,7 @@ from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import SETTING, Spec
 from paibench.benchmark.steps.environment import code_of
 from paibench.benchmark.steps.search import attributing_errors
-from paibench.benchmark.store import lease
-from paibench.benchmark.store.lease import Lease
+from paibench.benchmark.store.lease import Lease, acquire
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.training.checkpoint import digest
@@ -40,24 +39,24 @@ class Heartbeat:
 
     def __call__(self) -> None:
         """Renew the leases. Raises Interrupted if the process must stop."""
-        for held in self._leases:
-            held.renew()
+        for lease in self._leases:
+            lease.renew()
         self.on_beat()
         if self.should_stop():
             raise Interrupted
 
     @contextmanager
-    def renewing(self, held: Lease) -> Iterator[None]:
+    def renewing(self, lease: Lease) -> Iterator[None]:
         """Keep a lease alive in this block, and release it at the end, whatever happens."""
-        self._leases.append(held)
+        self._leases.append(lease)
         try:
             yield
         finally:
-            self._leases.remove(held)
-            held.release()
+            self._leases.remove(lease)
+            lease.release()
 
 
-def cache_key(spec: Spec, place: str, data_fingerprint: str) -> str:
+def cache_key(spec: Spec, machine: str, data_fingerprint: str) -> str:
     """Return 40 hex digits that name all that a stage depends on besides the method's options.
 
     They cover the method and the version of its code, the data by content rather than name, and
@@ -69,7 +68,7 @@ def cache_key(spec: Spec, place: str, data_fingerprint: str) -> str:
     with attributing_errors(spec.method.name):
         code = code_of(spec.method.name)
     method = {"method": spec.method.name, "code": code, "protocol": PROTOCOL}
-    text = json.dumps(parts | method | {"place": place, "data": data_fingerprint}, sort_keys=True)
+    text = json.dumps(parts | method | {"place": machine, "data": data_fingerprint}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
@@ -103,8 +102,8 @@ class StageCache:
         pause = 0.05
         while (state := self._read(name)) is None:
             folder.mkdir(parents=True, exist_ok=True)
-            held = lease.acquire(folder, self.attempt)
-            if held is None:
+            lease = acquire(folder, self.attempt)
+            if lease is None:
                 self.on_wait()
                 # the lease of the waiting run must not expire, and a signal must still stop it
                 self.heartbeat()
@@ -112,7 +111,7 @@ class StageCache:
                 # short pauses find a short stage soon; long ones spare the shared file system
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
-            with self.heartbeat.renewing(held), self.inside(folder):
+            with self.heartbeat.renewing(lease), self.inside(folder):
                 state = self._read(name)  # the last owner may have stored it just before
                 return state if state is not None else self._compute(name, compute)
         return state
@@ -186,10 +185,10 @@ class Workspace:
         self._heartbeat = heartbeat
         self._seconds = settings.checkpoint_seconds
 
-    def search_services(self, origin: str, place: str, fingerprint: str) -> Services:
+    def search_services(self, origin: str, machine: str, fingerprint: str) -> Services:
         """Return the services of the search, for this kind of machine and these data."""
         slot = CheckpointSlot(self.checkpoints / "search")
-        key = cache_key(self._spec, place, fingerprint)
+        key = cache_key(self._spec, machine, fingerprint)
         progress = self.progress
         cache = StageCache(
             self.store,

@@ -91,35 +91,37 @@ class Verification:
         return [f"{name}: {then}, now {now}" for name, then, now in pairs if then != now]
 
 
-def verify(then: Record, settings: RunSettings, store: Store | None = None) -> Verification:
+def verify(recorded: Record, settings: RunSettings, store: Store | None = None) -> Verification:
     """Run a recorded run again, in a temporary store.
 
     `store` is the store of the record, with its mask and the records of other seeds. Raises Failed
     if the run gives no record now, and UserError if it is impossible.
     """
-    spec = Spec.of(**then.spec)
-    if then.status not in ("done", "diverged"):
-        raise UserError(f"run {then.key} is {then.status}; there is nothing to verify")
+    spec = Spec.of(**recorded.spec)
+    if recorded.status not in ("done", "diverged"):
+        raise UserError(f"run {recorded.key} is {recorded.status}; there is nothing to verify")
     # in the store of the record the run is done, so it would not run
     with tempfile.TemporaryDirectory(prefix="paibench-verify-") as folder:
-        again = Store.open(Path(folder) / "store")
-        attempt(spec, again, settings)
-        now = Record.read(again.read_record(spec.key))
-        moved = _moved(then, now, store, again)
-    return compare(then, now, store, moved)
+        temporary = Store.open(Path(folder) / "store")
+        attempt(spec, temporary, settings)
+        repeated = Record.read(temporary.read_record(spec.key))
+        moved_fraction = _moved_fraction(recorded, repeated, store, temporary)
+    return compare(recorded, repeated, store, moved_fraction)
 
 
-def compare(then: Record, now: Record, store: Store | None, moved: float | None) -> Verification:
+def compare(
+    recorded: Record, repeated: Record, store: Store | None, moved_fraction: float | None
+) -> Verification:
     """Compare two records of one run, with the spread over the seeds in a store as tolerance."""
     # the claimed result must not widen its own interval
-    others = [each for each in of_seeds(then, store) if each.key != then.key]
-    accuracies = [each.accuracy for each in (*others, now) if each.accuracy]
-    return Verification(then, now, len(accuracies), tolerance(accuracies), moved)
+    others = [each for each in of_seeds(recorded, store) if each.key != recorded.key]
+    accuracies = [each.accuracy for each in (*others, repeated) if each.accuracy]
+    return Verification(recorded, repeated, len(accuracies), tolerance(accuracies), moved_fraction)
 
 
-def of_seeds(then: Record, store: Store | None) -> Sequence[Record]:
+def of_seeds(recorded: Record, store: Store | None) -> Sequence[Record]:
     """Return the finished runs of a store that differ from this one only in their seed, and it."""
-    alike = Spec.model_validate(then.spec).model_copy(update={"seed": 0})
+    alike = Spec.model_validate(recorded.spec).model_copy(update={"seed": 0})
     records = []
     for entry in store.records() if store else ():
         if isinstance(entry, StoredRecord) and entry.record.get("status") == "done":
@@ -130,22 +132,24 @@ def of_seeds(then: Record, store: Store | None) -> Sequence[Record]:
     return records
 
 
-def _moved(then: Record, now: Record, store: Store | None, again: Store) -> float | None:
+def _moved_fraction(
+    recorded: Record, repeated: Record, store: Store | None, temporary: Store
+) -> float | None:
     """Return the fraction of kept weights that the new mask does not keep."""
-    if then.mask_sha256 == now.mask_sha256:
+    if recorded.mask_sha256 == repeated.mask_sha256:
         return 0.0
-    if not (store and then.mask_file and now.mask_file and now.kept):
+    if not (store and recorded.mask_file and repeated.mask_file and repeated.kept):
         return None
     try:
-        old = from_bytes(store.read_file(then.key, then.mask_file))
+        old = from_bytes(store.read_file(recorded.key, recorded.mask_file))
     except (OSError, UserError, ValueError):
         return None
-    new = from_bytes(again.read_file(now.key, now.mask_file))
+    new = from_bytes(temporary.read_file(repeated.key, repeated.mask_file))
     if {n: m.shape for n, m in old.items()} != {n: m.shape for n, m in new.items()}:
         # masks of other shapes have no weights in common
         return 1.0
-    lost = sum(int((kept & ~new[name]).sum()) for name, kept in old.items())
-    return lost / max(sum(int(kept.sum()) for kept in old.values()), 1) if total(old) else None
+    lost = sum(int((layer & ~new[name]).sum()) for name, layer in old.items())
+    return lost / max(sum(int(layer.sum()) for layer in old.values()), 1) if total(old) else None
 
 
 _COPIED = (
@@ -155,13 +159,13 @@ _COPIED = (
 """Fields that only the search can measure; retraining copies them from the record."""
 
 
-def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> Record:  # noqa: B008
+def retrain(recorded: Record, mask: Mask, settings: RunSettings = RunSettings()) -> Record:  # noqa: B008
     """Train the mask of a record again, without running its method.
 
     Raises UserError if the run started from more than its mask, if the mask does not fit the
     network, or if data, model or recipe come from a third party.
     """
-    spec = _spec(then)
+    spec = _spec(recorded)
     started = now()
     device = setup_device(settings.device, settings.threads)
     reset_peak_memory(device)
@@ -170,7 +174,7 @@ def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> 
     )
     net = make_network(spec, data, spec.seed).to(device)
     facts: dict[str, Any] = {
-        **{name: getattr(then, name) for name in _COPIED},
+        **{name: getattr(recorded, name) for name in _COPIED},
         "protocol": PROTOCOL,
         **metrics.data_metrics(data),
         "initial_sha256": digest(net.state_dict()),
@@ -178,7 +182,7 @@ def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> 
     try:
         check_covers(mask, prunable(net))
     except ValueError as error:
-        raise UserError(f"mask of {then.key}: {error}; it is not of this network") from error
+        raise UserError(f"mask of {recorded.key}: {error}; it is not of this network") from error
     # in the order of the network, which the record uses for its lists by layer
     mask = {name: mask[name].to(device) for name in prunable(net)}
     result = SearchResult(Ticket(mask), Cost(), 0.0, mask=mask)
@@ -190,41 +194,45 @@ def retrain(then: Record, mask: Mask, settings: RunSettings = RunSettings()) -> 
         facts |= metrics.untrained_metrics(spec, net, result, data)
         apply(net, mask)
         recipe = recipe_of(spec.recipe)
-        start = _start(then, spec, data)
+        start = _start(recorded, spec, data)
         training = train(net, mask, data.train, data.test, recipe, seed=spec.seed, start=start)
         facts |= {"status": "done", **metrics.training_metrics(training, net, data)}
     except Diverged as error:
         facts |= {"status": "diverged", "reason": str(error)}
-    where = _without_method(environment(spec, device, started), then.environment)
-    return Record(**facts, peak_memory_mb=peak_memory_mb(device), environment=where)
+    current = _without_method(environment(spec, device, started), recorded.environment)
+    return Record(**facts, peak_memory_mb=peak_memory_mb(device), environment=current)
 
 
-def _spec(then: Record) -> Spec:
+def _spec(recorded: Record) -> Spec:
     """Return the record's spec with a method of the suite in place of its own."""
     # the method may not be installed here, and retraining does not need it
-    spec = Spec.of(**then.spec | {"method": "random"})
+    spec = Spec.of(**recorded.spec | {"method": "random"})
     for _, name in third_party(spec):
         raise UserError(f"{name}: comes from a third party, whose code is not run here; verify it")
-    if then.at_initialization is not True:
+    if recorded.at_initialization is not True:
         raise UserError(
-            f"run {then.key} does not state that its ticket starts from the initial weights, so "
-            "its mask is not enough to train it again; verify it"
+            f"run {recorded.key} does not state that its ticket starts from the initial weights, "
+            "so its mask is not enough to train it again; verify it"
         )
     return spec
 
 
-def _start(then: Record, spec: Spec, data: DataSet) -> int:
+def _start(recorded: Record, spec: Spec, data: DataSet) -> int:
     """Return the step at which training began, from the number of epochs that it took."""
     recipe = recipe_of(spec.recipe)
     steps = steps_per_epoch(len(data.train), recipe.batch)
-    trained = recipe.epochs if then.epochs_trained is None else then.epochs_trained
+    trained = recipe.epochs if recorded.epochs_trained is None else recorded.epochs_trained
     start = round((recipe.epochs - trained) * steps)
     if not 0 <= start <= recipe.epochs * steps:
-        raise UserError(f"run {then.key} says that it trained {trained} epochs of {recipe.epochs}")
+        raise UserError(
+            f"run {recorded.key} says that it trained {trained} epochs of {recipe.epochs}"
+        )
     return start
 
 
-def _without_method(here: Environment, there: Environment) -> Environment:
+def _without_method(current: Environment, recorded: Environment) -> Environment:
     """Return this environment, with the fields about the method taken from the record."""
-    about_method = {name: value for name, value in dict(there).items() if name.startswith("plugin")}
-    return here.model_copy(update=about_method | {"isolation": there.isolation})
+    about_method = {
+        name: value for name, value in dict(recorded).items() if name.startswith("plugin")
+    }
+    return current.model_copy(update=about_method | {"isolation": recorded.isolation})

@@ -197,9 +197,10 @@ class RemoteServices(Services):
         import torch
 
         # clones, because tensors that share memory cannot be saved together
-        whole = torch.contiguous_format
+        contiguous = torch.contiguous_format
         state = {
-            key: each.detach().cpu().clone(memory_format=whole) for key, each in compute().items()
+            key: each.detach().cpu().clone(memory_format=contiguous)
+            for key, each in compute().items()
         }
         data = save(state)
         self.send("stage", data)

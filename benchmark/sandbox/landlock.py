@@ -60,10 +60,10 @@ def restrict(allowed: Mapping[Path, int]) -> int:
     handled = max(rights for first, rights in _FILES_BY_ABI.items() if first <= version)
     net = _NETWORK if version >= 4 else 0
     scopes = _SCOPES if version >= 6 else 0
-    wanted = _Ruleset(handled, net, scopes)
+    ruleset = _Ruleset(handled, net, scopes)
     size = 8 * (1 + (version >= 4) + (version >= 6))
     libc = _libc()
-    rules = libc.syscall(_CREATE, ctypes.byref(wanted), size, 0)
+    rules = libc.syscall(_CREATE, ctypes.byref(ruleset), size, 0)
     if rules < 0:
         return 0
     try:

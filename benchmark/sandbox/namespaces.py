@@ -112,9 +112,9 @@ def _unshare(kinds: int) -> bool:
     return bool(_libc().unshare(kinds) == 0)
 
 
-def _mount(what: str, where: str, kind: str, flags: int, options: str = "") -> bool:
-    given = (text.encode() or None for text in (what, where, kind))
-    return bool(_libc().mount(*given, ctypes.c_ulong(flags), options.encode() or None) == 0)
+def _mount(source: str, target: str, file_system: str, flags: int, options: str = "") -> bool:
+    arguments = (text.encode() or None for text in (source, target, file_system))
+    return bool(_libc().mount(*arguments, ctypes.c_ulong(flags), options.encode() or None) == 0)
 
 
 def _libc() -> ctypes.CDLL:

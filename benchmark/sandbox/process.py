@@ -48,12 +48,12 @@ class SandboxProcess:
         pids = tree(self.process.pid)
         if len(pids) > self.limits.processes:
             raise MethodError(f"it started more than {self.limits.processes} processes")
-        held = sum(map(_private_mb, pids))
-        if held > self.limits.memory_mb:  # each fork counts the pages that it shares with others
-            held = sum(map(_proportional_mb, pids))
-        self.peak_mb = max(self.peak_mb, held)
-        if held > self.limits.memory_mb:
-            raise MemoryError(f"the search held {held:.0f} MiB of {self.limits.memory_mb}")
+        used_mb = sum(map(_private_mb, pids))
+        if used_mb > self.limits.memory_mb:  # each fork counts the pages that it shares with others
+            used_mb = sum(map(_proportional_mb, pids))
+        self.peak_mb = max(self.peak_mb, used_mb)
+        if used_mb > self.limits.memory_mb:
+            raise MemoryError(f"the search held {used_mb:.0f} MiB of {self.limits.memory_mb}")
         if _size_mb(self.folder) > self.limits.disk_mb:
             raise MethodError(f"it wrote more than {self.limits.disk_mb} MiB to its folder")
 
@@ -127,9 +127,9 @@ def _forward_output(pipe: IO[bytes]) -> None:
     with pipe:
         # a full pipe would block the method
         while data := os.read(pipe.fileno(), 1 << 16):
-            shown, left = data[:left], max(left - len(data), 0)
-            dropped += len(data) - len(shown)
-            _print(shown)
+            printed, left = data[:left], max(left - len(data), 0)
+            dropped += len(data) - len(printed)
+            _print(printed)
     if dropped:
         _print(f"paibench: {dropped} more bytes of output were dropped\n".encode())
 
@@ -163,7 +163,7 @@ def _proportional_mb(pid: int) -> float:
 
 def _size_mb(folder: Path) -> float:
     """Return the MiB of all files below a folder; infinity for too many files."""
-    held = count = 0
+    used_bytes = count = 0
     for parent, _, names in os.walk(folder):
         count += len(names) + 1
         if count > _MOST_FILES:
@@ -171,8 +171,8 @@ def _size_mb(folder: Path) -> float:
         for name in names:
             with suppress(OSError):
                 # blocks, because a sparse file uses less disk space than its size says
-                held += os.lstat(os.path.join(parent, name)).st_blocks * 512
-    return held / 2**20
+                used_bytes += os.lstat(os.path.join(parent, name)).st_blocks * 512
+    return used_bytes / 2**20
 
 
 def _remove(folder: Path) -> None:

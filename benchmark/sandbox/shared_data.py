@@ -65,13 +65,13 @@ def attach(descriptor: int, about: dict[str, Any], device: torch.device) -> Data
         torch.frombuffer(memory, dtype=getattr(torch, kind), count=count, offset=offset)
         for kind, count, offset in about["tensors"]
     )
-    known = tuple(about["mean"]), tuple(about["std"])
+    statistics = tuple(about["mean"]), tuple(about["std"])
     if about["kind"] == "images":
-        images = Images(first.view(about["shape"]), labels, about["classes"], *known)
+        images = Images(first.view(about["shape"]), labels, about["classes"], *statistics)
         return images.to(device)
     files = np.frombuffer(first.numpy().tobytes(), dtype=f"S{about['width']}")
-    named = about["name"], about["folder"]
-    return Stream(*named, files, labels, about["classes"], *known, device)
+    source = about["name"], about["folder"]
+    return Stream(*source, files, labels, about["classes"], *statistics, device)
 
 
 def _share(split: DataSplit) -> SharedSplit:

@@ -46,8 +46,8 @@ def pack(ticket: Ticket) -> bytes:
     }
     tensors = {
         f"{role}/{name}": _plain(tensor)
-        for role, named in roles.items()
-        for name, tensor in named.items()
+        for role, by_name in roles.items()
+        for name, tensor in by_name.items()
     }
     return save(tensors, metadata={"ticket": json.dumps(about)})
 
@@ -62,12 +62,14 @@ def unpack(data: bytes) -> Ticket:
     """Return the ticket that `pack` wrote. Raises BadTicketFile."""
     about = _about(data)
     roles: dict[str, dict[str, Tensor]] = {}
-    for full, tensor in _tensors(data).items():
-        role, _, name = full.partition("/")
+    for full_name, tensor in _tensors(data).items():
+        role, _, name = full_name.partition("/")
         roles.setdefault(role, {})[name] = tensor
     natives = [f"native{number}" for number in range(about["native"])]
-    if odd := sorted(roles.keys() - {"mask", "score", "weight", *natives}):
-        raise BadTicketFile(f"it holds {one_line(odd[0])[:80]!r}, which is no part of a ticket")
+    if unexpected := sorted(roles.keys() - {"mask", "score", "weight", *natives}):
+        raise BadTicketFile(
+            f"it holds {one_line(unexpected[0])[:80]!r}, which is no part of a ticket"
+        )
     mask, scores = roles.get("mask", {}), roles.get("score", {})
     if about["scores"] and mask or not about["scores"] and scores:
         raise BadTicketFile("it holds a mask and scores; give one of them")
@@ -113,19 +115,19 @@ def _about(data: bytes) -> dict[str, Any]:
         end = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:end], object_pairs_hook=without_duplicates)
         about = json.loads(header["__metadata__"]["ticket"])
-        kept = about["kept"]
-        sound = (
+        kept_counts = about["kept"]
+        valid = (
             # `type` and not isinstance, because True is an int too
             all(type(about[name]) is bool for name in ("scores", "weights", "finetune"))
             and type(about["start"]) is int
             and type(about["native"]) is int
             and 0 <= about["native"] <= _MOST_NATIVE
-            and (kept is None or all(type(count) is int for count in kept.values()))
+            and (kept_counts is None or all(type(count) is int for count in kept_counts.values()))
         )
     except Corrupt as error:
         raise BadTicketFile(f"its header: {one_line(str(error))[:120]}") from error
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise BadTicketFile("its header does not say what it is") from error
-    if not sound:
+    if not valid:
         raise BadTicketFile("its header does not say what it is")
     return dict(about)

@@ -29,10 +29,10 @@ def shuffle(mask: Mask, seed: int) -> Mask:
     """Return the mask with its entries permuted at random within each layer."""
     rng = generator(seed, "shuffle")
     shuffled = {}
-    for name, kept in mask.items():
+    for name, layer in mask.items():
         # drawn on the CPU, so that the permutation is the same on every device
-        order = torch.randperm(kept.numel(), generator=rng).to(kept.device)
-        shuffled[name] = kept.reshape(-1)[order].view(kept.shape)
+        order = torch.randperm(layer.numel(), generator=rng).to(layer.device)
+        shuffled[name] = layer.reshape(-1)[order].view(layer.shape)
     return shuffled
 
 
@@ -131,7 +131,7 @@ def attributing_errors(method: str) -> Iterator[None]:
 
 
 def _to_device(mask: Mask, device: torch.device) -> Mask:
-    return {name: kept.to(device) for name, kept in mask.items()}
+    return {name: layer.to(device) for name, layer in mask.items()}
 
 
 def _refuse_kept_zeros(spec: Spec, ticket: Ticket, own: Mask, mask: Mask) -> None:
@@ -142,8 +142,8 @@ def _refuse_kept_zeros(spec: Spec, ticket: Ticket, own: Mask, mask: Mask) -> Non
     """
     weights = ticket.weights or {}
     for name in own.keys() & weights.keys():
-        moved = mask[name] & ~own[name]
-        if bool((weights[name].to(moved.device)[moved] == 0).any()):
+        added = mask[name] & ~own[name]
+        if bool((weights[name].to(added.device)[added] == 0).any()):
             raise UserError(
                 f"control {spec.control} shows nothing for {spec.method}: its ticket's weights are "
                 "0 outside its own mask; use reinit, or a method whose weights are not trained"
@@ -154,7 +154,7 @@ def _refuse_kept_zeros(spec: Spec, ticket: Ticket, own: Mask, mask: Mask) -> Non
 def preserving_global_state(seed: int, device: torch.device) -> Iterator[None]:
     """Seed the global generators in this block, and restore all global state afterwards."""
     python, numpy = random.getstate(), np.random.get_state()
-    threads, number, grad = (
+    threads, dtype, grad = (
         torch.get_num_threads(),
         torch.get_default_dtype(),
         torch.is_grad_enabled(),
@@ -172,7 +172,7 @@ def preserving_global_state(seed: int, device: torch.device) -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_num_threads(threads)
-        torch.set_default_dtype(number)
+        torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
 
 

@@ -36,7 +36,7 @@ def train(
     net: nn.Module,
     mask: Mask,
     data: Split,
-    judge: Split,
+    evaluated: Split,
     recipe: Recipe,
     *,
     seed: int,
@@ -47,9 +47,9 @@ def train(
 ) -> Training:
     """Train `net` in place under `mask` from step `start` of the recipe's schedule to its end.
 
-    `judge` is the split that every epoch is evaluated on. With services that save checkpoints,
-    training resumes from the last one with the same bits. `report` receives the current step and
-    the number of steps. Raises Diverged if a training loss is not finite, or if the loss of the
+    Every epoch is evaluated on the split `evaluated`. With services that save checkpoints, training
+    resumes from the last one with the same bits. `report` receives the current step and the
+    number of steps. Raises Diverged if a training loss is not finite, or if the loss of the
     last evaluation is not; earlier evaluations decide nothing. Raises Interrupted.
     """
     services = services or Services()
@@ -68,9 +68,9 @@ def train(
     clock = time.perf_counter() - result.seconds
     report(first, stop)
 
-    def judge_epoch(epoch: int) -> None:
+    def evaluate_epoch(epoch: int) -> None:
         before = time.perf_counter()
-        score = evaluate(net, judge, recipe.precision)
+        score = evaluate(net, evaluated, recipe.precision)
         finite = math.isfinite(score.loss)
         if not finite and epoch + 1 == recipe.epochs:
             raise Diverged(stop)
@@ -95,9 +95,9 @@ def train(
         else:
             services.heartbeat()
 
-    trainer.run(first, stop, Hooks(after_epoch=judge_epoch, save=after_step))
+    trainer.run(first, stop, Hooks(after_epoch=evaluate_epoch, save=after_step))
     if not result.curve:  # the ticket enters the schedule at its end
         trainer.losses.append(evaluate(net, data, recipe.precision).loss)
-        judge_epoch(recipe.epochs - 1)
+        evaluate_epoch(recipe.epochs - 1)
     result.seconds = time.perf_counter() - clock
     return result
