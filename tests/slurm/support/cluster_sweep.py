@@ -165,9 +165,15 @@ class ClusterSweep:
 
     def processes(self, module: str) -> list[int]:
         """Return the processes of its jobs that run a module, without their `srun`."""
-        ours = f"{self.folder}/"
-        running = [(pid, command) for pid, command in _commands() if module in command]
-        return [pid for pid, command in running if ours in command and "srun" not in command]
+        running = {pid: (parent, command) for pid, parent, command in _commands()}
+        # A job has the folder in its command, a worker gets it on standard input.
+        return [
+            pid
+            for pid, (parent, command) in running.items()
+            if module in command
+            and "srun" not in command
+            and f"{self.folder}/" in command + running.get(parent, (0, ""))[1]
+        ]
 
     def seconds_since_save(self, spec: Spec) -> float:
         """Return the seconds since the last save of a run."""
@@ -280,13 +286,14 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def _commands() -> Iterator[tuple[int, str]]:
+def _commands() -> Iterator[tuple[int, int, str]]:
+    """Yield the id, the parent and the command of every process that is not a zombie."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
-                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
             if state not in "ZX":
-                yield int(folder.name), command
+                yield int(folder.name), int(parent), command
