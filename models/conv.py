@@ -35,19 +35,19 @@ def conv_8(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Module:
 
 def _conv(pairs: int, shape: Shape, classes: int, width: float) -> nn.Module:
     require(f"conv-{2 * pairs}", shape, smallest=2**pairs)
-    inside, height, wide = shape
+    in_channels, height, image_width = shape
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index in range(2 * pairs):
-        outside = scaled(_FILTERS[index // 2], width)
-        layers[f"conv{index + 1}"] = nn.Conv2d(inside, outside, 3, padding=1)
+        out_channels = scaled(_FILTERS[index // 2], width)
+        layers[f"conv{index + 1}"] = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         layers[f"relu{index + 1}"] = nn.ReLU()
         if index % 2:
             layers[f"pool{index // 2 + 1}"] = nn.MaxPool2d(2)
-        inside = outside
+        in_channels = out_channels
     hidden = scaled(256, width)
     layers["flatten"] = nn.Flatten()
     # each pair ends with a pool that halves the sides
-    layers["fc1"] = nn.Linear(inside * (height >> pairs) * (wide >> pairs), hidden)
+    layers["fc1"] = nn.Linear(in_channels * (height >> pairs) * (image_width >> pairs), hidden)
     layers["fc1_relu"] = nn.ReLU()
     layers["fc2"] = nn.Linear(hidden, hidden)
     layers["fc2_relu"] = nn.ReLU()

@@ -29,7 +29,7 @@ def lenet_5_caffe(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Modul
     As there, and as in SNIP (Lee et al. 2019), the only ReLU is the one behind the 500 units.
     """
     require("lenet-5-caffe", shape, smallest=16)
-    channels, height, wide = shape
+    channels, height, image_width = shape
     first, second, hidden = scaled(20, width), scaled(50, width), scaled(500, width)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(channels, first, 5),
@@ -37,13 +37,13 @@ def lenet_5_caffe(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Modul
         conv2=nn.Conv2d(first, second, 5),
         pool2=nn.MaxPool2d(2),
         flatten=nn.Flatten(),
-        fc1=nn.Linear(second * _left(height) * _left(wide), hidden),
+        fc1=nn.Linear(second * _final_side(height) * _final_side(image_width), hidden),
         relu=nn.ReLU(),
         fc2=nn.Linear(hidden, classes),
     )
     return zero_biases(nn.Sequential(layers))
 
 
-def _left(side: int) -> int:
+def _final_side(side: int) -> int:
     """Return the pixels on a side after two rounds of 5x5 convolution and pooling."""
     return ((side - 4) // 2 - 4) // 2

@@ -23,19 +23,19 @@ class _Block(nn.Module):
     """Expand by a 1x1 convolution, filter each channel, project; add the input if shapes agree."""
 
     def __init__(
-        self, inside: int, outside: int, expansion: int, stride: int, affine: bool
+        self, in_channels: int, out_channels: int, expansion: int, stride: int, affine: bool
     ) -> None:
         super().__init__()
-        hidden = inside * expansion
+        hidden = in_channels * expansion
         layers: list[nn.Module] = []
         # a factor of 1 needs no expansion, as in torchvision
         if expansion > 1:
-            layers += [conv(inside, hidden, 1), norm(hidden, affine), nn.ReLU6()]
+            layers += [conv(in_channels, hidden, 1), norm(hidden, affine), nn.ReLU6()]
         layers += [conv(hidden, hidden, 3, stride, groups=hidden), norm(hidden, affine), nn.ReLU6()]
         # no activation after the projection: the bottleneck is linear (section 3.2 of the paper)
-        layers += [conv(hidden, outside, 1), norm(outside, affine)]
+        layers += [conv(hidden, out_channels, 1), norm(out_channels, affine)]
         self.branch = nn.Sequential(*layers)
-        self.residual = stride == 1 and inside == outside
+        self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         branch: Tensor = self.branch(x)
@@ -47,20 +47,20 @@ class _MobileNetV2(nn.Module):
         self, shape: Shape, classes: int, width: float, affine: bool, strides: tuple[int, int]
     ) -> None:
         super().__init__()
-        inside = scaled(32, width)
-        self.conv1 = conv(shape[0], inside, stride=strides[0])
-        self.bn1 = norm(inside, affine)
+        in_channels = scaled(32, width)
+        self.conv1 = conv(shape[0], in_channels, stride=strides[0])
+        self.bn1 = norm(in_channels, affine)
         blocks: list[nn.Module] = []
         for stage, (expansion, channels, repeats, stride) in enumerate(_STAGES):
-            outside = scaled(channels, width)
+            out_channels = scaled(channels, width)
             for repeat in range(repeats):
                 # stage 1 has the second of the strides that the CIFAR stem omits
                 step = 1 if repeat else strides[1] if stage == 1 else stride
-                blocks.append(_Block(inside, outside, expansion, step, affine))
-                inside = outside
+                blocks.append(_Block(in_channels, out_channels, expansion, step, affine))
+                in_channels = out_channels
         self.blocks = nn.Sequential(*blocks)
         last = scaled(1280, width)
-        self.conv2 = conv(inside, last, 1)
+        self.conv2 = conv(in_channels, last, 1)
         self.bn2 = norm(last, affine)
         self.fc = nn.Linear(last, classes)
 

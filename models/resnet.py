@@ -15,22 +15,22 @@ from paibench.models.core.layers import Shape, conv, norm, require, scaled
 Stem = Literal["cifar", "imagenet"]
 
 
-def _downsample(inside: int, outside: int, stride: int, affine: bool) -> nn.Module:
-    if stride == 1 and inside == outside:
+def _downsample(in_channels: int, out_channels: int, stride: int, affine: bool) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return nn.Sequential(conv(inside, outside, 1, stride), norm(outside, affine))
+    return nn.Sequential(conv(in_channels, out_channels, 1, stride), norm(out_channels, affine))
 
 
 class _Basic(nn.Module):
     expansion = 1
 
-    def __init__(self, inside: int, channels: int, stride: int, affine: bool) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, affine: bool) -> None:
         super().__init__()
-        self.conv1 = conv(inside, channels, stride=stride)
+        self.conv1 = conv(in_channels, channels, stride=stride)
         self.bn1 = norm(channels, affine)
         self.conv2 = conv(channels, channels)
         self.bn2 = norm(channels, affine)
-        self.downsample = _downsample(inside, channels, stride, affine)
+        self.downsample = _downsample(in_channels, channels, stride, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = F.relu(self.bn1(self.conv1(x)))
@@ -40,17 +40,17 @@ class _Basic(nn.Module):
 class _Bottleneck(nn.Module):
     expansion = 4
 
-    def __init__(self, inside: int, channels: int, stride: int, affine: bool) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, affine: bool) -> None:
         super().__init__()
-        outside = channels * self.expansion
-        self.conv1 = conv(inside, channels, 1)
+        out_channels = channels * self.expansion
+        self.conv1 = conv(in_channels, channels, 1)
         self.bn1 = norm(channels, affine)
         # as in torchvision; the paper has this stride in the first 1x1 convolution
         self.conv2 = conv(channels, channels, stride=stride)
         self.bn2 = norm(channels, affine)
-        self.conv3 = conv(channels, outside, 1)
-        self.bn3 = norm(outside, affine)
-        self.downsample = _downsample(inside, outside, stride, affine)
+        self.conv3 = conv(channels, out_channels, 1)
+        self.bn3 = norm(out_channels, affine)
+        self.downsample = _downsample(in_channels, out_channels, stride, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = F.relu(self.bn1(self.conv1(x)))
@@ -75,12 +75,12 @@ class _ResNet(nn.Module):
         block, repeats = _BLOCKS[depth]
         channels = [scaled(count, width) for count in (64, 128, 256, 512)]
 
-        def stage(inside: int, index: int) -> nn.Sequential:
-            outside = channels[index] * block.expansion
+        def stage(in_channels: int, index: int) -> nn.Sequential:
+            out_channels = channels[index] * block.expansion
             # the first stage keeps the resolution of the stem
-            blocks = [block(inside, channels[index], 2 if index else 1, affine)]
+            blocks = [block(in_channels, channels[index], 2 if index else 1, affine)]
             for _ in range(repeats[index] - 1):
-                blocks.append(block(outside, channels[index], 1, affine))
+                blocks.append(block(out_channels, channels[index], 1, affine))
             return nn.Sequential(*blocks)
 
         large = stem == "imagenet"

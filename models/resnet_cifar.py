@@ -18,39 +18,41 @@ Shortcut = Literal["pad", "conv"]
 class _Pad(nn.Module):
     """Every `stride`-th pixel, with zero channels added on both sides."""
 
-    def __init__(self, inside: int, outside: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.before = (outside - inside) // 2
+        self.before = (out_channels - in_channels) // 2
         # an odd number of new channels has one more behind than before
-        self.after = outside - inside - self.before
+        self.after = out_channels - in_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
         # F.pad starts from the last axis: width, height, channels
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
-def _shortcut(kind: Shortcut, inside: int, outside: int, stride: int, affine: bool) -> nn.Module:
+def _shortcut(
+    kind: Shortcut, in_channels: int, out_channels: int, stride: int, affine: bool
+) -> nn.Module:
     # both options keep the identity if the shape stays the same
-    if stride == 1 and inside == outside:
+    if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     if kind == "pad":
-        return _Pad(inside, outside, stride)
+        return _Pad(in_channels, out_channels, stride)
     if kind == "conv":
-        return nn.Sequential(conv(inside, outside, 1, stride), norm(outside, affine))
+        return nn.Sequential(conv(in_channels, out_channels, 1, stride), norm(out_channels, affine))
     raise ValueError(f"unknown shortcut {kind!r}: take pad or conv")
 
 
 class _Block(nn.Module):
     def __init__(
-        self, inside: int, outside: int, stride: int, affine: bool, shortcut: Shortcut
+        self, in_channels: int, out_channels: int, stride: int, affine: bool, shortcut: Shortcut
     ) -> None:
         super().__init__()
-        self.conv1 = conv(inside, outside, stride=stride)
-        self.bn1 = norm(outside, affine)
-        self.conv2 = conv(outside, outside)
-        self.bn2 = norm(outside, affine)
-        self.shortcut = _shortcut(shortcut, inside, outside, stride, affine)
+        self.conv1 = conv(in_channels, out_channels, stride=stride)
+        self.bn1 = norm(out_channels, affine)
+        self.conv2 = conv(out_channels, out_channels)
+        self.bn2 = norm(out_channels, affine)
+        self.shortcut = _shortcut(shortcut, in_channels, out_channels, stride, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = F.relu(self.bn1(self.conv1(x)))
@@ -74,10 +76,10 @@ class _ResNet(nn.Module):
         repeats = (depth - 2) // 6
         first, second, third = (scaled(channels, width) for channels in (16, 32, 64))
 
-        def stage(inside: int, outside: int, stride: int) -> nn.Sequential:
-            blocks = [_Block(inside, outside, stride, affine, shortcut)]
+        def stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+            blocks = [_Block(in_channels, out_channels, stride, affine, shortcut)]
             for _ in range(repeats - 1):
-                blocks.append(_Block(outside, outside, 1, affine, shortcut))
+                blocks.append(_Block(out_channels, out_channels, 1, affine, shortcut))
             return nn.Sequential(*blocks)
 
         self.conv1 = conv(shape[0], first)

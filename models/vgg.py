@@ -42,20 +42,20 @@ def vgg_19(shape: Shape, classes: int, *, width: float = 1.0, affine: bool = Tru
 def _vgg(depth: int, shape: Shape, classes: int, width: float, affine: bool) -> nn.Module:
     # four pools turn sixteen pixels into one
     require(f"vgg-{depth}", shape, smallest=16)
-    inside = shape[0]
+    in_channels = shape[0]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     index = 0
     for group, (filters, repeats) in enumerate(zip(_FILTERS, _CONVOLUTIONS[depth], strict=True)):
         if group:
             layers[f"pool{group}"] = nn.MaxPool2d(2)
-        outside = scaled(filters, width)
+        out_channels = scaled(filters, width)
         for _ in range(repeats):
             index += 1
-            layers[f"conv{index}"] = conv(inside, outside)
-            layers[f"bn{index}"] = norm(outside, affine)
+            layers[f"conv{index}"] = conv(in_channels, out_channels)
+            layers[f"bn{index}"] = norm(out_channels, affine)
             layers[f"relu{index}"] = nn.ReLU()
-            inside = outside
+            in_channels = out_channels
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["fc"] = nn.Linear(inside, classes)
+    layers["fc"] = nn.Linear(in_channels, classes)
     return nn.Sequential(layers)

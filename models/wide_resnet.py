@@ -9,14 +9,14 @@ from paibench.models.core.layers import Shape, conv, norm, require, scaled
 class _Block(nn.Module):
     """Two convolutions, each after a norm; if the size changes, the shortcut is a 1x1 one."""
 
-    def __init__(self, inside: int, outside: int, stride: int, affine: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, affine: bool) -> None:
         super().__init__()
-        self.bn1 = norm(inside, affine)
-        self.conv1 = conv(inside, outside, stride=stride)
-        self.bn2 = norm(outside, affine)
-        self.conv2 = conv(outside, outside)
-        same = stride == 1 and inside == outside
-        self.shortcut = None if same else conv(inside, outside, 1, stride)
+        self.bn1 = norm(in_channels, affine)
+        self.conv1 = conv(in_channels, out_channels, stride=stride)
+        self.bn2 = norm(out_channels, affine)
+        self.conv2 = conv(out_channels, out_channels)
+        same = stride == 1 and in_channels == out_channels
+        self.shortcut = None if same else conv(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))
@@ -36,9 +36,9 @@ class _WideResNet(nn.Module):
         stem = scaled(16, width)
         first, second, third = (scaled(channels * k, width) for channels in (16, 32, 64))
 
-        def stage(inside: int, outside: int, stride: int) -> nn.Sequential:
-            blocks = [_Block(inside, outside, stride, affine)]
-            blocks += [_Block(outside, outside, 1, affine) for _ in range(repeats - 1)]
+        def stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+            blocks = [_Block(in_channels, out_channels, stride, affine)]
+            blocks += [_Block(out_channels, out_channels, 1, affine) for _ in range(repeats - 1)]
             return nn.Sequential(*blocks)
 
         self.conv1 = conv(shape[0], stem)

@@ -98,7 +98,7 @@ def imp(
     return Ticket(Scores(scores), trained | origin, start=step, finetune=finetune)
 
 
-def at_rate(whole: int, target: int, rate: float, extra: int = 0) -> list[int]:
+def at_rate(prunable_count: int, target: int, rate: float, extra: int = 0) -> list[int]:
     """Return the weights left after each round that prunes ceil(rate * left) + extra.
 
     The last entry is `target`.
@@ -108,7 +108,7 @@ def at_rate(whole: int, target: int, rate: float, extra: int = 0) -> list[int]:
     if not 0 < rate < 1:
         raise UserError(f"imp: rate {rate!r} is outside (0, 1); give the fraction a round prunes")
     levels: list[int] = []
-    remaining = whole
+    remaining = prunable_count
     while True:
         remaining -= ceil(rate * remaining) + extra
         if remaining - target <= SLACK * rate * remaining:
@@ -116,22 +116,22 @@ def at_rate(whole: int, target: int, rate: float, extra: int = 0) -> list[int]:
         levels.append(remaining)
 
 
-def in_rounds(whole: int, target: int, rounds: int, extra: int = 0) -> list[int]:
+def in_rounds(prunable_count: int, target: int, rounds: int, extra: int = 0) -> list[int]:
     """Return the weights left after each of `rounds` rounds that prune the same fraction.
 
     Raises UserError if there is less than one round.
     """
     if rounds < 1:
         raise UserError(f"imp: rounds = {rounds!r} is out of range; give 1 or more")
-    rate = 1 - (target / whole) ** (1 / rounds)
-    levels = [whole]
+    rate = 1 - (target / prunable_count) ** (1 / rounds)
+    levels = [prunable_count]
     for _ in range(rounds - 1):
         levels.append(max(levels[-1] - ceil(rate * levels[-1]) - extra, target))
     return [*levels[1:], target]
 
 
 def _levels(
-    whole: int, target: int, rate: float, rounds: int | None, extra: int
+    prunable_count: int, target: int, rate: float, rounds: int | None, extra: int
 ) -> tuple[list[int], str]:
     """Return the weights left after each round, and the part of the stage name that decides them.
 
@@ -139,11 +139,11 @@ def _levels(
     the target.
     """
     if rounds is None:
-        return at_rate(whole, target, rate, extra), f"rate{rate!r}"
+        return at_rate(prunable_count, target, rate, extra), f"rate{rate!r}"
     # an explicit 0.2 cannot be told from the default
     if rate != 0.2:
         raise UserError("imp: rate and rounds exclude each other; give one of them")
-    return in_rounds(whole, target, rounds, extra), f"rounds{rounds}-to{target}"
+    return in_rounds(prunable_count, target, rounds, extra), f"rounds{rounds}-to{target}"
 
 
 def _step(task: Task, rewind_epoch: float) -> int:

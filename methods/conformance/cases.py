@@ -204,18 +204,19 @@ def _covers(subject: Finder) -> None:
 
 def _count(subject: Finder) -> None:
     net = network("plain")
-    whole = total(prunable(net))
-    densities = (1.0,) if subject.name == "dense" else (*DENSITIES, 1 / whole)
+    prunable_count = total(prunable(net))
+    densities = (1.0,) if subject.name == "dense" else (*DENSITIES, 1 / prunable_count)
     for density in densities:
         output = subject.ticket(net, new_task(), density).mask
-        expected = round(density * whole)
+        expected = round(density * prunable_count)
         if isinstance(output, Scores):
             kept_count = sum(output.kept.values()) if output.kept else expected
         else:
             kept_count = sum(int(each.count_nonzero()) for each in output.values())
         if kept_count != expected:
             raise CaseFailed(
-                f"{expected} of {whole} weights at density {density:.4g}", f"{kept_count} kept"
+                f"{expected} of {prunable_count} weights at density {density:.4g}",
+                f"{kept_count} kept",
             )
 
 
@@ -345,7 +346,7 @@ def _memo(subject: Finder) -> None:
     density = 1.0 if subject.name == "dense" else 0.5
     net, store = network("plain"), _Stages({})
     task = new_task(services=Services(store.find))
-    whole = subject.mask(net, task, density)
+    expected = subject.mask(net, task, density)
     for stage in range(len(store.stages)):
         partial_store = _Stages({}, kill_after=stage)
         killed = new_task(services=Services(partial_store.find))
@@ -353,7 +354,7 @@ def _memo(subject: Finder) -> None:
             subject.function(copy.deepcopy(net), killed, density)
         resumed = new_task(services=Services(_Stages(partial_store.stages).find))
         mask = subject.mask(net, resumed, density)
-        _check_same(whole, mask, f"a search that was killed after stage {stage + 1}")
+        _check_same(expected, mask, f"a search that was killed after stage {stage + 1}")
         if resumed.cost != task.cost:
             raise CaseFailed(f"the cost {task.cost} after a kill", f"{resumed.cost}")
 
@@ -361,13 +362,13 @@ def _memo(subject: Finder) -> None:
 def _better(subject: Finder) -> None:
     # a finder with the wrong sign keeps the dead half of the network
     density = 1.0 if subject.name == "dense" else 0.1
-    ours, chance = [], []
+    accuracies, random_accuracies = [], []
     for seed in SEEDS:
         net = half_dead(seed)
         ticket = subject.ticket(net, separable(seed), density)
-        ours.append(_accuracy(net, _lenient_mask(ticket.mask, net, density), ticket, seed))
-        chance.append(_accuracy(net, _random(net, density, seed), None, seed))
-    accuracy, random_accuracy = (sum(each) / len(SEEDS) for each in (ours, chance))
+        accuracies.append(_accuracy(net, _lenient_mask(ticket.mask, net, density), ticket, seed))
+        random_accuracies.append(_accuracy(net, _random(net, density, seed), None, seed))
+    accuracy, random_accuracy = (sum(each) / len(SEEDS) for each in (accuracies, random_accuracies))
     if accuracy < random_accuracy - MARGIN:
         actual = f"{accuracy:.2f}: does it keep the weights that it should prune?"
         raise CaseFailed(f"accuracy near a random mask's {random_accuracy:.2f}", actual)

@@ -106,10 +106,10 @@ def unchanged_globals() -> Iterator[None]:
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()
     try:
         yield
-        for what, now in global_state().items():
-            if now != before[what]:
+        for what, current in global_state().items():
+            if current != before[what]:
                 expected = f"{what} unchanged{_briefly(before[what])}"
-                raise CaseFailed(expected, f"another{_briefly(now)}")
+                raise CaseFailed(expected, f"another{_briefly(current)}")
         drew = {
             "torch's": not torch.equal(torch.get_rng_state(), states[0]),
             "Python's": random.getstate() != states[1],

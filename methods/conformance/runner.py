@@ -62,8 +62,10 @@ def _first_results(
             line, buffer = _line(process.stdout, buffer, limit)
             limit = seconds
             if not line:
-                took = round(time.monotonic() - started, 3)
-                yield Result(case, "failed", "a search that ends", _reason(process, took), took)
+                elapsed = round(time.monotonic() - started, 3)
+                yield Result(
+                    case, "failed", "a search that ends", _reason(process, elapsed), elapsed
+                )
                 return
             plain = json.loads(line)
             if "error" in plain:

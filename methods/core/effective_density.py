@@ -109,7 +109,7 @@ def _leave(counts: Tensor) -> Tensor:
 
 def _supported(outputs: Tensor) -> bool:
     """Return whether all operations are known, and all matrix products are in hooked layers."""
-    seen = {outputs.grad_fn}
+    visited = {outputs.grad_fn}
     queue = [outputs.grad_fn]
     matrices = counted = 0
     while queue:
@@ -121,8 +121,8 @@ def _supported(outputs: Tensor) -> bool:
         counted += operation == "_Leave"
         if operation not in _MATRICES and not _THROUGH.fullmatch(operation):
             return False
-        inputs = {function for function, _ in node.next_functions} - seen
-        seen |= inputs
+        inputs = {function for function, _ in node.next_functions} - visited
+        visited |= inputs
         queue.extend(inputs)
     # a product without its hooks is one that a module computed by itself, such as attention
     return matrices == counted

@@ -152,17 +152,17 @@ def kth_highest(flat: Tensor, k: int) -> Tensor:
     low = sample[min(middle + margin, sample.numel() - 1)]
     # If the answer lies near an end, one side of the bracket is enough, and faster.
     if 4 * k <= flat.numel():
-        inside, higher = flat[flatnonzero(flat >= low)], 0
+        candidates, higher = flat[flatnonzero(flat >= low)], 0
     elif 4 * (flat.numel() - k) <= flat.numel():
-        inside = flat[flatnonzero(flat <= high)]
-        higher = flat.numel() - inside.numel()
+        candidates = flat[flatnonzero(flat <= high)]
+        higher = flat.numel() - candidates.numel()
     else:
-        inside = flat[flatnonzero((flat <= high) & (flat >= low))]
+        candidates = flat[flatnonzero((flat <= high) & (flat >= low))]
         higher = int((flat > high).count_nonzero())
     rank = k - higher
-    if not 1 <= rank <= inside.numel():
+    if not 1 <= rank <= candidates.numel():
         return flat.kthvalue(flat.numel() - k + 1).values
-    return inside.kthvalue(inside.numel() - rank + 1).values
+    return candidates.kthvalue(candidates.numel() - rank + 1).values
 
 
 def flatnonzero(marks: Tensor) -> Tensor:

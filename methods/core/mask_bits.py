@@ -58,12 +58,12 @@ class PackedMask:
     @cached_property
     def sha256(self) -> str:
         """The digest of names, shapes and bits, whatever the order of the layers."""
-        whole = hashlib.sha256()
+        hasher = hashlib.sha256()
         for name in sorted(self.shapes):
             # One line of JSON, then as many bytes as its shape says: no two masks read the same.
-            whole.update(json.dumps([name, self.shapes[name]]).encode() + b"\n")
-            whole.update(self.bits[name].tobytes())
-        return whole.hexdigest()
+            hasher.update(json.dumps([name, self.shapes[name]]).encode() + b"\n")
+            hasher.update(self.bits[name].tobytes())
+        return hasher.hexdigest()
 
     def to_bytes(self) -> bytes:
         """Return the mask as a safetensors file.
@@ -71,8 +71,8 @@ class PackedMask:
         The header's one entry of metadata, `mask`, is JSON with the shapes and the digest. Equal
         masks in equal order give equal bytes.
         """
-        about = {"shapes": self.shapes, "sha256": self.sha256}
-        return save(dict(self.bits), metadata={"mask": json.dumps(about)})
+        description = {"shapes": self.shapes, "sha256": self.sha256}
+        return save(dict(self.bits), metadata={"mask": json.dumps(description)})
 
 
 def encode(mask: Mapping[str, np.ndarray[Any, Any]]) -> PackedMask:
@@ -89,8 +89,8 @@ def decode(data: bytes) -> PackedMask:
     except SafetensorError as error:
         raise BadMaskFile(f"not safetensors: {_short(str(error))}") from error
     shapes, sha256 = _about(data)
-    if odd := set(shapes) ^ set(entries):
-        raise BadMaskFile(f"{_short(min(odd))} is named in its header or its data alone")
+    if unmatched := set(shapes) ^ set(entries):
+        raise BadMaskFile(f"{_short(min(unmatched))} is named in its header or its data alone")
     mask = PackedMask(shapes, {name: _bits(name, shapes[name], entries[name]) for name in shapes})
     if mask.sha256 != sha256:
         raise BadMaskFile("the bits do not have the sha256 that the header states")
@@ -109,9 +109,9 @@ def _about(data: bytes) -> tuple[dict[str, Shape], str]:
     header = data[8 : 8 + int.from_bytes(data[:8], "little")]
     try:
         metadata = json.loads(header, object_pairs_hook=_unique)["__metadata__"]
-        about = json.loads(metadata["mask"], object_pairs_hook=_unique)
-        shapes = {name: tuple(shape) for name, shape in about["shapes"].items()}
-        return shapes, about["sha256"]
+        description = json.loads(metadata["mask"], object_pairs_hook=_unique)
+        shapes = {name: tuple(shape) for name, shape in description["shapes"].items()}
+        return shapes, description["sha256"]
     # a BadMaskFile is a ValueError too, but has its own reason
     except BadMaskFile:
         raise

@@ -150,8 +150,8 @@ def _annotation(
             return _annotation(aliases[name], aliases)
         case ast.Constant(value=None):
             return ("None",), ()
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
-            values = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=content):
+            values = content.elts if isinstance(content, ast.Tuple) else [content]
             return (), tuple(ast.literal_eval(value) for value in values)
     annotation = "none" if node is None else ast.unparse(node)
     raise ValueError(f"its annotation must be bool, int, float, str or Literal, not {annotation}")

@@ -118,9 +118,11 @@ class Task:
         indices = order(len(self._data), self.seed, 0)[:count]
         if per_class is not None:
             indices = self._balanced(indices, per_class)
-        how = self.recipe.augment if augment else "none"
+        augmentation = self.recipe.augment if augment else "none"
         draw = generator(self.seed, "search augment")
-        for inputs, labels in self._data.batches(indices, size, augment=how, generator=draw):
+        for inputs, labels in self._data.batches(
+            indices, size, augment=augmentation, generator=draw
+        ):
             self._services.count(len(labels), 0)
             # a search that only scores reports its progress here
             self._services.heartbeat()
@@ -167,8 +169,8 @@ class Task:
         decide a step: then an interrupted run resumes within this training, with the same bits.
         """
         recipe = replace(self.recipe, **changes)
-        whole = recipe.epochs * steps_per_epoch(len(self._data), recipe.batch)
-        stop = whole if stop is None else stop
+        total_steps = recipe.epochs * steps_per_epoch(len(self._data), recipe.batch)
+        stop = total_steps if stop is None else stop
         hooks = Hooks(before_step, after_epoch, penalty, count=self._after_step)
         trainer = Trainer(module, self._data, recipe, self.seed, mask=mask, generators=generators)
         if resumable and self._services.checkpoint_seconds is not None:

@@ -74,18 +74,20 @@ def hessian_gradient(
     inner product of each batch's gradient with g, so that H itself is never formed.
     """
     gradient = [torch.zeros_like(weight) for weight in weights]
-    seen = 0
+    total_examples = 0
     for loss, examples in losses():
         # a weight that the loss does not use has gradient 0, and not None
         parts = torch.autograd.grad(loss * examples, weights, materialize_grads=True)
         torch._foreach_add_(gradient, parts)
-        seen += examples
-    torch._foreach_div_(gradient, seen)
+        total_examples += examples
+    torch._foreach_div_(gradient, total_examples)
     product = [torch.zeros_like(weight) for weight in weights]
     for loss, examples in losses():
         parts = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
         # g is constant here; otherwise this would be the derivative of |g|^2, which is 2 Hg
-        along = torch.stack([(p * g).sum() for p, g in zip(parts, gradient, strict=True)]).sum()
-        parts = torch.autograd.grad(along, weights, materialize_grads=True)
-        torch._foreach_add_(product, parts, alpha=examples / seen)
+        inner_product = torch.stack(
+            [(p * g).sum() for p, g in zip(parts, gradient, strict=True)]
+        ).sum()
+        parts = torch.autograd.grad(inner_product, weights, materialize_grads=True)
+        torch._foreach_add_(product, parts, alpha=examples / total_examples)
     return gradient, product

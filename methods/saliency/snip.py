@@ -58,7 +58,7 @@ def snip(
 
 def _normalised(scores: dict[str, Tensor]) -> dict[str, Tensor]:
     # one divisor for all layers, so that the ranking does not change
-    whole = sum(float(score.sum(dtype=torch.float64)) for score in scores.values())
-    if not 0 < whole < float("inf"):
-        raise ValueError(f"the sensitivities of {total(scores)} weights sum to {whole}")
-    return {name: score / whole for name, score in scores.items()}
+    score_sum = sum(float(score.sum(dtype=torch.float64)) for score in scores.values())
+    if not 0 < score_sum < float("inf"):
+        raise ValueError(f"the sensitivities of {total(scores)} weights sum to {score_sum}")
+    return {name: score / score_sum for name, score in scores.items()}

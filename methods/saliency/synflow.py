@@ -65,11 +65,11 @@ def synflow(
     kept_count = num_kept(density, flat.numel())
     progress = [done / iterations for done in range(1, iterations)]
     densities = [
-        density**part if schedule == "exponential" else 1 - (1 - density) * part
-        for part in progress
+        density**fraction if schedule == "exponential" else 1 - (1 - density) * fraction
+        for fraction in progress
     ]
     # rounding must not prune below the final count
-    counts = [max(round(each * flat.numel()), kept_count) for each in densities] + [kept_count]
+    counts = [max(round(level * flat.numel()), kept_count) for level in densities] + [kept_count]
     return Scores(unflatten(prune_in_rounds(flat, gradients, counts), prunable(net)))
 
 
@@ -124,12 +124,12 @@ class RemainingWeights:
 
     def scores(self, gradients: Callable[[], Sequence[Tensor]]) -> Tensor:
         """Return |value * gradient| of each remaining entry."""
-        whole = gradients()
+        all_gradients = gradients()
         if not self._local:
-            self._local = list(self._locate([gradient.numel() for gradient in whole]))
+            self._local = list(self._locate([gradient.numel() for gradient in all_gradients]))
         scores = torch.empty_like(self.values)
         parts = torch.split(scores, [len(local) for local in self._local])
-        for part, gradient, local in zip(parts, whole, self._local, strict=True):
+        for part, gradient, local in zip(parts, all_gradients, self._local, strict=True):
             if len(local) == gradient.numel():
                 part.copy_(gradient.reshape(-1))  # much faster than to take all
             else:

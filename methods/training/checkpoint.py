@@ -90,9 +90,9 @@ class Checkpointer:
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """Return the sha256 of named tensors: names, types, shapes and bytes, sorted by name."""
-    seen = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        seen.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return seen.hexdigest()
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()

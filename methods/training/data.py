@@ -90,12 +90,12 @@ class Images:
             augmentation = FlipsAndCrops.draw(augment, indices, generator)
         scale, shift = self._normalisation()
         for start in range(skip * size, len(indices), size):
-            chosen = indices[start : start + size]
-            pixels = self.pixels.index_select(0, chosen)
+            batch_indices = indices[start : start + size]
+            pixels = self.pixels.index_select(0, batch_indices)
             if augmentation is not None:
                 pixels = augmentation.apply(pixels, start)
             floats = pixels.to(scale.dtype, copy=True).mul_(scale).sub_(shift)
-            yield floats, self.labels.index_select(0, chosen)
+            yield floats, self.labels.index_select(0, batch_indices)
 
     def _normalisation(self) -> tuple[Tensor, Tensor]:
         """Return the factor of the pixels and the offset to subtract, each [1, c or 1, 1, 1]."""
@@ -139,9 +139,9 @@ class FlipsAndCrops:
             offsets = self.offsets[start : start + count]
             pixels = torch.nn.functional.pad(pixels, (PADDING,) * 4)
             rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:]
-        wide = pixels.shape[-1]
+        padded_width = pixels.shape[-1]
         # one gather crops and flips all images at once, without a loop over images
-        indices = (rows[:, :, None] * wide + columns[:, None, :]).view(count, 1, -1)
+        indices = (rows[:, :, None] * padded_width + columns[:, None, :]).view(count, 1, -1)
         flat = pixels.flatten(2)
         augmented = flat.gather(2, indices.expand(-1, flat.shape[1], -1))
         return augmented.view(count, -1, height, width)

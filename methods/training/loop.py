@@ -275,13 +275,13 @@ def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Op
 @contextmanager
 def _training(module: nn.Module) -> Iterator[None]:
     """Set training mode, and restore the mode of each submodule afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
     module.train()
     try:
         yield
     finally:
-        for part, mode in modes:
-            part.training = mode
+        for submodule, mode in modes:
+            submodule.training = mode
 
 
 def _rng_states(device: torch.device) -> list[Tensor]:

@@ -30,10 +30,12 @@ def require(model: str, shape: Shape, smallest: int) -> None:
         )
 
 
-def conv(inside: int, outside: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+def conv(
+    in_channels: int, out_channels: int, size: int = 3, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
     """Return a convolution that keeps the image size at stride 1; a norm follows, so no bias."""
     padding = size // 2
-    return nn.Conv2d(inside, outside, size, stride, padding, groups=groups, bias=False)
+    return nn.Conv2d(in_channels, out_channels, size, stride, padding, groups=groups, bias=False)
 
 
 def norm(channels: int, affine: bool) -> nn.BatchNorm2d:
