@@ -29,15 +29,15 @@ def release_dead_leases(store: Store, specs: Iterable[Spec]) -> dict[str, JobEnd
     gone: dict[SlurmJob, bool] = {}
 
     def dead_owner(folder: Path) -> str | None:
-        held = lease.inspect(folder, now)
-        job = slurm_job_of(held.owner) if held else None
-        if held is None or job is None:
+        info = lease.inspect(folder, now)
+        job = slurm_job_of(info.owner) if info else None
+        if info is None or job is None:
             return None
-        if not held.expired and held.age < ALIVE_SECONDS:
+        if not info.expired and info.age < ALIVE_SECONDS:
             return None  # a controller that lost its state forgets jobs that still run
         if job not in gone:
             gone[job] = is_gone(job)
-        return held.owner if gone[job] else None
+        return info.owner if gone[job] else None
 
     for path in (store.root / "stages").glob("*/*/*/claim"):
         if owner := dead_owner(path.parent):

@@ -104,9 +104,11 @@ def limits(profile: Profile) -> Limits:
     )
 
 
-def slots(profile: Profile, known: Mapping[str, Partition], machines: Iterable[Node]) -> int:
+def slots(
+    profile: Profile, all_partitions: Mapping[str, Partition], machines: Iterable[Node]
+) -> int:
     """Return how many jobs of a profile its partitions can run at once if they are empty."""
-    names = {*_requested(profile, known)}
+    names = {*_requested(profile, all_partitions)}
     return sum(node.slots(profile) for node in machines if node.up and node.partitions & names)
 
 
@@ -249,43 +251,43 @@ def is_transient(problem: str) -> bool:
 
 
 def mismatches(
-    profile: Profile, known: Mapping[str, Partition], machines: Sequence[Node]
+    profile: Profile, all_partitions: Mapping[str, Partition], machines: Sequence[Node]
 ) -> list[str]:
     """Return what the profile asks and the cluster does not have; one partition must have it all.
 
     Returns nothing if no partitions are known, as when the controller did not list them.
     """
-    if not known:
+    if not all_partitions:
         return []
-    names = _requested(profile, known)
+    names = _requested(profile, all_partitions)
     lines = [
-        f"partition: the cluster has no {name}; {did_you_mean(name, known)}"
+        f"partition: the cluster has no {name}; {did_you_mean(name, all_partitions)}"
         for name in names
-        if name not in known
+        if name not in all_partitions
     ]
     lines += _unknown_features(profile, machines)
     by_partition = [
-        list(_partition_mismatches(profile, known[name], machines))
+        list(_partition_mismatches(profile, all_partitions[name], machines))
         for name in names
-        if name in known
+        if name in all_partitions
     ]
     if lines or [] in by_partition:
         return lines
     return [line for each in by_partition for line in each]
 
 
-def _requested(profile: Profile, known: Mapping[str, Partition]) -> list[str]:
+def _requested(profile: Profile, all_partitions: Mapping[str, Partition]) -> list[str]:
     """Return the partitions that a profile names, or the cluster's default."""
     if profile.partition:
         return profile.partition.split(",")
-    return [name for name, partition in known.items() if partition.default]
+    return [name for name, partition in all_partitions.items() if partition.default]
 
 
 def _unknown_features(profile: Profile, machines: Sequence[Node]) -> Iterator[str]:
-    known = frozenset[str]().union(*(node.features for node in machines))
+    features = frozenset[str]().union(*(node.features for node in machines))
     for word in re.findall(r"(?<!\*)\b[\w.:=-]+", profile.constraint or ""):
-        if word not in known:
-            yield f"constraint: no node has the feature {word}; {did_you_mean(word, known)}"
+        if word not in features:
+            yield f"constraint: no node has the feature {word}; {did_you_mean(word, features)}"
 
 
 def _partition_mismatches(
@@ -359,9 +361,9 @@ def _account_problems(profile: Profile) -> Iterator[str]:
             hint = did_you_mean(profile.account, accounts)
             yield f"account: {profile.account} is not one that you can use; {hint}"
     if profile.qos:
-        known = set(_accounting("qos", "Name").lower().split())
-        if known and profile.qos.lower() not in known:
-            yield f"qos: the cluster has no {profile.qos}; {did_you_mean(profile.qos, known)}"
+        qos_names = set(_accounting("qos", "Name").lower().split())
+        if qos_names and profile.qos.lower() not in qos_names:
+            yield f"qos: the cluster has no {profile.qos}; {did_you_mean(profile.qos, qos_names)}"
 
 
 def _refusal(profile: Profile) -> Iterator[str]:

@@ -76,12 +76,12 @@ def call(*command: str, seconds: float = 10.0) -> Answer:
 
 def _environment(command: str) -> dict[str, str]:
     removed = _USER_FILTERS + (_JOB_OPTIONS if command == "sbatch" else ())
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if name in _CONNECTION or not name.startswith(removed)
     }
-    return kept | _PLAIN
+    return inherited | _PLAIN
 
 
 def user_name() -> str:

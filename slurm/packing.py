@@ -37,10 +37,10 @@ def bundles(
         jobs = JOBS_WITHOUT_SLOTS
     else:
         jobs = min(max(JOBS_PER_SLOT * slots, MIN_JOBS), MAX_JOBS)
-    known = [estimate for spec in specs if (estimate := seconds(spec)) is not None]
-    if not known or len(known) < len(specs):
+    estimates = [estimate for spec in specs if (estimate := seconds(spec)) is not None]
+    if not estimates or len(estimates) < len(specs):
         return list(_fill(specs, [1.0] * len(specs), math.ceil(len(specs) / jobs)))
-    work = [estimate / profile.runs_at_a_time for estimate in known]
+    work = [estimate / profile.runs_at_a_time for estimate in estimates]
     # Half the time limit leaves room for an estimate that is too low.
     most = min(MAX_SECONDS, profile.minutes * 60 / 2)
     return list(_fill(specs, work, min(max(sum(work) / jobs, MIN_SECONDS), most)))

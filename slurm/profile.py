@@ -279,11 +279,11 @@ def read(name_or_path: str) -> Profile:
     path = _locate(name_or_path)
     name = check_name(path.stem, f"{printable(path)}: the name")
     plain = toml_file.read(path, "a profile")
-    known = Profile.model_fields.keys() - {"name"}
+    fields = Profile.model_fields.keys() - {"name"}
     for key in plain:
-        if key not in known:
+        if key not in fields:
             position = f"{path}: {printable(key)[:80]}"
-            raise UserError(f"{position}: unknown key; {did_you_mean(key, known)}")
+            raise UserError(f"{position}: unknown key; {did_you_mean(key, fields)}")
     try:
         return Profile.model_validate({"name": name, **plain})
     except ValidationError as error:

@@ -57,13 +57,13 @@ class Queue:
     def submissions(self) -> dict[str, tuple[Submission, int]]:
         """The submission and chunk of each job, by the job's name."""
         names = {job.name for job in self.jobs}
-        return {name: found for name in names if (found := find_submission(self.store, name))}
+        return {name: origin for name in names if (origin := find_submission(self.store, name))}
 
     def runs(self) -> Iterator[tuple[QueuedJob, tuple[Spec, ...]]]:
         """Yield each job of this store's submissions with the runs that it executes."""
         for job in self.jobs:
-            if found := self.submissions.get(job.name):
-                submission, chunk = found
+            if origin := self.submissions.get(job.name):
+                submission, chunk = origin
                 yield job, submission.bundle(chunk, job.index)
 
 

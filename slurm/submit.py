@@ -202,10 +202,10 @@ def _available_queue(store: Store) -> Queue:
 
 def _without_held(queue: Queue, keys: Set[str]) -> Queue:
     """Cancel the jobs for these runs that SLURM holds permanently; return the queue without."""
-    held = {job for job, specs in queue.runs() if job.held and keys & {s.key for s in specs}}
-    for job in held:
+    held_jobs = {job for job, specs in queue.runs() if job.held and keys & {s.key for s in specs}}
+    for job in held_jobs:
         run("scancel", job.id)
-    return replace(queue, jobs=tuple(job for job in queue.jobs if job not in held))
+    return replace(queue, jobs=tuple(job for job in queue.jobs if job not in held_jobs))
 
 
 def _queued(queue: Queue | None) -> set[str]:
@@ -221,8 +221,8 @@ def _leased(store: Store, specs: Sequence[Spec]) -> set[str]:
     if not attempted:
         return set()
     now = server_time(store.root)
-    held = {spec.key: lease.inspect(store.run_folder(spec.key), now) for spec in attempted}
-    return {key for key, each in held.items() if each and not each.expired}
+    leases = {spec.key: lease.inspect(store.run_folder(spec.key), now) for spec in attempted}
+    return {key for key, each in leases.items() if each and not each.expired}
 
 
 @contextmanager
@@ -230,15 +230,15 @@ def _submission_lock(store: Store) -> Iterator[Callable[[], object]]:
     """Hold the store's lock for submissions; the yielded function must be called to renew it."""
     folder, owner = store.root / "submissions", new_attempt_id()
     polls = 0
-    while (held := lease.acquire(folder, owner, _LOCK_SECONDS)) is None:
+    while (lock := lease.acquire(folder, owner, _LOCK_SECONDS)) is None:
         if polls == _QUIET_POLLS:
             print("paibench: waiting for another submission to this store", file=sys.stderr)
         polls += 1
         sleep(0.2)
     try:
-        yield held.renew
+        yield lock.renew
     finally:
-        held.release()
+        lock.release()
 
 
 # -- batch scripts ---------------------------------------------------------------------------------
