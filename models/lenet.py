@@ -26,7 +26,7 @@ def lenet_300_100(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Modul
 def lenet_5_caffe(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Module:
     """LeNet-5 as Caffe ships it: 20 and 50 filters of 5x5, then 500 units.
 
-    As there, and as in SNIP (Lee et al. 2019), the only ReLU is the one behind the 500 units.
+    As in Caffe and in SNIP (Lee et al. 2019), the only ReLU follows the 500 units.
     """
     require("lenet-5-caffe", shape, smallest=16)
     channels, height, image_width = shape

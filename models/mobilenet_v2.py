@@ -81,7 +81,7 @@ def mobilenet_v2(
 ) -> nn.Module:
     """MobileNet-V2 without dropout; `stem="cifar"` omits the first two of the five strides.
 
-    The blocks are those of the paper: an identity where it fits and no other shortcut.
+    As in the paper, a block has an identity shortcut if its shape stays the same, and else none.
     """
     strides, smallest = {"cifar": ((1, 1), 8), "imagenet": ((2, 2), 32)}[stem]
     require("mobilenet-v2", shape, smallest)

@@ -2,7 +2,7 @@
 
 `shortcut="pad"` is option A of the paper, without parameters: every second pixel, new channels
 filled with zeros. `shortcut="conv"` is option B, a 1x1 convolution, as in open_lth and
-Synaptic-Flow. The two have different prunable counts, so their densities do not compare.
+Synaptic-Flow. The two have different prunable counts, so densities do not compare.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ Shortcut = Literal["pad", "conv"]
 
 
 class _Pad(nn.Module):
-    """Every `stride`-th pixel, with zero channels added on both sides."""
+    """Every `stride`-th pixel, with channels of zeros before and after those of the input."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()

@@ -22,8 +22,8 @@ def timm_factory(name: str) -> Callable[..., nn.Module]:
     """Return the factory of `timm:NAME`: `factory(shape, classes, **options)`.
 
     Networks made for one image size get that of `shape`; options go to the network's constructor,
-    such as `patch_size=4` for a vision transformer on small images. Raises ValueError when timm
-    has no such network; the factory does when an option is not one of `accepted(name)` and when
+    such as `patch_size=4` for a vision transformer on small images. Raises ValueError if timm
+    has no such network. The factory raises it if an option is not one of `accepted(name)` or if
     the network cannot be built for the shape.
     """
     _architecture(name)
@@ -52,7 +52,7 @@ def timm_factory(name: str) -> Callable[..., nn.Module]:
 def accepted(name: str) -> tuple[str, ...]:
     """Return the named options of the network's constructor, sorted; timm might ignore others.
 
-    Raises ValueError when timm has no such network.
+    Raises ValueError if timm has no such network.
     """
     return tuple(sorted(_parameters(_architecture(name)) - _RESERVED))
 
@@ -97,7 +97,7 @@ def _create(
             down, right = patches.patch_size
             if height % down or width % right:
                 raise ValueError(f"patches of {down}x{right} leave a rest that it would not see")
-        # timm checks other sizes when a network runs, so it runs once here.
+        # many networks of timm check the size of images only in a forward pass
         # in eval mode, so that running statistics stay at their initial values
         with torch.no_grad():
             logits = net.eval()(torch.zeros(1, *shape))

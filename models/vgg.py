@@ -11,6 +11,7 @@ from torch import nn
 from paibench.models.core.layers import Shape, conv, norm, require, scaled
 
 _FILTERS = (64, 128, 256, 512, 512)
+# configurations A, B, D and E of the paper (table 1): convolutions of each group
 _CONVOLUTIONS = {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),

@@ -64,9 +64,9 @@ def wide_resnet(
     width: float = 1.0,
     affine: bool = True,
 ) -> nn.Module:
-    """WRN-`depth`-`k`, without dropout: `k` widens the stages, `width` the stem as well.
+    """WRN-`depth`-`k`, without dropout: `k` widens the stages, and `width` also the stem.
 
-    Raises ValueError when `depth` is not 6n + 4 or `k` is below 1.
+    Raises ValueError if `depth` is not 6n + 4 or `k` is below 1.
     """
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"wide-resnet has no depth {depth}: take 6n + 4, such as 10, 16, 22 or 28")

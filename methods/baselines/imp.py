@@ -29,7 +29,8 @@ from paibench.methods.core.ticket import Scores, Ticket
 from paibench.methods.supermasks.supermask import cache_name
 from paibench.methods.training.services import State
 
-SLACK = 0.1  # a last round of less than this fraction of a round joins the one before it
+# a round is a whole training, so that a last round below this fraction joins the one before it
+SLACK = 0.1
 
 
 def imp(
@@ -99,11 +100,9 @@ def imp(
 
 
 def at_rate(prunable_count: int, target: int, rate: float, extra: int = 0) -> list[int]:
-    """Return the weights left after each round that prunes ceil(rate * left) + extra.
+    """Return the number of weights after each round that prunes ceil(rate * remaining) + extra.
 
-    The last entry is `target`.
-
-    Raises UserError for a rate outside (0, 1).
+    The last entry is `target`. Raises UserError for a rate outside (0, 1).
     """
     if not 0 < rate < 1:
         raise UserError(f"imp: rate {rate!r} is outside (0, 1); give the fraction a round prunes")
@@ -117,7 +116,7 @@ def at_rate(prunable_count: int, target: int, rate: float, extra: int = 0) -> li
 
 
 def in_rounds(prunable_count: int, target: int, rounds: int, extra: int = 0) -> list[int]:
-    """Return the weights left after each of `rounds` rounds that prune the same fraction.
+    """Return the number of weights after each of `rounds` rounds that prune the same fraction.
 
     Raises UserError if there is less than one round.
     """
@@ -133,7 +132,7 @@ def in_rounds(prunable_count: int, target: int, rounds: int, extra: int = 0) -> 
 def _levels(
     prunable_count: int, target: int, rate: float, rounds: int | None, extra: int
 ) -> tuple[list[int], str]:
-    """Return the weights left after each round, and the part of the stage name that decides them.
+    """Return the number of weights after each round, and its part in the names of stages.
 
     With `rate`, runs of all densities pass through the same levels, so that the name leaves out
     the target.

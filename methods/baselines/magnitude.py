@@ -4,7 +4,7 @@ Paper: Han et al., "Learning both Weights and Connections for Efficient Neural N
 
 The paper prunes after training; this is the baseline of the studies of pruning at initialization.
 By default all layers compete. Under Kaiming initialization wide layers have small weights and are
-pruned first, down to layer collapse; with `uniform` weights compete within each layer instead.
+pruned first, down to layer collapse; with `uniform`, weights compete within each layer.
 """
 
 from typing import Literal

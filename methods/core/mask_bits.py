@@ -57,7 +57,7 @@ class PackedMask:
 
     @cached_property
     def sha256(self) -> str:
-        """The digest of names, shapes and bits, whatever the order of the layers."""
+        """The digest of names, shapes and bits; the order of the layers does not matter."""
         hasher = hashlib.sha256()
         for name in sorted(self.shapes):
             # One line of JSON, then as many bytes as its shape says: no two masks read the same.

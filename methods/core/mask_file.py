@@ -15,14 +15,14 @@ def pack(mask: Mapping[str, Tensor]) -> PackedMask:
 
 
 def digest(mask: Mapping[str, Tensor]) -> str:
-    """Return the sha256 of a mask's names, shapes and bits, whatever its file or device."""
+    """Return the sha256 of a mask's names, shapes and bits; the device does not matter."""
     return pack(mask).sha256
 
 
 def from_bytes(data: bytes) -> Mask:
     """Return the mask in a file that `PackedMask.to_bytes` wrote, on the CPU.
 
-    Raises BadMaskFile, a UserError, unless all that the file says agrees.
+    Raises BadMaskFile, a UserError, if names, shapes, bits and digest do not agree.
     """
     packed = decode(data)
     return {

@@ -161,9 +161,8 @@ class Task:
 
         Follows the recipe, with `changes` to its fields, from step `start` to step `stop` of
         its schedule. With a mask, pruned weights are exactly 0 from before the first step on.
-        `before_step` runs before each forward pass, `after_epoch(epoch)` after each whole
-        epoch, and `penalty()` is added to each loss. Raises Diverged on a loss that is no
-        finite number.
+        `before_step` runs before each forward pass, `after_epoch(epoch)` after each complete
+        epoch, and `penalty()` is added to each loss. Raises Diverged if a loss is not finite.
 
         `resumable` promises that only the state of the module, the `generators` and the arguments
         decide a step: then an interrupted run resumes within this training, with the same bits.

@@ -6,7 +6,7 @@ lines of a log or a report.
 
 
 def printable(text: object) -> str:
-    """Return a text with every character that cannot be printed as an escape."""
+    """Return a text in which each character that cannot be printed is escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 

@@ -59,6 +59,7 @@ class Services:
         """
         import torch
 
+        # a copy, because `count` changes the cost in place
         before = replace(self.cost)
 
         def with_cost() -> State:

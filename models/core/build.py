@@ -23,7 +23,7 @@ def build(
 ) -> nn.Module:
     """Return `factory(shape, classes, **options)`, initialized, on the CPU, in train mode.
 
-    The seed alone decides every number in it; the global random state is as before.
+    Only the seed decides the numbers in it; the global random state does not change.
     Raises ValueError for an unknown initialization and whatever the factory raises.
     """
     with torch.random.fork_rng(devices=[]):

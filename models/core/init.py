@@ -44,7 +44,7 @@ SCHEMES: tuple[str, ...] = (*_DRAWS, "native")
 def fresh(net: nn.Module, scheme: str, generator: torch.Generator) -> dict[str, Tensor]:
     """Return new weights for every convolution and linear layer, by parameter name.
 
-    The network is only read. The tensors are on the CPU, whatever device the network is on.
+    The network does not change. The tensors are on the CPU, whatever device the network is on.
     With fan_in the inputs of one output unit (channels / groups * kernel area):
 
     - `kaiming_normal`: normal, variance 2 / fan_in (He et al. 2015);

@@ -9,9 +9,9 @@ Shape = tuple[int, int, int]
 
 
 def scaled(channels: int, width: float) -> int:
-    """`channels` times `width`, rounded, at least 1.
+    """Return `channels` times `width`, rounded, and at least 1.
 
-    Raises ValueError when `width` is not a positive finite number.
+    Raises ValueError if `width` is not a positive finite number.
     """
     if not 0 < width < math.inf:
         raise ValueError(

@@ -16,9 +16,9 @@ def multiply_adds(net: nn.Module, shape: Shape) -> dict[str, int]:
     """Return the multiply-adds for one image, by the name of each convolution or linear weight.
 
     Their sum is the dense cost; weighted by the density of each layer it is the sparse cost.
-    A copy of the network is run once, in eval mode, on one zero image of `shape`. Every weight
-    counts once per position it is applied at; biases, norms and activations count nothing, and of
-    attention only the linear layers count (`nn.MultiheadAttention` as self-attention), not the
+    A copy of the network is run once, in eval mode, on one zero image of `shape`. A weight counts
+    once for each position at which it is applied. Biases, norms and activations do not count, and
+    of attention only the linear layers count (`nn.MultiheadAttention` as self-attention), not the
     products of queries, keys and values. A layer that is never called as a module counts 0.
     """
     # torch's FlopCounterMode gives equal counts for convolutions and linear layers, but counts by
@@ -48,6 +48,6 @@ def _applied(
         positions = output[0].numel() // module.embed_dim
         return [(w, positions) for w in (*input_projections(module), module.out_proj.weight)]
     assert isinstance(module, _ConvNd | nn.Linear)
-    # The first axis of a weight: output units, but input channels when transposed.
+    # The first axis of a weight: output units, but input channels if transposed.
     units = inputs[0] if isinstance(module, _ConvTransposeNd) else output
     return [(module.weight, units.numel() // module.weight.shape[0])]
