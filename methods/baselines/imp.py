@@ -132,7 +132,7 @@ def in_rounds(prunable_count: int, target: int, rounds: int, extra: int = 0) -> 
 def _levels(
     prunable_count: int, target: int, rate: float, rounds: int | None, extra: int
 ) -> tuple[list[int], str]:
-    """Return the number of weights after each round, and its part in the names of stages.
+    """Return the number of weights after each round, and the text that names them in stages.
 
     With `rate`, runs of all densities pass through the same levels, so that the name leaves out
     the target.

@@ -93,6 +93,7 @@ def initialize(net: nn.Module, scheme: str, generator: torch.Generator) -> None:
 
 
 def _reset(norm: nn.Module) -> None:
+    # norms have no other parameters than a scale and a shift
     for name, parameter in norm.named_parameters(recurse=False):
         parameter.fill_(1 if name == "weight" else 0)
     if isinstance(norm, _NormBase):
