@@ -18,7 +18,7 @@ from paibench.benchmark.sandbox.parent import search_in_sandbox
 from paibench.benchmark.spec import Named, Spec, recipe_of
 from paibench.benchmark.steps import metrics
 from paibench.benchmark.steps.device import peak_memory_mb, reset_peak_memory, setup_device
-from paibench.benchmark.steps.environment import code_of, environment, kind_of_place, now
+from paibench.benchmark.steps.environment import code_of, environment, machine_kind, now
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import (
     MethodError,
@@ -114,7 +114,7 @@ def _search(
     services = Services()
     if workspace:
         origin = _origin(spec, data, device)
-        services = workspace.search_services(origin, kind_of_place(device), data.fingerprint)
+        services = workspace.search_services(origin, machine_kind(device), data.fingerprint)
     recipe = recipe_of(spec.recipe)
     own = is_own(spec.method.name)
     if own or settings.trusted:
@@ -149,7 +149,7 @@ def _origin(spec: Spec, data: DataSet, device: torch.device) -> str:
     """Return the data, code and machine that a checkpoint must come from to be resumed."""
     with attributing_errors(spec.method.name):
         code = code_of(spec.method.name)
-    return f"{PROTOCOL} {data.fingerprint} {code} {kind_of_place(device)}"
+    return f"{PROTOCOL} {data.fingerprint} {code} {machine_kind(device)}"
 
 
 def _train(

@@ -60,7 +60,7 @@ def cache_key(spec: Spec, machine: str, data_fingerprint: str) -> str:
     """Return 40 hex digits that name all that a stage depends on besides the method's options.
 
     They cover the method and the version of its code, the data by content rather than name, and
-    the machine (see `environment.kind_of_place`), which changes the last bits of a training.
+    the machine (see `environment.machine_kind`), which changes the last bits of a training.
     Raises MethodError if the method cannot be imported.
     """
     plain = spec.canonical

@@ -31,7 +31,10 @@ from paibench.methods.training.services import Cost
 
 Verdict = Literal["identical", "within the seed interval", "different"]
 
-PLACE = ("device", "threads", "torch", "cuda", "paibench", "commit", "plugin_version", "isolation")
+EXPLAINING_FIELDS = (
+    *("device", "threads", "torch", "cuda"),
+    *("paibench", "commit", "plugin_version", "isolation"),
+)
 """The fields of an environment that may explain a difference between two results."""
 
 
@@ -40,55 +43,56 @@ class Verification:
     """A recorded result and the result of running it again.
 
     `interval` is the accepted difference in accuracy: the `tolerance` over the `seeds` records
-    that differ only in their seed. `moved` is the fraction of kept weights that the new mask keeps
-    elsewhere; None if the old mask is not available.
+    that differ only in their seed. `moved_fraction` is the fraction of the weights kept by the
+    recorded mask that the new mask does not keep; None if the recorded mask is not available.
     """
 
-    then: Record
-    now: Record
+    recorded: Record
+    repeated: Record
     seeds: int
     interval: float
-    moved: float | None = None
+    moved_fraction: float | None = None
 
     @property
     def differing(self) -> list[str]:
         """The fields that should be equal in two runs of one spec, but differ."""
-        before, after = self.then.stable(), self.now.stable()
+        before, after = self.recorded.stable(), self.repeated.stable()
         names = before.keys() - {"schema"}  # a newer program writes a newer schema
         return sorted(name for name in names if before[name] != after[name])
 
     @property
     def difference(self) -> float | None:
         """The new accuracy minus the recorded one; None if one of them is missing."""
-        if self.then.accuracy is None or self.now.accuracy is None:
+        if self.recorded.accuracy is None or self.repeated.accuracy is None:
             return None
-        return self.now.accuracy - self.then.accuracy
+        return self.repeated.accuracy - self.recorded.accuracy
 
     @property
     def verdict(self) -> Verdict:
         """Whether the results are identical, as close as seeds are to each other, or different.
 
-        In an environment that is equal in all fields of `PLACE`, every bit must be equal, and
+        If the environments are equal in all `EXPLAINING_FIELDS`, every bit must be equal, and
         nothing excuses a difference.
         """
         if not self.differing:
             return "identical"
         near = self.difference is not None and abs(self.difference) <= self.interval
-        excused = near and self._same_counts and self.elsewhere
+        excused = near and self._same_counts and self.environment_differences
         return "within the seed interval" if excused else "different"
 
     @property
     def _same_counts(self) -> bool:
-        return (self.then.kept, self.then.prunable) == (self.now.kept, self.now.prunable)
+        old, new = self.recorded, self.repeated
+        return (old.kept, old.prunable) == (new.kept, new.prunable)
 
     @property
-    def elsewhere(self) -> list[str]:
-        """How the environments differ, as `name: then, now`."""
-        pairs = [
-            (name, getattr(self.then.environment, name), getattr(self.now.environment, name))
-            for name in PLACE
+    def environment_differences(self) -> list[str]:
+        """How the environments differ, one `field: old, now new` for each field."""
+        old, new = self.recorded.environment, self.repeated.environment
+        pairs = [(name, getattr(old, name), getattr(new, name)) for name in EXPLAINING_FIELDS]
+        return [
+            f"{name}: {before}, now {after}" for name, before, after in pairs if before != after
         ]
-        return [f"{name}: {then}, now {now}" for name, then, now in pairs if then != now]
 
 
 def verify(recorded: Record, settings: RunSettings, store: Store | None = None) -> Verification:

@@ -79,7 +79,7 @@ def code_of(method: str) -> str:
     return f"{ours}, {' '.join(distribution(method))} {code_sha256(method)}"
 
 
-def kind_of_place(device: torch.device) -> str:
+def machine_kind(device: torch.device) -> str:
     """Return one line with all that changes the last bits of a training besides its arguments."""
     cuda = f" cuda {torch.version.cuda}" if device.type == "cuda" else ""
     # the number of threads determines the order in which sums are computed

@@ -212,8 +212,8 @@ def verify(
         accuracies = _fresh_accuracies(record, seeds, settings)
     except Failed as failed:
         raise SystemExit(f"paibench: the run failed now ({failed.cause}): {failed}") from failed
-    equal = record.mask_sha256 == verification.now.mask_sha256
-    same = same_mask(equal, bool(verification.elsewhere), verification.moved)
+    equal = record.mask_sha256 == verification.repeated.mask_sha256
+    same = same_mask(equal, bool(verification.environment_differences), verification.moved_fraction)
     same = same and verification.verdict != "different"
     claimed = [each.accuracy for each in records if each.accuracy is not None]
     acceptance = accept(claimed, accuracies)
@@ -277,7 +277,7 @@ def _mark(
     """Write a mark of this level, with the environment that reproduced the result."""
     from paibench.leaderboard.submission.verification_level import Mark, write_mark
 
-    environment = verification.now.environment
+    environment = verification.repeated.environment
     for record in records:
         mark = Mark.now(
             # Readers of a mark see if the code that reproduced the result had uncommitted changes.
@@ -291,7 +291,7 @@ def _mark(
 
 
 def _accuracies(verification: "Verification") -> str:
-    recorded, repeated = verification.then, verification.now
+    recorded, repeated = verification.recorded, verification.repeated
     if verification.difference is None:
         return f"{recorded.key}  {verification.verdict}"
     return (

@@ -286,29 +286,30 @@ def recorded_settings(
 
 def verification_facts(verification: "Verification") -> dict[str, Any]:
     """Return a verification as JSON values."""
-    recorded, repeated = verification.then, verification.now
+    recorded, repeated = verification.recorded, verification.repeated
     return {
         "key": recorded.key,
         "verdict": verification.verdict,
         "mask_is_equal": recorded.mask_sha256 == repeated.mask_sha256,
-        "mask_moved": verification.moved,
+        "mask_moved": verification.moved_fraction,
         "accuracy_then": recorded.accuracy,
         "accuracy_now": repeated.accuracy,
         "difference": verification.difference,
         "interval": verification.interval,
         "seeds": verification.seeds,
         "differing": verification.differing,
-        "elsewhere": verification.elsewhere,
+        "elsewhere": verification.environment_differences,
     }
 
 
 def _print_verification(verification: "Verification") -> None:
-    recorded, repeated = verification.then, verification.now
+    recorded, repeated = verification.recorded, verification.repeated
     typer.echo(f"{recorded.key}  {verification.verdict}")
     if recorded.mask_sha256 == repeated.mask_sha256:
         typer.echo("  the same mask")
     else:
-        share = f", {verification.moved:.2%} of its weights" if verification.moved else ""
+        fraction = verification.moved_fraction
+        share = f", {fraction:.2%} of its weights" if fraction else ""
         typer.echo(f"  a different mask{share}")
     if verification.difference is not None:
         typer.echo(
@@ -316,5 +317,5 @@ def _print_verification(verification: "Verification") -> None:
             f"{100 * verification.difference:+.2f} points; the interval is "
             f"{100 * verification.interval:.2f} points, from {verification.seeds} seeds"
         )
-    for line in verification.elsewhere:
+    for line in verification.environment_differences:
         typer.echo(f"  {line}")

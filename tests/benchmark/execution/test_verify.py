@@ -40,7 +40,7 @@ def test_identical(store: Store) -> None:
     """Every stable field is the same, on the same machine."""
     found = verify(record_of(store), RunSettings(), store)
     assert (found.verdict, found.differing, found.difference) == ("identical", [], 0.0)
-    assert (found.seeds, found.moved) == (3, 0.0)
+    assert (found.seeds, found.moved_fraction) == (3, 0.0)
 
 
 def test_nothing_is_written(store: Store) -> None:
@@ -95,7 +95,7 @@ def test_another_mask(store: Store) -> None:
     swapped = then.model_copy(update={"mask_sha256": other.mask_sha256})
     found = verify(swapped, RunSettings(), store)
     assert found.differing == ["mask_sha256"]
-    assert found.moved == 0.0  # the file beside the record is the right one
+    assert found.moved_fraction == 0.0  # the file beside the record is the right one
     assert found.verdict == "different"
 
 
@@ -109,8 +109,8 @@ def test_other_counts_are_never_near(store: Store) -> None:
 def test_where_it_was_made(store: Store) -> None:
     """What differs between the places is said."""
     found = verify(elsewhere(record_of(store)), RunSettings(), store)
-    assert found.elsewhere[0].startswith("device: abacus, now ")
-    assert found.elsewhere[1] == "threads: 7, now 1"
+    assert found.environment_differences[0].startswith("device: abacus, now ")
+    assert found.environment_differences[1] == "threads: 7, now 1"
 
 
 # -- as a command ----------------------------------------------------------------------------------
@@ -196,4 +196,4 @@ def test_a_method_in_a_file(tmp_path: Path, say: Say) -> None:
     registry._files.clear()
     status, _, err = say(*again)
     assert status == 2
-    assert "is a function in a file, which is not known here or has changed" in err
+    assert "is a function in a file that has changed or is not known here" in err
