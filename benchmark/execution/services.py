@@ -47,7 +47,7 @@ class Heartbeat:
 
     @contextmanager
     def renewing(self, lease: Lease) -> Iterator[None]:
-        """Keep a lease alive in this block, and release it at the end, whatever happens."""
+        """Keep a lease alive in this block, and release it at the end, also after an error."""
         self._leases.append(lease)
         try:
             yield
@@ -125,7 +125,7 @@ class StageCache:
         return state
 
     def _read(self, name: str) -> State | None:
-        """Return the stage, or None if there is none that is intact."""
+        """Return the stage, or None if it does not exist or is damaged."""
         try:
             data = self.store.read_stage(self.key, name)
             state = load(data) if data is not None else {}

@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _alive_events(emit: Callable[..., None]) -> Callable[[], None]:
-    """Return a function that emits that the work progresses, at most twice a second."""
+    """Return a function that emits a sign of progress, at most twice a second."""
     last = time.monotonic()
 
     def alive() -> None:

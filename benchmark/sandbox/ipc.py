@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 
 
 class InvalidMessage(Exception):
-    """The received bytes are no message, or the message is larger than agreed."""
+    """The received bytes are not a message, or the message exceeds a limit."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The harness's side of a sandboxed search.
 
-Nothing that the sandbox says is trusted: time, memory and examples are measured here, and
+No message of the sandbox is trusted: time, memory and examples are measured here, and
 everything it returns is validated as data. Whatever a method does to its own process ends with it.
 """
 
@@ -187,7 +187,7 @@ class _Session:
         return message
 
     def _raise_end(self, message: Message) -> Never:
-        """Raise what a message says about the end of the search."""
+        """Raise the error for a message that ends the search without a result."""
         reason = one_line(str(message.fields.get("reason", "no reason given")))
         match message.kind, message.fields.get("cause"):
             case "interrupted", _:

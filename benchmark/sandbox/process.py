@@ -41,7 +41,7 @@ class SandboxProcess:
     _checked: float = 0.0
 
     def check_limits(self) -> None:
-        """Measure what it uses, at most twice a second. Raises MemoryError or MethodError."""
+        """Check the resources at most twice a second. Raises MemoryError or MethodError."""
         if time.monotonic() - self._checked < CHECK_SECONDS:
             return
         self._checked = time.monotonic()

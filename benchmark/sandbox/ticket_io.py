@@ -23,7 +23,7 @@ _MOST_NATIVE = 64
 
 
 class BadTicketFile(ValueError):
-    """The bytes are no ticket; the text says what was expected and what came."""
+    """The bytes are not a valid ticket; the text says why."""
 
 
 def pack(ticket: Ticket) -> bytes:
