@@ -49,7 +49,7 @@ def code_digest() -> str:
 def code_digest_at_start() -> str:
     """Return the digest of the code that this process runs; call it before any work begins.
 
-    Later the files may have changed, and the modules that are imported have not.
+    Later, the files may change, but the imported modules do not.
     """
     # its result is cached by this call, as the digest is
     commit()
@@ -79,7 +79,7 @@ def code_path(name: str, kind: Kind = "methods") -> Path | None:
 
 
 def code_sha256(name: str, kind: Kind = "methods") -> str | None:
-    """Return the sha256 of that file, or of all Python files of the package."""
+    """Return the sha256 of the file that provides a name, or of the package's Python files."""
     path = code_path(name, kind)
     if path is None:
         return None
@@ -128,7 +128,7 @@ def display_name(method: str) -> str:
 
 
 def install_source(name: str, kind: Kind = "methods") -> str:
-    """Return where that distribution was installed from: an index, a file or folder, a commit."""
+    """Return the origin of the distribution that provides a name: an index, a path, a commit."""
     entry = find(name, kind)
     if isinstance(entry, LocalFile):
         return f"the file {entry.path.name}"

@@ -30,7 +30,7 @@ def encode(record: dict[str, Any]) -> bytes:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """Return the record in such bytes, without the seal.
+    """Return the record in the bytes that `encode` returned, without the seal.
 
     Raises Corrupt, and nothing else, for all other bytes: not JSON, not an object, duplicate keys,
     numbers that are not finite, lone surrogates, endless nesting, a wrong seal.

@@ -40,8 +40,8 @@ class Lease:
         """Record that the work goes on; return False if another process has taken the lease.
 
         Cheap enough to be called at every step of a training. Call it from the loop itself, never
-        from a thread: a loop that hangs must lose its lease. To go on after a False costs a second
-        execution, nothing more.
+        from a thread: a loop that hangs must lose its lease. A process that goes on after False
+        repeats the work of another one, nothing more.
         """
         # every 30 s for the usual lease; more often would only load the file server
         if time.monotonic() - self._renewed < self.seconds / 20:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from paibench.benchmark.store.records import StoredRecord
     from paibench.benchmark.store.store import Store
 
-LINES_SHOWN = 20  # of what was left out
+LINES_SHOWN = 20  # of the records that were left out
 
 
 def leaderboard(
@@ -36,7 +36,7 @@ def leaderboard(
 def write_board(
     stores: list[Path], out: Path, *, public: bool = False, as_json: bool = False
 ) -> int:
-    """Build and show a leaderboard; return exit status 3 if records were unreadable, else 0."""
+    """Build and show a leaderboard; return exit status 3 if a record is unreadable, else 0."""
     from rich.console import Console
 
     from paibench.leaderboard.build import build

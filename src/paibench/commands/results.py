@@ -231,7 +231,7 @@ def verify(
 
 
 def _fresh_seeds(seeds: list[int] | None, records: "Sequence[Record]") -> list[int]:
-    """Return seeds that none of these records has, as given or drawn. Raises UserError."""
+    """Return seeds that none of these records has: the user's or random ones. Raises UserError."""
     from paibench.benchmark.execution.acceptance import FRESH_SEEDS
 
     used = {int(record.spec.get("seed", 0)) for record in records}

@@ -274,7 +274,7 @@ def is_record_file(run: str) -> bool:
 def recorded_settings(
     record: "Record", device: str | None, threads: int | None, data: Path | None
 ) -> "RunSettings":
-    """Return the settings to repeat a run: as given, by default as recorded."""
+    """Return the settings to repeat a run; the defaults are those of its record."""
     from paibench.benchmark.execution.settings import RunSettings
 
     # A record names the model of its device, and `cuda` is None for a run on the CPU.
