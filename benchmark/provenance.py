@@ -21,14 +21,14 @@ def commit() -> tuple[str | None, bool | None]:
 
     Both are None if the code does not run from a checkout, the second also if git fails.
     """
-    here = Path(__file__).resolve().parent
-    head = command_output("git", "-C", str(here), "rev-parse", "HEAD")
+    folder = Path(__file__).resolve().parent
+    head = command_output("git", "-C", str(folder), "rev-parse", "HEAD")
     tracked = command_output(
-        "git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name
+        "git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name
     )
     if not head or not tracked:  # installed inside the checkout of something else
         return None, None
-    changed = command_output("git", "-C", str(here), "status", "--porcelain", "-uno")
+    changed = command_output("git", "-C", str(folder), "status", "--porcelain", "-uno")
     return head, None if changed is None else bool(changed)
 
 
@@ -59,10 +59,10 @@ def code_digest_at_start() -> str:
 def command_output(*command: str) -> str | None:
     """Return the output of a command; None if it does not exist, fails or takes long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 # -- the code behind a registered name ------------------------------------------------------------

@@ -118,15 +118,16 @@ def tiny_imagenet(name: str, folder: Path, hint: str) -> tuple[Listing, Listing]
     images = folder / "val" / "images"
     names = sorted(e.name for e in entries(name, images, home) if _is_image(name, e))
     if names != sorted(class_of):
-        odd = min(set(names) ^ set(class_of))
+        unmatched = min(set(names) ^ set(class_of))
         raise UserError(
-            f"{name}: {printable(images / odd)} and {printable(annotations)} do not agree; {hint}"
+            f"{name}: {printable(images / unmatched)} and {printable(annotations)} do not "
+            f"agree; {hint}"
         )
     numbers = {class_name: label for label, class_name in enumerate(train.classes)}
-    odd_classes = sorted(set(class_of.values()) ^ set(numbers))
-    if odd_classes:
+    unmatched_classes = sorted(set(class_of.values()) ^ set(numbers))
+    if unmatched_classes:
         raise UserError(
-            f"{name}: class {odd_classes[0]!r:.80} is in one of train/ and "
+            f"{name}: class {unmatched_classes[0]!r:.80} is in one of train/ and "
             f"{printable(annotations)}; {hint}"
         )
     files = tuple(os.path.join("val", "images", file) for file in names)

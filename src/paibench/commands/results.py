@@ -129,9 +129,9 @@ def check(
     record, _ = find_record(run, [store])
     _require_same_record(run, record, target)
     mask = from_bytes(_read_mask(run, record, target))
-    now = retrain(record, mask, recorded_settings(record, device, threads, data))
-    verification = compare(record, now, target, None)
-    same_mask = record.mask_sha256 == now.mask_sha256
+    repeated = retrain(record, mask, recorded_settings(record, device, threads, data))
+    verification = compare(record, repeated, target, None)
+    same_mask = record.mask_sha256 == repeated.mask_sha256
     checked = same_mask and verification.verdict != "different"
     facts = verification_facts(verification)
     if checked and not dry_run:
