@@ -201,7 +201,7 @@ def _available_queue(store: Store) -> Queue:
 
 
 def _without_held(queue: Queue, keys: Set[str]) -> Queue:
-    """Cancel the jobs for these runs that SLURM holds permanently; return the other jobs."""
+    """Cancel the jobs of these runs that SLURM holds permanently; return the queue without them."""
     held_jobs = {job for job, specs in queue.runs() if job.held and keys & {s.key for s in specs}}
     for job in held_jobs:
         run("scancel", job.id)

@@ -109,7 +109,7 @@ def _install(name: str, source: Source, root: Path, work: Path) -> str:
 
 
 def _move(entries: Sequence[str], private: Path, root: Path, work: Path) -> Path | None:
-    """Move the entries into the data folder; return the folder of damaged ones that they replace."""
+    """Move the entries into the data folder; return the folder of those that they replace."""
     damaged = sorted(set(entries) & set(os.listdir(root)))
     # damaged files are moved, not deleted: they belong to the user
     aside = work / f"damaged-{uuid4().hex[:8]}" if damaged else None
