@@ -53,22 +53,22 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
         )
     _make_folder(out)
     board = compute(frame, list(map(Store.read, roots)), public=public)
-    drawn: dict[Track, dict[str, bytes]] = {}
+    figures_of: dict[Track, dict[str, bytes]] = {}
     missing_figures: list[str] = []
     tables = []
     page = ["# Leaderboard", "", f"{in_words(counts).capitalize()}.", ""]
     for track, own in board.tracks.items():
-        drawn[track], missing = figures(board, own)
+        figures_of[track], missing = figures(board, own)
         missing_figures += missing
         tables.append(accuracy_table(track, own.cells))
         page += [f"## {format.markdown(f'{track.model} on {track.dataset}')}", ""]
         page += [markdown(tables[-1])]
         # Every figure has three formats; a Markdown page shows one of them.
-        page += [f"{_picture(file)}\n" for file in drawn[track] if file.endswith(".png")]
+        page += [f"{_picture(file)}\n" for file in figures_of[track] if file.endswith(".png")]
         if len(own.reproduction):
             page += [markdown(as_table(track, own.reproduction))]
     # The site adds to the missing results while it makes its pages.
-    site = build_site(board, out, figures=drawn)
+    site = build_site(board, out, figures=figures_of)
     left_out = (*site.left_out, *missing_figures)
     page += _section("Left out", left_out)
     files = {
@@ -91,9 +91,9 @@ def _picture(file: str) -> str:
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
-    shown = [f"- {format.markdown(line, 300)}" for line in lines[:_SHOWN]]
+    items = [f"- {format.markdown(line, 300)}" for line in lines[:_SHOWN]]
     more = [f"- and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return [f"## {title}", "", *shown, *more, ""] if lines else []
+    return [f"## {title}", "", *items, *more, ""] if lines else []
 
 
 def _make_folder(out: Path) -> None:

@@ -18,8 +18,8 @@ def plain(text: str, limit: int = 120) -> str:
     """Return one line without control, bidirectional and invisible characters, cut at `limit`."""
     line = " ".join(text.split())
     # Characters of category C are invisible, and some reverse the order of the text.
-    shown = "".join(mark for mark in line if unicodedata.category(mark)[0] != "C")
-    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+    visible = "".join(mark for mark in line if unicodedata.category(mark)[0] != "C")
+    return visible if len(visible) <= limit else f"{visible[: limit - 1]}…"
 
 
 def markdown(text: str, limit: int = 120) -> str:
@@ -30,8 +30,8 @@ def markdown(text: str, limit: int = 120) -> str:
 def spreadsheet(text: str) -> str:
     """Return plain text for a CSV cell that no spreadsheet reads as a formula."""
     # Spreadsheets read a cell that begins with an apostrophe as text.
-    shown = plain(text)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
+    line = plain(text)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
 def ascii_only(text: str, limit: int = 120) -> str:
@@ -54,9 +54,9 @@ def row_name(method_label: str, control: str) -> str:
 def sparsity_percent(density: float) -> str:
     """Return a density as sparsity, with three digits of the fraction kept: 0.0562 → 94.38 %"""
     # 99.9 % and 99.99 % keep tenfold different numbers of weights and must look different.
-    kept = 100 * density
-    digits = max(0, 2 - math.floor(math.log10(kept)))
-    text = f"{100 - kept:.{digits}f}"
+    kept_percent = 100 * density
+    digits = max(0, 2 - math.floor(math.log10(kept_percent)))
+    text = f"{100 - kept_percent:.{digits}f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 

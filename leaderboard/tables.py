@@ -189,14 +189,14 @@ def _marks(cell: SummaryRow) -> str:
 def terminal(table: Table) -> Group:
     """Render a table for `rich.print`; nothing in it is read as markup."""
     # Names with many options are longer than the default limit of `plain`.
-    shown = RichTable(title=Text(format.plain(table.title, 400)), title_justify="left")
+    rich_table = RichTable(title=Text(format.plain(table.title, 400)), title_justify="left")
     head, *rows = text_rows(table)
     # As Text, because brackets in a string would be markup.
     for index, name in enumerate(head):
-        shown.add_column(Text(name), justify="right" if index else "left")
+        rich_table.add_column(Text(name), justify="right" if index else "left")
     for row in rows:
-        shown.add_row(*(Text(format.plain(cell)) for cell in row))
-    return Group(shown, *(Text(format.plain(note, 400)) for note in legend(table)))
+        rich_table.add_row(*(Text(format.plain(cell)) for cell in row))
+    return Group(rich_table, *(Text(format.plain(note, 400)) for note in legend(table)))
 
 
 def markdown(table: Table) -> str:

@@ -56,24 +56,24 @@ def curve(
     markers on dotted lines, within the densities of our own results.
     """
     own = cells[cells["control"] == "none"].assign(row=lambda cells: cells["method_label"])
-    drawn = own[own["method"] != "dense"]
+    pruned = own[own["method"] != "dense"]
     if measure != "accuracy":  # every method should have accuracy, but only some have the others
-        drawn = drawn[drawn.groupby("row")[f"{measure}_n"].transform("sum") > 0]
+        pruned = pruned[pruned.groupby("row")[f"{measure}_n"].transform("sum") > 0]
     # The order of the legend is that of the tables.
-    names = [name for name in ranked(own) if name in set(drawn["row"])]
+    names = [name for name in ranked(own) if name in set(pruned["row"])]
     dense = own[own["method"] == "dense"]
-    near = zoom(*(100 * part[f"{measure}_mean"] for part in (drawn, dense)))
+    near = zoom(*(100 * part[f"{measure}_mean"] for part in (pruned, dense)))
     theirs = _theirs(published, measure)
     with sheet() as figure:
         panels = _panels(figure, near is not None)
-        at = places(drawn["density_asked"])
+        at = places(pruned["density_asked"])
         any_published = False
         for axes in panels:
             _dense(axes, dense, measure)
             if theirs is not None and at:
                 any_published = _published(axes, theirs, {n: styles[n] for n in names}, list(at))
             for name, shift in zip(names, dodge(at, len(names)), strict=True):
-                line = drawn[drawn["row"] == name]
+                line = pruned[pruned["row"] == name]
                 floor = near[0] if near and axes is panels[0] else 0.0
                 _line(axes, line, measure, styles[name], shift, floor)
                 # Crosses are at the foot of the figure, so only the lowest panel has them.
@@ -85,7 +85,7 @@ def curve(
             panels[0].set_xlabel("")
             small(panels[1], "the whole range")
         _heading(panels[0], track, own, measure)
-        _legend(figure, panels[0], bool(_gaps(drawn, measure).any()), any_published)
+        _legend(figure, panels[0], bool(_gaps(pruned, measure).any()), any_published)
     return figure
 
 
@@ -173,10 +173,10 @@ def _frame(axes: Axes, at: dict[float, float], measure: Measure) -> None:
     margin = 0.07 * (x[-1] - x[0]) or 0.25
     axes.set_xlim(x[0] - margin, x[-1] + margin)
     ticks: dict[float, float] = {}
-    for density, place in at.items():
+    for density, position in at.items():
         # The labels of densities that are close together would overlap.
-        if not ticks or place - max(ticks.values()) > 0.07 * (x[-1] - x[0]):
-            ticks[density] = place
+        if not ticks or position - max(ticks.values()) > 0.07 * (x[-1] - x[0]):
+            ticks[density] = position
     axes.set_xticks(list(ticks.values()), [sparsity_percent(density) for density in ticks])
     # An interval may reach below 0 or above 100 %, but an accuracy cannot.
     low, high = axes.get_ylim()

@@ -32,12 +32,12 @@ def figures(board: Board, own: TrackBoard) -> Figures:
     """Return the figures of one track of a board."""
     files: dict[str, bytes] = {}
     missing = []
-    for prefix, drawn in _drawn(board, own):
-        if drawn.figure is not None:
+    for prefix, drawing in _drawn(board, own):
+        if drawing.figure is not None:
             names = {form: f"{prefix}-{own.slug}.{form}" for form in FORMS}
-            files |= {names[form]: save(drawn.figure) for form, save in FORMS.items()}
-        elif drawn.reason:
-            missing.append(f"a figure of {own.slug}: {drawn.reason}")
+            files |= {names[form]: save(drawing.figure) for form, save in FORMS.items()}
+        elif drawing.reason:
+            missing.append(f"a figure of {own.slug}: {drawing.reason}")
     return Figures(files, missing)
 
 
@@ -56,7 +56,7 @@ def _drawn(board: Board, track_board: TrackBoard) -> Iterator[tuple[str, Drawn]]
     if at < 1:  # otherwise nothing is pruned
         yield "profiles", profiles(track, runs, styles, at)
         yield "cost", cost(track, cells, styles)
-        drawn = widths(board.cells, track, board.models, styles, at)
-        yield "widths", drawn._replace(reason="")  # most tracks have one width
+        drawing = widths(board.cells, track, board.models, styles, at)
+        yield "widths", drawing._replace(reason="")  # most tracks have one width
         if own["native_accuracy_n"].sum() or (own["method"] == "edge_popup").any():
             yield "trained", trained(track, cells, styles)

@@ -21,16 +21,20 @@ def layer_densities(runs: pd.DataFrame) -> pd.DataFrame:
     density. Runs that do not record their layers are left out, and runs whose layers are not the
     commonest ones.
     """
-    known = runs[runs["layer_names"].map(lambda names: isinstance(names, list) and len(names) > 0)]
-    if known.empty:
+    recorded = runs[
+        runs["layer_names"].map(lambda names: isinstance(names, list) and len(names) > 0)
+    ]
+    if recorded.empty:
         return pd.DataFrame(columns=_COLUMNS)
     shape = pd.Series(
-        list(zip(known["layer_names"].map(tuple), known["layer_sizes"].map(tuple), strict=True)),
-        index=known.index,
+        list(
+            zip(recorded["layer_names"].map(tuple), recorded["layer_sizes"].map(tuple), strict=True)
+        ),
+        index=recorded.index,
     )
     # Networks with different layers cannot share one axis.
-    known = known[shape == shape.value_counts().index[0]]
-    long = known[["method_label", "layer_names", "layer_sizes", "layer_kept"]].copy()
+    recorded = recorded[shape == shape.value_counts().index[0]]
+    long = recorded[["method_label", "layer_names", "layer_sizes", "layer_kept"]].copy()
     long["place"] = [list(range(len(names))) for names in long["layer_names"]]
     long = long.explode(["place", "layer_names", "layer_sizes", "layer_kept"])
     long["layer"] = long["layer_names"].astype("str")
@@ -55,24 +59,24 @@ def profiles(
     ours = of_track(runs, track)
     ours = ours[(ours["control"] == "none") & (ours["method"] != "dense")]
     ours = ours[ours["density_asked"] == density]
-    found = layer_densities(ours)
-    if found.empty:
+    densities = layer_densities(ours)
+    if densities.empty:
         at = sparsity_percent(density)
         return Drawn(None, f"no run at {at} sparsity records what each layer keeps")
-    layers = found.drop_duplicates("place").sort_values("place")["layer"].tolist()
+    layers = densities.drop_duplicates("place").sort_values("place")["layer"].tolist()
     with sheet(width=min(5.0 + 0.06 * max(0, len(layers) - 20), 8)) as figure:
         axes = figure.add_subplot()
         axes.set_yscale("log")
         axes.axhline(100 * density, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
-        foot = _foot(found, density)
-        names = sorted(found["method_label"].unique())
+        foot = _foot(densities, density)
+        names = sorted(densities["method_label"].unique())
         # Layers are 1 apart; the offsets keep the bars of different methods from overlapping.
         for name, shift in zip(names, np.linspace(-0.22, 0.22, len(names) + 2)[1:-1], strict=True):
-            _profile(axes, found[found["method_label"] == name], styles[name], shift, foot)
+            _profile(axes, densities[densities["method_label"] == name], styles[name], shift, foot)
         axes.set_ylim(foot / 1.5, 150)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         _layers(axes, layers)
-        n = sorted(found["n"].unique())
+        n = sorted(densities["n"].unique())
         counts = str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"
         words = f"{sparsity_percent(density)} sparsity; mean, lowest, highest of n = {counts}"
         heading(axes, f"{track.model} on {track.dataset}", words)
@@ -82,9 +86,9 @@ def profiles(
     return Drawn(figure)
 
 
-def _foot(found: pd.DataFrame, density: float) -> float:
+def _foot(densities: pd.DataFrame, density: float) -> float:
     """Return the lower end of the y axis in percent, below every layer that keeps anything."""
-    positive = found.loc[found["low"] > 0, "low"]
+    positive = densities.loc[densities["low"] > 0, "low"]
     lowest = min(positive.min() if len(positive) else density, density)
     return float(100 * lowest / 2)
 
@@ -94,10 +98,10 @@ def _profile(axes: Axes, rows: pd.DataFrame, style: LineStyle, shift: float, foo
     x = rows["place"].to_numpy() + shift
     mean, low, high = (100 * rows[name].to_numpy() for name in ("mean", "low", "high"))
     # A logarithmic axis cannot show 0, so an empty layer is a cross at its foot.
-    kept = mean > 0
+    nonzero = mean > 0
     axes.plot(
         x,
-        np.where(kept, mean, np.nan),
+        np.where(nonzero, mean, np.nan),
         color=style.color,
         linestyle=style.dashes,
         linewidth=1,
@@ -108,14 +112,16 @@ def _profile(axes: Axes, rows: pd.DataFrame, style: LineStyle, shift: float, foo
         label=ascii_only(str(rows["method_label"].iloc[0]), 60),
     )
     axes.vlines(x, np.maximum(low, foot), np.maximum(high, foot), color=style.color, linewidth=0.8)
-    if not kept.all():
-        axes.plot(x[~kept], np.full((~kept).sum(), foot), "x", color=style.color)
+    if not nonzero.all():
+        axes.plot(x[~nonzero], np.full((~nonzero).sum(), foot), "x", color=style.color)
 
 
 def _layers(axes: Axes, layers: list[str]) -> None:
     step = -(-len(layers) // _MOST)
-    shown = [ascii_only(name.removesuffix(".weight"), 18) for name in layers[::step]]
-    axes.set_xticks(range(0, len(layers), step), shown, rotation=90 if len(shown) > 8 else 0)
+    tick_labels = [ascii_only(name.removesuffix(".weight"), 18) for name in layers[::step]]
+    axes.set_xticks(
+        range(0, len(layers), step), tick_labels, rotation=90 if len(tick_labels) > 8 else 0
+    )
     axes.set_xlim(-0.5, len(layers) - 0.5)
     axes.set_xlabel("Layer, from input to output" + (f" (one in {step} named)" * (step > 1)))
     axes.set_ylabel("Kept weights (%)")

@@ -19,7 +19,7 @@ from paibench.leaderboard.format import ascii_only
 
 GREY = "#8a8a8a"
 # Seaborn's palette for colour-blind readers without its grey, the two palest last.
-_COLORS = [sns.color_palette("colorblind")[place] for place in (0, 1, 2, 3, 4, 9, 5, 6, 8)]
+_COLORS = [sns.color_palette("colorblind")[index] for index in (0, 1, 2, 3, 4, 9, 5, 6, 8)]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h"]
 Dashes = str | tuple[int, tuple[float, ...]]
 _DASHES: list[Dashes] = ["-", (0, (4, 1.5)), (0, (1, 1))]
@@ -60,11 +60,11 @@ def line_styles(method_labels: Iterable[str]) -> dict[str, LineStyle]:
     others = sorted(set(method_labels) - {"random", "dense"})
     styles = {
         label: LineStyle(
-            _COLORS[place % len(_COLORS)],
-            _MARKERS[place % len(_MARKERS)],
-            _DASHES[place // len(_COLORS) % len(_DASHES)],
+            _COLORS[index % len(_COLORS)],
+            _MARKERS[index % len(_MARKERS)],
+            _DASHES[index // len(_COLORS) % len(_DASHES)],
         )
-        for place, label in enumerate(others)
+        for index, label in enumerate(others)
     }
     return styles | {
         "random": LineStyle(GREY, "o", "-"),

@@ -33,17 +33,17 @@ def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> 
     pruned = own[(own["method"] != "dense") & (own["accuracy_untrained_n"] > 0)]
     native = pruned.groupby("row")["native_accuracy_n"].transform("sum") > 0
     native |= pruned["method"].isin(_SUPERMASKS)
-    shown = pruned[native] if native.any() else pruned
-    if shown.empty:
+    selected = pruned[native] if native.any() else pruned
+    if selected.empty:
         return Drawn(None, "no pruned run has an accuracy before training")
-    names = [name for name in ranked(own) if name in set(shown["row"])]
+    names = [name for name in ranked(own) if name in set(selected["row"])]
     dense = own[(own["method"] == "dense") & (own["accuracy_n"] > 0)]
     with sheet() as figure:
         axes = figure.add_subplot()
         for mean in 100 * dense["accuracy_mean"]:
             axes.axhline(mean, color="black", linewidth=1, linestyle=(0, (4, 2)), label="dense")
         for name in names:
-            line = shown[shown["row"] == name].sort_values("density_asked")
+            line = selected[selected["row"] == name].sort_values("density_asked")
             # If all training runs of a cell are lost, its untrained accuracy is still drawn.
             _line(axes, line[line["accuracy_n"] > 0], "accuracy", styles[name], {})
             _line(axes, line, "accuracy_untrained", styles[name], _UNTRAINED)
@@ -51,7 +51,7 @@ def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> 
         axes.set_ylim(0, 100)
         axes.set_xlabel("Weights kept (%)")
         axes.set_ylabel("Accuracy (%)")
-        n = common_n(shown["accuracy_untrained_n"])
+        n = common_n(selected["accuracy_untrained_n"])
         words = f"mean and 95 % t interval, n = {n}" if n > 1 else "n = 1, so no interval"
         heading(axes, f"{track.model} on {track.dataset} ({track.split})", words)
         sns.despine(ax=axes)

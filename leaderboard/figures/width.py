@@ -37,9 +37,9 @@ def family(summary: pd.DataFrame, track: Track, models: Mapping[str, Named]) -> 
     }
     cells = summary[same & summary["model"].isin(list(width_of))]
     width = cells["model"].map(width_of).astype("float64")
-    kept = (cells["density_asked"] * cells["prunable"].astype("float64")).round()
+    kept_count = (cells["density_asked"] * cells["prunable"].astype("float64")).round()
     drawable = width.between(0, 1e6, inclusive="neither")  # no network has another width
-    return cells.assign(width=width, kept=kept)[drawable]
+    return cells.assign(width=width, kept=kept_count)[drawable]
 
 
 def at_sparsity(cells: pd.DataFrame, density: float) -> pd.DataFrame:
@@ -47,10 +47,10 @@ def at_sparsity(cells: pd.DataFrame, density: float) -> pd.DataFrame:
     return cells[(cells["density_asked"] == density) | (cells["method"] == "dense")]
 
 
-def at_kept(cells: pd.DataFrame, kept: float, tolerance: float = TOLERANCE) -> pd.DataFrame:
+def at_kept(cells: pd.DataFrame, kept_count: float, tolerance: float = TOLERANCE) -> pd.DataFrame:
     """Return for each method and width the cell that keeps nearly as many weights, if any."""
     # If two cells are equally near, the sparser one is taken, whatever the order of the rows.
-    away = (cells["kept"] / kept - 1).abs()
+    away = (cells["kept"] / kept_count - 1).abs()
     near = cells.assign(away=away)[away <= tolerance].sort_values(["away", "density_asked"])
     return near.drop_duplicates(["method_label", "control", "width"]).drop(columns="away")
 
@@ -71,11 +71,11 @@ def widths(
     cells = family(summary[summary["control"] == "none"], track, models)
     cells = cells[cells[f"{measure}_n"] > 0]
     own = cells[(cells["model"] == track.model) & (cells["method"] != "dense")]
-    kept = own.loc[own["density_asked"] == density, "kept"].dropna()
+    kept_counts = own.loc[own["density_asked"] == density, "kept"].dropna()
     left, right = _several(at_sparsity(cells, density)), pd.DataFrame()
-    if len(kept):
+    if len(kept_counts):
         pruned = cells[cells["method"] != "dense"]
-        right = _several(at_kept(pruned, float(kept.iloc[0])))
+        right = _several(at_kept(pruned, float(kept_counts.iloc[0])))
     # Dense networks of several widths alone compare no methods.
     if set(left.get("method", ())) <= {"dense"} and right.empty:
         at = sparsity_percent(density)
@@ -87,7 +87,7 @@ def widths(
         n = common_n(cells[f"{measure}_n"])
         words = f"at {sparsity_percent(density)} sparsity; mean and 95 % t interval, n = {n}"
         heading(panels[0], f"{models[track.model].name} on {track.dataset}", words)
-        number = f"{int(kept.iloc[0]):,}" if len(kept) else "as many"
+        number = f"{int(kept_counts.iloc[0]):,}" if len(kept_counts) else "as many"
         small(panels[1], f"with {number} kept weights, within {100 * TOLERANCE:g} %")
         panels[0].set_ylabel(MEANINGS[measure])
         # A method that is in both panels needs only one entry.

@@ -114,8 +114,8 @@ _LETTERS = {chr(code) for code in range(0xC0, 0x100)} - set("ÐÞðþ×÷")
 
 def text(words: str, limit: int = 120) -> str:
     """Return plain text as LaTeX; characters that common fonts lack become question marks."""
-    shown = re.sub("-(?=-)", _JOINT, format.plain(words, limit))
-    return "".join(map(_mark, shown))
+    characters = re.sub("-(?=-)", _JOINT, format.plain(words, limit))
+    return "".join(map(_mark, characters))
 
 
 def latex(table: Table) -> str:

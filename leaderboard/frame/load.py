@@ -112,8 +112,8 @@ def _filled_by_track(runs: pd.DataFrame, name: str) -> pd.Series:
 
     Runs without a record do not know their split and protocol, but must be rows of some track.
     """
-    known = runs.dropna(subset=[name])
+    with_value = runs.dropna(subset=[name])
     track = list(SETTING)
-    commonest = known.groupby(track)[name].agg(lambda values: values.mode().iloc[0])
+    commonest = with_value.groupby(track)[name].agg(lambda values: values.mode().iloc[0])
     usual = runs[track].merge(commonest.reset_index(), on=track, how="left")[name]
     return runs[name].fillna(usual.set_axis(runs.index))

@@ -63,16 +63,16 @@ def read_store(root: Path) -> StoreRuns:
     runs, problems = _records(store, rows)
     requested, broken_sweeps = _sweeps(store)
     unreadable = {problem.path.stem: problem.reason for problem in problems}
-    known = set(runs)
+    recorded_keys = set(runs)
     for key in sorted(store.listing().failed):
-        known.add(key)
+        recorded_keys.add(key)
         note = store.last_failure(key) or {}
         plain = note.get("spec") or requested.get(key)
         reason = str(note.get("reason") or "its failure note cannot be read")
         path = store.record_path(key).with_suffix(".failed")
         run = _without_record(rows, RunState.FAILED, path, key, plain, reason)
         _add(runs, problems, key, run)
-    for key in sorted(requested.keys() - known):
+    for key in sorted(requested.keys() - recorded_keys):
         why = f"its record cannot be read: {unreadable[key]}" if key in unreadable else None
         path = store.root / "sweeps"
         run = _without_record(rows, RunState.MISSING, path, key, requested[key], why)
@@ -103,8 +103,8 @@ def _better(first: Run, second: Run) -> Run:
         return first
     ours, theirs = first.values, second.values
     fields = {name for index, name in COMPARED if ours[index] != theirs[index]}
-    for known in (ours[_CONFLICT], theirs[_CONFLICT]):
-        fields.update(known.split(", ") if known else ())
+    for conflicts in (ours[_CONFLICT], theirs[_CONFLICT]):
+        fields.update(conflicts.split(", ") if conflicts else ())
     conflict = ", ".join(sorted(fields)) or None
     return Run(first.state, (*ours[:_CONFLICT], conflict, *ours[_CONFLICT + 1 :]))
 
@@ -224,10 +224,12 @@ def _conflict(attempts: str) -> str | None:
     return ", ".join(sorted(fields)) or None
 
 
-def _pack(found: StoreRuns) -> bytes:
-    runs = [(key, int(state), values) for key, (state, values) in found.runs.items()]
+def _pack(store_runs: StoreRuns) -> bytes:
+    runs = [(key, int(state), values) for key, (state, values) in store_runs.runs.items()]
     # marshal is several times faster than JSON, and both ends are the same Python.
-    return marshal.dumps((runs, [(os.fsencode(path), reason) for path, reason in found.problems]))
+    return marshal.dumps(
+        (runs, [(os.fsencode(path), reason) for path, reason in store_runs.problems])
+    )
 
 
 def _unpack(data: bytes) -> StoreRuns:

@@ -68,10 +68,10 @@ class Rows:
         }
 
     def _label(self, named: Named) -> str:
-        known = self._labels.get(id(named))
-        if known is None:
-            known = self._labels[id(named)] = (named, label(named))
-        return known[1]
+        cached = self._labels.get(id(named))
+        if cached is None:
+            cached = self._labels[id(named)] = (named, label(named))
+        return cached[1]
 
 
 def models(runs: pd.DataFrame) -> dict[str, Named]:

@@ -62,12 +62,12 @@ def _files(site: pages.Site) -> Iterator[tuple[str, bytes]]:
         entries.append(pages.index_entry(view, tables))
         yield from pages.figure_files(site.figures.get(track, {}))
         yield f"track/{own.slug}.html", pages.track_page(site, view, tables)
-    known = []
+    methods = []
     for name, runs in board.frame.runs.groupby("method"):
-        known.append(about(str(name), runs))
-        yield f"method/{board.methods[str(name)]}.html", pages.method_page(site, known[-1], runs)
+        methods.append(about(str(name), runs))
+        yield f"method/{board.methods[str(name)]}.html", pages.method_page(site, methods[-1], runs)
     # The start page comes last, because every other page may add to the missing results.
-    yield "index.html", pages.index_page(site, entries, known)
+    yield "index.html", pages.index_page(site, entries, methods)
 
 
 def _run_files(site: pages.Site, prefixes: list[str]) -> Iterator[tuple[str, bytes]]:

@@ -61,7 +61,7 @@ def chart(cells: pd.DataFrame, figures: pd.DataFrame | None = None) -> dict[str,
         return None
     styles = line_styles(cells["method_label"])
     label_of = dict(zip(cells["row"], cells["method_label"], strict=True))
-    shown = [clean(name) for name in names]
+    labels = [clean(name) for name in names]
     colors = [_hex(styles[label_of[name]]) for name in names]
     selected = alt.selection_point(name="picked", fields=["method"], bind="legend", toggle="true")
     kind = alt.param(name="kind", value="all")
@@ -74,8 +74,8 @@ def chart(cells: pd.DataFrame, figures: pd.DataFrame | None = None) -> dict[str,
     y = alt.Y("mean:Q", title="accuracy, %", scale=alt.Scale(zero=False))
     color = alt.Color(
         "method:N",
-        scale=alt.Scale(domain=shown, range=colors),
-        sort=shown,
+        scale=alt.Scale(domain=labels, range=colors),
+        sort=labels,
         legend=alt.Legend(title=None, symbolLimit=_LINES, labelLimit=260),
     )
     dash = alt.StrokeDash(
@@ -133,9 +133,9 @@ def enlarged(cells: pd.DataFrame) -> list[float] | None:
 
 def _values(cells: pd.DataFrame, names: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the data of every point of ours."""
-    wanted = cells[cells["row"].isin(names) & (cells["accuracy_n"] > 0)]
+    drawn_cells = cells[cells["row"].isin(names) & (cells["accuracy_n"] > 0)]
     rewound = ranking.rewound_rows(cells)
-    for cell in wanted.to_dict("records"):
+    for cell in drawn_cells.to_dict("records"):
         lost = int(cell["runs"]) - int(cell["accuracy_n"])
         kind = "elsewhere" if cell["row"] in rewound else "ranked"
         yield {
@@ -149,15 +149,15 @@ def _values(cells: pd.DataFrame, names: list[str]) -> Iterator[dict[str, Any]]:
 
 def _point(density: float, mean: float, half: Any) -> dict[str, Any]:
     """Return position and interval of a mean in percent. Both are fractions; `half` may be NaN."""
-    known = number(half)
-    centre, spread = 100 * mean, 0.0 if known is None else 100 * known
+    half_width = number(half)
+    centre, spread = 100 * mean, 0.0 if half_width is None else 100 * half_width
     return {
         "density": density,
         "sparsity": sparsity_percent(density),
         "mean": round(centre, 4),
         "low": round(centre - spread, 4),
         "high": round(centre + spread, 4),
-        "accuracy": f"{centre:.2f} %" + (f" ± {spread:.2f}" if known is not None else ""),
+        "accuracy": f"{centre:.2f} %" + (f" ± {spread:.2f}" if half_width is not None else ""),
     }
 
 
@@ -169,10 +169,10 @@ def _published_layers(
     opacity: Any,
 ) -> list[alt.Chart]:
     """Return hollow diamonds, their intervals and a legend entry; none without figures."""
-    shown = [] if figures is None else list(_published_values(values, figures))
-    if not shown:
+    published = [] if figures is None else list(_published_values(values, figures))
+    if not published:
         return []
-    base = alt.Chart(alt.InlineData(shown)).transform_filter(_FILTER)
+    base = alt.Chart(alt.InlineData(published)).transform_filter(_FILTER)
     legend = alt.Legend(
         title=None,
         symbolFillColor="transparent",

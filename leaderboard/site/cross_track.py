@@ -77,12 +77,12 @@ def cross_track_section(
         if tested
         else f"There is no test: {comparison.reason}."
     )
-    drawn = None
+    layout = None
     if tested and len(names) <= _READABLE:
         ranks = {name: float(comparison.mean_rank[name]) for name in names}
-        drawn = diagram(ranks, comparison.critical_difference, comparison.cliques)
+        layout = diagram(ranks, comparison.critical_difference, comparison.cliques)
     tables = (_ranks(comparison, names, hrefs), _wins(comparison, names, hrefs))
-    return CrossTrackSection(paragraph, drawn, tables, left_out)
+    return CrossTrackSection(paragraph, layout, tables, left_out)
 
 
 def diagram(
@@ -110,8 +110,8 @@ def diagram(
         left = index < half
         y = below + _STEP * (index if left else len(order) - 1 - index)
         end, anchor = (_LEFT - 16, "end") if left else (_RIGHT + 16, "start")
-        shown, rank = format.plain(name, _NAME), f"{ranks[name]:.2f}"
-        methods.append(DiagramMethod(shown, rank, x(ranks[name]), y, end, anchor))
+        label, rank = format.plain(name, _NAME), f"{ranks[name]:.2f}"
+        methods.append(DiagramMethod(label, rank, x(ranks[name]), y, end, anchor))
     return Diagram(
         width=_WIDTH,
         height=below + _STEP * half + 4,
@@ -162,10 +162,10 @@ def _wins(comparison: CrossTrackComparison, names: list[str], hrefs: Mapping[str
         detail = f"{ties[pair]} equal" if ties[pair] else ""
         return Cell(str(wins[pair]), detail, value=round(100 * shares[pair], 3))
 
-    shown = names[:_READABLE]
+    methods = names[:_READABLE]
     rows = [
-        Row(clean(name), hrefs[name], tuple(cell((name, other)) for other in shown))
-        for name in shown
+        Row(clean(name), hrefs[name], tuple(cell((name, other)) for other in methods))
+        for name in methods
     ]
     return Table(
         id="wins",
@@ -176,7 +176,7 @@ def _wins(comparison: CrossTrackComparison, names: list[str], hrefs: Mapping[str
             " of blocks; a tie counts as half."
         ),
         head="method",
-        columns=tuple(Column(f"w{index}", clean(name)) for index, name in enumerate(shown)),
+        columns=tuple(Column(f"w{index}", clean(name)) for index, name in enumerate(methods)),
         rows=tuple(rows),
-        cut=len(names) if len(names) > len(shown) else 0,
+        cut=len(names) if len(names) > len(methods) else 0,
     )

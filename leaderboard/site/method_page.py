@@ -32,10 +32,10 @@ RUN_COLUMNS = (
 
 
 class About(NamedTuple):
-    """The description of a method; `known` is False if the method is not installed here."""
+    """The description of a method; `installed` is False if the method is not installed here."""
 
     name: str
-    known: bool
+    installed: bool
     summary: str
     paper: str
     paragraphs: tuple[str, ...]
@@ -99,8 +99,8 @@ def track_parts(
     order = ["method_label", "is_control", "control", "density_asked"]
     for track, part in tracks(cells):
         rows = []
-        known = part.assign(is_control=part["control"] != "none")
-        for cell in known.sort_values(order, ascending=[True, True, True, False]).to_dict(
+        sortable = part.assign(is_control=part["control"] != "none")
+        for cell in sortable.sort_values(order, ascending=[True, True, True, False]).to_dict(
             "records"
         ):
             own = links.get(tuple(cell[name] for name in CELL), [])
@@ -116,8 +116,8 @@ def track_parts(
 
 def _plugins(runs: pd.DataFrame) -> Iterable[str]:
     names = ["plugin", "plugin_version", "plugin_origin", "plugin_sha256"]
-    known = runs.loc[runs["plugin"].notna(), names].drop_duplicates().astype("object")
-    for plugin, version, origin, digest in known.where(known.notna(), None).values.tolist():
+    plugins = runs.loc[runs["plugin"].notna(), names].drop_duplicates().astype("object")
+    for plugin, version, origin, digest in plugins.where(plugins.notna(), None).values.tolist():
         text = f"{plugin} {version or 'of unknown version'}"
         text += f" from {origin}" if origin else ""
         yield text + (f", sha256 {digest}" if digest else "")
@@ -127,8 +127,8 @@ def _run_links(runs: pd.DataFrame) -> dict[tuple[object, ...], list[RunLink]]:
     links: dict[tuple[object, ...], list[RunLink]] = {}
     columns = [runs[name].tolist() for name in (*CELL, "key", "seed", "status")]
     for *cell, key, seed, status in zip(*columns, strict=True):
-        shown = "" if status == "done" else str(status)
-        links.setdefault(tuple(cell), []).append(RunLink(str(key)[:_KEY_DIGITS], int(seed), shown))
+        label = "" if status == "done" else str(status)
+        links.setdefault(tuple(cell), []).append(RunLink(str(key)[:_KEY_DIGITS], int(seed), label))
     return {
         cell: sorted(own, key=lambda link: (link.seed, link.key)) for cell, own in links.items()
     }

@@ -91,7 +91,7 @@ def asset(name: str) -> bytes:
     return (_HERE / "assets" / name).read_bytes()
 
 
-def index_page(site: Site, tracks: list[dict[str, Any]], known: list[About]) -> bytes:
+def index_page(site: Site, tracks: list[dict[str, Any]], methods: list[About]) -> bytes:
     """Return the start page: the head of each ranking, the comparison, methods, missing results."""
     board, runs = site.board, site.board.frame.runs
     counts = board.counts
@@ -117,7 +117,7 @@ def index_page(site: Site, tracks: list[dict[str, Any]], known: list[About]) -> 
                 "summary": about.summary,
                 "levels": levels[about.name],
             }
-            for about in known
+            for about in methods
         ],
         public=board.public,
         **_limited(site.left_out),

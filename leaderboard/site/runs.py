@@ -197,9 +197,9 @@ def _curve(stores: Sequence[Store], key: str, name: Any) -> dict[str, list[Any]]
     if not isinstance(points, list) or not all(isinstance(point, Mapping) for point in points):
         return None
     step = max(1, math.ceil(len(points) / _POINTS))
-    kept = points[::-1][::step][::-1]  # from the end, so that the last point is always kept
+    sampled = points[::-1][::step][::-1]  # from the end, so that the last point is always kept
     curve = {
-        field: [_rounded(point.get(field)) for point in kept]
+        field: [_rounded(point.get(field)) for point in sampled]
         for field in ("epoch", "accuracy", "train_loss", "loss")
     }
     return curve if any(value is not None for value in curve["accuracy"]) else None

@@ -227,11 +227,11 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     spread = [index for index, column in enumerate(ranked.columns) if column.spread]
     results = {index: sum(bool(row.cells[index].n) for row in ranked.rows) for index in spread}
     fullest = sorted(spread, key=lambda index: (index > 0, -results[index], index))
-    kept = sorted(fullest[:_INDEX_DENSITIES])
+    indices = sorted(fullest[:_INDEX_DENSITIES])
     keys = ("critical", "area", "verdict", "mark")
-    kept += [index for index, column in enumerate(ranked.columns) if column.key in keys]
+    indices += [index for index, column in enumerate(ranked.columns) if column.key in keys]
     rows = tuple(
-        row._replace(cells=tuple(row.cells[index] for index in kept))
+        row._replace(cells=tuple(row.cells[index] for index in indices))
         for row in ranked.rows[:_INDEX_ROWS]
     )
     total = ranked.cut or len(ranked.rows)
@@ -241,7 +241,7 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
         title=title,
         caption=_ranking_caption(view) + more,
         head="method",
-        columns=tuple(ranked.columns[index] for index in kept),
+        columns=tuple(ranked.columns[index] for index in indices),
         rows=rows,
         notes=_legend(rows),
     )
@@ -288,12 +288,12 @@ def _by_sparsity(
     summary: bool = False,
 ) -> Table:
     """Return a table with a column for each sparsity, and with `summary` also a row's summary."""
-    shown = names[: view.max_rows]
+    row_names = names[: view.max_rows]
     columns = densities(view.cells)
-    by_row = cells_by_row(view.cells[view.cells["row"].isin(shown)])
+    by_row = cells_by_row(view.cells[view.cells["row"].isin(row_names)])
     middle = ranking.median_density(view.cells)
     rows = []
-    for name in shown:
+    for name in row_names:
         by_density = by_row[name]
         cells = [to_cell(by_density.get(density)) for density in columns]
         # All cells of a row have the same method and control.
@@ -311,7 +311,7 @@ def _by_sparsity(
         head="method",
         columns=(*density_columns(columns), *SUMMARY_COLUMNS * summary),
         rows=tuple(rows),
-        cut=len(names) if len(names) > len(shown) else 0,
+        cut=len(names) if len(names) > len(row_names) else 0,
         notes=_legend(rows),
     )
 

@@ -39,10 +39,10 @@ def control_verdicts(runs: pd.DataFrame) -> pd.DataFrame:
     is not significant alone does not show that there is none.
     """
     own = own_cells(runs)
-    known = runs["control"].isin(list(VERDICTS)) & (runs["method"] != "dense")
+    compared = runs["control"].isin(list(VERDICTS)) & (runs["method"] != "dense")
     pair = [*TRACK, "method_label", "density_asked", "seed"]
     # Several controls share one partner, so the control is the run; the sign turns it around.
-    cells = compare(runs[known & (runs["density_asked"] < 1)], runs[own], pair, sign=-1)
+    cells = compare(runs[compared & (runs["density_asked"] < 1)], runs[own], pair, sign=-1)
     cells["p_holm"] = holm(cells["p"], cells.groupby([*FAMILY, "control"]).ngroup())
     within = cells["difference"].abs() + cells["half"] <= POINT
     outcome = outcomes(cells)

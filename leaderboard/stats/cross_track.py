@@ -142,8 +142,8 @@ def _candidates(summary: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
     pruned = summary[(summary["density_asked"] < 1) & (summary["method"] != "dense")]
     own = pruned[pruned["control"] == "none"]
     late = row_class(own) == "not at initialization"
-    for name, elsewhere in own[late].groupby("method_label"):
-        left_out.append(f"{name}: weights not at initialization in {_tracks(elsewhere)}")
+    for name, rewound in own[late].groupby("method_label"):
+        left_out.append(f"{name}: weights not at initialization in {_tracks(rewound)}")
     cells: pd.DataFrame = own[~late]
     # Accuracies of different protocols cannot be compared.
     newest = cells["protocol"] == cells["protocol"].max()

@@ -97,12 +97,12 @@ def _schema_faults(error: ValueError) -> Iterator[Fault]:
     """Sort the errors of pydantic by the check that they belong to."""
     # A hostile record can have thousands of errors; twenty are enough to act on.
     for each in getattr(error, "errors", list)()[:20]:
-        place = shorten(".".join(map(str, each["loc"])))
+        location = shorten(".".join(map(str, each["loc"])))
         message = shorten(str(each["msg"]).removeprefix("Value error, "))
         if each["type"] in _OUT_OF_RANGE:
-            yield Fault("range", f"{place}: {message}", shorten(each.get("input")))
+            yield Fault("range", f"{location}: {message}", shorten(each.get("input")))
         elif each["loc"] or message.startswith(("accuracy:", "reason:")):
-            yield Fault("schema", f"{place}: {message}".removeprefix(": "), _input_of(each))
+            yield Fault("schema", f"{location}: {message}".removeprefix(": "), _input_of(each))
         else:
             yield Fault("count", "counts that agree", message)
 

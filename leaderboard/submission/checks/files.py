@@ -35,9 +35,9 @@ def check_mask(record: Record, files: Mapping[str, Path]) -> Iterator[Fault]:
     if mask.sizes != sizes:
         yield Fault("mask-layers", shorten(sizes), shorten(mask.sizes))
         return
-    for name, kept in zip(record.layer_names, record.layer_kept, strict=True):
-        if mask.kept[name] != kept:
-            yield Fault("mask-kept", f"{shorten(name)}: {kept} kept", f"{mask.kept[name]}")
+    for name, kept_count in zip(record.layer_names, record.layer_kept, strict=True):
+        if mask.kept[name] != kept_count:
+            yield Fault("mask-kept", f"{shorten(name)}: {kept_count} kept", f"{mask.kept[name]}")
 
 
 def check_curve(record: Record, spec: Spec, files: Mapping[str, Path]) -> Iterator[Fault]:

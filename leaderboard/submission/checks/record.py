@@ -119,31 +119,31 @@ def _counts(record: Record, spec: Spec) -> Iterator[Fault]:
         expected = f"{due or 'at least 1'} of {record.prunable} kept"
         yield Fault("count", expected, shorten(record.kept))
     layers = zip(record.layer_names, record.layer_kept, strict=True)
-    empty = [name for name, kept in layers if not kept]
+    empty = [name for name, count in layers if not count]
     if record.collapsed != empty:
         yield Fault("count", f"collapsed: {shorten(empty)}", shorten(record.collapsed))
 
 
 def _texts(record: Record) -> Iterator[Fault]:
     """Text that a terminal, a page or a spreadsheet could take for anything but text."""
-    for place, text in _strings("", record.plain()):
-        limit = _MAX_LENGTH.get(place, 200)
+    for path, text in _strings("", record.plain()):
+        limit = _MAX_LENGTH.get(path, 200)
         if len(text) > limit:
-            yield Fault("text", f"{place}: at most {limit} characters", f"{len(text)}")
+            yield Fault("text", f"{path}: at most {limit} characters", f"{len(text)}")
         elif any(unicodedata.category(char)[0] == "C" for char in text) or not text.isprintable():
-            yield Fault("text", f"{place}: printable characters", ascii(text)[:80])
+            yield Fault("text", f"{path}: printable characters", ascii(text)[:80])
         # Escaping protects the site; this protects whoever opens the records elsewhere.
         elif _MARKUP & set(text) or text.startswith(_FORMULA) or "javascript:" in text.lower():
-            yield Fault("text", f"{place}: neither markup nor a formula", shorten(text))
+            yield Fault("text", f"{path}: neither markup nor a formula", shorten(text))
 
 
-def _strings(place: str, value: Any) -> Iterator[tuple[str, str]]:
+def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
     """Yield every text in plain values, with the path of names that leads to it."""
     if isinstance(value, str):
-        yield place, value
+        yield path, value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _strings(f"{place}.{name[:40]}".lstrip("."), inner)
+            yield from _strings(f"{path}.{name[:40]}".lstrip("."), inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _strings(place, inner)
+            yield from _strings(path, inner)
