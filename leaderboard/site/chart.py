@@ -132,7 +132,7 @@ def enlarged(cells: pd.DataFrame) -> list[float] | None:
 
 
 def _values(cells: pd.DataFrame, names: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the data of every point of ours."""
+    """Yield the data of each point of our own results."""
     drawn_cells = cells[cells["row"].isin(names) & (cells["accuracy_n"] > 0)]
     rewound = ranking.rewound_rows(cells)
     for cell in drawn_cells.to_dict("records"):

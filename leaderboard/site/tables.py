@@ -203,7 +203,7 @@ def supermask_table(view: TrackView) -> Table | None:
 
 
 def published_table(view: TrackView) -> Table | None:
-    """Return the published figures beside our nearest cells, or None without any."""
+    """Return the published figures with our nearest cells, or None if there are none."""
     if view.own.reproduction.empty:
         return None
     names = view.cells.drop_duplicates("method_label")

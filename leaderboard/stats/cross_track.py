@@ -30,7 +30,10 @@ class CrossTrackComparison:
     friedman_p: float
     """p of the Friedman test that all methods are equal; NaN if there is a `reason`."""
     critical_difference: float
-    """Mean ranks that differ by more differ significantly (Nemenyi, 0.05); NaN likewise."""
+    """Mean ranks that differ by more differ significantly (Nemenyi, 0.05).
+
+    NaN if there is a `reason`.
+    """
     cliques: tuple[tuple[str, ...], ...]
     """The largest sets of two or more methods whose mean ranks do not differ significantly."""
     wins: pd.DataFrame
