@@ -565,7 +565,7 @@ def test_a_method_of_a_third_party(submission: Path, edit: Edit) -> None:
     report = validate(submission, now=NOW)
     assert report.valid
     notes = [each.actual for each in report.findings if each.severity == "note"]
-    assert notes == ["theirs 1 from an index"] * 2
+    assert notes == ["their-plugin 1 from an index"] * 2
 
 
 def test_disconnected_networks_may_have_equal_results(submission: Path, edit: Edit) -> None:
