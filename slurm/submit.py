@@ -281,7 +281,9 @@ def _commands(submission: Submission, chunk: int) -> list[str]:
     profile = submission.profile
     # Since SLURM 22.05, srun does not inherit the number of CPUs from sbatch.
     srun = ["srun", "--unbuffered", "--output", _log(submission), f"--cpus-per-task={profile.cpus}"]
-    return [*profile.setup, f"exec {shlex.join(srun)} {command(submission, chunk)}"]
+    # The shell stays alive during srun: when it dies of scancel's SIGTERM, the exit code of the job
+    # says that the job was cancelled.
+    return [*profile.setup, f"{shlex.join(srun)} {command(submission, chunk)}", "exit"]
 
 
 def _log(submission: Submission) -> str:
@@ -333,8 +335,8 @@ def _submit(submission: Submission, chunk: int) -> str:
     """Call sbatch once, through submitit's public interface.
 
     A job must not depend on submitit's pickle of a function: the pickle is named by the id of the
-    job, which a failed reply of sbatch loses. Hence the last line of `setup` replaces the shell by
-    our command, and the function is never called.
+    job, which a failed reply of sbatch loses. Hence `setup` holds our command and ends with `exit`,
+    and the function is never called.
     """
     if not shutil.which("srun"):
         raise UserError("srun is not on PATH beside sbatch; submit from where both are")

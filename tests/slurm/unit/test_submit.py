@@ -323,10 +323,10 @@ def test_the_submitted_script_is_the_printed_one(
     assert {shlex.join(shlex.split(line)) for line in sent if line.startswith("#SBATCH")} == {
         shlex.join(shlex.split(line)) for line in printed if line.startswith("#SBATCH")
     }
-    *_, setup, last = printed
+    *_, setup, srun, last = printed
     commands = [line for line in sent if not line.startswith("#")]
-    assert commands[:2] == [setup, last]
-    assert last.startswith("exec srun ")
+    assert commands[:3] == [setup, srun, last]
+    assert (srun.split()[0], last) == ("srun", "exit")
 
 
 @pytest.mark.parametrize(
