@@ -121,12 +121,14 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> InterruptedSweep:
     return result
 
 
+@pytest.mark.slow
 def test_kill(interrupted: InterruptedSweep) -> None:
     """The workers of a killed sweep die with it, and finished runs are in the store."""
     assert interrupted.left == []
     assert 1 <= len(interrupted.done[0]) < len(interrupted.specs)
 
 
+@pytest.mark.slow
 def test_ctrl_c(interrupted: InterruptedSweep) -> None:
     """Ctrl-C ends a sweep soon, with status 130 and one line; finished runs are kept."""
     status, seconds, errors = interrupted.stopped
@@ -144,6 +146,7 @@ def test_ctrl_c(interrupted: InterruptedSweep) -> None:
     assert not any(interrupted.store.root.glob("runs/*/*/claim.*"))
 
 
+@pytest.mark.slow
 def test_two_at_once(interrupted: InterruptedSweep) -> None:
     """Two processes share a sweep: both succeed, and no run is executed twice."""
     assert [status for status, _ in interrupted.last] == [0, 0]
@@ -156,6 +159,7 @@ def test_two_at_once(interrupted: InterruptedSweep) -> None:
     assert not any(interrupted.store.root.glob("runs/*/*/attempts/*/divergence.json"))
 
 
+@pytest.mark.slow
 def test_only_missing_runs_were_done(interrupted: InterruptedSweep) -> None:
     """Each interruption costs at most the two runs that were executing."""
     assert len(interrupted.done[0]) <= interrupted.attempts[0] <= len(interrupted.done[0]) + 2
@@ -164,6 +168,7 @@ def test_only_missing_runs_were_done(interrupted: InterruptedSweep) -> None:
     assert new <= again <= new + 2
 
 
+@pytest.mark.slow
 def test_records_equal_those_of_an_undisturbed_sweep(
     interrupted: InterruptedSweep, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def abrupt(net, task, density):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("does", "actual"),
     [

@@ -186,6 +186,7 @@ def kept(store: Store) -> list[Path]:
     return list(store.root.glob("stages/*/*/*/checkpoints/*.pt"))
 
 
+@pytest.mark.slow
 def test_left_within_a_search(method: Callable[[str], str], tmp_path: Path) -> None:
     """Asked to leave, it is kept at the step that it is at, and goes on with the same bits."""
     spec = spec_of(method("staged"), **LONGER)
@@ -204,6 +205,7 @@ def test_left_within_a_search(method: Callable[[str], str], tmp_path: Path) -> N
     assert record_of(store, spec) == alone
 
 
+@pytest.mark.slow
 def test_killed_within_a_search(method: Callable[[str], str], tmp_path: Path) -> None:
     """SIGKILL costs what was not kept; the next attempt goes on from there, with the same bits."""
     spec = spec_of(method("staged"), **LONGER)
