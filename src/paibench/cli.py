@@ -21,6 +21,7 @@ from paibench.commands import (
     sweep,
 )
 from paibench.methods.core.registry import UserError
+from paibench.methods.core.text import printable
 
 app = typer.Typer(
     name="paibench",
@@ -86,8 +87,7 @@ def main() -> None:
 
 
 def _print_error(message: str) -> None:
-    line = " ".join(message.split())
-    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    if len(printable) > 1000:  # the mistake is named at the beginning, the advice at the end
-        printable = f"{printable[:500]} ... {printable[-400:]}"
-    print(f"paibench: {printable}", file=sys.stderr)
+    line = printable(" ".join(message.split()))
+    if len(line) > 1000:  # the mistake is named at the beginning, the advice at the end
+        line = f"{line[:500]} ... {line[-400:]}"
+    print(f"paibench: {line}", file=sys.stderr)
