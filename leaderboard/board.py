@@ -21,7 +21,15 @@ from paibench.leaderboard.stats.cross_track import CrossTrackComparison, cross_t
 from paibench.leaderboard.stats.paired import against_random
 from paibench.leaderboard.stats.pareto import pareto_by_track
 from paibench.leaderboard.stats.ranking import rank_groups, supermasks
-from paibench.leaderboard.stats.summary import CELL, OUTCOMES, TRACK, Track, summarize, tracks
+from paibench.leaderboard.stats.summary import (
+    CELL,
+    OUTCOMES,
+    TRACK,
+    Track,
+    ended,
+    summarize,
+    tracks,
+)
 from paibench.leaderboard.submission.verification_level import (
     add_marks,
     cell_levels,
@@ -114,15 +122,16 @@ def compute(
     cells = _cells(summary, runs, levels, public)
     row = [*TRACK, "method_label", "control"]
     rows = critical_sparsity(summary).to_dict("records")
+    named = models(runs)
     return Board(
         frame=frame,
         stores=tuple(stores),
         public=public,
         summary=summary,
         cells=cells,
-        tracks=_tracks(cells, runs),
+        tracks=_tracks(cells, named),
         methods=method_slugs(runs["method"].astype(str)),
-        models=models(runs),
+        models=named,
         rows={tuple(each[name] for name in row): each for each in rows},
         control_verdicts=control_verdicts(runs),
         supermasks=supermasks(runs),
@@ -151,9 +160,8 @@ def _cells(
 
 def _costs(runs: pd.DataFrame) -> pd.DataFrame:
     # Average the same runs as the accuracies beside these costs.
-    ended = runs["status"].isin(["done", "diverged"])
     values = runs[[*CELL]].assign(
-        **{name: runs[name].astype("float64").where(ended) for name in _COSTS}
+        **{name: runs[name].astype("float64").where(ended(runs)) for name in _COSTS}
     )
     costs = values.groupby(CELL)[[*_COSTS]].agg(["count", "mean"])
     # Aggregation gives pairs of names, but the columns of cells have single names.
@@ -161,10 +169,10 @@ def _costs(runs: pd.DataFrame) -> pd.DataFrame:
     return costs.reset_index()
 
 
-def _tracks(cells: pd.DataFrame, runs: pd.DataFrame) -> dict[Track, TrackBoard]:
+def _tracks(cells: pd.DataFrame, named: Mapping[str, Named]) -> dict[Track, TrackBoard]:
     cells_of = dict(tracks(cells))
     # All slugs are made together, so that two tracks never get the same one.
-    slugs, named, published = track_slugs(cells_of), models(runs), load()
+    slugs, published = track_slugs(cells_of), load()
     return {
         track: TrackBoard(
             track=track,
