@@ -1,10 +1,13 @@
 """Gem-Miner: scores in [0, 1], flags that only fall, counts that end where they should."""
 
 import math
+from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -13,11 +16,17 @@ from paibench.methods.core.mask import Weights, flatten, prunable
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket, select
-from paibench.methods.supermasks.gem_miner import GemMinerSearch, Schedule, gem_miner
+from paibench.methods.supermasks.gem_miner import (
+    GemMinerSearch,
+    Schedule,
+    default_regularization,
+    gem_miner,
+)
 from paibench.methods.training.recipe import Recipe
 
 RESNET_20 = 268_336  # prunable weights, shortcuts without parameters
 TOTAL = 240
+ROOT = Path(__file__).parents[3]
 
 
 def mlp() -> nn.Sequential:
@@ -291,6 +300,99 @@ def test_the_supermask_learns(optimizer: Literal["sgd", "adam"]) -> None:
     right = functional_call(net, ticket.native[0], (inputs,)).argmax(1) == labels
     assert right.double().mean() >= 0.95
     assert task.cost.backward == 20 * 64
+
+
+# The authors' final configurations: prunable weights, epochs, density, the lowest and the highest
+# value, and the factor within which the rule meets them. An epoch has 391 steps.
+RESNET_18, TINY_RESNET_18 = 11_164_352, 11_261_632
+AUTHORS = [
+    ("ResNet-20", "SGD", RESNET_20, 150, 0.0059, 1e-4, 1e-4, 1.3),
+    ("ResNet-20", "SGD", RESNET_20, 150, 0.0144, 5e-5, 1e-4, 1.0),
+    ("ResNet-20", "SGD", RESNET_20, 150, 0.0372, 3e-5, 3e-5, 1.3),
+    ("ResNet-20", "SGD", RESNET_20, 150, 0.1334, 5e-6, 1e-5, 1.3),
+    ("ResNet-20", "SGD", RESNET_20, 150, 0.2, 5e-6, 1e-5, 1.0),
+    ("ResNet-20", "SGD", RESNET_20, 150, 0.5, 0, 1e-8, 1.0),
+    ("ResNet-32, CIFAR-100", "SGD", 467_632, 150, 0.02, 1e-5, 1e-4, 1.0),
+    ("ResNet-32, CIFAR-100", "SGD", 467_632, 150, 0.05, 5e-6, 1e-5, 2.5),
+    ("MobileNet-V2", "SGD", 2_202_560, 300, 0.014, 1.5e-5, 1.5e-5, 1.5),
+    ("MobileNet-V2", "SGD", 2_202_560, 300, 0.05, 7e-6, 7e-6, 1.5),
+    ("MobileNet-V2", "SGD", 2_202_560, 300, 0.2, 3e-6, 3e-6, 2.5),
+    ("MobileNet-V2", "SGD", 2_202_560, 300, 0.5, 0, 0, 1.0),
+    ("ResNet-18, Tiny ImageNet", "SGD", TINY_RESNET_18, 200, 0.2, 3e-6, 3e-6, 3.5),
+    ("ResNet-18, Tiny ImageNet", "SGD", TINY_RESNET_18, 200, 0.5, 0, 0, 1.0),
+    ("ResNet-18, Tiny ImageNet", "Adam", TINY_RESNET_18, 200, 0.005, 1e-5, 1e-5, 1.1),
+    ("ResNet-18, Tiny ImageNet", "Adam", TINY_RESNET_18, 200, 0.014, 5e-6, 9e-6, 1.0),
+    ("ResNet-18, Tiny ImageNet", "Adam", TINY_RESNET_18, 200, 0.05, 8e-6, 8e-6, 2.5),
+    ("ResNet-18", "Adam", RESNET_18, 200, 0.005, 8.5e-6, 8.5e-6, 1.2),
+    ("ResNet-18", "Adam", RESNET_18, 200, 0.05, 3e-6, 3e-6, 1.2),
+    ("VGG-16", "Adam", 14_715_584, 200, 0.014, 1e-6, 1e-6, 6.0),
+    ("VGG-16", "Adam", 14_715_584, 200, 0.05, 1e-6, 1e-6, 3.1),
+    ("VGG-16", "Adam", 14_715_584, 200, 0.2, 1e-6, 1e-6, 1.4),
+]
+
+
+@pytest.mark.parametrize(
+    ("network", "optimizer", "weights", "epochs", "density", "low", "high", "within"), AUTHORS
+)
+def test_the_default_penalty_is_near_the_authors(
+    network: str,
+    optimizer: str,
+    weights: int,
+    epochs: int,
+    density: float,
+    low: float,
+    high: float,
+    within: float,
+) -> None:
+    """The rule meets each value of the authors' configurations as closely as the docs say."""
+    value = default_regularization(density, weights, epochs * 391)
+    assert low / within <= value <= high * within
+    authors = f"{high:.2g}" if low in (high, 0) else f"{low:.2g} to {high:.2g}"
+    row = f"| {network} | {optimizer} | {density:g} | {authors} | {value:.2g} |"
+    assert row in (ROOT / "docs/methods.md").read_text()
+
+
+@settings(derandomize=True, deadline=None)
+@given(density=st.floats(1e-4, 1), weights=st.integers(100, 10**9), steps=st.integers(1, 10**7))
+def test_the_default_penalty_decreases(density: float, weights: int, steps: int) -> None:
+    """A denser mask, more weights or more steps never ask for more; from one half on it is 0."""
+    value = default_regularization(density, weights, steps)
+    assert value >= default_regularization(min(1.0, 1.5 * density), weights, steps)
+    assert value >= default_regularization(density, 2 * weights, steps)
+    assert value == pytest.approx(2 * default_regularization(density, weights, 2 * steps))
+    assert (value == 0) == (density >= 0.5)
+
+
+def test_the_default_is_the_rule_for_this_run() -> None:
+    """None is the same as the value of the rule for the density, the weights and the steps."""
+    value = default_regularization(0.1, TOTAL, 7 * 4)
+    by_rule, explicit, other = (
+        order_of(gem_miner(mlp(), blobs(), 0.1, regularization=chosen))
+        for chosen in (None, value, 2 * value)
+    )
+    assert torch.equal(by_rule, explicit)
+    assert not torch.equal(by_rule, other)
+
+
+def test_the_penalty_alone_shrinks_scores_as_the_rule_says() -> None:
+    """Without gradients from the data a score ends at exp(-factor * steps) of its start."""
+    epochs, factor = 250, 1e-3
+    schedule = Schedule(TOTAL, TOTAL, 1.0, epochs, epochs, "exact")
+    mine = GemMinerSearch(mlp(), uniform(TOTAL).float(), schedule, factor)
+    start = mine.scores.detach().clone()
+    mine.flags.zero_()
+    blobs(epochs).fit(
+        mine.supermask,
+        penalty=mine.penalty,
+        lr=0.1,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=0.0,
+        schedule="cosine",
+        warmup=0,
+    )
+    shrunk = float(mine.scores.detach().sum() / start.sum())
+    assert -math.log(shrunk) == pytest.approx(factor * epochs * 4, rel=0.02)
 
 
 @pytest.mark.parametrize(
