@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.records import SCHEMA
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The version of the rules in docs/protocol.md; results of different versions are not mixed."""
 
 # nothing writes "skipped"; it stays because published tables have a column for it
@@ -96,6 +96,7 @@ class Record(BaseModel):
     spec: dict[str, Any]
     status: Status
     reason: str | None = None
+    notes: list[str] = []
 
     data_fingerprint: str | None = None
     data_name: str | None = None
@@ -103,6 +104,7 @@ class Record(BaseModel):
     train_examples: Count = None
     test_examples: Count = None
 
+    parameters: Count = None
     prunable: Count = None
     kept: Count = None
     density: Fraction = None
@@ -112,6 +114,7 @@ class Record(BaseModel):
     layer_sizes: list[Whole] = []
     layer_kept: list[Whole] = []
     collapsed: list[str] = []
+    ties: Count = None
     multiply_adds_dense: Count = None
     multiply_adds_sparse: Amount = None
     at_initialization: bool | None = None

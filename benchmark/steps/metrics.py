@@ -33,6 +33,7 @@ def mask_metrics(result: SearchResult, net: nn.Module, data: DataSet) -> dict[st
     operations = multiply_adds(net, data.shape)
     reached = effective(net, result.mask, data.shape)
     return {
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "prunable": sum(sizes.values()),
         "kept": sum(counts.values()),
         # from the mask, because the density of the spec is only what was asked for

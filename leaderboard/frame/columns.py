@@ -55,8 +55,10 @@ RESULT = {
         protocol="the version of the rules for runs; never average runs of different protocols",
         train_examples="examples in the training split",
         test_examples="examples in the evaluation split",
+        parameters="all parameters of the network, prunable or not",
         prunable="weights that a mask covers",
         kept="weights that the mask keeps",
+        ties="weights that tie at the threshold, of which a lot kept some",
         multiply_adds_dense="multiply-adds of one example through the dense network",
         best_epoch="the epoch of accuracy_best",
         search_forward="examples that the search passed forward",
@@ -88,6 +90,7 @@ RESULT = {
         layer_sizes="the prunable weights of each",
         layer_kept="the kept weights of each",
         collapsed="the layers that keep nothing while others keep something",
+        notes="remarks on the run, one line each",
     ),
 }
 

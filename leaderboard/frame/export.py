@@ -24,6 +24,7 @@ _LISTS = {
     "layer_sizes": pa.list_(pa.int64()),
     "layer_kept": pa.list_(pa.int64()),
     "collapsed": pa.list_(pa.string()),
+    "notes": pa.list_(pa.string()),
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import SETTING
 
 TRACK = [*SETTING, "split", "protocol"]
@@ -41,7 +42,7 @@ class Track(NamedTuple):
         parts = [self.dataset, self.model, self.recipe, self.init]
         # The usual split and protocol are left out to keep names short.
         parts += [self.split] if self.split != "test" else []
-        parts += [f"protocol{self.protocol}"] if self.protocol != 1 else []
+        parts += [f"protocol{self.protocol}"] if self.protocol != PROTOCOL else []
         text = "-".join(parts)
         # The name of a file has more parts, and most file systems allow 255 bytes.
         slug = re.sub(r"[^a-z0-9_.]+", "-", text.lower())[:100].strip("-.")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from paibench.benchmark.record import Record
+from paibench.benchmark.record import PROTOCOL, Record
 from paibench.leaderboard.format import sparsity_percent
 from paibench.leaderboard.frame.export import csv
 from paibench.leaderboard.frame.load import load, tabulate
@@ -91,7 +91,7 @@ def test_title_says_what_was_measured(usual: Table) -> None:
     """Model, data, prunable weights, recipe, init, split, seeds, protocol."""
     assert usual.title == (
         "lenet-300-100 on digits, 50,200 prunable weights, recipe lite, init kaiming_normal, "
-        "evaluated on test, n = 3 seeds, protocol 1"
+        f"evaluated on test, n = 3 seeds, protocol {PROTOCOL}"
     )
 
 

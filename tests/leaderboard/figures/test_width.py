@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from paibench.benchmark.record import Record
+from paibench.benchmark.record import PROTOCOL, Record
 from paibench.benchmark.spec import Named
 from paibench.leaderboard.figures.style import Drawn, line_styles, svg
 from paibench.leaderboard.figures.width import at_kept, family, widths
@@ -16,7 +16,7 @@ from paibench.leaderboard.stats.summary import Track, summarize, tracks
 
 RecordFactory = Callable[..., Record]
 LAYERS: dict[float, int] = {0.5: 2_000, 1.0: 8_000, 2.0: 32_000}
-TRACK = Track("digits", "conv-4", "lite", "kaiming_normal", "test", 1)
+TRACK = Track("digits", "conv-4", "lite", "kaiming_normal", "test", PROTOCOL)
 WIDTHS = [{"name": "conv-4", "width": width} for width in (0.5, 2.0)]
 MODELS = {
     label(model): model

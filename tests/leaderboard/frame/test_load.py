@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from paibench.benchmark.record import VOLATILE, Record
+from paibench.benchmark.record import PROTOCOL, VOLATILE, Record
 from paibench.benchmark.spec import Named, Spec
 from paibench.benchmark.store.atomic import create_once
 from paibench.benchmark.store.checksummed_json import Corrupt, decode, encode
@@ -117,7 +117,7 @@ def test_a_failed_run_is_a_row_without_results(
     store.publish_failure(lost.key, new_attempt_id(), note)
     row = only(load(root).runs, key=lost.key)
     assert (row["status"], row["reason"]) == ("failed", "out of memory")
-    assert (row["split"], row["protocol"]) == ("test", 1)
+    assert (row["split"], row["protocol"]) == ("test", PROTOCOL)
     assert pd.isna(row["accuracy"])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.checksummed_json import decode, encode
 from paibench.benchmark.store.records import hashed_name
@@ -223,7 +224,7 @@ def without_random(root: Path, edit: Edit) -> None:
 
 @forged("protocol")
 def another_protocol(root: Path, edit: Edit) -> None:
-    edit(root, KEY, protocol=2)
+    edit(root, KEY, protocol=PROTOCOL + 1)
 
 
 @forged("date")
