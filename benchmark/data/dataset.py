@@ -2,10 +2,12 @@
 
 import hashlib
 import math
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +16,9 @@ from paibench.benchmark.data.constants import Moments
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.signature import Value
-from paibench.methods.training.data import Split
+from paibench.methods.training.data import Images, Split
+
+Evaluation = Literal["test", "validation"]
 
 
 class DataSplit(Split, Protocol):
@@ -43,7 +47,7 @@ class DataSet:
     train: DataSplit
     test: DataSplit
     fingerprint: str
-    evaluation: Literal["test", "validation"] = "test"
+    evaluation: Evaluation = "test"
 
     @property
     def classes(self) -> int:
@@ -126,7 +130,122 @@ def load(
     or not the one of that name.
     """
     make: Loader = get(name, "datasets")
-    return make(root, seed, **options).to(device)
+    return check_dataset(name, make(root, seed, **options)).to(device)
+
+
+def check_dataset(name: str, made: object) -> DataSet:
+    """Return what the loader of the data set `name` made, if a run can use it.
+
+    Raises UserError in one line that names the data set, the split and what is wrong. Every loaded
+    set is checked, our own too, so that no later step fails on its data.
+    """
+    try:
+        if not isinstance(made, DataSet):
+            raise _Unfit(f"its loader returns {type(made).__name__}, not a DataSet")
+        _check_texts(made)
+        splits = {"train": made.train, "test": made.test}
+        for side, split in splits.items():
+            _check_split(side, split)
+        for field in ("classes", "shape", "mean", "std"):
+            first, second = (getattr(split, field) for split in splits.values())
+            if first != second:
+                raise _Unfit(f"{field} is {first} in train and {second} in test")
+    except _Unfit as error:
+        raise UserError(f"data set {name}: {error}") from error
+    return made
+
+
+class _Unfit(ValueError):
+    """A run cannot use a data set; the text says why."""
+
+
+def _check_texts(data: DataSet) -> None:
+    name = data.name
+    if not isinstance(name, str) or not is_data_name(name):
+        raise _Unfit(f"the name {name!r:.80} cannot be used; {DATA_NAME}")
+    if not re.fullmatch("[0-9a-f]{64}", str(data.fingerprint)):
+        raise _Unfit(f"the fingerprint {data.fingerprint!r:.80} is not a sha256 in hexadecimal")
+    if data.evaluation not in get_args(Evaluation):
+        raise _Unfit(f"evaluation is {data.evaluation!r:.80}, not 'test' or 'validation'")
+
+
+DATA_NAME = "use printable characters, at most 300, without a slash or a space at an end"
+
+
+def is_data_name(name: str) -> bool:
+    """Return whether a text can name a data set: what `DATA_NAME` says, in the form NFC."""
+    return (
+        0 < len(name) <= 300
+        and name.isprintable()
+        and name == unicodedata.normalize("NFC", name.strip())
+        and "/" not in name
+        and name not in (".", "..")
+    )
+
+
+def _check_split(side: str, split: DataSplit) -> None:
+    if not isinstance(split, Images):
+        for attribute in ("classes", "mean", "std", "labels", "shape", "batches", "subset", "to"):
+            if not hasattr(split, attribute):
+                raise _Unfit(f"{side} is {_kind(split)} without {attribute}; return Images")
+    labels, classes = split.labels, split.classes
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.dim() != 1:
+        raise _Unfit(f"the labels of {side} are {_kind(labels)}, not int64 [n]")
+    if not len(labels):
+        raise _Unfit(f"{side} has no images")
+    if len(split) != len(labels):
+        raise _Unfit(f"{side} has {len(split)} images and {len(labels)} labels")
+    if type(classes) is not int or classes < 2:
+        raise _Unfit(f"{side} has classes = {classes!r:.40}; a network needs 2 or more")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise _Unfit(f"{side} has labels from {low} to {high}, not 0 to {classes - 1}")
+    absent = (labels.bincount(minlength=classes) == 0).nonzero().flatten().tolist()
+    if absent:
+        raise _Unfit(f"class {absent[0]} has no image in {side}; every class needs one")
+    if isinstance(split, Images):
+        _check_pixels(side, split.pixels, len(labels))
+    shape = split.shape
+    if len(shape) != 3 or not all(type(length) is int and length > 0 for length in shape):
+        raise _Unfit(f"the shape of {side} is {shape}, not channels, height and width")
+    _check_moments(side, split)
+    if not isinstance(split, Images):
+        inputs, _ = next(split.batches(torch.arange(1), 1))
+        if inputs.shape != (1, *shape) or inputs.dtype != torch.get_default_dtype():
+            raise _Unfit(f"a batch of {side} is {_kind(inputs)}, not float32 {[1, *shape]}")
+
+
+def _check_moments(side: str, split: DataSplit) -> None:
+    for field, lowest in (("mean", -math.inf), ("std", 0.0)):
+        numbers = getattr(split, field)
+        if not isinstance(numbers, tuple | list) or len(numbers) != split.shape[0]:
+            raise _Unfit(f"{field} of {side} is {numbers!r:.80}, not a number for each channel")
+        for channel, number in enumerate(numbers):
+            if not (isinstance(number, int | float) and lowest < number < math.inf):
+                remedy = "; give 1.0 for a constant channel" if number == 0 else ""
+                raise _Unfit(f"{field} of channel {channel} in {side} is {number!r:.40}{remedy}")
+
+
+def _check_pixels(side: str, pixels: Tensor, count: int) -> None:
+    if not isinstance(pixels, Tensor) or pixels.dim() != 4 or 0 in pixels.shape:
+        raise _Unfit(f"the pixels of {side} are {_kind(pixels)}, not [n, c, h, w]")
+    if pixels.dtype not in (torch.uint8, torch.get_default_dtype()):
+        raise _Unfit(f"the pixels of {side} are {_kind(pixels)}, not uint8 or float32")
+    if len(pixels) != count:
+        raise _Unfit(f"{side} has {len(pixels)} images and {count} labels")
+    if pixels.is_floating_point() and not bool(pixels.isfinite().all()):
+        raise _Unfit(f"the pixels of {side} are not all finite")
+    flat = pixels[:1, :, :1, :1]
+    # most sets are told by their first image, without a pass over all
+    if side == "train" and bool((pixels[:1] == flat).all()) and bool((pixels == flat).all()):
+        raise _Unfit("all training images have one and the same colour, so nothing can be learned")
+
+
+def _kind(value: object) -> str:
+    """Return a tensor's type and shape for a message, or the type of anything else."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return f"a {type(value).__name__}"
 
 
 def balanced(labels: Tensor, draw: torch.Generator) -> Tensor:

@@ -4,6 +4,7 @@ import gc
 import math
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paibench.benchmark.data.dataset import DataSet, DataSplit, balanced, fingerprint, load, moments
+from paibench.benchmark.data.dataset import (
+    DataSet,
+    DataSplit,
+    balanced,
+    check_dataset,
+    fingerprint,
+    load,
+    moments,
+)
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
@@ -197,3 +206,105 @@ def test_the_walk_would_find_a_leak(hide: Callable[[DataSet], Any]) -> None:
     secret = data.test
     assert isinstance(secret, Images)
     assert leaks(Task(data.train, seed=0, recipe=Recipe(epochs=1), services=hide(data)), secret)
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A split of a third party's own type, around images."""
+
+    images: Images
+    dtype: torch.dtype = torch.float32
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.images, name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, *args: Any, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        for inputs, labels in self.images.batches(*args, **options):
+            yield inputs.to(self.dtype), labels
+
+
+def test_a_sound_data_set_passes_as_it_is() -> None:
+    """Bytes, floats and splits of other types are returned unchanged."""
+    bytes_ = toy()
+    for part in (
+        bytes_,
+        changed(bytes_, pixels=torch.rand(40, 1, 1, 1)),
+        replace(bytes_, train=Wrapped(bytes_.train), test=Wrapped(bytes_.test)),  # type: ignore[arg-type]
+        replace(bytes_, name="Übung 2024 (v1.5), [x]"),
+    ):
+        assert check_dataset("toy", part) is part
+
+
+def changed(data: DataSet, side: str = "train", **fields: object) -> DataSet:
+    return replace(data, **{side: replace(getattr(data, side), **fields)})
+
+
+ONES = torch.ones(40, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "harm, says",
+    [
+        (lambda data: None, "its loader returns NoneType, not a DataSet"),
+        (lambda data: (data.train, data.test), "its loader returns tuple, not a DataSet"),
+        (lambda data: replace(data, name="Bad Name/../x"), "the name 'Bad Name/../x' cannot be"),
+        (lambda data: replace(data, name="a\x1b[2J"), "the name 'a\\x1b[2J' cannot be used; use"),
+        (lambda data: replace(data, name=""), "the name '' cannot be used"),
+        (lambda data: replace(data, name=None), "the name None cannot be used"),
+        (lambda data: replace(data, name="u\u0308"), "cannot be used"),
+        (lambda data: replace(data, fingerprint="1"), "the fingerprint '1' is not a sha256"),
+        (lambda data: replace(data, evaluation="all"), "evaluation is 'all', not 'test' or"),
+        (lambda data: replace(data, test=[1]), "test is a list without classes; return Images"),
+        (lambda data: changed(data, classes=1), "train has classes = 1; a network needs 2 or more"),
+        (lambda data: changed(data, classes=4.0), "train has classes = 4.0; a network needs 2"),
+        (lambda data: changed(data, classes=3), "train has labels from 0 to 3, not 0 to 2"),
+        (lambda data: changed(data, classes=5), "class 4 has no image in train; every class"),
+        (lambda data: changed(data, labels=ONES), "the labels of train are float32 [40, 1, 1, 1]"),
+        (lambda data: changed(data, labels=[0, 1]), "the labels of train are a list, not int64"),
+        (lambda data: changed(data, "test", labels=ONES.long()[:0, 0, 0, 0]), "test has no images"),
+        (lambda data: changed(data, pixels=ONES[:39]), "train has 39 images and 40 labels"),
+        (lambda data: changed(data, pixels=ONES[:, 0]), "are float32 [40, 1, 1], not [n, c, h, w]"),
+        (
+            lambda data: changed(data, pixels=[1]),
+            "the pixels of train are a list, not [n",
+        ),
+        (lambda data: changed(data, pixels=ONES.double()), "are float64 [40, 1, 1, 1], not uint8"),
+        (lambda data: changed(data, pixels=ONES.long()), "are int64 [40, 1, 1, 1], not uint8 or"),
+        (lambda data: changed(data, pixels=ONES / 0), "the pixels of train are not all finite"),
+        (lambda data: changed(data, pixels=ONES), "all training images have one and the same"),
+        (lambda data: changed(data, std=(0.0,)), "std of channel 0 in train is 0.0; give 1.0 for"),
+        (lambda data: changed(data, std=(-0.5,)), "std of channel 0 in train is -0.5"),
+        (lambda data: changed(data, std=(math.nan,)), "std of channel 0 in train is nan"),
+        (lambda data: changed(data, std=(math.inf,)), "std of channel 0 in train is inf"),
+        (lambda data: changed(data, mean=(math.nan,)), "mean of channel 0 in train is nan"),
+        (lambda data: changed(data, mean=("0",)), "mean of channel 0 in train is '0'"),
+        (
+            lambda data: changed(data, std=(1.0, 1.0)),
+            "std of train is (1.0, 1.0), not a number",
+        ),
+        (
+            lambda data: changed(data, mean=0.5),
+            "mean of train is 0.5, not a number for each",
+        ),
+        (lambda data: changed(data, mean=(0.25,)), "mean is (0.25,) in train and (0.5,) in test"),
+        (
+            lambda data: changed(data, "test", pixels=torch.rand(12, 1, 2, 2)),
+            "shape is (1, 1, 1) in train and (1, 2, 2) in test",
+        ),
+        (
+            lambda data: replace(data, test=Wrapped(data.test, torch.float64)),
+            "a batch of test is float64 [1, 1, 1, 1], not float32 [1, 1, 1, 1]",
+        ),
+    ],
+)
+def test_a_data_set_that_a_run_cannot_use_is_refused(
+    harm: Callable[[DataSet], object], says: str
+) -> None:
+    """Whatever a loader makes wrong is named in one line, with the data set and the split."""
+    with pytest.raises(UserError) as caught:
+        check_dataset("toy", harm(toy()))
+    assert str(caught.value).startswith("data set toy: ") and says in str(caught.value)
+    assert str(caught.value).isprintable()

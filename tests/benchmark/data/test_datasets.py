@@ -225,6 +225,7 @@ def test_svhn_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for split, count in (("train", 20), ("test", 10)):
         labels = np.arange(1, count + 1) % 10
         pixels = np.zeros((32, 32, 3, count), np.uint8)
+        pixels[..., 0] = 1
         file = tmp_path / f"{split}_32x32.mat"
         savemat(file, {"X": pixels, "y": np.where(labels == 0, 10, labels)[:, None]})
         lists[split] = ["", file.name, hashlib.md5(file.read_bytes()).hexdigest()]
