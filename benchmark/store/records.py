@@ -15,8 +15,8 @@ from paibench.benchmark.store.names import is_key
 
 SCHEMA = 3
 """The schema number of new records. Older ones are read: 2 added `plugin_origin`,
-`plugin_sha256`, `other_plugins` and `isolation`; 3 added `parameters`, `ties` and `notes`. These are
-None or empty in older records."""
+`plugin_sha256`, `other_plugins` and `isolation`; 3 added `parameters`, `ties` and `notes`. These
+are None or empty in older records."""
 
 Validate = Callable[[Path], object]
 """Reads a file and raises Corrupt if it is damaged."""
