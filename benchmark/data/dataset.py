@@ -5,7 +5,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, Self, get_args
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from paibench.benchmark.data.constants import Moments
+from paibench.benchmark.data.files import check_labels
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.signature import Value
@@ -40,7 +41,7 @@ class DataSet:
     `mnist-1000`. `test` is the test set, or images held out of training if `evaluation` is
     "validation"; then the test set is not loaded. `fingerprint` is the sha256 of all pixels and
     labels of the whole set. The splits share no memory, so code that gets `train` cannot reach
-    the other one.
+    the other one. `class_names`, if any, are used in messages.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DataSet:
     test: DataSplit
     fingerprint: str
     evaluation: Evaluation = "test"
+    class_names: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -71,16 +73,15 @@ class DataSet:
 
     def to(self, device: torch.device | str) -> "DataSet":
         """Return the data set on another device."""
-        train, test = self.train.to(device), self.test.to(device)
-        return DataSet(self.name, train, test, self.fingerprint, self.evaluation)
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
 
     def subset(self, *, examples: int | None, validation: float, seed: int) -> "DataSet":
         """Return the data set with fewer training examples, or with some held out.
 
         `examples` keeps the first images of a class-balanced permutation that is the same for
         every seed, so a larger subset contains every smaller one. `validation` then holds out
-        that fraction, class-balanced and drawn by `seed`, which replaces the test set. Raises
-        UserError if either is out of range.
+        that fraction, class-balanced and drawn by `seed`, which replaces the test set. Every class
+        has an image on every side. Raises UserError if that is impossible.
         """
         name, train = self.name, self.train
         if examples is not None:
@@ -94,7 +95,7 @@ class DataSet:
             train = train.subset(fixed[:examples].sort().values)
             name = f"{name}-{examples}"
         if validation == 0:
-            return DataSet(name, train, self.test, self.fingerprint, self.evaluation)
+            return replace(self, name=name, train=train)
         # a fraction outside (0, 1), or NaN, holds out no image, so that the check below refuses it
         held_out_count = round(validation * len(train)) if 0 < validation < 1 else 0
         if not train.classes <= held_out_count <= len(train) - train.classes:
@@ -102,12 +103,32 @@ class DataSet:
                 f"{name}: validation = {validation!r} is out of range; it is the fraction of the "
                 f"{len(train)} training examples to hold out, at least one of each class"
             )
+        fewest, label = train.labels.bincount(minlength=train.classes).min(0)
+        if fewest < 2:
+            which = self.class_names[label] if self.class_names else int(label)
+            raise UserError(
+                f"{name}: class {which!r:.80} has {int(fewest)} training image, and validation "
+                "needs two of each class: one to train on and one to hold out"
+            )
         permutation = balanced(train.labels, generator(seed, "validation"))
-        train_indices = permutation[held_out_count:].sort().values
-        validation_indices = permutation[:held_out_count].sort().values
-        name = f"{name}-validation-{validation:g}"
-        parts = train.subset(train_indices), train.subset(validation_indices)
-        return DataSet(name, *parts, self.fingerprint, evaluation="validation")
+        held_out, kept = permutation[:held_out_count], permutation[held_out_count:]
+        return replace(
+            self,
+            name=f"{name}-validation-{validation:g}",
+            train=train.subset(kept.sort().values),
+            test=train.subset(held_out.sort().values),
+            evaluation="validation",
+        )
+
+    def normalised(self) -> "DataSet":
+        """Return the data set with the mean and deviation of the images that it trains on.
+
+        Call it after `subset`: training must not depend on images that are held out or left out.
+        """
+        assert isinstance(self.train, Images) and isinstance(self.test, Images)
+        mean, std = moments(self.train.pixels)
+        train, test = (replace(each, mean=mean, std=std) for each in (self.train, self.test))
+        return replace(self, train=train, test=test)
 
 
 class Loader(Protocol):
@@ -145,7 +166,7 @@ def check_dataset(name: str, made: object) -> DataSet:
         _check_texts(made)
         splits = {"train": made.train, "test": made.test}
         for side, split in splits.items():
-            _check_split(side, split)
+            _check_split(name, side, split)
         for field in ("classes", "shape", "mean", "std"):
             first, second = (getattr(split, field) for split in splits.values())
             if first != second:
@@ -183,7 +204,7 @@ def is_data_name(name: str) -> bool:
     )
 
 
-def _check_split(side: str, split: DataSplit) -> None:
+def _check_split(name: str, side: str, split: DataSplit) -> None:
     if not isinstance(split, Images):
         for attribute in ("classes", "mean", "std", "labels", "shape", "batches", "subset", "to"):
             if not hasattr(split, attribute):
@@ -197,12 +218,7 @@ def _check_split(side: str, split: DataSplit) -> None:
         raise _Unfit(f"{side} has {len(split)} images and {len(labels)} labels")
     if type(classes) is not int or classes < 2:
         raise _Unfit(f"{side} has classes = {classes!r:.40}; a network needs 2 or more")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise _Unfit(f"{side} has labels from {low} to {high}, not 0 to {classes - 1}")
-    absent = (labels.bincount(minlength=classes) == 0).nonzero().flatten().tolist()
-    if absent:
-        raise _Unfit(f"class {absent[0]} has no image in {side}; every class needs one")
+    check_labels(f"data set {name}", side, labels, classes)
     if isinstance(split, Images):
         _check_pixels(side, split.pixels, len(labels))
     shape = split.shape
@@ -251,26 +267,30 @@ def _kind(value: object) -> str:
 def balanced(labels: Tensor, draw: torch.Generator) -> Tensor:
     """Return a permutation [n] of which every prefix has the classes in their proportions.
 
-    `labels` is [n]. If the classes are equally large, every class has its first member before
-    any class has its second.
+    `labels` is [n]. Every class has its first member before any class has its second, and, if it
+    has two or more, its last after any other class has its last but one: however rare a class is,
+    a cut leaves it on both sides if both are as long as the list of classes.
     """
     # the draw is made on the CPU, because a GPU would draw another permutation
     labels = labels.cpu()
     shuffled = torch.randperm(len(labels), generator=draw)
     # the sorts are stable, because equal keys must come in the same order on every machine
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    sizes = labels.bincount()
-    ranks = torch.cat([torch.arange(int(size)) for size in sizes])
+    counts = labels.bincount()
+    ranks = torch.cat([torch.arange(int(count)) for count in counts])
+    sizes = counts.repeat_interleave(counts)
     # each class is spread evenly over [0, 1], so that any prefix has all classes in proportion
-    positions = (ranks + 0.5) / sizes.repeat_interleave(sizes)
-    return by_class[positions.argsort(stable=True)]
+    order = ((ranks + 0.5) / sizes).argsort(stable=True)
+    parts = torch.where(ranks == 0, 0, torch.where(ranks == sizes - 1, 2, 1))
+    return by_class[order[parts[order].argsort(stable=True)]]
 
 
 def moments(pixels: Tensor) -> Moments:
     """Return the mean and standard deviation of each channel of `pixels` [n, c, h, w] (uint8).
 
-    Pixels are scaled to [0, 1]. The sums run over the counts of the 256 values, so that the
-    result is the same bit for bit on every machine.
+    Pixels are scaled to [0, 1]. A constant channel has the standard deviation 1, because pixels
+    are divided by it. The sums run over the counts of the 256 values, so that the result is the
+    same bit for bit on every machine.
     """
     values = [value / 255 for value in range(256)]
     means, stds = [], []
@@ -281,7 +301,8 @@ def moments(pixels: Tensor) -> Moments:
         mean = math.fsum(c * v for c, v in zip(counts, values, strict=True)) / total
         square = math.fsum(c * (v - mean) ** 2 for c, v in zip(counts, values, strict=True))
         means.append(mean)
-        stds.append(math.sqrt(square / total))
+        # asked of the counts, because the rounded sum of equal terms need not be exactly 0
+        stds.append(1.0 if max(counts) == total else math.sqrt(square / total))
     return tuple(means), tuple(stds)
 
 

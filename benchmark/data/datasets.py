@@ -19,7 +19,7 @@ import torch
 
 from paibench.benchmark.data import files, image_folder
 from paibench.benchmark.data.constants import COUNTS, MNIST_SHA256, MOMENTS, Moments
-from paibench.benchmark.data.dataset import DataSet, balanced, fingerprint, moments
+from paibench.benchmark.data.dataset import DataSet, balanced, fingerprint
 from paibench.benchmark.data.files import Pair, check_count, locate
 from paibench.benchmark.data.image_cache import cache_folders, decoded
 from paibench.benchmark.store.names import check_name
@@ -45,8 +45,8 @@ def digits(
     order = balanced(labels, generator(0, "digits"))
     parts = order[360:].sort().values, order[:360].sort().values
     splits = [(pixels[part], labels[part]) for part in parts]
-    whole = _whole("digits", splits, 10, moments(splits[0][0]))
-    return whole.subset(examples=examples, validation=validation, seed=seed)
+    whole = _whole("digits", splits, 10, None)
+    return whole.subset(examples=examples, validation=validation, seed=seed).normalised()
 
 
 def embedded() -> Path:
@@ -180,7 +180,7 @@ def imagefolder(
     image_folder.same_classes(name, *parts)
     # images of another size are another data set, since their results are not comparable
     whole = _of_folder(name if size is None else f"{name}-{size}px", parts, size, root, None)
-    return whole.subset(examples=examples, validation=validation, seed=seed)
+    return whole.subset(examples=examples, validation=validation, seed=seed).normalised()
 
 
 def fetch(name: str, root: Path | None) -> str:
@@ -210,10 +210,14 @@ def _like_cifar(name: str, source: Any, key: str, classes: int, root: Path | Non
     return _whole(name, splits, classes, MOMENTS[name])
 
 
-def _whole(name: str, splits: Sequence[Pair], classes: int, pixel_moments: Moments) -> DataSet:
+def _whole(
+    name: str, splits: Sequence[Pair], classes: int, pixel_moments: Moments | None
+) -> DataSet:
+    """Return the data set of two splits; without moments, normalise it once its images are cut."""
     for split, (_, labels) in zip(("train", "test"), splits, strict=True):
         files.check_labels(name, split, labels, classes)
-    train, test = (Images(pixels, labels, classes, *pixel_moments) for pixels, labels in splits)
+    mean, std = pixel_moments or ((), ())
+    train, test = (Images(pixels, labels, classes, mean, std) for pixels, labels in splits)
     return DataSet(name, train, test, fingerprint(*(t for pair in splits for t in pair)))
 
 
@@ -225,13 +229,12 @@ def _of_folder(
     pixel_moments: Moments | None,
 ) -> DataSet:
     images = decoded(name, parts, size, cache_folders(root, os.environ))
-    # of the training images alone: training must not depend on the test images
-    pixel_moments = pixel_moments or moments(images.splits[0][0])
-    classes = len(parts[0].classes)
+    names = parts[0].classes
+    mean, std = pixel_moments or ((), ())
     train, test = (
-        Images(pixels, labels, classes, *pixel_moments) for pixels, labels in images.splits
+        Images(pixels, labels, len(names), mean, std) for pixels, labels in images.splits
     )
-    return DataSet(name, train, test, images.fingerprint)
+    return DataSet(name, train, test, images.fingerprint, class_names=names)
 
 
 def _streamed(
@@ -250,7 +253,7 @@ def _streamed(
         digest.update(json.dumps([parts[-1].files, parts[-1].labels]).encode())
     image_folder.same_classes(name, *parts)
     train, test = (Stream.of(name, part, pixel_moments) for part in parts)
-    return DataSet(name, train, test, digest.hexdigest())
+    return DataSet(name, train, test, digest.hexdigest(), class_names=parts[0].classes)
 
 
 def _image_folder(path: str, root: Path | None) -> Path:

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -70,6 +71,77 @@ def test_a_balanced_order_keeps_proportions() -> None:
     assert labels[balanced(labels, generator(0))[:20]].bincount().tolist() == [15, 5]
 
 
+SIZES = st.lists(st.integers(1, 70), min_size=2, max_size=6)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(SIZES, st.integers(0, 9))
+def test_both_ends_of_a_balanced_order_have_every_class(sizes: list[int], seed: int) -> None:
+    """The first images are one of each class, and so are the last of classes with two or more."""
+    labels = torch.repeat_interleave(torch.tensor(sizes))
+    order = labels[balanced(labels, generator(seed))]
+    assert sorted(order[: len(sizes)].tolist()) == list(range(len(sizes)))
+    common = [label for label, size in enumerate(sizes) if size > 1]
+    assert sorted(order[len(order) - len(common) :].tolist()) == common
+
+
+@settings(derandomize=True, max_examples=30, deadline=None)
+@given(st.lists(st.integers(20, 59), min_size=2, max_size=5), st.integers(0, 9))
+def test_the_order_of_classes_of_like_sizes_follows_their_proportions_alone(
+    sizes: list[int], seed: int
+) -> None:
+    """Below a ratio of 3, the plain proportions already put every class at both ends."""
+    labels = torch.repeat_interleave(torch.tensor(sizes))
+    drawn = torch.randperm(len(labels), generator=generator(seed))
+    members = [drawn[labels[drawn] == label] for label in range(len(sizes))]
+    places = torch.cat([(torch.arange(size) + 0.5) / size for size in sizes])
+    plain = torch.cat(members)[places.argsort(stable=True)]
+    assert balanced(labels, generator(seed)).tolist() == plain.tolist()
+
+
+def unequal(sizes: list[int]) -> DataSet:
+    """A set with classes of these sizes, and one test image of each."""
+
+    def images(labels: Tensor) -> Images:
+        pixels = torch.arange(len(labels)).to(torch.uint8).view(-1, 1, 1, 1)
+        return Images(pixels, labels, len(sizes), (0.5,), (0.25,))
+
+    train = images(torch.repeat_interleave(torch.tensor(sizes)))
+    names = tuple("abcdef"[: len(sizes)])
+    return DataSet("toy", train, images(torch.arange(len(sizes))), "0" * 64, class_names=names)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(SIZES, st.integers(0, 400) | st.none(), st.floats(0, 1, exclude_max=True), st.integers(0, 9))
+def test_every_class_is_on_each_side_or_the_cut_is_refused(
+    sizes: list[int], examples: int | None, validation: float, seed: int
+) -> None:
+    """No cut loses a class, however rare; a refusal is one line about the data."""
+    data = unequal(sizes)
+    try:
+        cut = data.subset(examples=examples, validation=validation, seed=seed)
+    except UserError as error:
+        assert re.search("is out of range|has 1 training image, and validation needs", str(error))
+        return
+    for part in (cut.train, cut.test):
+        assert int(part.labels.bincount(minlength=len(sizes)).min()) >= 1
+
+
+def test_a_rare_class_stays_in_a_subset() -> None:
+    """Of 60 and 1 training images, 30 are 29 and 1."""
+    cut = unequal([60, 1]).subset(examples=30, validation=0, seed=0)
+    assert cut.train.labels.bincount().tolist() == [29, 1]
+
+
+def test_a_class_with_one_image_cannot_be_held_out() -> None:
+    """The line names the class and its count; with two images, one is on each side."""
+    says = "toy: class 'b' has 1 training image, and validation needs two of each class: one to"
+    with pytest.raises(UserError, match=says):
+        unequal([60, 1]).subset(examples=None, validation=0.5, seed=0)
+    cut = unequal([60, 2]).subset(examples=None, validation=0.5, seed=0)
+    assert [part.labels.bincount().tolist() for part in (cut.train, cut.test)] == [[30, 1]] * 2
+
+
 def test_examples_is_one_subset_for_all_seeds_and_a_larger_one_holds_it() -> None:
     """A cut depends on its size alone, keeps the order, and leaves the test set as it is."""
     small, again = (toy().subset(examples=8, validation=0, seed=seed) for seed in (0, 1))
@@ -126,6 +198,25 @@ def test_moments_are_those_of_the_pixels_and_no_order_changes_a_bit() -> None:
     assert means == pytest.approx(scaled.mean((0, 2, 3)), rel=1e-12)
     assert stds == pytest.approx(scaled.std((0, 2, 3)), rel=1e-12)
     assert moments(pixels.flip(0, 3)) == (means, stds)
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.integers(0, 255), st.integers(1, 300))
+def test_a_constant_channel_is_divided_by_one(value: int, count: int) -> None:
+    """However its sum is rounded, a channel of equal pixels has the standard deviation 1."""
+    [mean], [std] = moments(torch.full((count, 1, 1, 1), value, dtype=torch.uint8))
+    assert mean == pytest.approx(value / 255) and std == 1.0
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"examples": 8}, {"validation": 0.2}, {"examples": 20, "validation": 0.5}]
+)
+def test_only_images_that_are_trained_on_normalise(options: dict[str, Any]) -> None:
+    """Mean and deviation are those of the training images of the run, in both splits."""
+    data = toy().subset(**{"examples": None, "validation": 0.0, "seed": 3} | options).normalised()
+    scaled = np.array(numbers(data.train)) / 255
+    assert data.train.mean == data.test.mean == pytest.approx([scaled.mean()])
+    assert data.train.std == data.test.std == pytest.approx([scaled.std()])
 
 
 def test_a_fingerprint_tells_values_shapes_types_and_order_apart() -> None:
@@ -261,7 +352,7 @@ ONES = torch.ones(40, 1, 1, 1)
         (lambda data: changed(data, classes=1), "train has classes = 1; a network needs 2 or more"),
         (lambda data: changed(data, classes=4.0), "train has classes = 4.0; a network needs 2"),
         (lambda data: changed(data, classes=3), "train has labels from 0 to 3, not 0 to 2"),
-        (lambda data: changed(data, classes=5), "class 4 has no image in train; every class"),
+        (lambda data: changed(data, classes=5), "class 4 has no example in train; every"),
         (lambda data: changed(data, labels=ONES), "the labels of train are float32 [40, 1, 1, 1]"),
         (lambda data: changed(data, labels=[0, 1]), "the labels of train are a list, not int64"),
         (lambda data: changed(data, "test", labels=ONES.long()[:0, 0, 0, 0]), "test has no images"),
