@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,10 +20,9 @@ import torch
 
 from paibench.benchmark.data import files, image_folder
 from paibench.benchmark.data.constants import COUNTS, MNIST_SHA256, MOMENTS, Moments
-from paibench.benchmark.data.dataset import DataSet, balanced, fingerprint
+from paibench.benchmark.data.dataset import DATA_NAME, DataSet, balanced, fingerprint, is_data_name
 from paibench.benchmark.data.files import Pair, check_count, locate
 from paibench.benchmark.data.image_cache import cache_folders, decoded
-from paibench.benchmark.store.names import check_name
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError, names
 from paibench.methods.core.text import printable
@@ -165,9 +165,11 @@ def imagefolder(
             it, all images must have the same shape.
     """
     folder = _image_folder(path, root)
-    name = check_name(folder.resolve().name, "imagefolder: the folder's name")
+    name = unicodedata.normalize("NFC", folder.resolve().name)
+    if not is_data_name(name):
+        raise UserError(f"imagefolder: the folder's name {name!r:.80} cannot be used; {DATA_NAME}")
     # otherwise, the results of two data sets would share one name
-    if name in names("datasets"):
+    if name.casefold() in names("datasets"):
         raise UserError(f"imagefolder: {name!r} is the name of another data set; rename it")
     if size is not None and not 1 <= size <= 4096:
         raise UserError(f"imagefolder: size = {size} is out of range; it is 1 to 4096 pixels")
@@ -262,5 +264,8 @@ def _image_folder(path: str, root: Path | None) -> Path:
     if "\0" in path or ".." in folder.parts:
         raise UserError(f"imagefolder: path {path[:80]!r} leaves the data folder")
     if folder.is_absolute():
-        return locate("imagefolder", folder, "", "set the option path to an existing folder")
+        # the folders above it need not be readable
+        if folder.is_dir():
+            return folder
+        root, path = Path(folder.anchor), str(folder.relative_to(folder.anchor))
     return locate("imagefolder", root, path, "set the option path to an existing folder")

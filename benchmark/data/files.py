@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import pickle
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -27,8 +28,8 @@ Pair = tuple[Tensor, Tensor]
 def locate(name: str, root: Path | None, parts: str, hint: str) -> Path:
     """Return `root`/`parts`, found by exact names on every file system.
 
-    Raises UserError that says what is missing and ends with `hint`, or with what to rename if
-    the names differ in case only.
+    The two Unicode forms of é are one name. Raises UserError that says what is missing and ends
+    with `hint`, or with what to rename if two names differ only in case or Unicode form.
     """
     if root is None:
         raise UserError(f"{name}: no data folder given; set PAIBENCH_DATA or --data")
@@ -41,12 +42,20 @@ def locate(name: str, root: Path | None, parts: str, hint: str) -> Path:
             names = os.listdir(path)
         except OSError as error:
             raise unreadable(name, path, error) from error
-        if part not in names:
-            other = next((n for n in sorted(names) if n.casefold() == part.casefold()), None)
+        wanted = unicodedata.normalize("NFC", part)
+        by_form = {other: unicodedata.normalize("NFC", other) for other in sorted(names)}
+        same = [other for other, form in by_form.items() if form == wanted]
+        if not same:
+            other = next((o for o in by_form if by_form[o].casefold() == wanted.casefold()), None)
             if other:
                 hint = f"rename {printable(other)} beside it to {printable(part)}"
             raise UserError(f"{name}: {printable(path / part)} is missing; {hint}")
-        path = path / part
+        if len(same) > 1:
+            raise UserError(
+                f"{name}: {printable(path)} has two entries {printable(part)}, in different forms "
+                "of Unicode; rename one"
+            )
+        path = path / same[0]
     return path
 
 

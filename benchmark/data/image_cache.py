@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
@@ -24,8 +27,20 @@ from paibench.benchmark.store.checksummed_json import Corrupt
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.text import printable
 
-_LAYOUT = "1"  # increase it when the same files are decoded to other pixels
+_LAYOUT = "2"  # increase it when the same files are decoded to other pixels
 _LARGEST = 2**40
+_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
+_ORIENTATION = 0x0112  # the tag of EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How an image is turned upright, by its orientation."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +56,17 @@ def decoded(
 ) -> Decoded:
     """Return all images, from the first of the folders `keep_in` that has them, or decode them.
 
-    The name of the cached file is a hash of every image's path, size and time of change, so any
+    The name of the cached file has a hash of every image's path, size and time of change, so any
     change decodes again. So does a cached file that does not fit its fingerprint. Any number of
     processes may call this at once. With `size`, images are cropped to a square at the centre and
     scaled to it. Raises UserError that names a file that cannot be decoded.
     """
     key = _manifest(name, listings, size)
+    # readable on any file system; the key distinguishes names that become equal
+    file_name = f"{re.sub('[^a-z0-9_.-]+', '-', name.lower())[:64]}-{key}.safetensors"
     labels = [torch.tensor(listing.labels) for listing in listings]
     for folder in keep_in:
-        cached = _load(folder / f"{name}-{key}.safetensors", labels)
+        cached = _load(folder / file_name, labels)
         if cached is not None:
             return cached
     pixels = _decode(name, listings, size)
@@ -60,12 +77,12 @@ def decoded(
         )
     splits = tuple(zip(pixels, labels, strict=True))
     fresh = Decoded(splits, fingerprint(*(tensor for pair in splits for tensor in pair)))
-    _save(keep_in, f"{name}-{key}.safetensors", fresh)
+    _save(keep_in, file_name, fresh)
     return fresh
 
 
 def _manifest(name: str, listings: Sequence[Listing], size: int | None) -> str:
-    digest = hashlib.sha256(f"{_LAYOUT} {size}\n".encode())
+    digest = hashlib.sha256(f"{_LAYOUT} {size} {name}\n".encode())
     for listing in listings:
         for file, label in zip(listing.files, listing.labels, strict=True):
             path = os.path.join(listing.folder, file)
@@ -108,19 +125,56 @@ def _decode(name: str, listings: Sequence[Listing], size: int | None) -> list[Te
 def rgb(name: str, path: str) -> tuple[Image.Image, bool]:
     """Return an image file as red, green and blue, and whether it is grey.
 
-    Raises UserError if it is damaged, cannot be read, or has more than 8 bits per channel.
+    It is turned upright as its EXIF orientation says, and alpha is dropped. Raises UserError if it
+    is damaged, cannot be read, or would lose bits or frames.
     """
     try:
-        with Image.open(path) as image:
-            # the conversion to RGB would clip these values to 8 bits
-            if image.mode[0] in "IF":
-                raise ValueError(f"mode {image.mode}, more than 8 bits per channel")
-            return image.convert("RGB"), image.mode in ("1", "L")
+        with Image.open(path, formats=_FORMATS) as image:
+            _refuse_losses(image)
+            # Pillow warns of some, and alpha is dropped in any case
+            image.info.pop("transparency", None)
+            return _upright(image.convert("RGB"), image), _is_grey(image)
     except Exception as error:  # Pillow's decoders raise errors of many types for damaged files
         why = " ".join(str(error).replace(path, "the file").split())[:200]
         raise UserError(
             f"{name}: {printable(path)} cannot be decoded: {why}; replace it"
         ) from error
+
+
+def _refuse_losses(image: Image.Image) -> None:
+    """Raise ValueError for an image of which Pillow would drop bits or frames in silence."""
+    # of a photograph with several pictures (MPO), the first is the photograph
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ValueError(f"it has {frames} frames, not one")
+    deep = image.mode[0] in "IF"
+    # Pillow opens 16 bits per channel as mode RGB in these formats
+    coding = image.tile[0][3] if isinstance(image, ImageFile) and image.tile else ""
+    if image.format == "PNG":
+        deep = deep or "16" in str(coding)
+    elif image.format == "PPM":
+        deep = deep or (isinstance(coding, tuple) and coding[1] > 255)  # the largest value
+    elif isinstance(image, TiffImageFile):
+        deep = deep or max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8
+    if deep:
+        raise ValueError("it has more than 8 bits per channel")
+
+
+def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """Return `pixels` turned as the EXIF orientation of the image file says."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # damaged EXIF is no reason to refuse sound pixels
+        return pixels
+    return pixels.transpose(_TURNS[orientation]) if orientation in _TURNS else pixels
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Return whether a file stores grey values, with or without alpha, or a palette of greys."""
+    if image.mode in ("P", "PA"):
+        palette = np.reshape(image.getpalette() or (), (-1, 3))
+        return bool((palette == palette[:, :1]).all())
+    return image.mode in ("1", "L", "LA")
 
 
 def _load(path: Path, labels: Sequence[Tensor]) -> Decoded | None:

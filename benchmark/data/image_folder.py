@@ -5,7 +5,10 @@ both are errors, so that a forgotten or foreign file cannot change a data set un
 """
 
 import os
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from paibench.benchmark.data.files import unreadable
@@ -33,25 +36,37 @@ def listed(name: str, folder: Path, split: str, inner: str = "") -> Listing:
     """
     # the folder itself may be a link, so its real path is what other links are compared with
     home = os.path.realpath(folder)
-    # sorted, because the order of a listing differs between file systems
-    classes = sorted(e.name for e in entries(name, folder / split, home) if _is_folder(name, e))
-    if not classes:
+    folders = ordered(e.name for e in entries(name, folder / split, home) if _is_folder(name, e))
+    if not folders:
         raise UserError(
             f"{name}: {printable(folder / split)} has no class folders with images in them"
         )
+    # a copy of the set may spell é in the other of its two Unicode forms
+    classes = tuple(unicodedata.normalize("NFC", each) for each in folders)
+    twin = next((one for one, other in pairwise(classes) if one == other), None)
+    if twin is not None:
+        raise UserError(
+            f"{name}: {printable(folder / split)} has two class folders {twin!r:.80}, in different "
+            "forms of Unicode; rename one"
+        )
     files: list[str] = []
     labels: list[int] = []
-    for label, class_name in enumerate(classes):
-        subfolder = os.path.join(split, class_name)
+    for label, class_folder in enumerate(folders):
+        subfolder = os.path.join(split, class_folder)
         if inner:
             subfolder = os.path.join(subfolder, inner)
         path = folder / subfolder
-        names = sorted(e.name for e in entries(name, path, home) if _is_image(name, e))
+        names = ordered(e.name for e in entries(name, path, home) if _is_image(name, e))
         if not names:
             raise UserError(f"{name}: {printable(path)} has no images; fill or remove it")
         files += [os.path.join(subfolder, file) for file in names]
         labels += [label] * len(names)
-    return Listing(folder, tuple(files), tuple(labels), tuple(classes))
+    return Listing(folder, tuple(files), tuple(labels), classes)
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Return names in an order that is the same on every file system."""
+    return sorted(names, key=lambda name: (unicodedata.normalize("NFC", name), name))
 
 
 def entries(name: str, folder: Path, home: str) -> list[os.DirEntry[str]]:

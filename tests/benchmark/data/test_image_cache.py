@@ -2,6 +2,9 @@
 
 import os
 import re
+import struct
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.datasets.folder import default_loader
 
 from paibench.benchmark.data.dataset import fingerprint
-from paibench.benchmark.data.image_cache import Decoded, cache_folders, decoded
+from paibench.benchmark.data.image_cache import Decoded, cache_folders, decoded, rgb
 from paibench.benchmark.data.image_folder import listed
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError
@@ -202,7 +206,7 @@ def larger(file: Path) -> None:
         (damaged, "cannot be decoded: .*; replace it"),
         (emptied, "cannot be decoded: cannot identify image file 'the file'; replace it"),
         (text, "cannot be decoded: cannot identify image file 'the file'; replace it"),
-        (deep, "cannot be decoded: mode I;16, more than 8 bits per channel; replace it"),
+        (deep, "cannot be decoded: it has more than 8 bits per channel; replace it"),
         (larger, "is 7x5 and the first image is 6x5; set the option size to scale them"),
     ],
 )
@@ -244,3 +248,227 @@ def test_where_pixels_are_kept(
     """PAIBENCH_CACHE goes first; else it is the data folder, then the user's own cache."""
     found = cache_folders(None if root is None else Path(root), environment)
     assert found == [Path(place) for place in places]
+
+
+GREY, COLOUR = np.arange(30, dtype=np.uint8).reshape(5, 6), np.arange(90, dtype=np.uint8)
+
+
+def palette(*colours: tuple[int, int, int]) -> Image.Image:
+    image = Image.fromarray(GREY % len(colours), "P")
+    image.putpalette([value for colour in colours for value in colour])
+    return image
+
+
+def with_alpha(mode: str) -> Image.Image:
+    """An image whose alpha is not constant."""
+    base = Image.fromarray(GREY if mode == "LA" else COLOUR.reshape(5, 6, 3)).convert(mode)
+    base.putalpha(Image.fromarray(GREY * 8))
+    return base
+
+
+@pytest.mark.parametrize(
+    "image, file, grey",
+    [
+        (Image.fromarray(GREY), "a.png", True),
+        (Image.fromarray(GREY), "a.jpg", True),
+        (Image.fromarray(GREY % 2 * 255).convert("1"), "a.png", True),
+        (Image.fromarray(GREY), "a.pgm", True),
+        (with_alpha("LA"), "a.png", True),
+        (with_alpha("LA"), "a.tif", True),
+        (palette((9, 9, 9), (70, 70, 70)), "a.png", True),
+        (palette((9, 9, 9), (70, 70, 71)), "a.png", False),
+        (palette((9, 9, 9), (70, 70, 70)), "a.bmp", True),
+        (with_alpha("RGBA"), "a.png", False),
+        (Image.fromarray(GREY).convert("RGB"), "a.png", False),
+        (Image.fromarray(GREY).convert("RGBA"), "a.webp", False),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else str(value),
+)
+def test_a_file_that_stores_grey_values_is_grey(
+    tmp_path: Path, image: Image.Image, file: str, grey: bool
+) -> None:
+    """Alpha and a palette of greys do not make a colour of grey; three equal channels do."""
+    image.save(tmp_path / file)
+    assert rgb("pets", str(tmp_path / file))[1] is grey
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_dropped(tmp_path: Path, mode: str) -> None:
+    """Every pixel keeps the colour that the file stores, however transparent it is."""
+    image = with_alpha(mode)
+    image.save(tmp_path / "a.png")
+    pixels, _ = rgb("pets", str(tmp_path / "a.png"))
+    assert np.array_equal(np.asarray(pixels)[..., : len(mode) - 1], np.asarray(image)[..., :-1])
+
+
+@pytest.mark.parametrize("key", [0, bytes([0, 90])], ids=["one colour", "alpha of each colour"])
+def test_a_transparent_colour_of_a_palette_is_kept(tmp_path: Path, key: int | bytes) -> None:
+    """A palette with transparency has the colours of the palette, without a warning."""
+    image = palette((9, 9, 9), (70, 70, 71))
+    image.save(tmp_path / "a.png", transparency=key)
+    pixels, _ = rgb("pets", str(tmp_path / "a.png"))
+    assert np.array_equal(np.asarray(pixels)[..., 2], np.where(GREY % 2, 71, 9))
+
+
+def test_a_grey_set_with_alpha_has_one_channel(tmp_path: Path) -> None:
+    """Grey images with and without alpha are one channel together."""
+    folder = pictures(tmp_path / "set", "L")
+    with_alpha("LA").save(folder / "train" / "cat" / "9.png")
+    (train, _), (test, _) = read(folder).splits
+    assert train.shape[1] == test.shape[1] == 1
+    assert np.array_equal(train[3, 0].numpy(), GREY)
+
+
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+    9: lambda a: a,  # not an orientation
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("file", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_an_image_is_turned_as_its_exif_says(tmp_path: Path, file: str, orientation: int) -> None:
+    """Each of the eight orientations is applied once; torchvision's loader applies none."""
+    blocks = np.array([[[200, 0, 0], [0, 200, 0], [0, 0, 200]], [[90] * 3, [0] * 3, [200] * 3]])
+    stored = blocks.astype(np.uint8).repeat(16, 0).repeat(16, 1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / file, exif=exif, quality=95)
+    pixels = np.asarray(rgb("pets", str(tmp_path / file))[0]).astype(int)
+    expected = UPRIGHT[orientation](stored).astype(int)
+    assert pixels.shape == expected.shape
+    # JPEG and WebP change colours, most of all at the edges of the blocks
+    assert np.abs(pixels - expected)[8::16, 8::16].max() <= 8
+    if file == "a.jpg":
+        theirs = default_loader(str(tmp_path / file))
+        assert np.abs(np.asarray(theirs).astype(int) - stored)[8::16, 8::16].max() <= 8
+
+
+def test_a_rotated_image_needs_its_shape_upright(tmp_path: Path) -> None:
+    """An image on its side fits the others if it does once turned."""
+    folder = pictures(tmp_path / "set")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sideways = np.asarray(Image.open(folder / "train" / "cat" / "0.png")).swapaxes(0, 1)
+    Image.fromarray(sideways).save(folder / "train" / "cat" / "9.png", exif=exif)
+    assert read(folder).splits[0][0].shape == (7, 3, 5, 6)
+
+
+def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
+    """Pixels are read as they are if the EXIF beside them is none."""
+    stored = np.zeros((8, 16, 3), np.uint8)
+    Image.fromarray(stored).save(tmp_path / "a.jpg", exif=b"Exif\0\0no exif at all")
+    assert np.array_equal(np.asarray(rgb("pets", str(tmp_path / "a.jpg"))[0]), stored)
+
+
+def png16(path: Path, colour_type: int) -> None:
+    """A PNG of 3x2 pixels with 16 bits per channel; Pillow writes none in colour."""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
+    rows = b"".join(b"\0" + bytes(range(6 * channels)) for _ in range(2))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        tail = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + tail
+
+    header = struct.pack(">IIBBBBB", 3, 2, 16, colour_type, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def tiff16(path: Path) -> None:
+    """A TIFF of 3x2 pixels with 16 bits for red, green and blue."""
+    entries = [(256, 3, 1, 3), (257, 3, 1, 2), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, 140), (277, 3, 1, 3), (278, 3, 1, 2), (279, 4, 1, 36), (284, 3, 1, 1)]
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + struct.pack("<I", 0)
+    path.write_bytes(head + struct.pack("<HHH", 16, 16, 16) + bytes(range(36)))
+
+
+DEEP: dict[str, Callable[[Path], object]] = {
+    "grey.png": lambda path: png16(path, 0),
+    "rgb.png": lambda path: png16(path, 2),
+    "grey-alpha.png": lambda path: png16(path, 4),
+    "rgba.png": lambda path: png16(path, 6),
+    "rgb.tif": tiff16,
+    "i16.tif": lambda path: Image.fromarray(GREY.astype(np.uint16)).save(path),
+    "i32.tif": lambda path: Image.fromarray(GREY.astype(np.int32)).save(path),
+    "f.tif": lambda path: Image.fromarray(GREY.astype(np.float32)).save(path),
+    "p2.pgm": lambda path: path.write_bytes(b"P2 3 1 256\n0 1 256\n"),
+    "p3.ppm": lambda path: path.write_bytes(b"P3 1 1 # three\n 1023\n0 1 1023\n"),
+    "p5.pgm": lambda path: path.write_bytes(b"P5 2 1 65535\n" + bytes(4)),
+    "p6.ppm": lambda path: path.write_bytes(b"P6 2 1 65535\n" + bytes(12)),
+    "p6-12.ppm": lambda path: path.write_bytes(b"P6 2 1 4095\n" + bytes(12)),
+    "pf.ppm": lambda path: path.write_bytes(b"Pf 1 1 -1.0\n" + bytes(4)),
+}
+
+
+@pytest.mark.parametrize("file", DEEP)
+def test_more_than_8_bits_are_refused(tmp_path: Path, file: str) -> None:
+    """No format has its lower bits cut off in silence."""
+    DEEP[file](tmp_path / file)
+    with pytest.raises(UserError, match="cannot be decoded: it has more than 8 bits per channel;"):
+        rgb("pets", str(tmp_path / file))
+
+
+@pytest.mark.parametrize(
+    "data", [b"P6 1 1 15\n\x01\x02\x0f", b"P3 1 1 15\n1 2 15\n", b"P6 1 1 255\n\x11\x22\xff"]
+)
+def test_8_bits_or_fewer_are_scaled_to_8(tmp_path: Path, data: bytes) -> None:
+    """The largest value of a PPM becomes 255."""
+    (tmp_path / "a.ppm").write_bytes(data)
+    assert np.asarray(rgb("pets", str(tmp_path / "a.ppm"))[0]).tolist() == [[[17, 34, 255]]]
+
+
+@pytest.mark.parametrize("file", ["a.png", "a.webp", "a.tif"])
+def test_several_frames_are_refused(tmp_path: Path, file: str) -> None:
+    """An animation or a document of several pages is no image of one class."""
+    first, second = (Image.fromarray(GREY * factor).convert("RGB") for factor in (1, 8))
+    first.save(tmp_path / file, save_all=True, append_images=[second])
+    with pytest.raises(UserError, match="cannot be decoded: it has 2 frames, not one; replace it"):
+        rgb("pets", str(tmp_path / file))
+
+
+def test_the_photograph_of_a_jpeg_with_several_pictures_is_read(tmp_path: Path) -> None:
+    """Cameras append previews to a JPEG; its first picture is the photograph."""
+    first, second = (Image.new("RGB", (8, 8), (value,) * 3) for value in (10, 200))
+    first.save(tmp_path / "a.mpo", save_all=True, append_images=[second])
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
+    pixels, grey = rgb("pets", str(tmp_path / "a.jpg"))
+    assert np.asarray(pixels)[4, 4].tolist() == [10, 10, 10] and not grey
+
+
+@pytest.mark.parametrize("mode, file", [("CMYK", "a.jpg"), ("CMYK", "a.tif"), ("YCbCr", "a.jpg")])
+def test_other_colour_spaces_become_rgb(tmp_path: Path, mode: str, file: str) -> None:
+    """Full red is full red, whatever the colour space that a file stores it in."""
+    Image.new("RGB", (8, 8), (255, 0, 0)).convert(mode).save(tmp_path / file, quality=100)
+    pixels = np.asarray(rgb("pets", str(tmp_path / file))[0]).astype(int)
+    assert np.abs(pixels - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("form", ["GIF", "JPEG2000", "ICO"])
+def test_the_content_must_have_a_format_of_the_list(tmp_path: Path, form: str) -> None:
+    """An ending does not let another format in; one of the list may have another's ending."""
+    image = Image.fromarray(COLOUR.reshape(5, 6, 3))
+    image.save(tmp_path / "b.jpg", "PNG")
+    assert np.array_equal(np.asarray(rgb("pets", str(tmp_path / "b.jpg"))[0]), np.asarray(image))
+    image.save(tmp_path / "a.png", form)
+    with pytest.raises(UserError, match="cannot be decoded: cannot identify image file"):
+        rgb("pets", str(tmp_path / "a.png"))
+
+
+def test_names_that_differ_only_in_case_share_no_cached_file(tmp_path: Path) -> None:
+    """Equal files in two folders are cached for each, under names that any file system keeps."""
+    folder, kept = pictures(tmp_path / "set"), tmp_path / "kept"
+    parts = [listed("pets", folder, split) for split in ("train", "test")]
+    for name in ("Blüten 2024", "blüten 2024"):
+        decoded(name, parts, None, [kept])
+    files = [file.name for file in kept.iterdir()]
+    assert len(files) == 2
+    assert all(re.fullmatch(r"bl-ten-2024-[0-9a-f]{16}\.safetensors", file) for file in files)
