@@ -284,9 +284,15 @@ def test_a_name_says_how_the_images_were_changed(tmp_path: Path) -> None:
         ("Pets", "imagefolder: {}/Pets is missing; rename pets beside it to Pets"),
         ("../x", "imagefolder: path '../x' leaves the data folder"),
         ("pe\0ts", r"imagefolder: path 'pe\x00ts' leaves the data folder"),
-        ("/no/where", "imagefolder: the data folder /no/where does not exist; set the option"),
-        ("My Pets", "imagefolder: the folder's name 'My Pets' cannot be used; take 1 to 64 of"),
+        ("/no/where", "imagefolder: /no is missing; set the option path to an existing folder"),
+        ("a\tb", r"imagefolder: the folder's name 'a\tb' cannot be used; use printable char"),
+        ("end ", "imagefolder: the folder's name 'end ' cannot be used; use printable char"),
         ("mnist", "imagefolder: 'mnist' is the name of another data set; rename it"),
+        ("MNIST", "imagefolder: 'MNIST' is the name of another data set; rename it"),
+        (
+            "u\u0308",
+            "imagefolder: {} has two entries u\u0308, in different forms of Unicode; rename",
+        ),
         ("upper", "upper: {}/upper/train is missing; rename Train beside it to train"),
         ("untested", "untested: {}/untested/test is missing; lay {}/untested out as train/CLASS/"),
     ],
@@ -294,7 +300,8 @@ def test_a_name_says_how_the_images_were_changed(tmp_path: Path) -> None:
 def test_a_folder_that_will_not_do_is_named(tmp_path: Path, path: str, says: str) -> None:
     """Wrong paths, names and layouts are told apart, and nothing is written."""
     folder_of(tmp_path / "pets")
-    for name in ("My Pets", "mnist", "upper/Train/cat", "untested/train/cat"):
+    names = ("a\tb", "end ", "mnist", "MNIST", "\u00fc", "u\u0308")
+    for name in (*names, "upper/Train/cat", "untested/train/cat"):
         (tmp_path / name).mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError) as caught:
@@ -302,6 +309,84 @@ def test_a_folder_that_will_not_do_is_named(tmp_path: Path, path: str, says: str
     assert str(caught.value).startswith(says.format(tmp_path, tmp_path))
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["My Pets", "Blüten", "v1.5_[2024] (neu)", "100% é & $x", "-x"])
+def test_a_folder_may_have_any_printable_name(tmp_path: Path, name: str) -> None:
+    """The data set has the name that the file system has; a cached file has a plain one."""
+    folder_of(tmp_path / name)
+    data = read("imagefolder", tmp_path, path=name)
+    assert data.name == name
+    [kept] = (tmp_path / ".paibench").iterdir()
+    assert re.fullmatch(r"[a-z0-9_.-]+-[0-9a-f]{16}\.safetensors", kept.name)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_two_unicode_forms_of_a_name_are_one(tmp_path: Path, absolute: bool) -> None:
+    """A folder and its classes are found in either form, and are named in the composed one."""
+    composed, decomposed = "\u00fcbung", "u\u0308bung"
+    folder_of(tmp_path / decomposed)
+    for old, new in (("train/cat", composed), ("test/cat", decomposed)):
+        (tmp_path / decomposed / old).rename(tmp_path / decomposed / old.split("/")[0] / new)
+    data = read("imagefolder", tmp_path, path=str(tmp_path / composed) if absolute else composed)
+    assert (data.name, data.class_names) == (composed, ("dog", composed))
+    assert len(data.train) == 8
+
+
+def test_only_images_that_are_trained_on_normalise_a_folder(tmp_path: Path) -> None:
+    """With held-out or left-out images, the moments are those of the images that remain."""
+    folder_of(tmp_path / "pets")
+    for options in ({"validation": 0.25}, {"examples": 4}, {"examples": 6, "validation": 0.5}):
+        data = read("imagefolder", tmp_path, path="pets", **options)
+        pixels = images(data.train).pixels.double() / 255
+        assert len(pixels) < 8
+        assert data.train.mean == data.test.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist())
+        assert data.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist())
+
+
+def test_a_constant_channel_gives_finite_inputs(tmp_path: Path) -> None:
+    """A folder without any blue is normalised by 1 there: all inputs are 0."""
+    for path in folder_of(tmp_path / "pets").rglob("*.png"):
+        values = np.asarray(Image.open(path)).copy()
+        values[..., 2] = 77
+        Image.fromarray(values).save(path)
+    train = read("imagefolder", tmp_path, path="pets").train
+    inputs, _ = next(train.batches(torch.arange(8), 8))
+    assert inputs.isfinite().all() and train.std[2] == 1.0
+    assert float(inputs[:, 2].abs().max()) < 1e-6
+
+
+def one_class(folder: Path) -> None:
+    for split in ("train", "test"):
+        shutil.rmtree(folder / split / "dog")
+
+
+def one_colour(folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        Image.new("RGB", (8, 8), (7, 8, 9)).save(path)
+
+
+def rare(folder: Path) -> None:
+    for number in (1, 2, 3):
+        (folder / "train" / "dog" / f"{number}.png").unlink()
+
+
+@pytest.mark.parametrize(
+    "harm, options, says",
+    [
+        (one_class, {}, "data set imagefolder: train has classes = 1; a network needs 2 or more"),
+        (one_colour, {}, "data set imagefolder: all training images have one and the same colour"),
+        (rare, {"validation": 0.4}, "pets: class 'dog' has 1 training image, and validation needs"),
+        (rare, {"examples": 1}, "pets: examples = 1 is out of range; it has 5 training examples"),
+    ],
+)
+def test_images_that_no_network_can_learn_from_are_refused(
+    tmp_path: Path, harm: Callable[[Path], None], options: dict[str, float], says: str
+) -> None:
+    """The line is about the data, before any method sees them."""
+    harm(folder_of(tmp_path / "pets"))
+    with pytest.raises(UserError, match=f"^{re.escape(says)}"):
+        read("imagefolder", tmp_path, path="pets", **options)
 
 
 @pytest.mark.parametrize("size", [0, -1, 5000])
