@@ -19,7 +19,7 @@ from paibench.benchmark.spec import Named, Spec, recipe_of
 from paibench.benchmark.steps import metrics
 from paibench.benchmark.steps.device import peak_memory_mb, reset_peak_memory, setup_device
 from paibench.benchmark.steps.environment import code_of, environment, machine_kind, now
-from paibench.benchmark.steps.network import make_network
+from paibench.benchmark.steps.network import make_network, remarks
 from paibench.benchmark.steps.search import (
     MethodError,
     SearchResult,
@@ -67,6 +67,7 @@ def run(
         "key": spec.key,
         "spec": spec.canonical,
         **metrics.data_metrics(data),
+        "notes": remarks(spec, data),
         "initial_sha256": digest(net.state_dict()),
     }
     files: dict[str, bytes] = {}
@@ -77,7 +78,7 @@ def run(
         _check_untouched(facts["initial_sha256"], net)
         # stored before training, so that a diverged training keeps its mask
         files["mask.safetensors"] = result.packed.to_bytes()
-        facts |= metrics.mask_metrics(result, net, data)
+        facts |= metrics.mask_metrics(spec, net, result, data)
         if spec.control == "reinit":
             net = make_network(spec, data, reinit_seed(spec.seed)).to(device)
         load_weights(net, result.ticket.weights)

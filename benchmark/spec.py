@@ -29,6 +29,9 @@ Init = Literal["kaiming_normal", "kaiming_uniform", "signed_constant", "xavier_n
 SETTING = ("dataset", "model", "recipe", "init")
 """The fields that must be equal before the results of two runs are compared."""
 
+MODEL_OPTIONS = {"allow_unprunable": Option(("bool",), (), False)}
+"""The options that every model takes from the harness."""
+
 DEFAULTS = {"density": 1.0, "seed": 0, "init": "kaiming_normal", "control": "none"}
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]{0,63}")
@@ -260,7 +263,11 @@ def _recipe_options(recipe: Recipe) -> dict[str, Option]:
 def _check(kind: Kind, named: Named) -> Named:
     """Return the name with checked options. Raises UserError for an unknown name or option."""
     if kind == "models" and named.name.startswith("timm:"):
-        return named  # only timm knows the options of its models; building the model checks them
+        # only timm knows the options of its models; building the model checks them
+        ours = {key: value for key, value in named.options.items() if key in MODEL_OPTIONS}
+        others = {key: value for key, value in named.options.items() if key not in MODEL_OPTIONS}
+        ours = checked(f"model {named.name}", MODEL_OPTIONS, ours)
+        return Named(name=named.name, options={**others, **ours})
     return _check_options(kind, find(named.name, kind), named)
 
 
@@ -268,7 +275,8 @@ def _check(kind: Kind, named: Named) -> Named:
 def _check_options(kind: Kind, entry: Entry, named: Named) -> Named:
     what = f"{'data set' if kind == 'datasets' else kind.removesuffix('s')} {named.name}"
     if kind != "recipes":
-        return Named(name=named.name, options=checked(what, describe(entry).options, named.options))
+        known = {**describe(entry).options, **(MODEL_OPTIONS if kind == "models" else {})}
+        return Named(name=named.name, options=checked(what, known, named.options))
     options = _recipe_options(_load_recipe(entry))
     result = Named(name=named.name, options=checked(what, options, named.options))
     recipe_of(result)  # checks the ranges

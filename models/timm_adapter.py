@@ -8,7 +8,6 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers.patch_embed import PatchEmbed
 from torch import nn
 
 from paibench.methods.core.registry import did_you_mean
@@ -91,12 +90,6 @@ def _create(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net: nn.Module = timm.create_model(name, pretrained=False, **arguments)
-        # a patch embedding would silently drop the pixels of an incomplete patch
-        patches = getattr(net, "patch_embed", None)
-        if isinstance(patches, PatchEmbed) and not patches.dynamic_img_pad:
-            down, right = patches.patch_size
-            if height % down or width % right:
-                raise ValueError(f"patches of {down}x{right} leave a rest that it would not see")
         # many networks of timm check the size of images only in a forward pass
         # in eval mode, so that running statistics stay at their initial values
         with torch.no_grad():

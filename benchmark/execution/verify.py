@@ -191,7 +191,7 @@ def retrain(recorded: Record, mask: Mask, settings: RunSettings = RunSettings())
     mask = {name: mask[name].to(device) for name in prunable(net)}
     result = SearchResult(Ticket(mask), Cost(), 0.0, mask=mask)
     # the costs of the recorded search replace the zeros of this result
-    facts = metrics.mask_metrics(result, net, data) | facts
+    facts = metrics.mask_metrics(spec, net, result, data) | facts
     if spec.control == "reinit":
         net = make_network(spec, data, reinit_seed(spec.seed)).to(device)
     try:

@@ -13,8 +13,10 @@ from paibench.benchmark.steps.search import SearchResult, load_weights
 from paibench.benchmark.steps.train import Training
 from paibench.methods.core.effective_density import effective
 from paibench.methods.core.mask import Mask, apply, collapsed, layer_counts, prunable, total
+from paibench.methods.core.registry import UserError
 from paibench.methods.training.checkpoint import digest
-from paibench.models.core.macs import multiply_adds
+from paibench.models.core.check import computed_fault
+from paibench.models.core.macs import uses
 
 
 def data_metrics(data: DataSet) -> dict[str, Any]:
@@ -27,10 +29,15 @@ def data_metrics(data: DataSet) -> dict[str, Any]:
     }
 
 
-def mask_metrics(result: SearchResult, net: nn.Module, data: DataSet) -> dict[str, Any]:
-    """Return what is known without training: counts, effective density, operations, cost."""
+def mask_metrics(spec: Spec, net: nn.Module, result: SearchResult, data: DataSet) -> dict[str, Any]:
+    """Return what is known without training: counts, effective density, operations, cost.
+
+    Raises UserError if the network does not use masked weights as 0.
+    """
     counts, sizes = result.packed.kept, result.packed.sizes
-    operations = multiply_adds(net, data.shape)
+    used = uses(net, result.mask, data.shape)
+    if fault := computed_fault(net, used):
+        raise UserError(f"model {spec.model}: {fault}")
     reached = effective(net, result.mask, data.shape)
     return {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
@@ -43,10 +50,8 @@ def mask_metrics(result: SearchResult, net: nn.Module, data: DataSet) -> dict[st
         "layer_sizes": [sizes[name] for name in counts],
         "layer_kept": list(counts.values()),
         "collapsed": collapsed(result.mask),
-        "multiply_adds_dense": sum(operations.values()),
-        "multiply_adds_sparse": sum(
-            operations.get(name, 0) * counts[name] / sizes[name] for name in counts
-        ),
+        "multiply_adds_dense": sum(use.dense for use in used.values()),
+        "multiply_adds_sparse": sum(use.sparse for use in used.values()),
         "at_initialization": result.ticket.weights is None,
         "mask_sha256": result.packed.sha256,
         "search_forward": result.cost.forward,

@@ -17,7 +17,7 @@ from paibench.benchmark.execution.services import Heartbeat, Workspace
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.run import Outcome, run
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps import metrics
+from paibench.benchmark.steps import metrics, network
 from paibench.benchmark.steps.device import setup_device
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.store.store import Store
@@ -94,6 +94,30 @@ def test_the_same_again(fields: dict[str, Any], trained: list[nn.Module]) -> Non
         assert not bool(weight[~mask[name]].any())
     assert first.record.kept == round(first.record.spec.get("density", 1.0) * total(weights))
     assert digest(mask) == first.record.mask_sha256
+
+
+@pytest.mark.parametrize("method", ["random", "magnitude", "snip"])
+def test_a_network_that_masks_do_not_reach(method: str) -> None:
+    """A network that computes its weights is refused in one line, before any method is blamed."""
+    message = r"^model timm:test_nfnet: stem.conv1 \(ScaledStdConv2d\) computes the weights [^\n]*$"
+    with pytest.raises(UserError, match=message):
+        done(model="timm:test_nfnet", method=method)
+
+
+def test_the_mask_of_every_run_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mask itself is tried too, so that a network that passes the first check is refused."""
+    monkeypatch.setattr(network, "check", lambda *_, **__: None)
+    with pytest.raises(UserError, match=r"^model timm:test_nfnet: stem.conv1 .* computes"):
+        done(model="timm:test_nfnet")
+
+
+def test_unprunable_networks_are_asked_for() -> None:
+    """The harness takes `allow_unprunable` for every model; the constructor does not see it."""
+    model = {"name": "timm:test_resnet", "allow_unprunable": True}
+    asked = done(model=model).record
+    assert asked.spec["model"] == model
+    assert asked.multiply_adds_sparse == done(model="timm:test_resnet").record.multiply_adds_sparse
+    assert done(model={"name": "lenet-300-100", "allow_unprunable": True}).record.status == "done"
 
 
 def test_shuffle() -> None:

@@ -190,6 +190,10 @@ def test_any_timm_model_goes_through() -> None:
     """A timm model's options are timm's own, checked when it is built; their values are plain."""
     spec = Spec.of(**BASE | {"model": {"name": "timm:vit_tiny_patch16_224", "depth": 2}})
     assert spec.model.options == {"depth": 2}
+    assert Spec.of(**BASE | {"model": {"name": "timm:x", "allow_unprunable": False}}).model == (
+        Named(name="timm:x")
+    )
+    assert "allow_unprunable takes bool" in refusal(model={"name": "timm:x", "allow_unprunable": 3})
     assert refusal(model={"name": "timm:x", "depth": [2]}).startswith("model: option depth takes")
 
 

@@ -40,7 +40,7 @@ def test_counts() -> None:
     mask = full(prunable(net))
     mask["fc1.weight"][:] = False
     mask["fc1.weight"][7, :5] = True
-    known = metrics.mask_metrics(found_of(mask), net, DIGITS)
+    known = metrics.mask_metrics(spec_of(), net, found_of(mask), DIGITS)
     assert dict(zip(known["layer_names"], known["layer_sizes"], strict=True)) == SIZES
     assert known["layer_kept"] == [5, 30_000, 1_000]
     assert known["kept"] == 31_005
@@ -60,7 +60,7 @@ def test_collapse_has_no_effective_density() -> None:
     net = net_of(spec_of())
     mask = full(prunable(net))
     mask["fc2.weight"][:] = False
-    known = metrics.mask_metrics(found_of(mask), net, DIGITS)
+    known = metrics.mask_metrics(spec_of(), net, found_of(mask), DIGITS)
     assert known["collapsed"] == ["fc2.weight"]
     assert known["density_effective"] == 0
     assert known["density"] == 20_200 / 50_200
@@ -73,7 +73,7 @@ def test_convolutions_cost_by_position() -> None:
     mask = full(prunable(net))
     name, weight = next(iter(prunable(net).items()))
     mask[name].view(-1)[: weight.numel() // 2] = False
-    known = metrics.mask_metrics(found_of(mask), net, DIGITS)
+    known = metrics.mask_metrics(spec_of(), net, found_of(mask), DIGITS)
     saved = weight.numel() // 2 * 64  # an image of 8 x 8
     assert known["multiply_adds_dense"] - known["multiply_adds_sparse"] == saved
 

@@ -1,12 +1,17 @@
 """Multiply-adds by layer."""
 
+import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from paibench.methods.core.mask import prunable
-from paibench.models.core.macs import multiply_adds
+from paibench.models.core.build import Option, build
+from paibench.models.core.macs import multiply_adds, uses
 from paibench.models.lenet import lenet_300_100
 from paibench.models.resnet_cifar import resnet_20
+from paibench.models.timm_adapter import timm_factory
 
 
 def test_linear_layers() -> None:
@@ -71,6 +76,85 @@ def test_attention_counts_its_linear_layers() -> None:
         "attention.in_proj_weight": 10 * 3 * 36,
         "attention.out_proj.weight": 10 * 36,
     }
+
+
+class _Functional(nn.Module):
+    """Joins two weights and calls the result as a function, as some attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Linear(6, 6, bias=False)
+        self.keys_values = nn.Linear(6, 12, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = torch.cat((self.queries.weight, self.keys_values.weight))
+        rows = F.linear(x.flatten(1, 2), weight).chunk(3, -1)
+        attended = F.scaled_dot_product_attention(rows[0], rows[1], rows[2])
+        products = torch.einsum("btd,ed->bte", attended, self.queries.weight)
+        return products.mean(1)
+
+
+def test_functional_calls_count() -> None:
+    """Joined weights count by their parts, products of activations do not count, einsum does."""
+    assert multiply_adds(_Functional(), (2, 5, 6)) == {
+        "queries.weight": 10 * 36 + 10 * 36,
+        "keys_values.weight": 10 * 72,
+    }
+
+
+_SMALL: dict[str, Option] = {"depth": 1, "embed_dim": 24, "num_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("beit_base_patch16_224", _SMALL),
+        ("eva02_tiny_patch14_224", _SMALL | {"patch_size": 16}),
+        ("swinv2_tiny_window8_256", {"depths": (1,), "embed_dim": 24, "num_heads": (2,)}),
+        ("test_convnext", {}),
+        ("test_resnet", {}),
+        ("test_vit", {}),
+    ],
+)
+def test_networks_of_timm(name: str, options: dict[str, Option]) -> None:
+    """Weights and the products of attention are all that torch's own counter of flops counts."""
+    shape = (3, 64, 64)
+    net = build(timm_factory(name), shape, 10, options=options, init="native", seed=0).eval()
+    counts = multiply_adds(net, shape)
+    assert all(counts.values())
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        net(torch.zeros(1, *shape))
+    of_attention = sum(
+        count
+        for operation, count in flops.get_flop_counts()["Global"].items()
+        if "attention" in str(operation) or "bmm" in str(operation)
+    )
+    assert 2 * sum(counts.values()) == flops.get_total_flops() - of_attention
+
+
+def test_sparse_multiply_adds() -> None:
+    """Kept weights cost what their positions say, here 15 for one layer and 1 for the other."""
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2, bias=False)
+    )
+    mask = {name: torch.zeros_like(w, dtype=torch.bool) for name, w in prunable(net).items()}
+    mask["0.weight"][1, 0] = mask["0.weight"][2, 1] = mask["3.weight"][0, 3] = True
+    used = uses(net, mask, (2, 3, 5))
+    assert {name: use.sparse for name, use in used.items()} == {"0.weight": 30, "3.weight": 1}
+    assert {name: use.dense for name, use in used.items()} == {"0.weight": 120, "3.weight": 8}
+
+
+def test_fused_attention_is_taken_apart() -> None:
+    """The encoder layer of torch counts all its projections, and its fast path stays on."""
+    layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+    net = nn.Sequential(nn.Flatten(1, 2), layer)
+    assert multiply_adds(net, (2, 5, 6)) == {
+        "1.self_attn.in_proj_weight": 10 * 108,
+        "1.self_attn.out_proj.weight": 10 * 36,
+        "1.linear1.weight": 10 * 48,
+        "1.linear2.weight": 10 * 48,
+    }
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_the_network_is_untouched() -> None:
