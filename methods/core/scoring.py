@@ -36,7 +36,7 @@ def losses(
 
     The data are the first `per_class` examples of each class, `batch` at a time, not augmented
     and the same at every call; logits are divided by `temperature`. Raises UserError if one of
-    these numbers is out of range.
+    these numbers is out of range, or if a batch is too small for the network's batch norms.
     """
     for name, value in {"per_class": per_class, "batch": batch}.items():
         if value < 1:
@@ -44,4 +44,13 @@ def losses(
     if not 0 < temperature < float("inf"):
         raise UserError(f"temperature = {temperature!r} is out of range; give a positive number")
     for inputs, labels in task.batches(per_class=per_class, size=batch):
-        yield task.loss(net(inputs) / temperature, labels), len(labels)
+        try:
+            logits = net(inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"batch norms cannot use the statistics of {len(labels)} example; score on larger "
+                "batches, or with mode=eval"
+            ) from error
+        yield task.loss(logits / temperature, labels), len(labels)

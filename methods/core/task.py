@@ -111,13 +111,16 @@ class Task:
         """Yield training examples in a shuffled order that is the same at every call.
 
         Yield the first `count` of them, or the first `per_class` of each class (the classes take
-        turns), or all, in batches of `size`. Inputs [b, c, h, w] and labels [b] are on the device.
-        With `augment`, the augmentation of the recipe applies.
+        turns), or all, in batches of `size`. As in training, a last batch of a single example is
+        omitted, unless it is the only batch or each batch has one. Inputs [b, c, h, w] and labels
+        [b] are on the device. With `augment`, the augmentation of the recipe applies.
         """
         # from the seed at every call, because finders with two passes need equal batches
         indices = order(len(self._data), self.seed, 0)[:count]
         if per_class is not None:
             indices = self._balanced(indices, per_class)
+        if len(indices) > size > 1 and len(indices) % size == 1:
+            indices = indices[:-1]
         augmentation = self.recipe.augment if augment else "none"
         draw = generator(self.seed, "search augment")
         for inputs, labels in self._data.batches(

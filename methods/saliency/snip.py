@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from paibench.methods.core.mask import prunable, total
+from paibench.methods.core.registry import UserError
 from paibench.methods.core.scoring import losses, scoring_copy
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
@@ -40,7 +41,7 @@ def snip(
             absolute gradients of the batches (`batch`, as Frankle et al. 2021).
         mode: batch norms use the statistics of the batch (`train`) or the running ones (`eval`).
 
-    Raises ValueError if the scores are not finite or all are 0.
+    Raises UserError if the scores are not finite or all are 0.
     """
     copy = scoring_copy(net, mode)
     # the authors' TensorFlow code also scores and prunes biases
@@ -60,5 +61,8 @@ def _normalised(scores: dict[str, Tensor]) -> dict[str, Tensor]:
     # one divisor for all layers, so that the ranking does not change
     score_sum = sum(float(score.sum(dtype=torch.float64)) for score in scores.values())
     if not 0 < score_sum < float("inf"):
-        raise ValueError(f"the sensitivities of {total(scores)} weights sum to {score_sum}")
+        reason = "no gradient of the loss reaches them" if score_sum == 0 else "the loss overflows"
+        raise UserError(
+            f"the sensitivities of {total(scores)} weights sum to {score_sum}: {reason}"
+        )
     return {name: score / score_sum for name, score in scores.items()}

@@ -8,26 +8,23 @@ the score of a weight is its share |w| * dR/d|w| of the flow (section 6). The de
 hundred rounds, because one round empties whole layers.
 
 Batch norms are those of initialization (mean 0, variance 1). Biases and shifts count as 0, as in
-the authors' networks: they would add flow that no input sends. The default precision is float64;
-the authors' release has float32, which overflows in deep networks on large images.
+the authors' networks: they would add flow that no input sends. The ones are multiplied by a tiny
+number, which changes nothing in the authors' networks and makes others linear; `positive.py` says
+what flow is in them. The default precision is float64; the authors' release has float32, in which
+deep networks on large images overflow, and very sparse ones come close to 0.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from paibench.methods.core.mask import flatnonzero, flatten, num_kept, prunable, top, unflatten
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
-
-_BY_CHANNEL = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
-_BY_FEATURE = (nn.LayerNorm, nn.RMSNorm)
+from paibench.methods.saliency.positive import Flow
 
 
 def synflow(
@@ -45,22 +42,21 @@ def synflow(
         iterations: the number of rounds of pruning.
         schedule: after round e of n the density is density ** (e / n) (`exponential`), or it
             decreases by the same amount in each round (`linear`).
-        precision: the floating-point type of the flow.
+        precision: the floating-point type of the flow; casts in the network are ignored.
 
-    Raises ValueError if the flow overflows.
+    Raises UserError if the network has no synaptic flow, or its flow overflows.
     """
     if iterations < 1:
         raise UserError(f"iterations = {iterations!r} is out of range; give 1 or more")
     # a copy: the authors take absolute values in place and restore the signs afterwards
-    copy = positive(net).to(getattr(torch, precision))
-    weights = list(prunable(copy).values())
-    flat = flatten(prunable(copy))
+    flow = Flow(net, task.shape, getattr(torch, precision))
+    weights = list(flow.weights.values())
+    flat = flatten(flow.weights)
     for weight, view in zip(weights, torch.split(flat, [w.numel() for w in weights]), strict=True):
         weight.data = view.view(weight.shape)  # zeroing an entry of `flat` prunes the weight
-    ones = torch.ones(1, *task.shape, dtype=flat.dtype, device=flat.device)
 
     def gradients() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(copy(ones).sum(), weights, materialize_grads=True)
+        return torch.autograd.grad(flow(), weights, materialize_grads=True)
 
     kept_count = num_kept(density, flat.numel())
     progress = [done / iterations for done in range(1, iterations)]
@@ -70,7 +66,11 @@ def synflow(
     ]
     # rounding must not prune below the final count
     counts = [max(round(level * flat.numel()), kept_count) for level in densities] + [kept_count]
-    return Scores(unflatten(prune_in_rounds(flat, gradients, counts), prunable(net)))
+    try:
+        order = prune_in_rounds(flat, gradients, counts)
+    except OverflowError as error:
+        raise flow.not_finite() from error
+    return Scores(unflatten(order, prunable(net)))
 
 
 def prune_in_rounds(
@@ -81,7 +81,8 @@ def prune_in_rounds(
     Each round keeps the `counts[round]` remaining entries with the largest |entry * gradient|;
     `gradients()` returns the gradients of all entries, in consecutive tensors. An entry that is
     pruned in round r (from 0) gets a number in [r, r + 1), lower for a lower product; an entry
-    that is never pruned gets one in [rounds, rounds + 1). Raises ValueError on overflow.
+    that is never pruned gets one in [rounds, rounds + 1). Raises OverflowError if a score is not
+    finite.
     """
     order = torch.empty_like(flat, dtype=torch.float64)
     remaining = RemainingWeights(flat)
@@ -92,7 +93,7 @@ def prune_in_rounds(
         highest = float(scores.max())
         # written so that NaN is refused too
         if not highest < float("inf"):
-            raise ValueError(f"the flow overflows {flat.dtype}: a score is {highest}")
+            raise OverflowError(f"a score is {highest}")
         # half at most, so that no score reaches the next round; 1 if all scores are 0
         unit = 2 * highest or 1.0
         scores[pruned] = -1
@@ -147,42 +148,3 @@ class RemainingWeights:
         starts = (ends - ends.new_tensor(sizes)).tolist()
         for start, indices in zip(starts, torch.split(self.indices, counts), strict=True):
             yield indices - start
-
-
-def as_factor(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
-    """Replace a norm by a linear map: its input times its scale, over the size of its input.
-
-    This is a forward hook. The scale has one entry per channel of [n, c, ...], or per feature of
-    [..., f]. The size is the root mean square of the whole input, held constant: without it the
-    flow through a residual network would grow with each block until it overflows.
-    """
-    (x,), weight = inputs, norm.weight
-    size = x.detach().square().mean().sqrt()
-    flow = x / torch.where(size > 0, size, 1)
-    if not isinstance(weight, Tensor):
-        return flow
-    by_channel = isinstance(norm, _BY_CHANNEL)
-    return flow * (weight.view(-1, *(1,) * (x.dim() - 2)) if by_channel else weight)
-
-
-def positive(net: nn.Module) -> nn.Module:
-    """Return a copy of `net` in which nothing is negative, biases are 0 and norms are linear."""
-    copy = deepcopy(net).eval()
-    for module in copy.modules():
-        if isinstance(module, _BatchNorm) and module.track_running_stats:
-            # flow is conserved only with the statistics of initialization
-            module.reset_running_stats()
-        elif isinstance(module, (*_BY_CHANNEL, *_BY_FEATURE)):
-            module.register_forward_hook(as_factor)
-    with torch.no_grad():
-        # buffers too: the authors take the absolute value of the whole state dict
-        for name, tensor in (*copy.named_parameters(), *copy.named_buffers()):
-            if name.rpartition(".")[2].endswith("bias"):
-                tensor.zero_()
-            elif tensor.is_floating_point():
-                tensor.abs_()
-    for parameter in copy.parameters():
-        parameter.requires_grad_(False)
-    for weight in prunable(copy).values():
-        weight.requires_grad_()
-    return copy

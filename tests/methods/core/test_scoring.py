@@ -161,6 +161,28 @@ def test_losses() -> None:
     assert [loss.item() for loss, _ in found] == [loss.item() for loss, _ in again]
 
 
+@pytest.mark.parametrize("finder", (snip, grasp), ids=lambda f: f.__name__)
+def test_a_last_example_alone(finder: Finder) -> None:
+    """A batch norm of single pixels can be scored if the last batch would have one example."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), nn.BatchNorm1d(5), nn.Linear(5, 4)).double()
+    values = finder(net, task(), 0.1, batch=13).values  # 40 examples are 3 batches of 13 and one
+    expected = finder(net, task(), 0.1, per_class=9, batch=13).values
+    assert all(bool(value.isfinite().all()) for value in values.values())
+    assert list(values) == list(expected)
+    assert [count for _, count in losses(net, task(), per_class=10, batch=13)] == [13, 13, 13]
+
+
+@pytest.mark.parametrize("finder", (snip, grasp), ids=lambda f: f.__name__)
+@pytest.mark.parametrize("options", [{"batch": 1}, {"per_class": 1}], ids=str)
+def test_batches_of_one(finder: Finder, options: dict[str, int]) -> None:
+    """Batches of one example are refused in one line if a batch norm needs more."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), nn.BatchNorm1d(5), nn.Linear(5, 4)).double()
+    one = Task.of(torch.rand(1, 2, 6, 6, dtype=torch.float64), torch.zeros(1), classes=4)
+    with pytest.raises(UserError, match="^batch norms cannot use the statistics of 1 example; "):
+        finder(net, one if "per_class" in options else task(), 0.1, **options)
+    finder(net, task(), 0.1, mode="eval", **options)
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_temperature(temperature: float) -> None:
     """A temperature that is not a positive number is refused."""

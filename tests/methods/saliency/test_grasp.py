@@ -1,17 +1,20 @@
 """GraSP's Hessian-gradient product against finite differences, closed forms and its sign."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from paibench.methods.core.mask import flatten, prunable, unflatten
+from paibench.methods.core.registry import UserError
 from paibench.methods.core.scoring import scoring_copy
 from paibench.methods.core.task import Task
-from paibench.methods.saliency.grasp import grasp, hessian_gradient
+from paibench.methods.saliency.grasp import TwiceDifferentiable, grasp, hessian_gradient
 
 
 def net() -> nn.Sequential:
@@ -197,5 +200,115 @@ def test_overflow() -> None:
     huge = net()
     with torch.no_grad():
         huge.get_parameter("7.weight").fill_(float("inf"))
-    with pytest.raises(ValueError, match="^w . Hg is not finite"):
+    with pytest.raises(UserError, match="^w . Hg is not finite"):
         grasp(huge, task(), 0.1)
+
+
+class Gate(nn.Module):
+    """Two linear maps with a function between them."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.function, self.second = nn.Linear(50, 12), function, nn.Linear(12, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.second(self.function(self.first(inputs.flatten(1)) * 3))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("function", "written_out"),
+    [
+        (F.hardsigmoid, lambda x: (x / 6 + 0.5).clamp(0, 1)),
+        (nn.Hardsigmoid(), lambda x: (x / 6 + 0.5).clamp(0, 1)),
+        (lambda x: F.hardsigmoid(x + 0, inplace=True), lambda x: (x / 6 + 0.5).clamp(0, 1)),
+        (lambda x: torch._C._nn.hardsigmoid_(x + 0), lambda x: (x / 6 + 0.5).clamp(0, 1)),
+        (lambda x: x * F.hardsigmoid(input=x), lambda x: x * (x / 6 + 0.5).clamp(0, 1)),
+        (nn.Hardswish(), lambda x: x * (x / 6 + 0.5).clamp(0, 1)),
+        (nn.Hardswish(inplace=True), lambda x: x * (x / 6 + 0.5).clamp(0, 1)),
+    ],
+)
+def test_hard_sigmoid(
+    function: Callable[[Tensor], Tensor], written_out: Callable[[Tensor], Tensor]
+) -> None:
+    """Each form of a hard sigmoid scores as its formula, whose pieces torch can differentiate."""
+    found, expected = (
+        grasp(Gate(each).double(), task(), 0.1).values for each in (function, written_out)
+    )
+    for name, value in expected.items():
+        assert float(value.abs().max()) > 0
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-18)
+
+
+def test_stand_in() -> None:
+    """The stand-in has the value and the first derivative of the hard sigmoid, at the edges too."""
+    x = torch.cat([torch.linspace(-5, 5, 1001), torch.tensor([-3.0, 3.0])]).double()
+    x.requires_grad_()
+    (slope,) = torch.autograd.grad(F.hardsigmoid(x).sum(), x)
+    with TwiceDifferentiable():
+        y = F.hardsigmoid(x)
+    assert torch.equal(y, F.hardsigmoid(x))
+    # torch itself rounds a sixth to float32
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), x)[0], slope, rtol=1e-7, atol=0)
+
+
+ACTIVATIONS = sorted(set(nn.modules.activation.__all__) - {"MultiheadAttention"})
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_of_torch(activation: str) -> None:
+    """GraSP scores a network with any activation that torch has."""
+    needs = {"Threshold": (0.1, 0.0), "GLU": (1,), "Softmax": (1,), "Softmin": (1,)}
+    needs |= {"LogSoftmax": (1,), "Softmax2d": ()}
+    function = getattr(nn, activation)(*needs.get(activation, ()))
+    form: Callable[[Tensor], Tensor] = function
+    if activation == "GLU":
+        form = lambda x: function(torch.cat([x, x], dim=1))  # noqa: E731
+    elif activation == "Softmax2d":
+        form = lambda x: function(x[:, :, None, None])[:, :, 0, 0]  # noqa: E731
+    values = grasp(Gate(form).double(), task(), 0.1).values
+    assert all(bool(value.isfinite().all()) for value in values.values())
+
+
+class Once(torch.autograd.Function):
+    """The identity, whose gradient cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 1
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * 1
+
+
+def fused(x: Tensor) -> Tensor:
+    heads = x.view(-1, 1, 3, 4)
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    attended: Tensor = attention(heads, heads, heads)[0]
+    return attended.reshape(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("function", "operation"),
+    [
+        (Once.apply, "a function that is marked @once_differentiable"),
+        (fused, "aten::_scaled_dot_product_flash_attention_for_cpu"),
+    ],
+)
+def test_no_second_derivative(function: Callable[[Tensor], Tensor], operation: str) -> None:
+    """An operation without a second derivative is named, and it is the network's."""
+    with pytest.raises(UserError, match=f"^grasp needs the second .* none of {operation}; use"):
+        grasp(Gate(function).double(), task(), 0.1)
+
+
+def test_other_errors_of_the_network() -> None:
+    """An error that has nothing to do with derivatives stays as it is."""
+    with pytest.raises(RuntimeError, match="^shapes differ$"):
+        grasp(Gate(raising).double(), task(), 0.1)
+
+
+def raising(x: Tensor) -> Tensor:
+    raise RuntimeError("shapes differ")
