@@ -11,7 +11,7 @@ from importlib.metadata import Distribution
 from pathlib import Path
 
 from paibench.benchmark.spec import Spec
-from paibench.methods.core.registry import Kind, LocalFile, find, is_own
+from paibench.methods.core.registry import SINGULAR, Kind, LocalFile, find, is_own
 from paibench.methods.core.signature import source
 
 
@@ -122,9 +122,15 @@ def third_party(spec: Spec) -> Iterator[tuple[Kind, str]]:
             yield kind, name
 
 
-def display_name(method: str) -> str:
-    """Return the name of a method for messages, with the distribution of a third party's."""
-    return method if is_own(method) else f"{method} ({' '.join(distribution(method))})"
+def display_name(name: str, kind: Kind = "methods") -> str:
+    """Return a registered name for messages, with its kind and the distribution of a third party's.
+
+    A method goes without its kind.
+    """
+    title = name if kind == "methods" else f"{SINGULAR[kind]} {name}"
+    if name.startswith("timm:") or is_own(name, kind):
+        return title
+    return f"{title} ({' '.join(distribution(name, kind))})"
 
 
 def install_source(name: str, kind: Kind = "methods") -> str:

@@ -17,13 +17,12 @@ from paibench.benchmark.record import PROTOCOL, Record
 from paibench.benchmark.sandbox.parent import search_in_sandbox
 from paibench.benchmark.spec import Named, Spec, recipe_of
 from paibench.benchmark.steps import metrics
+from paibench.benchmark.steps.blame import MethodError, attributing_errors
 from paibench.benchmark.steps.device import peak_memory_mb, reset_peak_memory, setup_device
 from paibench.benchmark.steps.environment import code_of, environment, machine_kind, now
 from paibench.benchmark.steps.network import make_network, remarks
 from paibench.benchmark.steps.search import (
-    MethodError,
     SearchResult,
-    attributing_errors,
     find,
     load_weights,
     reinit_seed,
@@ -104,7 +103,8 @@ def _data(spec: Spec, root: Path | None, device: torch.device) -> DataSet:
     """Return the data set, which a process keeps for its next run."""
     # The seed matters only if it chooses the held-out examples; otherwise all seeds share the data.
     seed = spec.seed if "validation" in spec.dataset.options else 0
-    return _load(spec.dataset, root, device, seed)
+    with attributing_errors(spec, "datasets"):
+        return _load(spec.dataset, root, device, seed)
 
 
 def _search(
@@ -148,7 +148,7 @@ def _check_untouched(initial: str, net: nn.Module) -> None:
 
 def _origin(spec: Spec, data: DataSet, device: torch.device) -> str:
     """Return the data, code and machine that a checkpoint must come from to be resumed."""
-    with attributing_errors(spec.method.name):
+    with attributing_errors(spec, "methods"):
         code = code_of(spec.method.name)
     return f"{PROTOCOL} {data.fingerprint} {code} {machine_kind(device)}"
 

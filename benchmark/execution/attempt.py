@@ -15,7 +15,8 @@ from paibench.benchmark.provenance import display_name
 from paibench.benchmark.record import VOLATILE
 from paibench.benchmark.run import run
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps.search import MethodError, SearchTimeout
+from paibench.benchmark.steps.blame import MethodError, PluginError, attributing_errors
+from paibench.benchmark.steps.search import SearchTimeout
 from paibench.benchmark.store import failures
 from paibench.benchmark.store.atomic import StoreError
 from paibench.benchmark.store.failures import Cause
@@ -71,7 +72,8 @@ def attempt(
 def _execute(spec: Spec, settings: RunSettings, workspace: Workspace) -> None:
     store, key = workspace.store, spec.key
     try:
-        outcome = run(spec, settings, workspace)
+        with attributing_errors(spec):
+            outcome = run(spec, settings, workspace)
     except Interrupted:
         workspace.progress.save()
         raise
@@ -99,7 +101,7 @@ def _recording_failures(
             raise Interrupted from error
         reason = _in_words(error)
         cause = _cause(error, reason)
-        if cause == "plugin":
+        if isinstance(error, MethodError):
             reason = one_line(f"{display_name(spec.method.name)}: {reason}")
         failed = Failed(cause, reason)
         try:
@@ -110,7 +112,7 @@ def _recording_failures(
 
 
 def _cause(error: BaseException, reason: str) -> Cause:
-    if isinstance(error, MethodError):
+    if isinstance(error, MethodError | PluginError):
         return "plugin"
     if isinstance(error, SearchTimeout):
         return "time"
@@ -126,5 +128,7 @@ def _cause(error: BaseException, reason: str) -> Cause:
 
 def _in_words(error: BaseException) -> str:
     """Return an exception as one line; errors that are written for users go without their type."""
-    for_users = isinstance(error, UserError | StoreError | MethodError | SearchTimeout)
+    for_users = isinstance(
+        error, UserError | StoreError | MethodError | PluginError | SearchTimeout
+    )
     return one_line(str(error)) if for_users else in_words(error)

@@ -16,8 +16,8 @@ from paibench.benchmark.execution.checkpoint import Checkpoints, CheckpointSlot
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import SETTING, Spec
+from paibench.benchmark.steps.blame import attributing_errors
 from paibench.benchmark.steps.environment import code_of
-from paibench.benchmark.steps.search import attributing_errors
 from paibench.benchmark.store.lease import Lease, acquire
 from paibench.benchmark.store.progress import Progress
 from paibench.benchmark.store.store import Store
@@ -65,7 +65,7 @@ def cache_key(spec: Spec, machine: str, data_fingerprint: str) -> str:
     """
     plain = spec.canonical
     parts = {key: plain.get(key) for key in (*SETTING, "seed")}
-    with attributing_errors(spec.method.name):
+    with attributing_errors(spec, "methods"):
         code = code_of(spec.method.name)
     method = {"method": spec.method.name, "code": code, "protocol": PROTOCOL}
     text = json.dumps(parts | method | {"place": machine, "data": data_fingerprint}, sort_keys=True)

@@ -7,9 +7,10 @@ from paibench.benchmark.data.dataset import load
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.sandbox.parent import search_in_sandbox
 from paibench.benchmark.spec import Spec, recipe_of
+from paibench.benchmark.steps.blame import MethodError
 from paibench.benchmark.steps.device import setup_device
 from paibench.benchmark.steps.network import make_network
-from paibench.benchmark.steps.search import MethodError, SearchResult, SearchTimeout, to_mask
+from paibench.benchmark.steps.search import SearchResult, SearchTimeout, to_mask
 from paibench.methods.conformance.report import Result
 from paibench.methods.core.mask_file import digest
 from paibench.methods.core.text import one_line

@@ -78,8 +78,9 @@ def _search(request: SearchRequest, services: "RemoteServices") -> None:
 
     from paibench.benchmark.sandbox import ticket_io
     from paibench.benchmark.spec import Spec
+    from paibench.benchmark.steps.blame import MethodError, PluginError, attributing_errors
     from paibench.benchmark.steps.device import peak_memory_mb
-    from paibench.benchmark.steps.search import MethodError, attributing_errors, find
+    from paibench.benchmark.steps.search import find
     from paibench.methods.core.registry import UserError, use_file
     from paibench.methods.core.text import in_words
     from paibench.methods.training.loop import Diverged
@@ -92,7 +93,7 @@ def _search(request: SearchRequest, services: "RemoteServices") -> None:
         net, task = _inputs(request, spec, services)
         services.send("begin")
         result = find(spec, net, task)
-        with attributing_errors(spec.method.name):
+        with attributing_errors(spec, "methods"):
             data = ticket_io.pack(result.ticket)
         services.send("result", data, peak_mb=peak_memory_mb(task.device))
     except Interrupted:
@@ -103,6 +104,8 @@ def _search(request: SearchRequest, services: "RemoteServices") -> None:
         services.send("failed", cause="input", reason=str(error))
     except MethodError as error:
         services.send("failed", cause="plugin", reason=str(error))
+    except PluginError as error:
+        services.send("failed", cause="other plugin", reason=str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
         services.send("failed", cause="memory", reason=str(error).strip() or "no message")
     except BaseException as error:

@@ -29,7 +29,8 @@ from paibench.benchmark.sandbox.isolation import ResourceLimits
 from paibench.benchmark.sandbox.process import CHECK_SECONDS, SandboxProcess, sandbox_process
 from paibench.benchmark.sandbox.shared_data import share
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps.search import MethodError, SearchResult, SearchTimeout
+from paibench.benchmark.steps.blame import MethodError, PluginError
+from paibench.benchmark.steps.search import SearchResult, SearchTimeout
 from paibench.benchmark.store.names import check_name
 from paibench.methods.core.registry import Kind, UserError, local_file
 from paibench.methods.core.text import one_line
@@ -196,6 +197,8 @@ class _Session:
                 raise Diverged(_count(message, "step"))
             case "failed", "input":
                 raise UserError(reason)
+            case "failed", "other plugin":
+                raise PluginError(reason)
             case "failed", "memory":
                 raise MemoryError(reason)
             case "failed", "crashed":

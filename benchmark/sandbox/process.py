@@ -21,7 +21,7 @@ from paibench.benchmark.execution.process_tree import child_environment, kill_tr
 from paibench.benchmark.execution.worker_process import LOG_LIMIT, describe_exit
 from paibench.benchmark.sandbox.isolation import ResourceLimits
 from paibench.benchmark.sandbox.namespaces import set_dumpable
-from paibench.benchmark.steps.search import MethodError
+from paibench.benchmark.steps.blame import MethodError
 
 CHECK_SECONDS = 0.5
 _EXIT_SECONDS = 2.0  # a process that closed its channel must exit within this time

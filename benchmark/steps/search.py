@@ -13,15 +13,14 @@ import torch
 from torch import nn
 
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.steps.blame import MethodError, attributing_errors
 from paibench.methods.core.mask import Mask, Weights
 from paibench.methods.core.mask_bits import PackedMask
 from paibench.methods.core.mask_file import pack
 from paibench.methods.core.random_streams import derive, generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.task import Task
-from paibench.methods.core.text import in_words
 from paibench.methods.core.ticket import Ticket, as_ticket, select
-from paibench.methods.training.loop import Diverged
 from paibench.methods.training.services import Cost
 
 
@@ -62,10 +61,6 @@ class SearchResult:
         return pack(self.mask)
 
 
-class MethodError(ValueError):
-    """A method cannot be imported, raises, or breaks its contract; the text says which."""
-
-
 class SearchTimeout(Exception):
     """A search takes longer than its limit; the text says by how much."""
 
@@ -77,7 +72,7 @@ def find(spec: Spec, net: nn.Module, task: Task) -> SearchResult:
     disk space are raised as they are.
     """
     own_copy = copy.deepcopy(net)
-    with attributing_errors(spec.method.name):
+    with attributing_errors(spec, "methods"):
         finder: Callable[..., object] = get(spec.method.name)
         clock = time.perf_counter()
         with preserving_global_state(derive(spec.seed, "search", spec.method.name), task.device):
@@ -96,7 +91,7 @@ def to_mask(
     and UserError for a control that would show nothing.
     """
     ticket = result.ticket
-    with attributing_errors(spec.method.name):
+    with attributing_errors(spec, "methods"):
         if not 0 <= ticket.start <= steps:
             raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {steps}")
         own_mask = _to_device(select(ticket.mask, net, spec.density), device)
@@ -111,23 +106,6 @@ def to_mask(
         ticket = replace(ticket, weights=None, start=0, finetune=False)
     _refuse_kept_zeros(spec, ticket, own_mask, mask)
     return replace(result, ticket=ticket, mask=mask)
-
-
-@contextmanager
-def attributing_errors(method: str) -> Iterator[None]:
-    """Raise MethodError for errors that only the method can have caused."""
-    try:
-        yield
-    except (ImportError, SyntaxError) as error:
-        raise MethodError(f"it cannot be imported: {in_words(error)}") from error
-    except (UserError, Diverged, MemoryError, torch.OutOfMemoryError, OSError):
-        raise
-    except (Exception, SystemExit) as error:  # a method that exits has failed
-        words = in_words(error)
-        # torch has no exception type of its own for a lack of CPU memory
-        if "can't allocate memory" in words or "CUDA error" in words:
-            raise
-        raise MethodError(words) from error
 
 
 def _to_device(mask: Mask, device: torch.device) -> Mask:

@@ -19,7 +19,7 @@ Kind = Literal["methods", "models", "datasets", "recipes"]
 
 _PACKAGE = "paibench."
 _LOCAL = "local:"
-_SINGULAR = {"methods": "method", "models": "model", "datasets": "data set", "recipes": "recipe"}
+SINGULAR = {"methods": "method", "models": "model", "datasets": "data set", "recipes": "recipe"}
 
 
 class UserError(ValueError):
@@ -129,12 +129,12 @@ def find(name: str, kind: Kind = "methods") -> Entry:
             f" give the file as path/to/file.py:{function[:40]}"
         )
     if name not in entries:
-        raise UserError(f"unknown {_SINGULAR[kind]} {name[:80]!r}; {did_you_mean(name, entries)}")
+        raise UserError(f"unknown {SINGULAR[kind]} {name[:80]!r}; {did_you_mean(name, entries)}")
     first, *others = entries[name]
     if others:
         both = " and ".join(f"{_claimant(each)} ({each.value})" for each in (first, others[0]))
         raise UserError(
-            f"{_SINGULAR[kind]} {name!r} is claimed by two distributions: {both}; uninstall one of "
+            f"{SINGULAR[kind]} {name!r} is claimed by two distributions: {both}; uninstall one of "
             "them"
         )
     return first

@@ -18,9 +18,9 @@ from paibench.benchmark.data.dataset import load
 from paibench.benchmark.execution.attempt import attempt
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import Spec, recipe_of
+from paibench.benchmark.steps.blame import MethodError
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import (
-    MethodError,
     SearchResult,
     find,
     load_weights,
