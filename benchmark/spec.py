@@ -6,9 +6,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -19,9 +19,10 @@ from pydantic import (
     model_validator,
 )
 
-from paibench.methods.core.registry import Entry, Kind, UserError, did_you_mean, find
+from paibench.methods.core.registry import TIMM, Entry, Kind, UserError, did_you_mean, find
 from paibench.methods.core.signature import Option, Value, checked, describe
-from paibench.methods.training.recipe import Recipe
+from paibench.methods.core.text import one_line
+from paibench.methods.training.recipe import Recipe, settings
 
 Control = Literal["none", "shuffle", "reinit", "invert"]
 Init = Literal["kaiming_normal", "kaiming_uniform", "signed_constant", "xavier_normal", "native"]
@@ -248,27 +249,31 @@ def _load_recipe(entry: Entry) -> Recipe:
     return recipe
 
 
-def _recipe_options(recipe: Recipe) -> dict[str, Option]:
-    """Return the plain fields of a recipe, which a spec may change, as options."""
-    options = {}
-    for field in fields(recipe):
-        default, choices = getattr(recipe, field.name), get_args(field.type)
-        if choices and all(isinstance(choice, str) for choice in choices):
-            options[field.name] = Option((), choices, default)
-        elif isinstance(field.type, type):
-            options[field.name] = Option((field.type.__name__,), (), default)
-    return options
-
-
 def _check(kind: Kind, named: Named) -> Named:
     """Return the name with checked options. Raises UserError for an unknown name or option."""
     if kind == "models" and named.name.startswith("timm:"):
-        # only timm knows the options of its models; building the model checks them
-        ours = {key: value for key, value in named.options.items() if key in MODEL_OPTIONS}
-        others = {key: value for key, value in named.options.items() if key not in MODEL_OPTIONS}
-        ours = checked(f"model {named.name}", MODEL_OPTIONS, ours)
-        return Named(name=named.name, options={**others, **ours})
+        return _check_timm(named)
     return _check_options(kind, find(named.name, kind), named)
+
+
+@lru_cache(maxsize=_CACHE_SIZE)  # the import of timm takes seconds, and some networks are built
+def _check_timm(named: Named) -> Named:
+    """Return a network of timm with checked options.
+
+    Raises UserError if timm has no such network, or the network no such option.
+    """
+    try:
+        known = TIMM.load()(named.name.removeprefix("timm:"))
+    except (ValueError, ImportError) as error:
+        raise UserError(f"model {named.name}: {one_line(str(error))}") from error
+    # the types of its options are known to timm alone
+    theirs = {key: value for key, value in named.options.items() if key in known}
+    ours = {key: value for key, value in named.options.items() if key in MODEL_OPTIONS}
+    if unknown := sorted(named.options.keys() - theirs.keys() - ours.keys()):
+        hint = did_you_mean(unknown[0], [*known, *MODEL_OPTIONS])
+        raise UserError(f"model {named.name} has no option {unknown[0][:80]!r}; {hint}")
+    checked_ours = checked(f"model {named.name}", MODEL_OPTIONS, ours)
+    return Named(name=named.name, options={**theirs, **checked_ours})
 
 
 @lru_cache(maxsize=_CACHE_SIZE)  # a sweep repeats the same few names thousands of times
@@ -277,7 +282,11 @@ def _check_options(kind: Kind, entry: Entry, named: Named) -> Named:
     if kind != "recipes":
         known = {**describe(entry).options, **(MODEL_OPTIONS if kind == "models" else {})}
         return Named(name=named.name, options=checked(what, known, named.options))
-    options = _recipe_options(_load_recipe(entry))
+    recipe = _load_recipe(entry)
+    options = {
+        setting: replace(option, default=getattr(recipe, setting))
+        for setting, option in settings().items()
+    }
     result = Named(name=named.name, options=checked(what, options, named.options))
     recipe_of(result)  # checks the ranges
     return result

@@ -8,27 +8,27 @@ from collections import OrderedDict
 
 from torch import nn
 
-from paibench.models.core.layers import Shape, require, scaled, zero_biases
+from paibench.models.core.layers import Shape, Width, require, scaled, zero_biases
 
 _FILTERS = (64, 128, 256, 512)
 
 
-def conv_2(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Module:
+def conv_2(shape: Shape, classes: int, *, width: Width = 1.0) -> nn.Module:
     """Conv-2: one pair of convolutions."""
     return _conv(1, shape, classes, width)
 
 
-def conv_4(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Module:
+def conv_4(shape: Shape, classes: int, *, width: Width = 1.0) -> nn.Module:
     """Conv-4: two pairs of convolutions."""
     return _conv(2, shape, classes, width)
 
 
-def conv_6(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Module:
+def conv_6(shape: Shape, classes: int, *, width: Width = 1.0) -> nn.Module:
     """Conv-6: three pairs of convolutions."""
     return _conv(3, shape, classes, width)
 
 
-def conv_8(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Module:
+def conv_8(shape: Shape, classes: int, *, width: Width = 1.0) -> nn.Module:
     """Conv-8: four pairs of convolutions."""
     return _conv(4, shape, classes, width)
 

@@ -5,10 +5,10 @@ from math import prod
 
 from torch import nn
 
-from paibench.models.core.layers import Shape, require, scaled, zero_biases
+from paibench.models.core.layers import Shape, Width, require, scaled, zero_biases
 
 
-def lenet_300_100(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Module:
+def lenet_300_100(shape: Shape, classes: int, *, width: Width = 1.0) -> nn.Module:
     """LeNet-300-100: two hidden layers on the flattened image (LeCun et al. 1998)."""
     require("lenet-300-100", shape, smallest=1)
     first, second = scaled(300, width), scaled(100, width)
@@ -23,7 +23,7 @@ def lenet_300_100(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Modul
     return zero_biases(nn.Sequential(layers))
 
 
-def lenet_5_caffe(shape: Shape, classes: int, *, width: float = 1.0) -> nn.Module:
+def lenet_5_caffe(shape: Shape, classes: int, *, width: Width = 1.0) -> nn.Module:
     """LeNet-5 as Caffe ships it: 20 and 50 filters of 5x5, then 500 units.
 
     As in Caffe and in SNIP (Lee et al. 2019), the only ReLU follows the 500 units.

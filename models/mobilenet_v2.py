@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paibench.models.core.layers import Shape, conv, norm, require, scaled
+from paibench.models.core.layers import Shape, Width, conv, norm, require, scaled
 
 # expansion, channels, blocks, stride of the first block (table 2 of the paper)
 _STAGES = (
@@ -75,7 +75,7 @@ def mobilenet_v2(
     shape: Shape,
     classes: int,
     *,
-    width: float = 1.0,
+    width: Width = 1.0,
     affine: bool = True,
     stem: Literal["cifar", "imagenet"] = "cifar",
 ) -> nn.Module:

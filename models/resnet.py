@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paibench.models.core.layers import Shape, conv, norm, require, scaled
+from paibench.models.core.layers import Shape, Width, conv, norm, require, scaled
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -102,21 +102,21 @@ class _ResNet(nn.Module):
 
 
 def resnet_18(
-    shape: Shape, classes: int, *, width: float = 1.0, affine: bool = True, stem: Stem = "cifar"
+    shape: Shape, classes: int, *, width: Width = 1.0, affine: bool = True, stem: Stem = "cifar"
 ) -> nn.Module:
     """ResNet-18: two blocks to a stage."""
     return _ResNet(18, shape, classes, width, affine, stem)
 
 
 def resnet_34(
-    shape: Shape, classes: int, *, width: float = 1.0, affine: bool = True, stem: Stem = "cifar"
+    shape: Shape, classes: int, *, width: Width = 1.0, affine: bool = True, stem: Stem = "cifar"
 ) -> nn.Module:
     """ResNet-34: 3, 4, 6 and 3 blocks."""
     return _ResNet(34, shape, classes, width, affine, stem)
 
 
 def resnet_50(
-    shape: Shape, classes: int, *, width: float = 1.0, affine: bool = True, stem: Stem = "cifar"
+    shape: Shape, classes: int, *, width: Width = 1.0, affine: bool = True, stem: Stem = "cifar"
 ) -> nn.Module:
     """ResNet-50: 3, 4, 6 and 3 bottlenecks."""
     return _ResNet(50, shape, classes, width, affine, stem)

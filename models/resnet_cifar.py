@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paibench.models.core.layers import Shape, conv, norm, require, scaled
+from paibench.models.core.layers import Shape, Width, conv, norm, require, scaled
 
 Shortcut = Literal["pad", "conv"]
 
@@ -100,7 +100,7 @@ def resnet_20(
     shape: Shape,
     classes: int,
     *,
-    width: float = 1.0,
+    width: Width = 1.0,
     affine: bool = True,
     shortcut: Shortcut = "pad",
 ) -> nn.Module:
@@ -112,7 +112,7 @@ def resnet_32(
     shape: Shape,
     classes: int,
     *,
-    width: float = 1.0,
+    width: Width = 1.0,
     affine: bool = True,
     shortcut: Shortcut = "pad",
 ) -> nn.Module:
@@ -124,7 +124,7 @@ def resnet_44(
     shape: Shape,
     classes: int,
     *,
-    width: float = 1.0,
+    width: Width = 1.0,
     affine: bool = True,
     shortcut: Shortcut = "pad",
 ) -> nn.Module:
@@ -136,7 +136,7 @@ def resnet_56(
     shape: Shape,
     classes: int,
     *,
-    width: float = 1.0,
+    width: Width = 1.0,
     affine: bool = True,
     shortcut: Shortcut = "pad",
 ) -> nn.Module:

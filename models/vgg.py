@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from paibench.models.core.layers import Shape, conv, norm, require, scaled
+from paibench.models.core.layers import Shape, Width, conv, norm, require, scaled
 
 _FILTERS = (64, 128, 256, 512, 512)
 # configurations A, B, D and E of the paper (table 1): convolutions of each group
@@ -20,22 +20,22 @@ _CONVOLUTIONS = {
 }
 
 
-def vgg_11(shape: Shape, classes: int, *, width: float = 1.0, affine: bool = True) -> nn.Module:
+def vgg_11(shape: Shape, classes: int, *, width: Width = 1.0, affine: bool = True) -> nn.Module:
     """VGG-11: 8 convolutions."""
     return _vgg(11, shape, classes, width, affine)
 
 
-def vgg_13(shape: Shape, classes: int, *, width: float = 1.0, affine: bool = True) -> nn.Module:
+def vgg_13(shape: Shape, classes: int, *, width: Width = 1.0, affine: bool = True) -> nn.Module:
     """VGG-13: 10 convolutions."""
     return _vgg(13, shape, classes, width, affine)
 
 
-def vgg_16(shape: Shape, classes: int, *, width: float = 1.0, affine: bool = True) -> nn.Module:
+def vgg_16(shape: Shape, classes: int, *, width: Width = 1.0, affine: bool = True) -> nn.Module:
     """VGG-16: 13 convolutions."""
     return _vgg(16, shape, classes, width, affine)
 
 
-def vgg_19(shape: Shape, classes: int, *, width: float = 1.0, affine: bool = True) -> nn.Module:
+def vgg_19(shape: Shape, classes: int, *, width: Width = 1.0, affine: bool = True) -> nn.Module:
     """VGG-19: 16 convolutions."""
     return _vgg(19, shape, classes, width, affine)
 

@@ -1,9 +1,11 @@
 """Wide residual networks: norm and ReLU before each convolution (Zagoruyko and Komodakis 2016)."""
 
+from typing import Annotated
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paibench.models.core.layers import Shape, conv, norm, require, scaled
+from paibench.models.core.layers import Shape, Width, conv, norm, require, scaled
 
 
 class _Block(nn.Module):
@@ -59,9 +61,9 @@ def wide_resnet(
     shape: Shape,
     classes: int,
     *,
-    depth: int = 28,
-    k: int = 2,
-    width: float = 1.0,
+    depth: Annotated[int, "[10, inf)"] = 28,
+    k: Annotated[int, "[1, inf)"] = 2,
+    width: Width = 1.0,
     affine: bool = True,
 ) -> nn.Module:
     """WRN-`depth`-`k`, without dropout: `k` widens the stages, and `width` also the stem.

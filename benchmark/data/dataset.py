@@ -7,19 +7,25 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, Self, get_args
+from typing import Annotated, Literal, Protocol, Self, get_args
 
 import torch
 from torch import Tensor
 
 from paibench.benchmark.data.constants import Moments
 from paibench.benchmark.data.files import check_labels
+from paibench.benchmark.steps.blame import fault
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.signature import Value
 from paibench.methods.training.data import Images, Split
 
 Evaluation = Literal["test", "validation"]
+
+Examples = Annotated[int | None, "[1, inf)"]
+"""The number of training images to use; None for all of them."""
+Validation = Annotated[float, "[0, 1)"]
+"""The fraction of the training images to hold out."""
 
 
 class DataSplit(Split, Protocol):
@@ -157,8 +163,9 @@ def load(
 def check_dataset(name: str, made: object) -> DataSet:
     """Return what the loader of the data set `name` made, if a run can use it.
 
-    Raises UserError in one line that names the data set, the split and what is wrong. Every loaded
-    set is checked, our own too, so that no later step fails on its data.
+    Raises UserError, or PluginError for a third party's, in one line that names the data set, the
+    split and what is wrong. Every loaded set is checked, our own too, so that no later step fails
+    on its data.
     """
     try:
         if not isinstance(made, DataSet):
@@ -172,7 +179,7 @@ def check_dataset(name: str, made: object) -> DataSet:
             if first != second:
                 raise _Unfit(f"{field} is {first} in train and {second} in test")
     except _Unfit as error:
-        raise UserError(f"data set {name}: {error}") from error
+        raise fault("datasets", name, str(error)) from error
     return made
 
 

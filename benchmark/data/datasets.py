@@ -13,14 +13,22 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
 from paibench.benchmark.data import files, image_folder
 from paibench.benchmark.data.constants import COUNTS, MNIST_SHA256, MOMENTS, Moments
-from paibench.benchmark.data.dataset import DATA_NAME, DataSet, balanced, fingerprint, is_data_name
+from paibench.benchmark.data.dataset import (
+    DATA_NAME,
+    DataSet,
+    Examples,
+    Validation,
+    balanced,
+    fingerprint,
+    is_data_name,
+)
 from paibench.benchmark.data.files import Pair, check_count, locate
 from paibench.benchmark.data.image_cache import cache_folders, decoded
 from paibench.methods.core.random_streams import generator
@@ -30,7 +38,7 @@ from paibench.methods.training.data import Images
 
 
 def digits(
-    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+    root: Path | None, seed: int, *, examples: Examples = None, validation: Validation = 0.0
 ) -> DataSet:
     """Scikit-learn's 8x8 grey digits, 1,437 + 360; they need no data folder.
 
@@ -58,7 +66,7 @@ def embedded() -> Path:
 
 
 def mnist(
-    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+    root: Path | None, seed: int, *, examples: Examples = None, validation: Validation = 0.0
 ) -> DataSet:
     """MNIST: 28x28 grey handwritten digits, 60,000 + 10,000, in MNIST/raw."""
     whole = _like_mnist("mnist", "MNIST", root, MNIST_SHA256)
@@ -66,7 +74,7 @@ def mnist(
 
 
 def fashion_mnist(
-    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+    root: Path | None, seed: int, *, examples: Examples = None, validation: Validation = 0.0
 ) -> DataSet:
     """Fashion-MNIST: 28x28 grey clothes, 60,000 + 10,000, in FashionMNIST/raw."""
     whole = _like_mnist("fashion_mnist", "FashionMNIST", root, {})
@@ -74,7 +82,7 @@ def fashion_mnist(
 
 
 def kmnist(
-    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+    root: Path | None, seed: int, *, examples: Examples = None, validation: Validation = 0.0
 ) -> DataSet:
     """Kuzushiji-MNIST: 28x28 grey cursive characters, 60,000 + 10,000, in KMNIST/raw."""
     whole = _like_mnist("kmnist", "KMNIST", root, {})
@@ -82,7 +90,7 @@ def kmnist(
 
 
 def cifar10(
-    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+    root: Path | None, seed: int, *, examples: Examples = None, validation: Validation = 0.0
 ) -> DataSet:
     """CIFAR-10: 32x32 colour photographs, 50,000 + 10,000, in cifar-10-batches-py."""
     # imported on use, because torchvision takes longer to import than torch
@@ -93,7 +101,7 @@ def cifar10(
 
 
 def cifar100(
-    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+    root: Path | None, seed: int, *, examples: Examples = None, validation: Validation = 0.0
 ) -> DataSet:
     """CIFAR-100 with its 100 fine labels: 50,000 + 10,000, in cifar-100-python."""
     from torchvision.datasets import CIFAR100
@@ -103,7 +111,7 @@ def cifar100(
 
 
 def svhn(
-    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+    root: Path | None, seed: int, *, examples: Examples = None, validation: Validation = 0.0
 ) -> DataSet:
     """SVHN: 32x32 colour house numbers, 73,257 + 26,032, in train_32x32.mat, test_32x32.mat."""
     from torchvision.datasets import SVHN
@@ -121,7 +129,7 @@ def svhn(
 
 
 def tiny_imagenet(
-    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+    root: Path | None, seed: int, *, examples: Examples = None, validation: Validation = 0.0
 ) -> DataSet:
     """Tiny ImageNet: 64x64 colour photographs of 200 classes, 100,000 + 10,000 (its val)."""
     name, hint = "tiny_imagenet", fetch("tiny_imagenet", root)
@@ -135,7 +143,7 @@ def tiny_imagenet(
 
 
 def imagenet(
-    root: Path | None, seed: int, *, examples: int | None = None, validation: float = 0.0
+    root: Path | None, seed: int, *, examples: Examples = None, validation: Validation = 0.0
 ) -> DataSet:
     """ImageNet (ILSVRC 2012): 1,281,167 + 50,000, streamed from imagenet/{train,val}/CLASS.
 
@@ -150,9 +158,9 @@ def imagefolder(
     seed: int,
     *,
     path: str = ".",
-    size: int | None = None,
-    examples: int | None = None,
-    validation: float = 0.0,
+    size: Annotated[int | None, "[1, 4096]"] = None,
+    examples: Examples = None,
+    validation: Validation = 0.0,
 ) -> DataSet:
     """Any folder of images laid out as train/CLASS/* and test/CLASS/* (or val/CLASS/*).
 

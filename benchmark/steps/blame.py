@@ -15,7 +15,7 @@ import torch
 
 from paibench.benchmark.provenance import code_path, display_name
 from paibench.benchmark.spec import Spec
-from paibench.methods.core.registry import Kind, UserError, find, is_own
+from paibench.methods.core.registry import SINGULAR, Kind, UserError, find, is_own
 from paibench.methods.core.signature import source
 from paibench.methods.core.text import in_words
 from paibench.methods.training.loop import Diverged
@@ -36,10 +36,13 @@ class MethodError(ValueError):
 class PluginError(Exception):
     """The same of a model, a data set or a recipe; the text begins with its name."""
 
-    @classmethod
-    def of(cls, kind: Kind, name: str, reason: str) -> "PluginError":
-        """Return the error of the plugin with this name, and its distribution."""
-        return cls(f"{display_name(name, kind)}: {reason}")
+
+def fault(kind: Kind, name: str, reason: str) -> PluginError | UserError:
+    """Return the error of a model, data set or recipe: a PluginError for one of a third party."""
+    with suppress(UserError):  # of an unknown name
+        if not name.startswith("timm:") and not is_own(name, kind):
+            return PluginError(f"{display_name(name, kind)}: {reason}")
+    return UserError(f"{SINGULAR[kind]} {name}: {reason}")
 
 
 @contextmanager
@@ -71,7 +74,7 @@ def attributing_errors(spec: Spec, kind: Kind | None = None) -> Iterator[None]:
             raise MethodError(words) from error
         if kind == "methods":
             words += f" (in the search of {spec.method.name})"
-        raise PluginError.of(culprit, _names(spec)[culprit], words) from error
+        raise PluginError(f"{display_name(_names(spec)[culprit], culprit)}: {words}") from error
 
 
 def _is_of_the_system(error: BaseException, words: str) -> bool:

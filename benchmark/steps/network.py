@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from paibench.benchmark.spec import Named, Spec
-from paibench.benchmark.steps.blame import PluginError, attributing_errors
+from paibench.benchmark.steps.blame import attributing_errors, fault
 from paibench.methods.core.mask import prunable
-from paibench.methods.core.registry import UserError, get, is_own
+from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.text import printable
 from paibench.models.core.build import build
 from paibench.models.core.check import check
@@ -46,7 +46,8 @@ def make_network(spec: Spec, data: InputShape, seed: int) -> nn.Module:
                 _refuse(spec, _flaws_of_outputs(net, data))
                 _REMARKS[setting] = check(net, data.shape, allow_unprunable=allowed)
     except ValueError as error:
-        raise UserError(f"model {spec.model}: {error}") from error
+        reason = str(error).removeprefix(f"model {spec.model.name}: ")
+        raise UserError(f"model {spec.model}: {reason}") from error
     return net
 
 
@@ -86,10 +87,7 @@ def _checked(spec: Spec, make: Callable[..., nn.Module]) -> Callable[..., nn.Mod
 def _refuse(spec: Spec, flaws: Iterator[str]) -> None:
     """Raise an error that names the model and the first flaw, if there is one."""
     if flaw := next(flaws, None):
-        name = spec.model.name
-        if name.startswith("timm:") or is_own(name, "models"):
-            raise UserError(flaw)
-        raise PluginError.of("models", name, flaw)
+        raise fault("models", spec.model.name, flaw)
 
 
 def _flaws_of_parameters(net: object) -> Iterator[str]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
 from math import ceil
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,10 @@ def imp(
     task: Task,
     density: float,
     *,
-    rate: float = 0.2,
-    rounds: int | None = None,
+    rate: Annotated[float, "(0, 1)"] = 0.2,
+    rounds: Annotated[int | None, "[1, inf)"] = None,
     after: Literal["rewind", "rewind_weights", "lr_rewind", "finetune"] = "rewind",
-    rewind_epoch: float = 0.0,
+    rewind_epoch: Annotated[float, "[0, inf)"] = 0.0,
     counts: Literal["exact", "authors"] = "exact",
     ignore_last: bool = False,
 ) -> Scores | Ticket:

@@ -12,7 +12,7 @@ than requested instead.
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
@@ -29,7 +29,7 @@ def random(
     density: float,
     *,
     layers: Literal["global", "uniform", "erk", "er", "balanced"] = "global",
-    power: float = 1.0,
+    power: Annotated[float, "[0, 8]"] = 1.0,
 ) -> Scores:
     """Return uniform random scores; no data are used.
 

@@ -22,6 +22,10 @@ _LOCAL = "local:"
 SINGULAR = {"methods": "method", "models": "model", "datasets": "data set", "recipes": "recipe"}
 
 
+TIMM = EntryPoint("timm", f"{_PACKAGE}models.timm_adapter:accepted", "paibench.models")
+"""The function that returns the options of a network of timm, whose names are not registered."""
+
+
 class UserError(ValueError):
     """Bad input from a user; the message is one line that says what is wrong and what to do."""
 

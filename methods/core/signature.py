@@ -5,8 +5,9 @@ methods` (0.08 s of 0.2 s), and the types, choices and defaults would still be e
 """
 
 import ast
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -17,31 +18,71 @@ from paibench.methods.core.text import one_line
 
 Value = bool | int | float | str | None
 _PLAIN = {"bool", "int", "float", "str", "None"}
+_NUMBERS = {"int", "float"}
+_INTERVAL = re.compile(r"([(\[])\s*(\S+)\s*,\s*(\S+)\s*([)\]])")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers between two ends, written as in mathematics: `[0, 1)` leaves out the 1."""
+
+    text: str
+    low: float
+    high: float
+
+    @classmethod
+    def read(cls, text: str) -> "Interval":
+        """Return the interval that a text describes. Raises ValueError if it is none."""
+        try:
+            opening, low, high, closing = _INTERVAL.fullmatch(text).groups()  # type: ignore[union-attr]
+            interval = cls(f"{opening}{low}, {high}{closing}", float(low), float(high))
+            if not interval.low <= interval.high:
+                raise ValueError
+        except (AttributeError, ValueError):
+            raise ValueError(f"{text!r:.40} is no interval; write one such as '[0, 1)'") from None
+        return interval
+
+    def __contains__(self, number: float) -> bool:
+        if not self.low <= number <= self.high:  # nor is NaN
+            return False
+        if number == self.low and self.text.startswith("("):
+            return False
+        return not (number == self.high and self.text.endswith(")"))
 
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword-only argument: the types or values it takes, and its default."""
+    """One keyword-only argument: the types or values it takes, its default, and its range."""
 
     types: tuple[str, ...]
     choices: tuple[Value, ...]
     default: Value
+    interval: Interval | None = None
 
     def describe(self) -> str:
-        """Return the accepted types and values, such as `int or None` or `'abs' or 'raw'`."""
-        return " or ".join([*self.types, *map(repr, self.choices)])
+        """Return the accepted types and values: `int in [1, inf) or None`, `'abs' or 'raw'`."""
+        where = f" in {self.interval.text}" if self.interval else ""
+        types = [f"{name}{where}" if name in _NUMBERS else name for name in self.types]
+        return " or ".join([*types, *map(repr, self.choices)])
 
     def accept(self, value: Value) -> Value:
         """Return the value in the option's type: an integer becomes a float if necessary.
 
-        Raises ValueError if it has another type or is not among the choices.
+        Raises ValueError if it has another type, is not among the choices or is out of range.
         """
         kind = "None" if value is None else type(value).__name__
+        if kind == "int" and "int" not in self.types and "float" in self.types:
+            try:
+                kind, value = "float", float(value)  # type: ignore[arg-type]
+            except OverflowError:
+                kind = "too large"
         # 1 == True in Python, so that types are compared too
-        if kind in self.types or any(value == c and type(value) is type(c) for c in self.choices):
+        if any(value == c and type(value) is type(c) for c in self.choices):
             return value
-        if kind == "int" and "float" in self.types:
-            return float(value)  # type: ignore[arg-type]
+        if kind in self.types and (
+            self.interval is None or kind not in _NUMBERS or value in self.interval  # type: ignore[operator]
+        ):
+            return value
         raise ValueError(f"takes {self.describe()}, not {value!r:.80}")
 
 
@@ -82,9 +123,11 @@ def describe(entry: Entry) -> Described:
 
 def source(entry: Entry) -> Path | None:
     """Return the file of an entry point's module without running the `__init__` of its packages."""
-    if isinstance(entry, LocalFile):
-        return entry.path
-    top, *rest = entry.module.split(".")
+    return entry.path if isinstance(entry, LocalFile) else _file(entry.module)
+
+
+def _file(module: str) -> Path | None:
+    top, *rest = module.split(".")
     # find_spec of a dotted name would import the packages above it
     spec = find_spec(top)
     for end in range(len(rest)):
@@ -101,18 +144,10 @@ def _described(entry: Entry, tree: ast.Module, node: ast.FunctionDef) -> Describ
     paper = next((text for text in paragraphs if text.startswith("Paper:")), "")
     # a module that cites a paper is one method; other modules define several functions
     summary = (module_doc if paper else doc).splitlines() or [""]
-    # annotations may name a type that the module defines, such as `Stem = Literal[...]`
-    aliases = {
-        target.id: statement.value
-        for statement in tree.body
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-        if isinstance(target, ast.Name)
-    }
     options = {}
     for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
         try:
-            options[argument.arg] = _option(*_annotation(argument.annotation, aliases), default)
+            options[argument.arg] = _option(_annotation(argument.annotation, tree), default)
         except ValueError as error:
             raise UserError(
                 f"{entry.name}: option {argument.arg}: {one_line(str(error))}"
@@ -122,7 +157,8 @@ def _described(entry: Entry, tree: ast.Module, node: ast.FunctionDef) -> Describ
     return Described(entry.name, summary[0], cited, doc, options, memo)
 
 
-def _option(types: tuple[str, ...], choices: tuple[Value, ...], default: ast.expr | None) -> Option:
+def _option(option: Option, default: ast.expr | None) -> Option:
+    """Return the option with its default."""
     if default is None:
         raise ValueError("it has no default")
     try:
@@ -131,30 +167,51 @@ def _option(types: tuple[str, ...], choices: tuple[Value, ...], default: ast.exp
         raise ValueError(f"its default must be a literal, not {ast.unparse(default)}") from None
     try:
         # the default has the option's type: 1 becomes 1.0 if the option is a float
-        return Option(types, choices, Option(types, choices, value).accept(value))
+        return replace(option, default=option.accept(value))
     except ValueError as error:
         raise ValueError(f"it {error} as its default") from None
 
 
-def _annotation(
-    node: ast.expr | None, aliases: Mapping[str, ast.expr]
-) -> tuple[tuple[str, ...], tuple[Value, ...]]:
-    """Return the plain types and the literal choices that an annotation names."""
+def _annotation(node: ast.expr | None, tree: ast.Module) -> Option:
+    """Return the plain types, the literal choices and the range that an annotation names."""
     match node:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            first, second = _annotation(left, aliases), _annotation(right, aliases)
-            return first[0] + second[0], first[1] + second[1]
+            one, other = _annotation(left, tree), _annotation(right, tree)
+            interval = one.interval or other.interval
+            return Option(one.types + other.types, one.choices + other.choices, None, interval)
         case ast.Name(id=name) if name in _PLAIN:
-            return (name,), ()
-        case ast.Name(id=name) if name in aliases:
-            return _annotation(aliases[name], aliases)
+            return Option((name,), (), None)
+        case ast.Name(id=name) if alias := _alias(name, tree):
+            return _annotation(*alias)
         case ast.Constant(value=None):
-            return ("None",), ()
+            return Option(("None",), (), None)
         case ast.Subscript(value=ast.Name(id="Literal"), slice=content):
             values = content.elts if isinstance(content, ast.Tuple) else [content]
-            return (), tuple(ast.literal_eval(value) for value in values)
+            return Option((), tuple(ast.literal_eval(value) for value in values), None)
+        case ast.Subscript(
+            value=ast.Name(id="Annotated"),
+            slice=ast.Tuple(elts=[annotated, ast.Constant(value=str(text))]),
+        ):
+            return replace(_annotation(annotated, tree), interval=Interval.read(text))
     annotation = "none" if node is None else ast.unparse(node)
     raise ValueError(f"its annotation must be bool, int, float, str or Literal, not {annotation}")
+
+
+def _alias(name: str, tree: ast.Module) -> tuple[ast.expr, ast.Module] | None:
+    """Return what a module calls by a name, such as `Stem = Literal[...]`, and where it stands.
+
+    A name that is imported from another module is followed there.
+    """
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
+                return value, tree
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                original = next((n.name for n in names if (n.asname or n.name) == name), None)
+                path = _file(module) if original else None
+                if original and path:
+                    return _alias(original, ast.parse(path.read_bytes()))
+    return None
 
 
 def checked(

@@ -32,9 +32,9 @@ def grasp(
     task: Task,
     density: float,
     *,
-    per_class: int = 10,
-    batch: int = 256,
-    temperature: float = 200.0,
+    per_class: Annotated[int, "[1, inf)"] = 10,
+    batch: Annotated[int, "[1, inf)"] = 256,
+    temperature: Annotated[float, "(0, inf)"] = 200.0,
     score: Literal["signed", "abs"] = "signed",
     mode: Literal["train", "eval"] = "train",
 ) -> Scores:

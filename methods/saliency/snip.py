@@ -10,7 +10,7 @@ Defaults: ten examples of each class, not augmented; the absolute value after su
 because the running statistics at initialization let activations grow with depth.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,8 @@ def snip(
     task: Task,
     density: float,
     *,
-    per_class: int = 10,
-    batch: int = 256,
+    per_class: Annotated[int, "[1, inf)"] = 10,
+    batch: Annotated[int, "[1, inf)"] = 256,
     abs: Literal["sum", "batch"] = "sum",
     mode: Literal["train", "eval"] = "train",
 ) -> Scores:

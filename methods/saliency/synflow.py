@@ -15,7 +15,7 @@ deep networks on large images overflow, and very sparse ones come close to 0.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ def synflow(
     task: Task,
     density: float,
     *,
-    iterations: int = 100,
+    iterations: Annotated[int, "[1, inf)"] = 100,
     schedule: Literal["exponential", "linear"] = "exponential",
     precision: Literal["float64", "float32"] = "float64",
 ) -> Scores:

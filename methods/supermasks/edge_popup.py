@@ -9,7 +9,7 @@ is `rank="raw"`. Counts are exact at every step and add up to the requested dens
 """
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -31,9 +31,9 @@ def edge_popup(
     layers: Literal["layer", "global"] = "layer",
     counts: Literal["exact", "authors"] = "exact",
     scale: bool = False,
-    lr: float = 0.1,
-    weight_decay: float = 1e-4,
-    epochs: int | None = None,
+    lr: Annotated[float, "(0, inf)"] = 0.1,
+    weight_decay: Annotated[float, "[0, inf)"] = 1e-4,
+    epochs: Annotated[int | None, "[1, inf)"] = None,
 ) -> FinderOutput:
     """Return the trained scores; the weights are not trained.
 

@@ -11,7 +11,7 @@ weights that are signed constants, an initialization of the spec.
 """
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +31,9 @@ def gem_miner(
     task: Task,
     density: float,
     *,
-    regularization: float | None = None,
-    period: int = 5,
-    lr: float = 0.1,
+    regularization: Annotated[float | None, "[0, inf)"] = None,
+    period: Annotated[int, "[1, inf)"] = 5,
+    lr: Annotated[float, "(0, inf)"] = 0.1,
     optimizer: Literal["sgd", "adam"] = "sgd",
     counts: Literal["exact", "authors"] = "exact",
     keep_unused: bool = True,

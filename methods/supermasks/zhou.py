@@ -9,6 +9,8 @@ with the highest probabilities over all layers. This is our reading: it makes th
 with the others, and it is not the number that the paper reports.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +30,8 @@ def zhou(
     *,
     signed_constant: bool = False,
     rescale: bool = False,
-    lr: float = 100.0,
-    samples: int = 10,
+    lr: Annotated[float, "(0, inf)"] = 100.0,
+    samples: Annotated[int, "[1, inf)"] = 10,
 ) -> Ticket:
     """Return the logits of the learned probabilities as scores; the weights are not trained.
 

@@ -1,10 +1,13 @@
 """Recipes: hyper-parameters of training as plain data, which a spec refers to by name."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Annotated, Literal, get_args, get_origin
 
 from paibench.methods.core.registry import UserError
+from paibench.methods.core.signature import Interval, Option
 
 Optimizer = Literal["sgd", "adam"]
 Schedule = Literal["constant", "multistep", "cosine"]
@@ -22,36 +25,38 @@ class Recipe:
     autocast and channels_last memory; parameters stay in float32.
     """
 
-    epochs: int
-    batch: int = 128
+    epochs: Annotated[int, "[1, inf)"]
+    # a batch norm cannot train on a single example
+    batch: Annotated[int, "[2, inf)"] = 128
     optimizer: Optimizer = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
+    lr: Annotated[float, "(0, inf)"] = 0.1
+    momentum: Annotated[float, "[0, 1)"] = 0.9
     nesterov: bool = False
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, "[0, inf)"] = 0.0
     schedule: Schedule = "constant"
     drops: tuple[float, ...] = field(default=())
-    drop_factor: float = 0.1
-    warmup: int = 0
+    drop_factor: Annotated[float, "(0, 1]"] = 0.1
+    warmup: Annotated[int, "[0, inf)"] = 0
     augment: Augmentation = "none"
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, "[0, 1)"] = 0.0
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        for name, good in {
-            "epochs": self.epochs >= 1,
-            # a batch norm cannot train on a single example
-            "batch": self.batch >= 2,
-            "lr": self.lr > 0 and math.isfinite(self.lr),
-            "momentum": 0 <= self.momentum < 1,
-            "weight_decay": 0 <= self.weight_decay < math.inf,
-            "drops": all(0 < drop < 1 for drop in self.drops),
-            "drop_factor": 0 < self.drop_factor <= 1,
-            "warmup": 0 <= self.warmup < max(self.epochs, 1),
-            "label_smoothing": 0 <= self.label_smoothing < 1,
-        }.items():
-            if not good:
-                raise UserError(f"recipe: {name} = {getattr(self, name)!r} is out of range")
+        for name, option in settings().items():
+            try:
+                option.accept(getattr(self, name))
+            except ValueError as error:
+                raise UserError(f"recipe: {name} {error}") from error
+        if not isinstance(self.drops, tuple) or not all(
+            isinstance(drop, float) and 0 < drop < 1 for drop in self.drops
+        ):
+            raise UserError(
+                f"recipe: drops takes fractions between 0 and 1, not {self.drops!r:.80}"
+            )
+        if self.warmup >= self.epochs:
+            raise UserError(f"recipe: warmup = {self.warmup} leaves none of {self.epochs} epochs")
+        if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
+            raise UserError("recipe: nesterov = True needs a momentum above 0")
 
     def lr_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch (from 0)."""
@@ -66,3 +71,19 @@ class Recipe:
             passed = sum(epoch >= round(drop * self.epochs) for drop in self.drops)
             return self.lr * self.drop_factor**passed
         return self.lr
+
+
+@cache
+def settings() -> Mapping[str, Option]:
+    """Return the plain fields of a recipe, which a spec may change, as options."""
+    options = {}
+    for each in fields(Recipe):
+        annotation, *interval = (
+            get_args(each.type) if get_origin(each.type) is Annotated else (each.type,)
+        )
+        if get_origin(annotation) is Literal:
+            options[each.name] = Option((), get_args(annotation), None)
+        elif isinstance(annotation, type):
+            range_ = Interval.read(*interval) if interval else None
+            options[each.name] = Option((annotation.__name__,), (), None, range_)
+    return options

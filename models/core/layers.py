@@ -1,11 +1,14 @@
 """What the networks share: channel counts, bias-free convolutions, norms and the size check."""
 
 import math
+from typing import Annotated
 
 from torch import nn
 
 Shape = tuple[int, int, int]
 """Channels, height and width of one image."""
+Width = Annotated[float, "(0, inf)"]
+"""The factor of all channel counts."""
 
 
 def scaled(channels: int, width: float) -> int:
