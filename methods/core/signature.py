@@ -110,8 +110,9 @@ def describe(entry: Entry) -> Described:
     try:
         path = source(entry)
         tree = ast.parse(path.read_bytes()) if path else None
-    # find_spec raises ValueError for a module that has no spec
-    except (ImportError, OSError, SyntaxError, ValueError) as error:
+    # find_spec raises ValueError for a module that has no spec, and the value of an entry point
+    # that is not "module:function" AttributeError
+    except (ImportError, OSError, SyntaxError, ValueError, AttributeError) as error:
         raise UserError(f"{where}: its module cannot be read: {one_line(str(error))}") from error
     if tree is None:
         raise UserError(f"{where}: there is no module {entry.module!r}; reinstall the plugin")

@@ -190,11 +190,11 @@ def test_any_timm_model_goes_through() -> None:
     """A timm model's options are timm's own, checked when it is built; their values are plain."""
     spec = Spec.of(**BASE | {"model": {"name": "timm:vit_tiny_patch16_224", "depth": 2}})
     assert spec.model.options == {"depth": 2}
-    assert Spec.of(**BASE | {"model": {"name": "timm:x", "allow_unprunable": False}}).model == (
-        Named(name="timm:x")
+    assert Spec.of(**BASE | {"model": {"name": "timm:test_resnet", "allow_unprunable": False}}).model == (
+        Named(name="timm:test_resnet")
     )
-    assert "allow_unprunable takes bool" in refusal(model={"name": "timm:x", "allow_unprunable": 3})
-    assert refusal(model={"name": "timm:x", "depth": [2]}).startswith("model: option depth takes")
+    assert "allow_unprunable takes bool" in refusal(model={"name": "timm:test_resnet", "allow_unprunable": 3})
+    assert refusal(model={"name": "timm:test_resnet", "depth": [2]}).startswith("model: option depth takes")
 
 
 def test_a_recipe_is_changed_by_the_spec() -> None:
@@ -217,7 +217,24 @@ def test_a_recipe_is_changed_by_the_spec() -> None:
         ({"method": {"name": "snip", "per_class": 1.5}}, "method snip: option per_class takes int"),
         ({"method": {"name": "snip", "per_class": True}}, "method snip: option per_class takes in"),
         ({"recipe": {"name": "lite", "drops": 1}}, "recipe lite has no option 'drops'"),
-        ({"recipe": {"name": "lite", "epochs": 0}}, "recipe lite(epochs=0): epochs = 0 is out of "),
+        ({"recipe": {"name": "lite", "epochs": 0}}, "recipe lite: option epochs takes int in ["),
+        (
+            {"recipe": {"name": "lite", "momentum": 0, "nesterov": True}},
+            "recipe lite(momentum=0.0, nesterov=True): nesterov = True needs a momentum above 0",
+        ),
+        (
+            {"recipe": {"name": "lite", "warmup": 20}},
+            "recipe lite(warmup=20): warmup = 20 leaves none of 20 epochs",
+        ),
+        ({"model": "timm:resnet18x"}, "model timm:resnet18x: timm has no network 'resnet18x'; did"),
+        (
+            {"model": {"name": "timm:resnet18", "widht": 1}},
+            "model timm:resnet18 has no option 'widht'; known: ",
+        ),
+        (
+            {"model": {"name": "timm:resnet18", "num_classes": 3}},
+            "model timm:resnet18 has no option 'num_classes'; known: aa_layer",
+        ),
         ({"methud": "snip"}, "methud: unknown key; did you mean method?"),
         ({"recipe": None}, "recipe: is missing; add it"),
         ({"method": {"per_class": 5}}, "method.name: is missing; add it"),
@@ -245,6 +262,22 @@ def test_a_recipe_is_changed_by_the_spec() -> None:
 def test_refusals(changes: dict[str, Any], message: str) -> None:
     """Each error is one line with the field, the value and what to give instead."""
     assert refusal(**changes).startswith(message)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number_has_a_range(kind: Kind) -> None:
+    """Each number that our methods, models and data sets take is refused outside of its range."""
+    field = {"datasets": "dataset", "models": "model", "methods": "method"}[kind]
+    for name in names(kind):
+        for key, option in describe(find(name, kind)).options.items():
+            if {"int", "float"} & set(option.types):
+                interval = option.interval
+                assert interval, f"{name}: {key} declares no range"
+                for value in (interval.low - 1, interval.high + 1):
+                    if abs(value) < float("inf"):
+                        number = int(value) if "int" in option.types else value
+                        said = refusal(**{field: {"name": name, key: number}})
+                        assert f"option {key} takes {option.describe()}, not {number!r}" in said
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,10 @@ def test_wrong_usage(say: Say, folder: Path, arguments: tuple[str, ...], said: s
             "model: 'a/b' is not the name of an",
         ),
         (("random", "--density", "1", "--data-option", "examples=all"), "data set digits: option "),
-        (("random", "--density", "1", "--recipe-option", "epochs=0"), "recipe smoke(epochs=0): ep"),
+        (
+            ("random", "--density", "1", "--recipe-option", "epochs=0"),
+            "recipe smoke: option epochs",
+        ),
         (("../snip", "--density", "1"), "method.name: '../snip' is not a name"),
         (("a\0b", "--density", "1"), r"method.name: 'a\x00b' is not a name"),
         (("\x1b[31m", "--density", "1"), r"method.name: '\x1b[31m' is not a name"),

@@ -1,5 +1,6 @@
 """Options read from source: types, choices, defaults, and refusals that name the place."""
 
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -8,13 +9,16 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from paibench.methods.core.registry import Kind, UserError, find, names
-from paibench.methods.core.signature import Described, Option, Value, checked, describe
+from paibench.methods.core.signature import Described, Interval, Option, Value, checked, describe
 
 KINDS: tuple[Kind, ...] = ("methods", "models", "datasets")
 Describe = Callable[[str], Described]
 _numbers = count()
+AT_LEAST_1 = Interval.read("[1, inf)")
 
 SOURCE = '''"""Odd: keeps odd weights.
 
@@ -92,9 +96,60 @@ def test_packages_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "outer_room" not in sys.modules
 
 
+RANGES = """
+from typing import Annotated
+from strange_words import Share as Part
+Count = Annotated[int | None, "[1, inf)"]
+def odd(*, a: Annotated[int, "[1,inf)"] = 3, b: Annotated[float, "(0, 1]"] | None = None,
+        c: Count = None, d: Part = 0.5): ...
+"""
+
+
+def test_ranges(described: Describe, tmp_path: Path) -> None:
+    """A range is read from the annotation, also by a name that another module defines."""
+    (tmp_path / "strange_words.py").write_text(
+        'import no_such_module\nfrom typing import Annotated\nShare = Annotated[float, "[0, 1)"]\n'
+    )
+    options = described(RANGES).options
+    assert {name: option.describe() for name, option in options.items()} == {
+        "a": "int in [1, inf)",
+        "b": "float in (0, 1] or None",
+        "c": "int in [1, inf) or None",
+        "d": "float in [0, 1)",
+    }
+
+
+@given(
+    st.floats(-5, 5),
+    st.floats(0, 5),
+    st.sampled_from("(["),
+    st.sampled_from(")]"),
+    st.floats(allow_infinity=True, allow_nan=True),
+)
+def test_an_interval(low: float, length: float, opening: str, closing: str, x: float) -> None:
+    """A number lies in an interval by the comparisons that its brackets stand for."""
+    high = low + length
+    interval = Interval.read(f"{opening}{low!r}, {high!r}{closing}")
+    for number in (x, low, high, (low + high) / 2):
+        above = number > low or (number == low and opening == "[")
+        below = number < high or (number == high and closing == "]")
+        assert (number in interval) == (above and below)
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
+        ("def odd(*, a: Annotated[int, '1 or 2'] = 1): ...", "a: '1 or 2' is no interval; "),
+        (
+            "def odd(*, a: Annotated[int, '[2, 1]'] = 1): ...",
+            r"option a: '\[2, 1\]' is no interval",
+        ),
+        ("def odd(*, a: Annotated[int, '[nan, 1]'] = 1): ...", "is no interval"),
+        (
+            "def odd(*, a: Annotated[int, '[1, 5]'] = 9): ...",
+            r"takes int in \[1, 5\], not 9 as",
+        ),
+        ("from nowhere import N\ndef odd(*, a: N = 1): ...", "its annotation must be .*, not N"),
         ("def even(): ...", "defines no function 'odd' at its top level"),
         ("def odd(:", "its module cannot be read: "),
         ("def odd(*, a=1): ...", "odd: option a: its annotation must be .*, not none"),
@@ -103,7 +158,8 @@ def test_packages_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("def odd(*, a: float = 1 / 3): ...", "option a: its default must be a literal, not 1 / 3"),
         ("def odd(*, a: int = 'x'): ...", "option a: it takes int, not 'x' as its default"),
     ],
-    ids=["absent", "syntax", "bare", "list", "required", "computed", "wrong default"],
+    ids=["no interval", "backwards", "nan", "default out of range", "unknown name"]
+    + ["absent", "syntax", "bare", "list", "required", "computed", "wrong default"],
 )
 def test_what_cannot_be_read(described: Describe, source: str, message: str) -> None:
     """A plugin that breaks the contract is refused in one line that names the option."""
@@ -152,9 +208,13 @@ def test_accepted(option: Option, given: Value, taken: Value) -> None:
         (Option(("bool",), (), False), 1, "takes bool, not 1"),
         (Option(("int", "None"), (), None), "3", "takes int or None, not '3'"),
         (Option((), ("abs", 1), 1), True, "takes 'abs' or 1, not True"),
+        (Option(("int",), (), 1, AT_LEAST_1), 0, "takes int in [1, inf), not 0"),
+        (Option(("float",), (), 1.0, AT_LEAST_1), math.nan, "takes float in [1, inf), not nan"),
+        (Option(("float",), (), 1.0, AT_LEAST_1), 0, "takes float in [1, inf), not 0.0"),
         (Option((), ("abs", "raw"), "raw"), "ab", "takes 'abs' or 'raw', not 'ab'"),
     ],
-    ids=["bool as int", "float as int", "bool as float", "int as bool", "text", "1", "misspelt"],
+    ids=["bool as int", "float as int", "bool as float", "int as bool", "text", "1", "below"]
+    + ["nan", "whole below", "misspelt"],
 )
 def test_refused(option: Option, given: Value, message: str) -> None:
     """A value of another type is refused: True is not 1, and 1.0 is not an integer."""
