@@ -190,11 +190,15 @@ def test_any_timm_model_goes_through() -> None:
     """A timm model's options are timm's own, checked when it is built; their values are plain."""
     spec = Spec.of(**BASE | {"model": {"name": "timm:vit_tiny_patch16_224", "depth": 2}})
     assert spec.model.options == {"depth": 2}
-    assert Spec.of(**BASE | {"model": {"name": "timm:test_resnet", "allow_unprunable": False}}).model == (
-        Named(name="timm:test_resnet")
+    assert Spec.of(
+        **BASE | {"model": {"name": "timm:test_resnet", "allow_unprunable": False}}
+    ).model == (Named(name="timm:test_resnet"))
+    assert "allow_unprunable takes bool" in refusal(
+        model={"name": "timm:test_resnet", "allow_unprunable": 3}
     )
-    assert "allow_unprunable takes bool" in refusal(model={"name": "timm:test_resnet", "allow_unprunable": 3})
-    assert refusal(model={"name": "timm:test_resnet", "depth": [2]}).startswith("model: option depth takes")
+    assert refusal(model={"name": "timm:test_resnet", "depth": [2]}).startswith(
+        "model: option depth takes"
+    )
 
 
 def test_a_recipe_is_changed_by_the_spec() -> None:
