@@ -12,7 +12,7 @@ norms are in training mode. `abs` ranks |w * Hg| instead, a variant of Frankle e
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
