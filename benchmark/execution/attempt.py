@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -64,7 +65,7 @@ def attempt(
         if lease is None:
             return "already" if store.is_done(key) else "busy"
         # failures are recorded before the lease is released, so that no other attempt begins first
-        with heartbeat.renewing(lease), recording():
+        with heartbeat.renewing(lease), recording(), _traceable_interrupts():
             _execute(spec, settings, Workspace(store, spec, name, heartbeat, settings))
     return "done"
 
@@ -109,6 +110,27 @@ def _recording_failures(
         except OSError as second:
             failed = Failed("storage", f"{_in_words(second)} (while noting: {reason})")
         raise failed from error
+
+
+@contextmanager
+def _traceable_interrupts() -> Iterator[None]:
+    """Let Ctrl-C leave a frame of ours in its traceback, so that no method is blamed for it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, interrupt)
+    except ValueError:  # not the main thread, which receives the signal
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _cause(error: BaseException, reason: str) -> Cause:

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from paibench.benchmark.store.checksummed_json import Corrupt, without_duplicates
 from paibench.methods.core.text import one_line
-from paibench.methods.core.ticket import Scores, Ticket
+from paibench.methods.core.ticket import MOST_NATIVE, Scores, Ticket
 
 _NUMBERS = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8"}
-_MOST_NATIVE = 64
 
 
 class BadTicketFile(ValueError):
@@ -27,18 +26,17 @@ class BadTicketFile(ValueError):
 
 
 def pack(ticket: Ticket) -> bytes:
-    """Return a ticket as bytes: tensors by role and name, and the rest as JSON in the header."""
-    scores = ticket.mask.values if isinstance(ticket.mask, Scores) else None
-    mask = {} if isinstance(ticket.mask, Scores) else ticket.mask
+    """Return a ticket of plain values as bytes: tensors by role and name, the rest as JSON."""
+    scores = ticket.mask if isinstance(ticket.mask, Scores) else None
     roles: dict[str, Mapping[str, Tensor]] = {
-        "mask": mask,
-        "score": scores or {},
+        "mask": {} if isinstance(ticket.mask, Scores) else ticket.mask,
+        "score": scores.values if scores else {},
         "weight": ticket.weights or {},
         **{f"native{number}": native for number, native in enumerate(ticket.native)},
     }
     about = {
         "scores": scores is not None,
-        "kept": dict(ticket.mask.kept) if scores is not None and ticket.mask.kept else None,  # type: ignore[union-attr]
+        "kept": dict(scores.kept) if scores and scores.kept is not None else None,
         "weights": ticket.weights is not None,
         "start": ticket.start,
         "finetune": ticket.finetune,
@@ -98,13 +96,13 @@ def _checked(
     for name, entry in sorted(entries, key=lambda each: each[0]):  # safetensors orders them by size
         kind, tensor = entry["dtype"], tensors[name]
         if name.startswith("mask/"):
-            if kind not in ("BOOL", "U8"):
+            if kind != "BOOL":
                 raise BadTicketFile(f"mask of {name[5:85]!r} has dtype {kind}, needed BOOL")
             # a byte of 7 is also true, but counts and operators treat it differently
             if len(entry["data"]) and np.frombuffer(entry["data"], np.uint8).max() > 1:
                 raise BadTicketFile(f"mask of {name[5:85]!r} holds values other than 0 and 1")
             tensor = tensor.to(torch.bool)
-        elif kind not in _NUMBERS:
+        elif kind not in _NUMBERS and (kind != "BOOL" or name.startswith("score/")):
             raise BadTicketFile(f"{name[:80]!r} has dtype {kind}, needed numbers")
         yield name, tensor
 
@@ -121,7 +119,7 @@ def _about(data: bytes) -> dict[str, Any]:
             all(type(about[name]) is bool for name in ("scores", "weights", "finetune"))
             and type(about["start"]) is int
             and type(about["native"]) is int
-            and 0 <= about["native"] <= _MOST_NATIVE
+            and 0 <= about["native"] <= MOST_NATIVE
             and (kept_counts is None or all(type(count) is int for count in kept_counts.values()))
         )
     except Corrupt as error:

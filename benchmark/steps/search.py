@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps.blame import MethodError, attributing_errors
+from paibench.benchmark.steps.blame import attributing_errors
 from paibench.methods.core.mask import Mask, Weights
 from paibench.methods.core.mask_bits import PackedMask
 from paibench.methods.core.mask_file import pack
 from paibench.methods.core.random_streams import derive, generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import Ticket, as_ticket, select
+from paibench.methods.core.ticket import Ticket, as_ticket, check_ticket, check_weights, select
 from paibench.methods.training.services import Cost
 
 
@@ -78,7 +78,9 @@ def find(spec: Spec, net: nn.Module, task: Task) -> SearchResult:
         with preserving_global_state(derive(spec.seed, "search", spec.method.name), task.device):
             result = finder(own_copy, task, spec.density, **spec.method.options)
         seconds = time.perf_counter() - clock
-        ticket = as_ticket(result)  # type: ignore[arg-type]  # it may be anything
+        # what a method may return is decided here, before a sandbox packs it for the harness
+        ticket = as_ticket(result)
+        check_ticket(ticket, net, task.steps)
     return SearchResult(ticket, task.cost, seconds)
 
 
@@ -90,12 +92,11 @@ def to_mask(
     `net` is at initialization; `steps` is the length of its training schedule. Raises MethodError,
     and UserError for a control that would show nothing.
     """
-    ticket = result.ticket
     with attributing_errors(spec, "methods"):
-        if not 0 <= ticket.start <= steps:
-            raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {steps}")
+        # once more, because a sandbox may send anything
+        ticket = as_ticket(result.ticket)
+        check_ticket(ticket, net, steps)
         own_mask = _to_device(select(ticket.mask, net, spec.density), device)
-    _check_weights(net, ticket.weights)
     mask = own_mask
     if spec.control == "invert":
         mask = _to_device(select(ticket.mask, net, spec.density, invert=True), device)
@@ -157,20 +158,10 @@ def preserving_global_state(seed: int, device: torch.device) -> Iterator[None]:
 def load_weights(net: nn.Module, weights: Weights | None) -> None:
     """Copy a ticket's weights into the network's state, in place.
 
-    Raises MethodError for a name or a shape that the network does not have.
+    Raises ValueError for a name or a shape that the network does not have.
     """
-    _check_weights(net, weights)
+    check_weights(weights, net)
     state = net.state_dict()
     with torch.no_grad():
         for name, tensor in (weights or {}).items():
             state[name].copy_(tensor)
-
-
-def _check_weights(net: nn.Module, weights: Weights | None) -> None:
-    state = net.state_dict()
-    for name, tensor in (weights or {}).items():
-        if name not in state:
-            raise MethodError(f"the ticket has weights for {name!r:.80}, which the network has not")
-        if tensor.shape != state[name].shape:
-            have, need = tuple(tensor.shape), tuple(state[name].shape)
-            raise MethodError(f"the ticket's {name} has shape {have}, needed {need}")

@@ -1,9 +1,10 @@
 """What a finder returns: a mask, scores of which the highest are kept, or a ticket."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,20 +54,117 @@ class Ticket:
 FinderOutput: TypeAlias = Mask | Scores | Ticket
 
 
-def as_ticket(output: FinderOutput) -> Ticket:
-    """Return the output of a finder as a ticket. Raises ValueError if it is of another type."""
-    ticket = output if isinstance(output, Ticket) else Ticket(output)
-    _check_type(ticket.mask)
-    return ticket
+_REAL = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
+}
+MOST_NATIVE = 64
 
 
-def _check_type(output: object) -> None:
-    values = output.values if isinstance(output, Scores) else output
+def as_ticket(output: object) -> Ticket:
+    """Return the output of a finder as a ticket of dictionaries, dense tensors and plain numbers.
+
+    This is the only check of types, in the process of the harness and in a sandbox alike; numpy's
+    integers and any kind of mapping are accepted. Raises ValueError that names the field, what it
+    is and what is needed.
+    """
+    ticket = output if isinstance(output, Ticket) else Ticket(output)  # type: ignore[arg-type]
+    if not isinstance(ticket.finetune, bool | np.bool_):
+        raise ValueError(f"finetune is {_shown(ticket.finetune)}, needed True or False")
+    if not isinstance(ticket.native, tuple | list) or len(ticket.native) > MOST_NATIVE:
+        raise ValueError(
+            f"native is {_shown(ticket.native)}, needed at most {MOST_NATIVE} mappings"
+        )
+    any_state = _REAL | {torch.bool}
+    return Ticket(
+        _plain_mask(ticket.mask),
+        None
+        if ticket.weights is None
+        else _tensors("weights", ticket.weights, _REAL | {torch.bool}),
+        _whole("start", ticket.start),
+        bool(ticket.finetune),
+        tuple(_tensors("native", weights, any_state) for weights in ticket.native),
+    )
+
+
+def _plain_mask(output: object) -> "Mask | Scores":
+    if isinstance(output, Scores):
+        values = _tensors("scores", output.values, _REAL)
+        if output.kept is None:
+            return Scores(values)
+        if not isinstance(output.kept, Mapping):
+            raise ValueError(f"kept is {_shown(output.kept)}, needed counts by name")
+        counts = {_name("kept", k): _whole(f"kept of {k}", n) for k, n in output.kept.items()}
+        return Scores(values, counts)
+    if not isinstance(output, Mapping):
+        raise ValueError(f"expected a Mask, Scores or a Ticket, got {type(output).__name__}")
+    mask = _tensors("mask", output, {torch.bool})
+    # a byte of 7 is also true, but sums and operators treat it differently
+    return {name: layer.view(torch.uint8) != 0 for name, layer in mask.items()}
+
+
+def _tensors(field: str, values: object, dtypes: Collection[torch.dtype]) -> dict[str, Tensor]:
+    """Return a mapping as a dictionary of ordinary tensors of one of these types."""
     if not isinstance(values, Mapping):
-        raise ValueError(f"expected a Mask, Scores or a Ticket, got {type(values).__name__}")
+        raise ValueError(f"{field} is {_shown(values)}, needed tensors by name")
+    plain = {}
     for name, value in values.items():
+        name = _name(field, name)
         if not isinstance(value, Tensor):
-            raise ValueError(f"{name!r:.80} is not a tensor but {type(value).__name__}")
+            raise ValueError(f"{field} of {name:.80} is {_shown(value)}, needed a tensor")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise ValueError(f"{field} of {name:.80} is no ordinary dense tensor")
+        if value.dtype not in dtypes:
+            needed = "torch.bool" if len(dtypes) == 1 else "real numbers"
+            raise ValueError(f"{field} of {name:.80} has dtype {value.dtype}, needed {needed}")
+        plain[name] = value.detach().as_subclass(Tensor)
+    return plain
+
+
+def _name(field: str, name: object) -> str:
+    if isinstance(name, str) and name.isprintable() and len(name) <= 1000:
+        return str(name)
+    raise ValueError(f"{field} has the name {_shown(name)}, needed that of a parameter")
+
+
+def _whole(field: str, value: object) -> int:
+    """Return a whole number as an int of Python."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    raise ValueError(f"{field} is {_shown(value)}, needed a whole number")
+
+
+def _shown(value: object) -> str:
+    """Return a short text for any value; the repr of a third party's class may raise anything."""
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return f"{value!r:.80}" if plain else f"a {type(value).__name__}"
+
+
+def check_ticket(ticket: Ticket, net: nn.Module, steps: int) -> None:
+    """Raise ValueError unless a ticket fits a network and a schedule of this many steps."""
+    if not 0 <= ticket.start <= steps:
+        raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {steps}")
+    weights = prunable(net)
+    scores = ticket.mask if isinstance(ticket.mask, Scores) else None
+    check_covers(scores.values if scores else ticket.mask, weights)  # type: ignore[arg-type]
+    if scores and scores.kept is not None and (misnamed := set(scores.kept) ^ set(weights)):
+        raise ValueError(
+            f"counts per layer must name exactly the prunable weights; check {min(misnamed)!r:.80}"
+        )
+    check_weights(ticket.weights, net)
+    for native in ticket.native:
+        check_weights(native, net)
+
+
+def check_weights(weights: Weights | None, net: nn.Module) -> None:
+    """Raise ValueError for a name or a shape that the state of the network does not have."""
+    state = net.state_dict()
+    for name, tensor in (weights or {}).items():
+        if name not in state:
+            raise ValueError(f"the ticket has weights for {name!r:.80}, which the network has not")
+        if tensor.shape != state[name].shape:
+            have, need = tuple(tensor.shape), tuple(state[name].shape)
+            raise ValueError(f"the ticket's {name} has shape {have}, needed {need}")
 
 
 def select(
@@ -77,7 +175,7 @@ def select(
     With `invert` the lowest scores are kept instead (the control of Frankle et al. 2021).
     Raises ValueError that names what was expected if the output breaks the contract.
     """
-    _check_type(output)
+    output = _plain_mask(output)
     weights = prunable(net)
     kept_count = num_kept(density, total(weights))
     if isinstance(output, Scores):
@@ -89,9 +187,6 @@ def select(
         # in the order of the network; names that do not belong there follow, for check_covers
         mask = {name: output[name] for name in weights if name in output} | output
     check_covers(mask, weights)
-    for name, tensor in mask.items():
-        if tensor.dtype != torch.bool:
-            raise ValueError(f"mask of {name} has dtype {tensor.dtype}, needed torch.bool")
     if (count := sum(int(tensor.sum()) for tensor in mask.values())) != kept_count:
         raise ValueError(
             f"mask keeps {count} of {total(weights)} weights, "

@@ -85,7 +85,7 @@ def twice(data: bytes) -> bytes:
         (lambda: raw({}, native=10**9), "header does not say"),
         (lambda: raw({}, kept={"a": 1.5}, scores=True), "header does not say"),
         (lambda: raw({"mask/a": torch.ones(2)}), "mask of 'a' has dtype F32, needed BOOL"),
-        (lambda: raw({"mask/a": torch.tensor([0, 7], dtype=torch.uint8)}), "other than 0 and 1"),
+        (lambda: raw({"mask/a": torch.tensor([0, 7], dtype=torch.uint8)}), "dtype U8, needed BOOL"),
         (lambda: raw({"score/a": torch.ones(2) > 0}, scores=True), "dtype BOOL, needed numbers"),
         (lambda: raw({"mask/a": torch.ones(2) > 0}, scores=True), "give one of them"),
         (lambda: raw({"native3/a": torch.ones(2)}, native=3), "no part of a ticket"),

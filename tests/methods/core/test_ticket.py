@@ -74,9 +74,13 @@ def test_scores_that_require_gradients() -> None:
 
 def test_as_ticket() -> None:
     """A mask or scores become a ticket that starts at initialization."""
-    mask, ticket = full(prunable(net())), Ticket(Scores(scores()), start=3)
-    assert as_ticket(mask) == Ticket(mask, weights=None, start=0, finetune=False, native=())
-    assert as_ticket(ticket) is ticket
+    mask, ticket = full(prunable(net())), as_ticket(Ticket(Scores(scores()), start=3))
+    plain = as_ticket(mask)
+    assert isinstance(plain.mask, dict) and plain.mask.keys() == mask.keys()
+    assert all(torch.equal(plain.mask[name], mask[name]) for name in mask)
+    assert (plain.weights, plain.start, plain.finetune, plain.native) == (None, 0, False, ())
+    assert isinstance(ticket.mask, Scores) and ticket.mask.values.keys() == scores().keys()
+    assert ticket.start == 3
 
 
 def kept(count: int) -> Mask:
@@ -100,7 +104,7 @@ NAN = {name: score.where(score != 3, float("nan")) for name, score in scores().i
             "mask of 0.weight has dtype torch.float32, needed torch.bool",
         ),
         ({"0.weight": kept(6)["0.weight"]}, {}, "nothing for the prunable weights '2.weight'"),
-        (kept(6) | {"x": torch.ones(1)}, {}, "names that are no prunable weights: 'x'"),
+        (kept(6) | {"x": torch.ones(1) > 0}, {}, "names that are no prunable weights: 'x'"),
         (Scores({}), {}, "nothing for the prunable weights '0.weight', '2.weight'"),
         (Scores(NAN), {}, "1 of 18 scores are NaN"),
         (

@@ -139,7 +139,7 @@ def test_stage_names_tell_options_apart() -> None:
 
 
 def find(finder: str, density: float, seed: int = 0, precision: str = "fp32") -> Ticket:
-    return as_ticket(FINDERS[finder](convnet(), task_of(seed, precision), density))  # type: ignore[arg-type]
+    return as_ticket(FINDERS[finder](convnet(), task_of(seed, precision), density))
 
 
 @pytest.mark.parametrize("density", [1 / 336, 0.02, 0.3, 1.0], ids=str)
