@@ -210,7 +210,7 @@ def test_shuffle_keeps_the_ticket() -> None:
 )
 def test_weights_that_do_not_fit(weights: dict[str, Tensor], said: str) -> None:
     """Weights that the network does not have are refused by name and shape."""
-    with pytest.raises(MethodError, match=said):
+    with pytest.raises(ValueError, match=said):
         load_weights(net_of(spec_of("random")), weights)
 
 
