@@ -51,6 +51,17 @@ def row_name(method_label: str, control: str) -> str:
     return method_label if control == "none" else f"{method_label}, {control}"
 
 
+def prunable_counts(cells: pd.DataFrame) -> tuple[str, str]:
+    """Return the prunable weights of the networks of some cells, and their share if it is small."""
+    # Runs of one track should agree on these numbers; if they do not, all are shown.
+    counts = (f"{int(count):,}" for count in sorted(cells["prunable"].dropna().unique()))
+    # NaN for records that do not have the number of parameters
+    share = (cells["prunable"] / cells["parameters"]).astype("float64").min()
+    # cut, because 94.96 % rounded to 95.0 % would not look small
+    small = f" ({math.floor(1000 * share) / 10} % of all parameters)" if share < 0.95 else ""
+    return " or ".join(counts) or "unknown", small
+
+
 def sparsity_percent(density: float) -> str:
     """Return a density as sparsity, with three digits of the fraction kept: 0.0562 → 94.38 %"""
     # 99.9 % and 99.99 % keep tenfold different numbers of weights and must look different.

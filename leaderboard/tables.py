@@ -18,6 +18,7 @@ from paibench.leaderboard.format import (
     common_n,
     number,
     percent,
+    prunable_counts,
     row_name,
     sparsity_percent,
 )
@@ -243,12 +244,11 @@ def _text(cell: Cell, column: Column, usual_n: int) -> str:
 
 
 def _title(track: Track, cells: pd.DataFrame, usual: int) -> str:
-    # Runs of one track should agree on this number; if they do not, all are shown.
-    counts = " or ".join(f"{count:,}" for count in sorted(cells["prunable"].dropna().unique()))
+    prunable, share = prunable_counts(cells)
     return ", ".join(
         [
             f"{track.model} on {track.dataset}",
-            f"{counts or 'unknown'} prunable weights",
+            f"{prunable} prunable weights{share}",
             f"recipe {track.recipe}",
             f"init {track.init}",
             f"evaluated on {track.split}",

@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 
 from paibench.leaderboard.board import Board
-from paibench.leaderboard.format import clean
+from paibench.leaderboard.format import clean, prunable_counts
 from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.leaderboard.frame.load import Frame
 from paibench.leaderboard.missing import missing_results
@@ -147,10 +147,9 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
         )
     names, number_of_rows = chart.drawn(cells)
     spec = chart.chart(cells, view.own.figures)
-    prunable = (f"{int(n):,}" for n in sorted(cells["prunable"].dropna().unique()))
     # The first two, data set and model, are in the title.
     facts = [(name, getattr(track, name)) for name in TRACK[2:]]
-    facts += [("prunable weights", " or ".join(prunable) or "unknown")]
+    facts += [("prunable weights", "".join(prunable_counts(cells)))]
     return site.page(
         "track.html",
         root="../",

@@ -64,7 +64,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
       when they were run again; `not_at_initialization`, the runs whose ticket starts from other
       weights;
     - `unlike`, how the environments of the averaged runs differ;
-    - `prunable`, and the means of `density`, `density_effective` and `search_epochs`;
+    - `prunable`, `parameters`, and the means of `density`, `density_effective` and `search_epochs`;
     - for each measure of `MEASURES` `_n`, `_mean`, `_std` (with n - 1) and `_half`, half the width
       of the 95 % t interval (NaN for n < 2);
     - `random_n`, `random_difference`, `random_half`: the same for accuracy minus that of `random`
@@ -90,7 +90,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
             groups[[*OUTCOMES, *_COUNTED]].sum().astype("int64"),
             mixed_environments(averaged, CELL).rename("unlike"),
             # The size is equal in all runs of a cell, but failed runs do not record it.
-            groups["prunable"].max(),
+            groups[["prunable", "parameters"]].max(),
             groups[["density", "density_effective", "search_epochs"]].mean(),
             *(_statistics(measured, name) for name in MEASURES),
             _against_random(measured),

@@ -95,6 +95,22 @@ def test_title_says_what_was_measured(usual: Table) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        pytest.param(50_200 * 20 // 19, "50,200 prunable weights,", id="95 %"),
+        pytest.param(52_843, "50,200 prunable weights (94.9 % of all parameters),", id="just less"),
+        pytest.param(100_400, "50,200 prunable weights (50.0 % of all parameters),", id="half"),
+        pytest.param(None, "50,200 prunable weights,", id="not recorded"),
+    ],
+)
+def test_a_small_share_is_shown(
+    parameters: int | None, said: str, record_factory: RecordFactory
+) -> None:
+    """The title has the share of the parameters that is prunable if it is under 95 %."""
+    assert said in table_of(record_factory(parameters=parameters)).title
+
+
 def test_a_lone_run_says_what_there_is_not(record_factory: RecordFactory) -> None:
     """One seed, no reference, no floor: a table, and a note for each."""
     found = table_of(record_factory(accuracy=0.9))
