@@ -14,7 +14,7 @@ from paibench.methods.core.mask import prunable
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.text import printable
 from paibench.models.core.build import build
-from paibench.models.core.check import check
+from paibench.models.core.check import check, check_layers
 
 # The checks look at the structure alone, so a process does them once for all seeds and runs.
 _REMARKS: dict[tuple[Named, tuple[int, int, int], int], list[str]] = {}
@@ -106,6 +106,7 @@ def _flaws_of_parameters(net: object) -> Iterator[str]:
                 f"its parameter {shown!r} is {parameter.dtype} on {parameter.device}, "
                 "needed torch.float32 on cpu"
             )
+    check_layers(net)  # before its weights are counted and initialized
     weights = prunable(net)
     if not weights:
         yield "it has no prunable weights; use convolutions and linear layers of torch.nn"

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from paibench.methods.core.random_streams import hashed
-from paibench.models.core.check import check_layers
 from paibench.models.core.init import initialize
 from paibench.models.core.layers import Shape
 
@@ -25,13 +24,11 @@ def build(
     """Return `factory(shape, classes, **options)`, initialized, on the CPU, in train mode.
 
     Only the seed decides the numbers in it; the global random state does not change.
-    Raises ValueError for an unknown initialization, UserError for weights that are no parameters,
-    and whatever the factory raises.
+    Raises ValueError for an unknown initialization and whatever the factory raises.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(hashed("construct", seed))
         net = factory(shape, classes, **options)
-    check_layers(net)
     # A separate stream, so that random numbers of the constructor do not change the weights.
     initialize(net, init, torch.Generator().manual_seed(hashed("initialize", seed)))
     return net

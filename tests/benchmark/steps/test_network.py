@@ -1,5 +1,6 @@
 """Networks of plugins: checked once after they are made, and blamed by name."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def test_faults_of_a_model(model: str, said: str) -> None:
         make_network(spec_of(model=model), DIGITS, 0)
     assert str(caught.value).startswith(f"model {model} (parts 1.0): {said}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("normed", "the weight of first (ParametrizedLinear) is no parameter of the network but"),
+        ("near_sighted", "it would not see 0 of 8 rows and 4 of 8 columns of the images; use"),
+    ],
+)
+def test_networks_that_cannot_be_pruned(tmp_path: Path, model: str, said: str) -> None:
+    """A network that works, but that no mask can make sparse, is a bad input and nobody's fault."""
+    with pytest.raises(Failed, match=f"^model {model}: {re.escape(said)}") as caught:
+        attempt(spec_of("magnitude", model=model), Store.open(tmp_path / "store"))
+    assert caught.value.cause == "input"
 
 
 def test_the_check_leaves_no_trace() -> None:

@@ -65,9 +65,8 @@ def _pruned_by_torch() -> nn.Module:
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
 def test_weights_that_are_no_parameters(make: Callable[[], nn.Module]) -> None:
     """A layer whose weight is computed from other parameters is refused by name and class."""
-    factory = lambda shape, classes: _small(make())  # noqa: E731
     with pytest.raises(UserError, match=r"^the weight of 1 \(\w*Conv2d\) is no parameter of the "):
-        build(factory, SHAPE, 2, options={}, init="kaiming_normal", seed=0)
+        check_layers(_small(make()))
 
 
 def test_projections_that_are_no_parameters() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 Shape = tuple[int, int, int]
 
@@ -30,6 +31,29 @@ class _Net(nn.Module):
 def sound(shape: Shape, classes: int) -> nn.Module:
     """A network as it should be."""
     return _Net(shape, classes)
+
+
+def normed(shape: Shape, classes: int) -> nn.Module:
+    """A network whose weights are computed from two others."""
+    net = _Net(shape, classes)
+    parametrizations.weight_norm(net.first)
+    parametrizations.weight_norm(net.last)
+    return net
+
+
+def near_sighted(shape: Shape, classes: int) -> nn.Module:
+    """A network that sees the left half of the images."""
+    half = (*shape[:2], shape[2] // 2)
+    return nn.Sequential(_Crop(half[2]), _Net(half, classes))
+
+
+class _Crop(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs[..., : self.width]
 
 
 def none_at_all(shape: Shape, classes: int) -> Any:
