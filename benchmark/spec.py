@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,9 +18,18 @@ from pydantic import (
     model_validator,
 )
 
-from paibench.methods.core.registry import TIMM, Entry, Kind, UserError, did_you_mean, find
+from paibench.methods.core.registry import (
+    TIMM,
+    Entry,
+    Kind,
+    UserError,
+    broken,
+    did_you_mean,
+    find,
+    is_name,
+)
 from paibench.methods.core.signature import Option, Value, checked, describe
-from paibench.methods.core.text import one_line
+from paibench.methods.core.text import in_words, one_line
 from paibench.methods.training.recipe import Recipe, settings
 
 Control = Literal["none", "shuffle", "reinit", "invert"]
@@ -35,7 +43,6 @@ MODEL_OPTIONS = {"allow_unprunable": Option(("bool",), (), False)}
 
 DEFAULTS = {"density": 1.0, "seed": 0, "init": "kaiming_normal", "control": "none"}
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]{0,63}")
 _CACHE_SIZE = 4096
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -61,7 +68,7 @@ class Named(BaseModel):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not _NAME.fullmatch(name) or ".." in name:
+        if not is_name(name):
             raise ValueError(
                 f"{name[:80]!r} is not a name; use letters, digits, '_', '-', '.' and ':'"
             )
@@ -186,7 +193,7 @@ def recipe_of(named: Named) -> Recipe:
 
     Raises UserError if an option is out of range.
     """
-    recipe = _load_recipe(find(named.name, "recipes"))
+    recipe = load_recipe(named.name)
     try:
         return replace(recipe, **named.options)  # type: ignore[arg-type]
     except UserError as error:
@@ -242,11 +249,23 @@ def _normalize(key: str, value: Any) -> Value:
     raise ValueError(f"option {key} takes {takes}, not {short_repr(value)}")
 
 
-def _load_recipe(entry: Entry) -> Recipe:
-    recipe = entry.load()
-    if not isinstance(recipe, Recipe):
-        raise UserError(f"recipe {entry.name}: {entry.value} is not a Recipe")
-    return recipe
+def load_recipe(name: str) -> Recipe:
+    """Return the recipe of a name.
+
+    Raises UserError in one line if it is unknown or broken, whatever its module raises.
+    """
+    entry = find(name, "recipes")
+    try:
+        recipe = entry.load()
+        if isinstance(recipe, Recipe):
+            Recipe.__post_init__(recipe)  # a subclass may leave out the checks
+            return recipe
+        reason = f"it is a {type(recipe).__name__}, not a Recipe"
+    except UserError as error:
+        reason = one_line(str(error))
+    except (Exception, SystemExit, GeneratorExit) as error:
+        reason = in_words(error)
+    raise broken(entry, f"the recipe is broken: {reason}")
 
 
 def _check(kind: Kind, named: Named) -> Named:
@@ -282,7 +301,7 @@ def _check_options(kind: Kind, entry: Entry, named: Named) -> Named:
     if kind != "recipes":
         known = {**describe(entry).options, **(MODEL_OPTIONS if kind == "models" else {})}
         return Named(name=named.name, options=checked(what, known, named.options))
-    recipe = _load_recipe(entry)
+    recipe = load_recipe(named.name)
     options = {
         setting: replace(option, default=getattr(recipe, setting))
         for setting, option in settings().items()

@@ -6,11 +6,13 @@ without importing the modules behind them.
 
 import difflib
 import hashlib
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +26,9 @@ SINGULAR = {"methods": "method", "models": "model", "datasets": "data set", "rec
 
 TIMM = EntryPoint("timm", f"{_PACKAGE}models.timm_adapter:accepted", "paibench.models")
 """The function that returns the options of a network of timm, whose names are not registered."""
+
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]{0,63}")
 
 
 class UserError(ValueError):
@@ -97,14 +102,28 @@ def is_file(text: str) -> bool:
     return ".py:" in text
 
 
+def is_name(text: str) -> bool:
+    """Return whether a text can be the name of something registered."""
+    return bool(_NAME.fullmatch(text)) and ".." not in text
+
+
 @cache
 def _entries(kind: Kind) -> dict[str, tuple[EntryPoint, ...]]:
     """Return the entry points of a kind by name: several if distributions claim the same name."""
     by_name: dict[str, dict[str, EntryPoint]] = {}
-    for entry in entry_points(group=f"paibench.{kind}"):
+    for entry in _readable_entries(f"paibench.{kind}"):
         # a distribution that is on the path twice claims its names once
         by_name.setdefault(entry.name, {}).setdefault(_claimant(entry), entry)
     return {name: tuple(claims.values()) for name, claims in sorted(by_name.items())}
+
+
+def _readable_entries(group: str) -> Iterator[EntryPoint]:
+    try:
+        yield from entry_points(group=group)
+    except Exception:  # one file that cannot be read must not hide all others
+        for dist in distributions():
+            with suppress(Exception):
+                yield from dist.entry_points.select(group=group)
 
 
 def _claimant(entry: EntryPoint) -> str:
@@ -142,6 +161,12 @@ def find(name: str, kind: Kind = "methods") -> Entry:
             "them"
         )
     return first
+
+
+def broken(entry: Entry, reason: str) -> UserError:
+    """Return the error of an entry point that cannot be used, in words for a list or a message."""
+    owner = _claimant(entry) if isinstance(entry, EntryPoint) else "local file"
+    return UserError(f"{entry.name} ({owner}: {entry.value}): {reason}")
 
 
 def get(name: str, kind: Kind = "methods") -> Any:

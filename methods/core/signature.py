@@ -17,6 +17,8 @@ from paibench.methods.core.registry import Entry, LocalFile, UserError, did_you_
 from paibench.methods.core.text import one_line
 
 Value = bool | int | float | str | None
+_DEEP = (RecursionError, MemoryError)
+"""What the parser of Python raises for a source that is nested too deeply."""
 _PLAIN = {"bool", "int", "float", "str", "None"}
 _NUMBERS = {"int", "float"}
 _INTERVAL = re.compile(r"([(\[])\s*(\S+)\s*,\s*(\S+)\s*([)\]])")
@@ -112,7 +114,7 @@ def describe(entry: Entry) -> Described:
         tree = ast.parse(path.read_bytes()) if path else None
     # find_spec raises ValueError for a module that has no spec, and the value of an entry point
     # that is not "module:function" AttributeError
-    except (ImportError, OSError, SyntaxError, ValueError, AttributeError) as error:
+    except (ImportError, OSError, SyntaxError, ValueError, AttributeError, *_DEEP) as error:
         raise UserError(f"{where}: its module cannot be read: {one_line(str(error))}") from error
     if tree is None:
         raise UserError(f"{where}: there is no module {entry.module!r}; reinstall the plugin")

@@ -1,4 +1,4 @@
-"""Lists of methods, models, data sets and recipes, made without importing them."""
+"""Lists of methods, models and data sets, made without importing them, and of recipes."""
 
 import json
 from dataclasses import asdict
@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from paibench.commands.options import Data, Json
-from paibench.methods.core.registry import Kind, UserError, find, names
+from paibench.methods.core.registry import Kind, UserError, find, is_name, names
 from paibench.methods.core.signature import Described, describe
+from paibench.methods.core.text import printable
 
+_BROKEN = "broken: "
 Name = Annotated[str | None, typer.Argument(help="Show only this one, with its options.")]
 
 
@@ -30,19 +32,44 @@ def datasets(name: Name = None, as_json: Json = False) -> None:
 
 def recipes(name: Name = None, as_json: Json = False) -> None:
     """List the training recipes, or show one with all its settings."""
+    from paibench.benchmark.spec import load_recipe
+
     if name is not None:
-        settings = asdict(find(name, "recipes").load())
+        settings = asdict(load_recipe(name))
         if as_json:
             typer.echo(json.dumps({"name": name, **settings}))
             return
         typer.echo(f"{name}: a recipe; --recipe-option changes its settings")
         _print_columns([(key, str(value)) for key, value in settings.items()])
         return
-    loaded = {each: asdict(find(each, "recipes").load()) for each in names("recipes")}
+    reasons = {each: broken_reason(each, "recipes") for each in names("recipes")}
+    loaded = {
+        each: {"broken": reason} if reason else asdict(load_recipe(each))
+        for each, reason in reasons.items()
+    }
     if as_json:
         typer.echo(json.dumps(loaded))
         return
     _print_columns([(each, _recipe_line(settings)) for each, settings in loaded.items()])
+
+
+def broken_reason(name: str, kind: Kind) -> str | None:
+    """Return why a registered name cannot be used, as far as can be seen; None if it can.
+
+    A recipe is loaded. The modules of other plugins are read and not imported.
+    """
+    if not is_name(name):
+        return "its name cannot be used; take letters, digits, '_', '-', '.' and ':'"
+    try:
+        if kind == "recipes":
+            from paibench.benchmark.spec import load_recipe
+
+            load_recipe(name)
+        else:
+            describe(find(name, kind))
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def prepare(
@@ -81,10 +108,9 @@ def _show(kind: Kind, name: str | None, as_json: bool) -> None:
 
 def _describe(name: str, kind: Kind) -> Described:
     """Describe an entry; a broken plugin is listed as broken and does not hide the others."""
-    try:
-        return describe(find(name, kind))
-    except UserError as error:
-        return Described(name, f"broken: {error}", "", "", {}, False)
+    if reason := broken_reason(name, kind):
+        return Described(name, f"{_BROKEN}{reason}", "", "", {}, False)
+    return describe(find(name, kind))
 
 
 def _plain(entry: Described) -> dict[str, Any]:
@@ -93,6 +119,8 @@ def _plain(entry: Described) -> dict[str, Any]:
         for name, option in entry.options.items()
     }
     about = {"name": entry.name, "summary": entry.summary, "paper": entry.paper}
+    if entry.summary.startswith(_BROKEN):
+        about["broken"] = entry.summary.removeprefix(_BROKEN)
     return {**about, "options": options}
 
 
@@ -114,6 +142,8 @@ def _print_details(entry: Described) -> None:
 
 
 def _print_columns(rows: list[tuple[str, str]]) -> None:
+    # The names of plugins may hold anything.
+    rows = [(printable(left), right) for left, right in rows]
     width = max((len(left) for left, _ in rows), default=0)
     for left, right in rows:
         # A plugin may have an empty summary, which has no lines.
@@ -124,6 +154,8 @@ def _print_columns(rows: list[tuple[str, str]]) -> None:
 
 
 def _recipe_line(settings: dict[str, Any]) -> str:
+    if reason := settings.get("broken"):
+        return f"{_BROKEN}{reason}"
     schedule = settings["schedule"]
     # A drop may be a fraction without end, such as 80 / 150.
     if settings["drops"]:

@@ -6,13 +6,15 @@ import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from paibench.commands import options as o
+from paibench.commands.listing import broken_reason
 from paibench.commands.run import find_run
-from paibench.methods.core.registry import UserError
+from paibench.methods.core.registry import SINGULAR, Kind, UserError, is_own, names
+from paibench.methods.core.text import printable
 
 PACKAGES = ("paibench", "torch", "torchvision", "timm", "numpy", "pandas", "seaborn", "safetensors")
 _DAY = 86_400.0
@@ -101,6 +103,7 @@ def doctor(data: o.Data = None, out: o.StoreFolder = None, as_json: o.Json = Fal
         "cores": str(len(os.sched_getaffinity(0))),
         "devices": _devices(),
         "sandbox": _sandbox(),
+        "plugins": _plugins(),
         "data folder": _data_folder(data),
         "SLURM": _slurm(),
         "profiles": _profiles(),
@@ -137,6 +140,18 @@ def _sandbox() -> str:
     # The report must not end at the first part that is broken.
     except (OSError, RuntimeError, ValueError) as error:
         return f"does not work: {' '.join(str(error).split())}"
+
+
+def _plugins() -> str:
+    """Return what third parties have registered, and what of it is broken."""
+    plugins = []
+    for kind in get_args(Kind):
+        for name in names(kind):
+            reason = broken_reason(name, kind)
+            if reason or not is_own(name, kind):
+                title = f"{SINGULAR[kind]} {printable(name)}"
+                plugins.append(f"{title} is broken: {reason}" if reason else title)
+    return "; ".join(plugins) or "none"
 
 
 def _data_folder(data: Path | None) -> str:
