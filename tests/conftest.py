@@ -17,6 +17,7 @@ from factories import installed, make_record, publish
 from paibench import cli
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.store import Store
+from paibench.commands import options
 
 # The same examples each time; how long one takes depends on what else the machine does.
 settings.register_profile(
@@ -73,7 +74,10 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def run(*arguments: str) -> Said:
         monkeypatch.setattr(sys, "argv", ["paibench", *arguments])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            try:
+                cli.main()
+            finally:
+                options.release_output()
         out, err = capsys.readouterr()
         code = caught.value.code
         if isinstance(code, str):  # as the interpreter does at its end

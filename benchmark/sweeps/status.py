@@ -51,8 +51,10 @@ class SweepStatus:
 
 def sweep_status(store: Store, keys: Iterable[str]) -> SweepStatus:
     """Return the state of these runs. Only the file system is asked, and nothing is changed."""
-    requested, listing, now = frozenset(keys), store.listing(), _now(store)
+    requested, listing = frozenset(keys), store.listing()
     done = requested & listing.done
+    # asking for the time of the file server writes a file, so it is asked only about open runs
+    now = _now(store) if requested - done else 0.0
     running = {
         key: run for key in requested - done if (run := _running(store, key, now)) is not None
     }

@@ -6,6 +6,7 @@ A command imports heavy libraries when it runs, so that `--help` and listings st
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 
@@ -34,6 +35,33 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from paibench.benchmark.provenance import commit
+
+        head, dirty = commit()
+        changes = ", with changes" if dirty else ""
+        typer.echo(
+            f"paibench {version('paibench')}" + (f" (commit {head}{changes})" if head else "")
+        )
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and commit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
 
 PANELS: dict[str, list[Callable[..., None]]] = {
     "Run": [run.quickstart, run.run, sweep.sweep],

@@ -197,14 +197,14 @@ def quick(tmp_path: Path, hostile: None) -> tuple[Any, Store]:
 def test_failures(quick: tuple[Any, Store], capsys: pytest.CaptureFixture[str]) -> None:
     """A failed run is reported, gives status 1, and is not retried without --retry."""
     sweep, store = quick
-    assert do_sweep(sweep, store, RunSettings(), as_json=True) == 1
+    assert do_sweep(sweep, store.root, RunSettings(), as_json=True) == 1
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["outcome"] for event in events] == ["failed", "done"]
     assert events[0]["cause"] == "plugin"
     assert events[0]["reason"] == "raises (hostile 1.0): RuntimeError: first second \\x1b[31m"
     assert [event["key"] for event in events] == [spec.key for spec in sweep.specs]
 
-    assert do_sweep(sweep, store, RunSettings()) == 1
+    assert do_sweep(sweep, store.root, RunSettings()) == 1
     assert capsys.readouterr().err.splitlines() == [
         "1 done, 0 to do, 1 at a time, 1 thread(s) each",
         "paibench: 1 runs failed permanently before; --retry retries them",
@@ -222,7 +222,7 @@ def test_no_worker_starts(
     sweep, store = quick
     (tmp_path / "torch.py").write_text("raise ImportError('no torch')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert do_sweep(sweep, store, RunSettings()) == 1
+    assert do_sweep(sweep, store.root, RunSettings()) == 1
     said = capsys.readouterr().err.splitlines()
     assert said[1:] == [
         "paibench: stopped: no worker became ready, the last ended with exit status 1: "

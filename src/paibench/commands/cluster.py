@@ -78,7 +78,7 @@ def cancel(file: o.SweepFile, out: o.StoreFolder = None, as_json: o.Json = False
     # A store may hold other sweeps, whose jobs go on.
     cancelled = queue.cancel(jobs, {spec.key for spec in sweep.specs})
     if as_json:
-        typer.echo(json.dumps({"cancelled": [job.id for job in cancelled]}))
+        o.echo_json({"cancelled": [job.id for job in cancelled]})
     else:
         typer.echo(f"{len(cancelled)} jobs cancelled; `paibench submit {file}` resumes their runs")
 
@@ -107,7 +107,7 @@ def check(name: ProfileName, as_json: o.Json = False) -> None:
         )
     lines = problems(profile)
     if as_json:
-        typer.echo(json.dumps({"profile": profile.name, "problems": lines}))
+        o.echo_json({"profile": profile.name, "problems": lines})
     elif not lines:
         typer.echo(f"profile {profile.name}: the cluster can run its jobs")
     else:

@@ -1,6 +1,5 @@
 """The leaderboard of a store, and the export of its records."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +44,7 @@ def write_board(
     built = build(stores, out, public=public)
     if as_json:
         files = [str(path) for path in built.paths]
-        typer.echo(json.dumps({"files": files, "left_out": built.left_out, **built.counts}))
+        o.echo_json({"files": files, "left_out": built.left_out, **built.counts})
     else:
         console = Console()
         for table in built.tables:

@@ -1,12 +1,11 @@
 """Lists of methods, models and data sets, made without importing them, and of recipes."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from paibench.commands.options import Data, Json
+from paibench.commands.options import Data, Json, echo_json
 from paibench.methods.core.registry import Kind, UserError, find, is_name, names
 from paibench.methods.core.signature import Described, describe
 from paibench.methods.core.text import printable
@@ -37,7 +36,7 @@ def recipes(name: Name = None, as_json: Json = False) -> None:
     if name is not None:
         settings = asdict(load_recipe(name))
         if as_json:
-            typer.echo(json.dumps({"name": name, **settings}))
+            echo_json({"name": name, **settings})
             return
         typer.echo(f"{name}: a recipe; --recipe-option changes its settings")
         _print_columns([(key, str(value)) for key, value in settings.items()])
@@ -48,7 +47,7 @@ def recipes(name: Name = None, as_json: Json = False) -> None:
         for each, reason in reasons.items()
     }
     if as_json:
-        typer.echo(json.dumps(loaded))
+        echo_json(loaded)
         return
     _print_columns([(each, _recipe_line(settings)) for each, settings in loaded.items()])
 
@@ -94,7 +93,7 @@ def _show(kind: Kind, name: str | None, as_json: bool) -> None:
         entries = [_describe(each, kind) for each in names(kind)]
     if as_json:
         plain = [_plain(entry) for entry in entries]
-        typer.echo(json.dumps(plain[0] if name else plain))
+        echo_json(plain[0] if name else plain)
     elif name:
         _print_details(entries[0])
     else:

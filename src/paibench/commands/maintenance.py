@@ -1,6 +1,5 @@
 """Logs of attempts, removal of what is no longer needed, and a report on this machine."""
 
-import json
 import os
 import platform
 import shutil
@@ -43,7 +42,7 @@ def logs(key: o.Key, out: o.Stores = None, as_json: o.Json = False) -> None:
             }
         )
     if as_json:
-        typer.echo(json.dumps(attempts))
+        o.echo_json(attempts)
         return
     for attempt in attempts:
         end = f"{attempt['ended']}: {attempt['reason']}" if attempt["ended"] else "no failure noted"
@@ -84,7 +83,7 @@ def gc(
         "submissions": remove_old_submissions(opened, older * _DAY),
     }
     if as_json:
-        typer.echo(json.dumps(removed))
+        o.echo_json(removed)
         return
     typer.echo(
         f"{opened.root}: {removed['leases']} leases released; {removed['unfinished']} unfinished "
@@ -110,7 +109,7 @@ def doctor(data: o.Data = None, out: o.StoreFolder = None, as_json: o.Json = Fal
         **({"store": _store(out)} if out else {}),
     }
     if as_json:
-        typer.echo(json.dumps(facts))
+        o.echo_json(facts)
         return
     for name, fact in facts.items():
         typer.echo(f"{name:<12} {fact}")

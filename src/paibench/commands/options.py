@@ -1,12 +1,15 @@
 """Options and arguments that several commands share, and checks of their values."""
 
+import json
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from io import UnsupportedOperation
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -29,6 +32,48 @@ def _finite(option: str) -> Callable[[float | None], float | None]:
 
     return check
 
+
+# -- JSON on standard output ---------------------------------------------------------------------
+
+_json_output: TextIO | None = None
+_saved: tuple[TextIO, int] | None = None
+
+
+def reserve_output(as_json: bool) -> bool:
+    """If asked, keep standard output for `echo_json`; all other output goes to standard error.
+
+    Plugins and libraries print as they like, in Python and below it.
+    """
+    global _json_output, _saved
+    if as_json and _saved is None:
+        sys.stdout.flush()
+        _saved = sys.stdout, os.dup(1)
+        try:
+            sys.stdout.fileno()
+            _json_output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        except UnsupportedOperation:  # another object takes the place of standard output
+            _json_output = sys.stdout
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+    return as_json
+
+
+def release_output() -> None:
+    """Undo `reserve_output`, for a process that goes on after a command."""
+    global _json_output, _saved
+    if _saved is not None:
+        sys.stdout, descriptor = _saved
+        os.dup2(descriptor, 1)
+        os.close(descriptor)
+        _json_output = _saved = None
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as one line of JSON on standard output."""
+    print(json.dumps(value), file=_json_output or sys.stdout, flush=True)
+
+
+# -- options ---------------------------------------------------------------------------------------
 
 SweepFile = Annotated[Path, typer.Argument(help="A sweep in TOML, see docs/sweeps.md.")]
 Key = Annotated[str, typer.Argument(help="The key of a run, or its first characters.")]
@@ -74,7 +119,7 @@ Retry = Annotated[bool, typer.Option("--retry", help="Also retry permanently fai
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", callback=reserve_output, help="Print JSON.")]
 
 # For commands that repeat a recorded run, the defaults are those of the record.
 RecordedDevice = Annotated[

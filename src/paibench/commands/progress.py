@@ -1,33 +1,36 @@
 """Execution of a sweep with progress: a bar on a terminal, one line for each run in a log."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-
-import typer
+from pathlib import Path
 
 from paibench.benchmark.execution.pool import CircuitBroken, Event, Pool
 from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.plan import Plan, plan
 from paibench.benchmark.sweeps.sweep import Sweep
+from paibench.commands import options as o
 
 Report = Callable[[Event], None]
 
 
 def do_sweep(
-    sweep: Sweep, store: Store, settings: RunSettings, *, retry: bool = False, as_json: bool = False
+    sweep: Sweep, root: Path, settings: RunSettings, *, retry: bool = False, as_json: bool = False
 ) -> int:
     """Execute the missing runs of a sweep and report them; return the exit status.
 
     0: every run has a record. 1: some failed. 130: stopped by Ctrl-C; finished runs are kept.
     """
-    # First, so that `status` knows all planned runs even if this process is killed.
-    store.publish_sweep(sweep.id, sweep.plain())
+    known = Store.read(root) if (root / "bench.json").exists() else None
     # With `check`, a run with a damaged record is missing and is executed again.
-    work = plan(sweep, store, retry=retry, check=True)
+    work = plan(sweep, known, retry=retry, check=True)
     failed = len(work.failed)
+    # Nothing is written if nothing is missing, so that the store may be read-only.
+    store = Store.open(root) if work.missing or known is None else known
+    if work.missing:
+        # First, so that `status` knows all planned runs even if this process is killed.
+        store.publish_sweep(sweep.id, sweep.plain())
     with _reporter(work, settings, as_json) as report:
         try:
             # Closed on any error, so that no worker outlives the command.
@@ -59,7 +62,7 @@ def do_sweep(
 def _reporter(work: Plan, settings: RunSettings, as_json: bool) -> Iterator[Report]:
     """Yield a function that reports events as JSON, in a bar, or as lines."""
     if as_json:
-        yield lambda event: typer.echo(json.dumps(_plain(event)))
+        yield lambda event: o.echo_json(_plain(event))
     elif sys.stderr.isatty():
         with _bar(work) as report:
             yield report

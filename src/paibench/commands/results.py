@@ -1,6 +1,5 @@
 """Publication of results: validate and merge records, check and verify them by new runs."""
 
-import json
 import secrets
 import tempfile
 from collections.abc import Sequence
@@ -79,7 +78,7 @@ def merge(
     valid = merged.report.valid
     if as_json:
         facts = {"new": dict(merged.new), "already": merged.already, "dry_run": dry_run}
-        typer.echo(json.dumps(facts | {"report": plain(merged.report)}))
+        o.echo_json(facts | {"report": plain(merged.report)})
     elif not valid:
         _print_report(merged.report, False)
         typer.echo("nothing was added")
@@ -96,7 +95,7 @@ def _print_report(report: "Report", as_json: bool) -> None:
     from paibench.leaderboard.submission import report as reports
 
     if as_json:
-        typer.echo(json.dumps(reports.plain(report)))
+        o.echo_json(reports.plain(report))
         return
     if report.findings:
         Console().print(reports.terminal(report))
@@ -320,4 +319,7 @@ def _outcome(same: bool, acceptance: "Acceptance") -> str:
 
 
 def _print(facts: dict[str, Any], lines: list[str], as_json: bool) -> None:
-    typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
+    if as_json:
+        o.echo_json(facts)
+    else:
+        typer.echo("\n".join(lines))

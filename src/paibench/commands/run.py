@@ -1,6 +1,6 @@
 """One run: execute it, show its record, verify it; and the quickstart."""
 
-import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,14 +37,13 @@ def quickstart(
 ) -> None:
     """Run every method on the embedded digits, and build a leaderboard."""
     from paibench.benchmark.execution.settings import RunSettings
-    from paibench.benchmark.store.store import Store
     from paibench.benchmark.sweeps.sweep import quickstart as quickstart_sweep
     from paibench.commands.leaderboard import write_board
     from paibench.commands.progress import do_sweep
 
     names = [name.strip() for name in methods.split(",")] if methods else []
     sweep = quickstart_sweep([o.method_name(name) for name in names])
-    store = Store.open(o.store_at(out, "quickstart"))
+    root = o.store_at(out, "quickstart")
     settings = RunSettings(
         jobs=o.jobs_for(jobs, 1),
         device=device,
@@ -53,9 +52,9 @@ def quickstart(
         # Workers are new processes, which have to register these files again.
         method_files=tuple(name for name in names if is_file(name)),
     )
-    status = do_sweep(sweep, store, settings, as_json=as_json)
+    status = do_sweep(sweep, root, settings, as_json=as_json)
     # After failures too: the leaderboard shows the runs that are done.
-    write_board([store.root], store.root / "leaderboard", as_json=as_json)
+    write_board([root], root / "leaderboard", as_json=as_json)
     raise SystemExit(status)
 
 
@@ -106,6 +105,9 @@ def run(
         init=init,
         control=control,
     )
+    if (record := _finished(root, spec.key)) is not None:
+        _print(record, as_json)
+        return
     # Not before the spec is valid: these import torch, and a mistake must be reported at once.
     from paibench.benchmark.execution.attempt import Failed, attempt
     from paibench.benchmark.execution.settings import RunSettings
@@ -123,6 +125,18 @@ def run(
     if outcome == "busy":
         raise UserError(f"run {spec.key} is executed by another process; wait for it")
     _print(store.read_record(spec.key), as_json)
+
+
+def _finished(root: Path, key: str) -> dict[str, Any] | None:
+    """Return the record of a run that is done; nothing is written, so a store may be read-only."""
+    from paibench.benchmark.store.checksummed_json import Corrupt
+    from paibench.benchmark.store.store import Store
+
+    if (root / "bench.json").exists():
+        # A damaged record is moved away by the attempt that repeats the run.
+        with suppress(FileNotFoundError, Corrupt):
+            return Store.read(root).read_record(key)
+    return None
 
 
 def show(key: o.Key, out: o.Stores = None, as_json: o.Json = False) -> None:
@@ -172,7 +186,7 @@ def find_run(key: str, out: list[Path] | None, attempted: bool = False) -> tuple
 
 def _print(record: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(record))
+        o.echo_json(record)
         return
     from paibench.benchmark.spec import Spec
 
@@ -233,7 +247,7 @@ def verify(
     except Failed as failed:
         raise SystemExit(f"paibench: the run failed now ({failed.cause}): {failed}") from failed
     if as_json:
-        typer.echo(json.dumps(verification_facts(verification)))
+        o.echo_json(verification_facts(verification))
     else:
         _print_verification(verification)
     raise SystemExit(1 if verification.verdict == "different" else 0)

@@ -1,6 +1,5 @@
 """What `paibench submit` does with a sweep: show, write, queue, execute here, or wait for it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +104,9 @@ def run_locally(request: Request) -> int:
         memory_mb=None,  # the profile's memory is that of a node of the cluster
     )
     store = Store.open(request.root)
-    return do_sweep(request.sweep, store, settings, retry=request.retry, as_json=request.as_json)
+    return do_sweep(
+        request.sweep, store.root, settings, retry=request.retry, as_json=request.as_json
+    )
 
 
 def show_plan(request: Request) -> None:
@@ -114,7 +115,7 @@ def show_plan(request: Request) -> None:
     plan = request.plan(Store.read(request.root) if exists else Store(request.root.absolute()))
     scripts = [submit.script(plan.submission, 0)] if plan.submission else []
     if request.as_json:
-        typer.echo(json.dumps(_facts(plan) | {"submission": None, "script": scripts}))
+        o.echo_json(_facts(plan) | {"submission": None, "script": scripts})
         return
     _print(plan, request.profile)
     typer.echo("nothing was queued; the batch script would be:\n" if scripts else "nothing to do")
@@ -128,7 +129,7 @@ def write_scripts(request: Request) -> None:
     store.publish_sweep(request.sweep.id, request.sweep.plain())
     paths = submit.write_scripts(plan.submission) if plan.submission else []
     if request.as_json:
-        typer.echo(json.dumps(_facts(plan) | {"scripts": list(map(str, paths))}))
+        o.echo_json(_facts(plan) | {"scripts": list(map(str, paths))})
         return
     _print(plan, request.profile)
     for path in paths:
@@ -157,7 +158,7 @@ def _print_submitted(request: Request, plan: SubmissionPlan, arrays: Sequence[st
             err=True,
         )
     if request.as_json:
-        typer.echo(json.dumps(_facts(plan) | {"arrays": arrays}))
+        o.echo_json(_facts(plan) | {"arrays": arrays})
         return
     _print(plan, request.profile)
     if plan.submission:

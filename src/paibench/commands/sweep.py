@@ -1,6 +1,5 @@
 """Sweeps: execute one, show its plan, show its status."""
 
-import json
 import sys
 import time
 from collections import Counter
@@ -44,12 +43,11 @@ def sweep(
 ) -> None:
     """Execute the missing runs of a sweep. Re-run it to continue; finished runs are kept."""
     from paibench.benchmark.execution.settings import RunSettings
-    from paibench.benchmark.store.store import Store
     from paibench.benchmark.sweeps import sweep as sweeps
     from paibench.commands.progress import do_sweep
 
     requested = sweeps.read(file)
-    store = Store.open(o.store_at(out, requested.name, data))
+    root = o.store_at(out, requested.name, data)
     settings = RunSettings(
         jobs=o.jobs_for(jobs, threads),
         threads=threads,
@@ -59,10 +57,10 @@ def sweep(
         trusted=trusted,
         search_seconds=search_limit,
     )
-    status = do_sweep(requested, store, settings, retry=retry, as_json=as_json)
+    status = do_sweep(requested, root, settings, retry=retry, as_json=as_json)
     # After Ctrl-C, the message says how to continue instead.
     if not as_json and status != 130:
-        typer.echo(f"{store.root}: `paibench leaderboard {store.root}` makes tables and plots")
+        typer.echo(f"{root}: `paibench leaderboard {root}` makes tables and plots")
     raise SystemExit(status)
 
 
@@ -88,7 +86,7 @@ def plan(file: o.SweepFile, out: o.StoreFolder = None, as_json: o.Json = False) 
             "seconds": work.seconds,
             "bytes": work.bytes,
         }
-        typer.echo(json.dumps(facts))
+        o.echo_json(facts)
         return
     typer.echo(f"{requested.name}: {len(requested.specs)} runs, store {root}")
     typer.echo(f"  {len(work.done)} done, {len(work.missing)} missing, {len(work.failed)} failed")
@@ -126,7 +124,7 @@ def status(
     while True:
         view = _View.now(store, keys)
         if as_json:
-            typer.echo(json.dumps(view.facts()))
+            o.echo_json(view.facts())
         else:
             if watch and sys.stdout.isatty():
                 typer.echo(_CLEAR_SCREEN, nl=False)
