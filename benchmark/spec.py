@@ -23,10 +23,10 @@ from paibench.methods.core.registry import (
     Entry,
     Kind,
     UserError,
-    broken,
     did_you_mean,
     find,
     is_name,
+    origin,
 )
 from paibench.methods.core.signature import Option, Value, checked, describe
 from paibench.methods.core.text import in_words, one_line
@@ -265,7 +265,7 @@ def load_recipe(name: str) -> Recipe:
         reason = one_line(str(error))
     except (Exception, SystemExit, GeneratorExit) as error:
         reason = in_words(error)
-    raise broken(entry, f"the recipe is broken: {reason}")
+    raise UserError(f"recipe {name} ({origin(entry)}) is broken: {reason}")
 
 
 def _check(kind: Kind, named: Named) -> Named:

@@ -163,10 +163,10 @@ def find(name: str, kind: Kind = "methods") -> Entry:
     return first
 
 
-def broken(entry: Entry, reason: str) -> UserError:
-    """Return the error of an entry point that cannot be used, in words for a list or a message."""
+def origin(entry: Entry) -> str:
+    """Return the distribution and the object behind a name, for a message."""
     owner = _claimant(entry) if isinstance(entry, EntryPoint) else "local file"
-    return UserError(f"{entry.name} ({owner}: {entry.value}): {reason}")
+    return f"{owner}: {entry.value}"
 
 
 def get(name: str, kind: Kind = "methods") -> Any:

@@ -342,7 +342,8 @@ def test_an_entry_point_that_is_not_a_recipe(monkeypatch: pytest.MonkeyPatch) ->
     module = importlib.import_module("paibench.benchmark.recipes")
     monkeypatch.setattr(module, "smoke", {"epochs": 1})
     assert refusal(recipe={"name": "smoke", "batch": 3}) == (
-        "recipe smoke: paibench.benchmark.recipes:smoke is not a Recipe"
+        "recipe smoke (paibench: paibench.benchmark.recipes:smoke) is broken: "
+        "it is a dict, not a Recipe"
     )
 
 

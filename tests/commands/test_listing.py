@@ -64,7 +64,7 @@ def test_a_broken_recipe(
 ) -> None:
     """It is a row of the list and one line elsewhere, and the other recipes are listed."""
     install("odd", f"[paibench.recipes]\n{name} = plugin_{name}:thing\n")
-    said = f"{name} (odd: plugin_{name}:thing): the recipe is broken: {reason}"
+    said = f"recipe {name} (odd: plugin_{name}:thing) is broken: {reason}"
     status, out, _ = say("recipes")
     assert status == 0
     assert any(line.split(maxsplit=1)[1].startswith(f"broken: {said}") for line in out.splitlines())
@@ -107,5 +107,5 @@ def test_the_report_names_plugins(say: Say, install: Callable[[str, str], None])
     """`doctor` lists the plugins of third parties, and what of them is broken."""
     install("odd", "[paibench.recipes]\ntext = plugin_text:thing\n")
     _, out, _ = say("doctor", "--json")
-    said = "recipe text is broken: text (odd: plugin_text:thing): the recipe is broken: it is a str"
+    said = "recipe text is broken: recipe text (odd: plugin_text:thing) is broken: it is a str"
     assert json.loads(out)["plugins"].startswith(said)
