@@ -64,7 +64,10 @@ def grasp(
     with torch.no_grad():
         values = [weight * product for weight, product in zip(parameters, products, strict=True)]
     if not all(bool(value.isfinite().all()) for value in values):
-        raise UserError("w * Hg is not finite: the second derivative of the loss overflows")
+        raise UserError(
+            "w * Hg is not finite: the second derivative of the loss overflows or does not exist, "
+            "as that of the norm of a vector of zeros; use another method"
+        )
     if score == "abs":
         values = [value.abs() for value in values]
     # the authors keep all up to the k-th largest, one weight more than the density; ours is exact

@@ -132,7 +132,7 @@ class Flow:
             if bool((tensor * gradient).any()):
                 used[form.used.get(id(tensor), len(form.used))] = tensor
         first = used[min(used)] if used else None
-        return None if id(first) in form.scales else first
+        return None if first is None or id(first) in form.scales else first
 
     def _choose_size(self) -> None:
         """Choose an input so small that a much smaller one gives each layer the same share of flow.
@@ -241,7 +241,7 @@ class LinearForm(TorchFunctionMode):
         self.used: dict[int, int] = {}
         """The position in the run at which a leaf of the graph is first used, by identity."""
         self.scales: set[int] = set()
-        """The scales of norms, by identity."""
+        """The leaves that multiply activations, by identity."""
 
     def __torch_function__(
         self,
@@ -254,8 +254,8 @@ class LinearForm(TorchFunctionMode):
         kwargs = kwargs or {}
         for value in (*args, *kwargs.values()):
             for tensor in value if isinstance(value, list | tuple) else (value,):
-                if isinstance(tensor, Tensor) and tensor.is_leaf and tensor.requires_grad:
-                    self.used.setdefault(id(tensor), len(self.used))
+                if (leaf := _leaf(tensor)) is not None:
+                    self.used.setdefault(id(leaf), len(self.used))
         if func in _NORMS:
             return self._norm(func, args, kwargs)
         x, y = (*args, None, None)[:2]
@@ -268,12 +268,19 @@ class LinearForm(TorchFunctionMode):
             widest = torch.promote_types(x.dtype, output.dtype)
             narrower = output.is_floating_point() and output.dtype != widest
             return x.to(output.device) if narrower else output
+        if name in ("native_layer_norm", "native_group_norm", "native_batch_norm"):
+            raise UserError(
+                f"synflow does not know the norm torch.{name}; let the network call "
+                f"{name.removeprefix('native_')} of torch.nn.functional"
+            )
         if name == "sub" and id(y) in self._means and self._means[id(y)][1] is x:
             return x  # the mean is 0, as that of a batch norm at initialization
         if name in ("sqrt", "rsqrt") and id(x) in self._squares:
             root = torch.ones_like(x) * self._root_mean_square(self._squares[id(x)][1])
             return root.reciprocal() if name == "rsqrt" else root
-        if name == "std":
+        if name == "mul" and (leaf := _leaf(y)) is not None and x.grad_fn and _leaf(x) is None:
+            self.scales.add(id(leaf))
+        if name == "std" or (name in ("norm", "linalg_vector_norm") and self._is_small(x)):
             return torch.ones_like(func(*args, **kwargs)) * self._root_mean_square(x)
         if name == "square" and self._is_small(x):
             output = _halved(x * (x / (self._size * self._root_mean_square(x))))
@@ -293,7 +300,7 @@ class LinearForm(TorchFunctionMode):
         scale = kwargs.get("weight")
         if scale_position is not None and len(args) > scale_position:
             scale = args[scale_position]
-        self.scales.add(id(scale))
+        self.scales.add(id(_leaf(scale)))
         if func is F.normalize and not self._is_small(x):
             return func(*args, **kwargs)  # it keeps the signs of weights
         if flag_position is not None:
@@ -333,6 +340,14 @@ class LinearForm(TorchFunctionMode):
         unit = self._size if self._is_small(x) else 1
         root = (x.detach() / unit).square().mean().sqrt()
         return torch.where(root > 0, root, 1)
+
+
+def _leaf(value: object) -> Tensor | None:
+    """Return the leaf of the graph that a value is, or is a view of."""
+    if not isinstance(value, Tensor) or not value.requires_grad:
+        return None
+    tensor = value if value._base is None else value._base
+    return tensor if tensor.is_leaf else None
 
 
 def _halved(product: Tensor) -> Tensor:

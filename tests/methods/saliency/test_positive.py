@@ -160,6 +160,8 @@ NORMS: dict[str, Callable[..., Tensor]] = {
     "variance by hand": by_variance,
     "squares by hand": by_square,
     "deviation by hand": by_deviation,
+    "length by hand": lambda x, weight: x / x.norm(dim=1, keepdim=True) * weight.view(-1, 1, 1),
+    "F.normalize": lambda x, weight: F.normalize(x, dim=1) * weight.view(-1, 1, 1),
 }
 
 
@@ -303,11 +305,20 @@ def test_networks_without_flow(middle: nn.Module, reason: str) -> None:
         synflow(around(middle), task(), 0.5)
 
 
-def test_a_source_behind_a_gate() -> None:
+@pytest.mark.parametrize(
+    "scale",
+    [
+        nn.BatchNorm2d(6),
+        nn.GroupNorm(1, 6),
+        Function(lambda x, scale: x * scale, scale=torch.ones(6)),
+        Function(lambda x, scale: x.mul(scale.view(1, -1, 1, 1)), scale=torch.ones(6)),
+    ],
+    ids=["batch norm", "group norm", "scale", "view of a scale"],
+)
+def test_a_source_behind_a_gate(scale: nn.Module) -> None:
     """A value that passes a sigmoid is no source that can be set to 0, whatever scales follow."""
-    norm = nn.BatchNorm2d(6)
     with pytest.raises(UserError, match=r"after 1\.0 \(Sigmoid\)"):
-        synflow(around(nn.Sequential(nn.Sigmoid(), norm)), task(), 0.5)
+        synflow(around(nn.Sequential(nn.Sigmoid(), scale)), task(), 0.5)
 
 
 def test_reasons_for_scores_that_are_not_finite() -> None:
@@ -328,6 +339,13 @@ def test_reasons_for_scores_that_are_not_finite() -> None:
     twice = around(nn.Sequential(roots, Function(lambda x: x**2.0)))
     with pytest.raises(UserError, match="^the flow .* is finite, but its gradient is not"):
         synflow(twice, task(), 0.5)
+
+
+def test_a_norm_below_the_functions() -> None:
+    """A norm that would be linear at a tiny input, and wrong, is refused by its name."""
+    below = Function(lambda x: torch.native_layer_norm(x, (6,), None, None, 1e-5)[0])
+    with pytest.raises(UserError, match="^synflow does not know the norm torch.native_layer_norm"):
+        synflow(around(below), task(), 0.5)
 
 
 def test_a_network_that_cannot_run() -> None:
