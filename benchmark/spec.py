@@ -28,7 +28,7 @@ from paibench.methods.core.registry import (
     is_name,
     origin,
 )
-from paibench.methods.core.signature import Option, Value, checked, describe
+from paibench.methods.core.signature import ANY, Option, Value, checked, describe
 from paibench.methods.core.text import in_words, one_line
 from paibench.methods.training.recipe import Recipe, settings
 
@@ -135,7 +135,7 @@ class Spec(BaseModel):
             spec = cls.model_validate(plain)
         except ValueError as error:
             raise UserError(_explain(error, cls.model_fields)) from error
-        named = {field: _check(kind, getattr(spec, field)) for field, kind in _KINDS.items()}
+        named = {field: _check(kind, getattr(spec, field)) for field, kind in KINDS.items()}
         if spec.method.name == "dense" and spec.density != 1:
             raise UserError(f"method dense keeps every weight: density {spec.density!r} must be 1")
         return spec.model_copy(update=named)
@@ -144,7 +144,7 @@ class Spec(BaseModel):
     def read(cls, plain: Any) -> "Spec":
         """Return the spec of a record; its names need not be registered here."""
         try:
-            named = {field: _cached_name(plain[field]) for field in _KINDS}
+            named = {field: _cached_name(plain[field]) for field in KINDS}
         except (LookupError, TypeError, ValueError, RecursionError):
             return cls.model_validate(plain)  # raises the error that names the field
         return cls.model_validate({**plain, **named})
@@ -180,12 +180,13 @@ class Spec(BaseModel):
         return f"{self.method}{control} at {self.density:g}, {where}, seed {self.seed}"
 
 
-_KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {
     "dataset": "datasets",
     "model": "models",
     "recipe": "recipes",
     "method": "methods",
 }
+"""The fields that are registered names, and the kind of each."""
 
 
 def recipe_of(named: Named) -> Recipe:
@@ -198,6 +199,16 @@ def recipe_of(named: Named) -> Recipe:
         return replace(recipe, **named.options)  # type: ignore[arg-type]
     except UserError as error:
         raise UserError(f"recipe {named}: {str(error).removeprefix('recipe: ')}") from None
+
+
+def read_option(kind: Kind, name: str, key: str, text: str) -> Value:
+    """Return the value of an option that a command line gives as text, by its declared type.
+
+    The type is guessed if nobody declares it: for the models of timm, and for an unknown option,
+    which `Spec.of` refuses. Raises UserError for an unknown name.
+    """
+    known = MODEL_OPTIONS if _is_timm(kind, name) else _options(kind, find(name, kind))
+    return known.get(key, ANY).read(text)
 
 
 def short_repr(value: object) -> str:
@@ -268,9 +279,24 @@ def load_recipe(name: str) -> Recipe:
     raise UserError(f"recipe {name} ({origin(entry)}) is broken: {reason}")
 
 
+def _is_timm(kind: Kind, name: str) -> bool:
+    return kind == "models" and name.startswith("timm:")
+
+
+def _options(kind: Kind, entry: Entry) -> Mapping[str, Option]:
+    """Return the declared options of a registered name."""
+    if kind == "recipes":
+        recipe = load_recipe(entry.name)
+        return {
+            setting: replace(option, default=getattr(recipe, setting))
+            for setting, option in settings().items()
+        }
+    return {**describe(entry).options, **(MODEL_OPTIONS if kind == "models" else {})}
+
+
 def _check(kind: Kind, named: Named) -> Named:
     """Return the name with checked options. Raises UserError for an unknown name or option."""
-    if kind == "models" and named.name.startswith("timm:"):
+    if _is_timm(kind, named.name):
         return _check_timm(named)
     return _check_options(kind, find(named.name, kind), named)
 
@@ -298,16 +324,10 @@ def _check_timm(named: Named) -> Named:
 @lru_cache(maxsize=_CACHE_SIZE)  # a sweep repeats the same few names thousands of times
 def _check_options(kind: Kind, entry: Entry, named: Named) -> Named:
     what = f"{'data set' if kind == 'datasets' else kind.removesuffix('s')} {named.name}"
-    if kind != "recipes":
-        known = {**describe(entry).options, **(MODEL_OPTIONS if kind == "models" else {})}
-        return Named(name=named.name, options=checked(what, known, named.options))
-    recipe = load_recipe(named.name)
-    options = {
-        setting: replace(option, default=getattr(recipe, setting))
-        for setting, option in settings().items()
-    }
-    result = Named(name=named.name, options=checked(what, options, named.options))
-    recipe_of(result)  # checks the ranges
+    options = checked(what, _options(kind, entry), named.options)
+    result = Named(name=named.name, options=options)
+    if kind == "recipes":
+        recipe_of(result)  # checks the ranges
     return result
 
 

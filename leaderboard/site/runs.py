@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from paibench.benchmark.spec import DEFAULTS, Named, Spec
+from paibench.benchmark.spec import DEFAULTS, KINDS, Named, Spec, read_option
 from paibench.benchmark.store.atomic import read
 from paibench.benchmark.store.checksummed_json import Corrupt
 from paibench.benchmark.store.names import check_name
@@ -25,8 +25,8 @@ from paibench.benchmark.store.records import check_hash
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.format import clean
 from paibench.leaderboard.frame.columns import COLUMNS
-from paibench.methods.core.registry import UserError
-from paibench.methods.core.signature import Value
+from paibench.methods.core.registry import Kind, UserError
+from paibench.methods.core.signature import ANY, Value
 
 _FLAGS = {"method": "method", "dataset": "data", "model": "model", "recipe": "recipe"}
 _MIB = 2**20
@@ -91,7 +91,8 @@ def command(spec: Spec) -> str | None:
 @cache  # a store has thousands of runs of few names
 def _option_words(flag: str, option_flag: str, named: Named) -> tuple[str, ...] | None:
     """Return the words that select a name with its options; None if they cannot be typed."""
-    if not all(map(_can_be_typed, named.options.values())):
+    kind = KINDS[flag]
+    if not all(_can_be_typed(kind, named.name, *option) for option in named.options.items()):
         return None
     # The name of a function in a file is made from the file, which only its author has.
     name = "path/to/file.py:function" if named.name.startswith("local:") else named.name
@@ -105,15 +106,13 @@ def _typed(value: Value) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def _can_be_typed(value: Value) -> bool:
+def _can_be_typed(kind: Kind, name: str, key: str, value: Value) -> bool:
     """Return whether `paibench run` reads the typed text back as this value."""
-    if not isinstance(value, str):
-        return True
     try:
-        float(value)
-    except ValueError:
-        return value.lower() not in ("true", "false", "none")
-    return False
+        read = read_option(kind, name, key, _typed(value))
+    except UserError:  # a plugin that is not installed here
+        read = ANY.read(_typed(value))
+    return read == value and type(read) is type(value)
 
 
 def masks(

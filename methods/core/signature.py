@@ -7,6 +7,7 @@ methods` (0.08 s of 0.2 s), and the types, choices and defaults would still be e
 import ast
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.machinery import PathFinder
@@ -20,6 +21,7 @@ Value = bool | int | float | str | None
 _DEEP = (RecursionError, MemoryError)
 """What the parser of Python raises for a source that is nested too deeply."""
 _PLAIN = {"bool", "int", "float", "str", "None"}
+_WORDS: Mapping[str, Value] = {"true": True, "false": False, "none": None}
 _NUMBERS = {"int", "float"}
 _INTERVAL = re.compile(r"([(\[])\s*(\S+)\s*,\s*(\S+)\s*([)\]])")
 
@@ -86,6 +88,28 @@ class Option:
         ):
             return value
         raise ValueError(f"takes {self.describe()}, not {value!r:.80}")
+
+    def read(self, text: str) -> Value:
+        """Return the value that a text on a command line stands for, in one of the option's types.
+
+        `none`, `true`, `false` and numbers are texts if the option takes nothing but text. A text
+        that fits no type is returned as it is, for `accept` to refuse.
+        """
+        candidates: list[Value] = [text] if text in self.choices else []
+        candidates += [_WORDS[text.lower()]] if text.lower() in _WORDS else []
+        # whole numbers first, because 5 and 5.0 give a run different keys
+        for number in (int, float):
+            with suppress(ValueError):
+                candidates.append(number(text))
+        for candidate in candidates:
+            with suppress(ValueError):
+                # a number out of range is still a number, which `accept` refuses
+                return replace(self, interval=None).accept(candidate)
+        return text
+
+
+ANY = Option(("None", "bool", "int", "float", "str"), (), None)
+"""An option whose type is not known."""
 
 
 @dataclass(frozen=True)

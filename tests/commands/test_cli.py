@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from paibench.benchmark.record import Record
-from paibench.methods.core.registry import names
+from paibench.commands import options
+from paibench.methods.core.registry import Kind, names
+from paibench.methods.core.signature import Value
 
 SWEEP = """
 [product]
@@ -127,7 +129,7 @@ def test_wrong_usage(say: Say, folder: Path, arguments: tuple[str, ...], said: s
             ("random", "--density", "1", "--method-option", "layer=er"),
             "method random has no option",
         ),
-        (("random", "--density", "1", "--method-option", "power=x"), "option power takes float, n"),
+        (("random", "--density", "1", "--method-option", "power=x"), "option power takes float in"),
         (("random", "--density", "1", "--method-option", "power=nan"), "option power takes a fini"),
         (("random", "--density", "1", "--method-option", "power"), "--method-option 'power' is no"),
         (("random", "--density", "1", "--method-option", "=1"), "--method-option '=1' is not of t"),
@@ -156,6 +158,29 @@ def test_wrong_usage(say: Say, folder: Path, arguments: tuple[str, ...], said: s
 def test_invalid_runs(say: Say, folder: Path, arguments: tuple[str, ...], said: str) -> None:
     """A run is validated before a store is created for it."""
     assert said in refusal(say, folder, (*RUN, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "setting", "value"),
+    [
+        *(("datasets", "imagefolder", f"path={t}", t) for t in ("2024", "1e5", "true", "none")),
+        ("datasets", "imagefolder", "size=None", None),
+        ("datasets", "imagefolder", "size=32", 32),
+        ("recipes", "smoke", "augment=none", "none"),
+        ("recipes", "smoke", "nesterov=true", True),
+        ("recipes", "smoke", "lr=1", 1.0),
+        ("methods", "snip", "per_class=5", 5),
+        ("models", "resnet-20", "width=1e-1", 0.1),
+        ("models", "timm:resnet18", "drop_rate=0.5", 0.5),
+        ("models", "timm:resnet18", "act_layer=gelu", "gelu"),
+    ],
+)
+def test_an_option_is_read_as_its_declared_type(
+    kind: Kind, name: str, setting: str, value: Value
+) -> None:
+    """The same text is a path, a number or nothing, as the option of that name says."""
+    read = options.named(kind, name, [setting])[setting.partition("=")[0]]
+    assert read == value and type(read) is type(value)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from paibench.methods.core.registry import UserError, is_file, use_file
+from paibench.methods.core.registry import Kind, UserError, is_file, use_file
 from paibench.methods.core.signature import Value
 
 
@@ -189,11 +189,15 @@ def one_density(
     return float(1 / Fraction(str(compression))) if compression is not None else density
 
 
-def named(name: str, settings: Sequence[str], option: str) -> dict[str, Value]:
+def named(kind: Kind, name: str, settings: Sequence[str]) -> dict[str, Value]:
     """Return a name with its `KEY=VALUE` settings, in the form that a spec takes.
 
-    Values that look like numbers, `true`, `false` or `none` are converted. Raises UserError.
+    A value is read as the declared type of its option. Raises UserError.
     """
+    # Imported on use, because it takes longer than all of --help.
+    from paibench.benchmark.spec import read_option
+
+    option = f"--{'data' if kind == 'datasets' else kind.removesuffix('s')}-option"
     values: dict[str, Value] = {"name": name}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -201,18 +205,5 @@ def named(name: str, settings: Sequence[str], option: str) -> dict[str, Value]:
             raise UserError(f"{option} {setting!r:.80} is not of the form KEY=VALUE")
         if key in values:
             raise UserError(f"{option} {key[:80]!r} is given twice; give it once")
-        values[key] = _value(text)
+        values[key] = read_option(kind, name, key, text)
     return values
-
-
-def _value(text: str) -> Value:
-    words: dict[str, Value] = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    # Whole numbers first, because 5 and 5.0 give a run different keys.
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text

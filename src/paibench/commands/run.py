@@ -96,10 +96,10 @@ def run(
     if resolved_density is None and method != "dense":
         raise UserError("the density is missing: give --density, --sparsity or --compression")
     spec = Spec.of(
-        dataset=o.named(dataset, data_option or [], "--data-option"),
-        model=o.named(model, model_option or [], "--model-option"),
-        recipe=o.named(recipe, recipe_option or [], "--recipe-option"),
-        method=o.named(o.method_name(method), method_option or [], "--method-option"),
+        dataset=o.named("datasets", dataset, data_option or []),
+        model=o.named("models", model, model_option or []),
+        recipe=o.named("recipes", recipe, recipe_option or []),
+        method=o.named("methods", o.method_name(method), method_option or []),
         density=1.0 if resolved_density is None else resolved_density,
         seed=seed,
         init=init,

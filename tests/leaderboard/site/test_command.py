@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from paibench.benchmark.record import Record
-from paibench.benchmark.spec import Spec
+from paibench.benchmark.spec import KINDS, Spec
 from paibench.commands import options
 from paibench.leaderboard.site.runs import command
 
@@ -23,7 +23,7 @@ def spec_of(line: str, density: float, seed: int) -> Spec:
         options_of.setdefault(flag.removeprefix("--"), []).append(value)
     named = {
         field: options.named(
-            options_of[field][0], options_of.get(f"{flag}-option", []), f"--{flag}-option"
+            KINDS[field], options_of[field][0], options_of.get(f"{flag}-option", [])
         )
         for field, flag in FLAGS.items()
     }
@@ -57,12 +57,33 @@ def test_the_command_makes_the_same_spec(
     assert spec_of(line, spec.density, spec.seed).key == spec.key
 
 
-@pytest.mark.parametrize("text", ["5", "true", "None", "1e3", "nan"])
-def test_text_that_looks_like_another_value_cannot_be_typed(
+LIKE_ANOTHER = pytest.mark.parametrize("text", ["5", "true", "None", "1e3", "nan"])
+
+
+@LIKE_ANOTHER
+def test_text_that_looks_like_another_value_is_read_back(
     record_factory: RecordFactory, text: str
 ) -> None:
-    """Such a text has no command, because it would be read as a number or a constant."""
-    assert command(of_folder(record_factory, text)) is None
+    """The command gives the option as it is, because a path is always text."""
+    spec = of_folder(record_factory, text)
+    line = command(spec)
+    assert line is not None
+    assert spec_of(line, spec.density, spec.seed).key == spec.key
+
+
+@LIKE_ANOTHER
+@pytest.mark.parametrize(
+    "fields",
+    [{"model": {"name": "timm:resnet18"}}, {"dataset": {"name": "not-installed-here"}}],
+    ids=["timm", "plugin"],
+)
+def test_text_of_an_unknown_type_that_looks_like_another_value_cannot_be_typed(
+    record_factory: RecordFactory, fields: dict[str, dict[str, str]], text: str
+) -> None:
+    """Without a declared type it would be read as a number or a constant, so it has no command."""
+    [(field, name)] = fields.items()
+    assert command(Spec.read(record_factory(**{field: name | {"kind": text}}).spec)) is None
+    assert command(Spec.read(record_factory(**{field: name | {"kind": "x"}}).spec)) is not None
 
 
 def test_text_is_quoted_for_the_shell(record_factory: RecordFactory) -> None:

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paibench.methods.core.registry import Kind, UserError, find, names
-from paibench.methods.core.signature import Described, Interval, Option, Value, checked, describe
+from paibench.methods.core.signature import (
+    ANY,
+    Described,
+    Interval,
+    Option,
+    Value,
+    checked,
+    describe,
+)
 
 KINDS: tuple[Kind, ...] = ("methods", "models", "datasets")
 Describe = Callable[[str], Described]
@@ -221,6 +229,42 @@ def test_refused(option: Option, given: Value, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         option.accept(given)
     assert str(caught.value) == message
+
+
+TEXT, NUMBER = Option(("str",), (), ""), Option(("float",), (), 0.0)
+WHOLE = Option(("int", "None"), (), None)
+CHOICE = Option((), ("none", "abs", 2, True), "abs")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        *((TEXT, text, text) for text in ("2024", "1e5", "true", "None", "nan", "", "a=b", " 7")),
+        (NUMBER, "5", 5.0),
+        (NUMBER, "1e-3", 0.001),
+        (WHOLE, "7", 7),
+        (WHOLE, "None", None),
+        (WHOLE, "1e5", "1e5"),
+        (WHOLE, "true", "true"),
+        (Option(("int",), (), 1, Interval.read("[1, inf)")), "0", 0),
+        (WHOLE, "", ""),
+        (Option(("bool",), (), False), "True", True),
+        (Option(("bool",), (), False), "1", "1"),
+        (CHOICE, "none", "none"),
+        (CHOICE, "2", 2),
+        (CHOICE, "true", True),
+        (CHOICE, "2.0", "2.0"),
+        (Option(("str", "None"), (), None), "none", None),
+        (Option(("str", "None"), (), None), "5", "5"),
+        (Option(("int", "str"), (), 0), "5", 5),
+        *((ANY, text, value) for text, value in {"5": 5, "1.0": 1.0, "false": False}.items()),
+        *((ANY, text, value) for text, value in {"none": None, "x": "x", "1e3": 1000.0}.items()),
+    ],
+)
+def test_a_text_is_read_as_the_declared_type(option: Option, text: str, value: Value) -> None:
+    """A text option takes any text, another option what its types can be, or `accept` refuses."""
+    assert option.read(text) == value
+    assert type(option.read(text)) is type(value)
 
 
 def test_checked_leaves_defaults_out() -> None:
