@@ -82,6 +82,7 @@ def run(
             net = make_network(spec, data, reinit_seed(spec.seed)).to(device)
         load_weights(net, result.ticket.weights)
         facts |= metrics.untrained_metrics(spec, net, result, data)
+        facts["notes"] = [*facts["notes"], *metrics.notes(result, facts)]
         apply(net, result.mask)
         training = _train(spec, net, result, data, workspace)
         files["curve.json"] = json.dumps(training.curve).encode()

@@ -1,7 +1,7 @@
 """The measurements of a record: the harness takes them, never the method."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -12,8 +12,17 @@ from paibench.benchmark.steps.evaluate import evaluate, reestimate_norms
 from paibench.benchmark.steps.search import SearchResult, load_weights
 from paibench.benchmark.steps.train import Training
 from paibench.methods.core.effective_density import effective
-from paibench.methods.core.mask import Mask, apply, collapsed, layer_counts, prunable, total
+from paibench.methods.core.mask import (
+    Mask,
+    apply,
+    collapsed,
+    layer_counts,
+    listed,
+    prunable,
+    total,
+)
 from paibench.methods.core.registry import UserError
+from paibench.methods.core.ticket import Scores
 from paibench.methods.training.checkpoint import digest
 from paibench.models.core.check import computed_fault
 from paibench.models.core.macs import uses
@@ -50,6 +59,7 @@ def mask_metrics(spec: Spec, net: nn.Module, result: SearchResult, data: DataSet
         "layer_sizes": [sizes[name] for name in counts],
         "layer_kept": list(counts.values()),
         "collapsed": collapsed(result.mask),
+        "ties": result.ties,
         "multiply_adds_dense": sum(use.dense for use in used.values()),
         "multiply_adds_sparse": sum(use.sparse for use in used.values()),
         "at_initialization": result.ticket.weights is None,
@@ -59,6 +69,25 @@ def mask_metrics(spec: Spec, net: nn.Module, result: SearchResult, data: DataSet
         "search_epochs": result.cost.forward / len(data.train),
         "search_seconds": result.seconds,
     }
+
+
+def notes(result: SearchResult, facts: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of the record should know, one line each.
+
+    `facts` are those of `mask_metrics` and `untrained_metrics`.
+    """
+    remarks = []
+    scores, layers = result.ticket.mask, facts["layer_names"]
+    if isinstance(scores, Scores) and facts["kept"] < facts["prunable"]:
+        zero = [name for name in layers if not scores.values[name].any()]
+        if zero:
+            remarks.append(
+                f"all scores are 0 in {len(zero)} of {len(layers)} layers: {listed(zero)}"
+            )
+    density, native = facts["density"], facts.get("native_density")
+    if native is not None and not density / 2 <= native <= 2 * density:
+        remarks.append(f"the search itself ended at density {native:.3g}, not near {density:.3g}")
+    return remarks
 
 
 def untrained_metrics(

@@ -20,7 +20,14 @@ from paibench.methods.core.mask_file import pack
 from paibench.methods.core.random_streams import derive, generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import Ticket, as_ticket, check_ticket, check_weights, select
+from paibench.methods.core.ticket import (
+    Ticket,
+    as_ticket,
+    check_ticket,
+    check_weights,
+    count_ties,
+    select,
+)
 from paibench.methods.training.services import Cost
 
 
@@ -54,6 +61,8 @@ class SearchResult:
     """What separated the method from the harness, in words; None for the suite's own methods."""
     mask: Mask = field(default_factory=dict)
     """Set by `to_mask`, after the control of the run was applied."""
+    ties: int | None = None
+    """Set by `to_mask`: the weights at the threshold among which a lot decided."""
 
     @cached_property
     def packed(self) -> PackedMask:
@@ -96,17 +105,20 @@ def to_mask(
         # once more, because a sandbox may send anything
         ticket = as_ticket(result.ticket)
         check_ticket(ticket, net, steps)
-        own_mask = _to_device(select(ticket.mask, net, spec.density), device)
+        selected = select(ticket.mask, net, spec.density, seed=spec.seed)
+    own_mask = _to_device(selected, device)
     mask = own_mask
     if spec.control == "invert":
-        mask = _to_device(select(ticket.mask, net, spec.density, invert=True), device)
+        selected = select(ticket.mask, net, spec.density, invert=True, seed=spec.seed)
+        mask = _to_device(selected, device)
     elif spec.control == "shuffle":
         mask = shuffle(mask, spec.seed)
     elif spec.control == "reinit":
         # fresh weights are untrained, so they enter the schedule at its first step
         ticket = replace(ticket, weights=None, start=0, finetune=False)
     _refuse_kept_zeros(spec, ticket, own_mask, mask)
-    return replace(result, ticket=ticket, mask=mask)
+    ties = count_ties(ticket.mask, selected)
+    return replace(result, ticket=ticket, mask=mask, ties=ties)
 
 
 def _to_device(mask: Mask, device: torch.device) -> Mask:

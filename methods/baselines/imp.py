@@ -92,7 +92,7 @@ def imp(
             train = partial(_train, net, task, trained | origin, mask, step, finetune=finetune)
             trained = task.memo(f"{name}-level{level:02}", train)
         scores = _raise_remaining(scores, mask, trained, level, unpruned)
-        mask = keep_top(scores, kept_count)
+        mask = keep_top(scores, kept_count, seed=task.seed)
     # the harness has the state at initialization itself
     if after == "rewind" and step == 0:
         return Scores(scores)

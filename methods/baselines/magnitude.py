@@ -35,5 +35,6 @@ def magnitude(
     if layers == "global":
         return Scores(values)
     sizes = {name: weight.numel() for name, weight in weights.items()}
-    densities = dict.fromkeys(sizes, density)
-    return Scores(values, apportion(sizes, densities, num_kept(density, total(weights))))
+    kept_count = num_kept(density, total(weights))
+    even = apportion(sizes, dict.fromkeys(sizes, density), kept_count, seed=task.seed)
+    return Scores(values, even)

@@ -55,7 +55,8 @@ def random(
     sizes = {name: weight.numel() for name, weight in weights.items()}
     ratios = {name: _ratio(weight.shape, layers, power) for name, weight in weights.items()}
     kept_count = num_kept(density, total(weights))
-    return Scores(values, apportion(sizes, fill(sizes, ratios, kept_count), kept_count))
+    densities = fill(sizes, ratios, kept_count)
+    return Scores(values, apportion(sizes, densities, kept_count, seed=task.seed))
 
 
 def _ratio(shape: torch.Size, layers: str, power: float) -> float:

@@ -12,7 +12,7 @@ CASES: dict[str, str] = {
     "count": "exactly round(density * N) weights are kept, at six densities from 1 to 1 / N",
     "finite": "every score is a finite number",
     "same-seed": "the same seed gives the same mask, bit for bit",
-    "seed": "random numbers come from task.generator, and the mask depends on the seed",
+    "seed": "random numbers and lots come from the seed, and the mask depends on it",
     "again": "a search does not influence later ones",
     "untouched": "network, data and global state are unchanged",
     "batch-norm": "a network with batch norms, a shortcut, grouped and depthwise convolutions",

@@ -1,7 +1,8 @@
 """Masks: which weights are prunable, how many are kept, and statistics of the mask.
 
 A mask is a dictionary from parameter name to a boolean tensor of the parameter's shape;
-true means kept. Counts are exact: a density keeps `round(density * total)` weights.
+true means kept. Counts are exact: a density keeps `round(density * total)` weights. If only some of
+several equal scores can be kept, a lot decides, so that no order of layers or weights matters.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from paibench.methods.core.random_streams import derive, generator
 from paibench.methods.core.registry import UserError
 
 Mask = dict[str, Tensor]
@@ -93,31 +95,38 @@ def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def keep_top(scores: Mapping[str, Tensor], kept_count: int) -> Mask:
+def keep_top(scores: Mapping[str, Tensor], kept_count: int, *, seed: int = 0) -> Mask:
     """Return the mask of exactly the `kept_count` highest scores over all layers.
 
-    Among equal scores the earlier weight is kept: by the order of the names, then row-major.
+    Among equal scores a lot decides, as in `top`; a method passes `seed=task.seed`.
     Raises ValueError if a score is NaN or there are fewer scores than `kept_count`.
     """
-    return unflatten(top(flatten(scores), kept_count), scores)
+    return unflatten(top(flatten(scores), kept_count, seed=seed), scores)
 
 
-def keep_top_per_layer(scores: Mapping[str, Tensor], kept_counts: Mapping[str, int]) -> Mask:
+def keep_top_per_layer(
+    scores: Mapping[str, Tensor], kept_counts: Mapping[str, int], *, seed: int = 0
+) -> Mask:
     """Return the mask of the `kept_counts[name]` highest scores of each layer.
 
-    Ties are broken as in `keep_top`.
+    Among equal scores a lot decides, as in `top`; each layer has a lot of its own.
     """
     return {
-        name: top(score.detach().reshape(-1), kept_counts[name]).view(score.shape)
-        for name, score in scores.items()
+        name: top(
+            score.detach().reshape(-1), kept_counts[name], seed=derive(seed, "layer", number)
+        ).view(score.shape)
+        for number, (name, score) in enumerate(scores.items())
     }
 
 
-def top(flat: Tensor, kept_count: int) -> Tensor:
+def top(flat: Tensor, kept_count: int, *, seed: int = 0) -> Tensor:
     """Return a boolean vector that marks the `kept_count` highest entries.
 
-    Among equal entries the earlier one is marked.
-    Raises ValueError if an entry is NaN or there are fewer entries than `kept_count`.
+    Among equal entries a lot decides. It depends on the seed and on how many entries are tied, and
+    is drawn only if some of these are marked and others not. So the same cut always has the same
+    result, a lower count marks a part of what a higher one marks, and rounds with different ties
+    have different lots. Raises ValueError if an entry is NaN or there are fewer entries than
+    `kept_count`.
     """
     if not 0 <= kept_count <= flat.numel():
         raise ValueError(f"cannot keep {kept_count} of {flat.numel()} weights")
@@ -128,9 +137,10 @@ def top(flat: Tensor, kept_count: int) -> Tensor:
     threshold = kth_highest(flat, kept_count)
     mask = flat >= threshold
     if surplus := int(mask.count_nonzero()) - kept_count:
-        # all ties are marked so far; the last ones lose, on every device
         tied = flatnonzero(flat == threshold)
-        mask[tied[-surplus:]] = False
+        # drawn on the CPU, so that the same entries lose on every device
+        lot = torch.randperm(len(tied), generator=generator(seed, "ties", len(tied)))
+        mask[tied[lot[:surplus].to(tied.device)]] = False
     return mask
 
 
@@ -173,18 +183,21 @@ def flatnonzero(marks: Tensor) -> Tensor:
 
 
 def apportion(
-    sizes: Mapping[str, int], densities: Mapping[str, float], kept_count: int
+    sizes: Mapping[str, int], densities: Mapping[str, float], kept_count: int, *, seed: int = 0
 ) -> dict[str, int]:
     """Return integer counts per layer that follow the densities and sum to exactly `kept_count`.
 
     This is the largest-remainder method: each layer gets the floor of `density * size`, and the
-    shortfall goes to the largest remainders, earlier layers first, never beyond a layer's size.
-    The densities must add up to `kept_count` weights within one weight per layer.
+    shortfall goes to the largest remainders, never beyond a layer's size. Among equal remainders a
+    lot decides, which depends on the seed. The densities must add up to `kept_count` weights within
+    one weight per layer.
     """
     quotas = {name: densities[name] * size for name, size in sizes.items()}
     counts = {name: min(int(quotas[name]), size) for name, size in sizes.items()}
-    # sorted is stable, so that the earlier of two equal remainders comes first
-    by_remainder = sorted(sizes, key=lambda name: counts[name] - quotas[name])
+    lot = torch.randperm(len(sizes), generator=generator(seed, "remainders")).tolist()
+    names = [list(sizes)[number] for number in lot]
+    # sorted is stable, so that equal remainders stay in the order of the lot
+    by_remainder = sorted(names, key=lambda name: counts[name] - quotas[name])
     # Rounding can put the sum one above `kept_count`, so the correction goes either way.
     while (shortfall := kept_count - sum(counts.values())) != 0:
         step = 1 if shortfall > 0 else -1
@@ -234,9 +247,9 @@ def collapsed(mask: Mapping[str, Tensor]) -> list[str]:
 
 def check_covers(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless `tensors` have the names and shapes of the prunable weights."""
-    if missing := _listed(name for name in weights if name not in tensors):
+    if missing := listed(name for name in weights if name not in tensors):
         raise ValueError(f"nothing for the prunable weights {missing}")
-    if extra := _listed(name for name in tensors if name not in weights):
+    if extra := listed(name for name in tensors if name not in weights):
         raise ValueError(f"names that are no prunable weights: {extra}")
     for name, tensor in tensors.items():
         if tensor.shape != weights[name].shape:
@@ -244,6 +257,7 @@ def check_covers(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -
             raise ValueError(f"{name} has shape {have}, needed {need}")
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Return the first three names and the number of the others, for a message."""
     names = list(names)
     return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if names[3:] else "")

@@ -12,6 +12,7 @@ from paibench.methods.core.mask import (
     Mask,
     Weights,
     check_covers,
+    flatten,
     keep_top,
     keep_top_per_layer,
     num_kept,
@@ -27,6 +28,7 @@ class Scores:
     `values` maps parameter names to tensors of the parameters' shapes. With `kept`, each
     layer keeps that many of its own highest scores; otherwise all layers compete. For a search
     in rounds the order of the scores is the order of elimination: the first pruned are lowest.
+    Among equal scores a lot decides.
     """
 
     values: Mapping[str, Tensor]
@@ -168,18 +170,19 @@ def check_weights(weights: Weights | None, net: nn.Module) -> None:
 
 
 def select(
-    output: "Mask | Scores", net: nn.Module, density: float, *, invert: bool = False
+    output: "Mask | Scores", net: nn.Module, density: float, *, invert: bool = False, seed: int = 0
 ) -> Mask:
     """Return the exact mask: `round(density * total)` weights of `prunable(net)`.
 
-    With `invert` the lowest scores are kept instead (the control of Frankle et al. 2021).
+    Among equal scores a lot decides, which depends on the seed. With `invert` the lowest scores are
+    kept instead (the control of Frankle et al. 2021), and among equal ones those that lose the lot.
     Raises ValueError that names what was expected if the output breaks the contract.
     """
     output = _plain_mask(output)
     weights = prunable(net)
     kept_count = num_kept(density, total(weights))
     if isinstance(output, Scores):
-        mask = _select_scores(output, weights, kept_count, invert)
+        mask = _select_scores(output, weights, kept_count, invert, seed)
     elif invert:
         # a mask does not say which of the pruned weights were the lowest
         raise ValueError("cannot invert: the method returns a mask and no scores")
@@ -196,17 +199,51 @@ def select(
 
 
 def _select_scores(
-    scores: Scores, weights: Mapping[str, Tensor], kept_count: int, invert: bool
+    scores: Scores, weights: Mapping[str, Tensor], kept_count: int, invert: bool, seed: int
 ) -> Mask:
     check_covers(scores.values, weights)
-    # in the order of the network, which decides ties
+    # in the order of the network, so that the order of the output does not change the lot
     values = {name: scores.values[name].detach() for name in weights}
-    if invert:
-        values = {name: -score.double() for name, score in values.items()}  # uint8 has no -1
     if scores.kept is None:
-        return keep_top(values, kept_count)
+        if not invert:
+            return keep_top(values, kept_count, seed=seed)
+        return complement(keep_top(values, total(weights) - kept_count, seed=seed))
     if misnamed := set(scores.kept) ^ set(weights):
         raise ValueError(
             f"counts per layer must name exactly the prunable weights; check {min(misnamed)!r}"
         )
-    return keep_top_per_layer(values, scores.kept)
+    if not invert:
+        return keep_top_per_layer(values, scores.kept, seed=seed)
+    pruned = {name: weights[name].numel() - count for name, count in scores.kept.items()}
+    return complement(keep_top_per_layer(values, pruned, seed=seed))
+
+
+def complement(mask: Mask) -> Mask:
+    """Return the mask that keeps exactly what `mask` prunes."""
+    return {name: ~layer_mask for name, layer_mask in mask.items()}
+
+
+def count_ties(output: "Mask | Scores", mask: Mask) -> int | None:
+    """Return the number of weights whose order a lot decided, or None for a plain mask.
+
+    These are the weights with the score at which `mask`, selected from `output`, separates kept
+    from pruned weights, if some of them are kept and others not. With counts per layer, each layer
+    has its own such score.
+    """
+    if not isinstance(output, Scores):
+        return None
+    if output.kept is None:
+        values = {name: output.values[name] for name in mask}
+        return _tied(flatten(values), flatten(mask))
+    return sum(_tied(output.values[name].detach(), kept) for name, kept in mask.items())
+
+
+def _tied(scores: Tensor, mask: Tensor) -> int:
+    kept, pruned = scores[mask], scores[~mask]
+    if not len(kept) or not len(pruned):
+        return 0
+    # the second pair is for inverted masks, which keep the lowest scores
+    for threshold, other in ((kept.min(), pruned.max()), (pruned.min(), kept.max())):
+        if threshold == other:
+            return int((scores == threshold).count_nonzero())
+    return 0

@@ -36,7 +36,7 @@ def synflow(
     schedule: Literal["exponential", "linear"] = "exponential",
     precision: Literal["float64", "float32"] = "float64",
 ) -> Scores:
-    """Return the order of elimination: the integer part of a score is the round of pruning.
+    """Return the order of elimination, see `prune_in_rounds`; the harness makes the last cut.
 
     Options:
         iterations: the number of rounds of pruning.
@@ -67,24 +67,26 @@ def synflow(
     # rounding must not prune below the final count
     counts = [max(round(level * flat.numel()), kept_count) for level in densities] + [kept_count]
     try:
-        order = prune_in_rounds(flat, gradients, counts)
+        order = prune_in_rounds(flat, gradients, counts, task.seed)
     except OverflowError as error:
         raise flow.not_finite() from error
     return Scores(unflatten(order, prunable(net)))
 
 
 def prune_in_rounds(
-    flat: Tensor, gradients: Callable[[], Sequence[Tensor]], counts: Sequence[int]
+    flat: Tensor, gradients: Callable[[], Sequence[Tensor]], counts: Sequence[int], seed: int = 0
 ) -> Tensor:
     """Zero entries of `flat` in rounds, in place, and return the order of elimination.
 
     Each round keeps the `counts[round]` remaining entries with the largest |entry * gradient|;
-    `gradients()` returns the gradients of all entries, in consecutive tensors. An entry that is
-    pruned in round r (from 0) gets a number in [r, r + 1), lower for a lower product; an entry
-    that is never pruned gets one in [rounds, rounds + 1). Raises OverflowError if a score is not
-    finite.
+    `gradients()` returns the gradients of all entries, in consecutive tensors. Among equal products
+    a lot decides, which depends on the seed. An entry whose product is 0 from the start gets 0 and
+    is pruned first. One that is pruned in round r (from 0) gets a number in [r, r + 1), lower for a
+    lower product. The last round only scores: with n rounds, its entries get n plus their rank
+    from 0, and equal products get equal ranks. Raises OverflowError if a score is
+    not finite.
     """
-    order = torch.empty_like(flat, dtype=torch.float64)
+    order = torch.zeros_like(flat, dtype=torch.float64)
     remaining = RemainingWeights(flat)
     # Pruned entries stay in the vectors with score -1 until they are many: compacting costs more.
     pruned = remaining.indices[:0]
@@ -96,19 +98,30 @@ def prune_in_rounds(
             raise OverflowError(f"a score is {highest}")
         # half at most, so that no score reaches the next round; 1 if all scores are 0
         unit = 2 * highest or 1.0
+        if done == 0:
+            # pruning adds no flow, so that these never have any
+            pruned = flatnonzero(scores == 0)
+            flat[pruned] = 0
+            if len(pruned) == len(scores):
+                return order
         scores[pruned] = -1
-        survives = top(scores, count)
+        last = done + 1 == len(counts)
+        if last:
+            # the harness makes this cut, so that it sees which scores are tied
+            count = len(scores)
+        survives = top(scores, min(count, len(scores) - len(pruned)), seed=seed)
         pruned = flatnonzero(~survives)
         pruned_scores = scores[pruned]
         new = flatnonzero(pruned_scores >= 0)
         indices = remaining.indices[pruned[new]]
         order[indices] = pruned_scores[new].double() / unit + done
         flat[indices] = 0
-        if 5 * len(pruned) > len(scores) or done + 1 == len(counts):
+        if 5 * len(pruned) > len(scores) or last:
             survivors = flatnonzero(survives)
             scores, pruned = scores[survivors], pruned[:0]
             remaining.compact(survivors)
-    order[remaining.indices] = scores.double() / unit + len(counts)
+    # exact ranks, because a sum with a score would round
+    order[remaining.indices] = len(counts) + torch.unique(scores, return_inverse=True)[1].double()
     return order
 
 

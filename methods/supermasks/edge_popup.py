@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from paibench.methods.core.mask import Weights, apportion, num_kept, prunable, top, total, unflatten
+from paibench.methods.core.random_streams import derive
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import FinderOutput, Scores, Ticket
 from paibench.methods.supermasks.supermask import Supermask, cache_name, masked
@@ -55,7 +56,7 @@ def edge_popup(
     weights = prunable(net)
     kept_count = num_kept(density, total(weights))
     sizes = {name: weight.numel() for name, weight in weights.items()}
-    even = apportion(sizes, dict.fromkeys(sizes, density), kept_count)
+    even = apportion(sizes, dict.fromkeys(sizes, density), kept_count, seed=task.seed)
     groups, used = list(sizes.values()), list(even.values())
     if layers == "global":
         groups, used = [total(weights)], [kept_count]
@@ -67,7 +68,7 @@ def edge_popup(
     initial = _initial(weights, task.generator)
 
     def compute() -> State:
-        supermask = Supermask(net, initial, EdgePopup(groups, used, rank), scaled)
+        supermask = Supermask(net, initial, EdgePopup(groups, used, rank, task.seed), scaled)
         task.fit(
             supermask,
             epochs=task.recipe.epochs if epochs is None else epochs,
@@ -105,10 +106,13 @@ class EdgePopup:
     """
 
     def __init__(
-        self, sizes: list[int], kept_counts: list[int], rank: Literal["abs", "raw"]
+        self, sizes: list[int], kept_counts: list[int], rank: Literal["abs", "raw"], seed: int = 0
     ) -> None:
         self.sizes = sizes
-        self.top = [IncrementalTopK(count) for count in kept_counts]
+        self.top = [
+            IncrementalTopK(count, derive(seed, "layer", number))
+            for number, count in enumerate(kept_counts)
+        ]
         self.rank = rank
 
     def mask(self, values: Tensor) -> Tensor:
@@ -129,11 +133,13 @@ class IncrementalTopK:
     """Marks exactly the `kept_count` highest entries of a vector that changes little between calls.
 
     Only the entries near the last threshold are sorted. If the new threshold is not among them,
-    as on the first calls, all entries are ranked. Ties are broken as in `mask.top`.
+    as on the first calls, or if it is the score of kept and of pruned entries, all entries are
+    ranked, and `mask.top` breaks the tie by a lot.
     """
 
-    def __init__(self, kept_count: int) -> None:
+    def __init__(self, kept_count: int, seed: int = 0) -> None:
         self.kept_count = kept_count
+        self.seed = seed
         self.threshold = math.nan
         self.reach = 0.0
 
@@ -152,15 +158,17 @@ class IncrementalTopK:
         candidates = _between(flat, low, high)
         if not 0 < missing <= candidates.numel():
             return False
-        # a stable sort keeps the earlier of two equal entries, as `mask.top` does
-        ranked, order = flat[candidates].sort(descending=True, stable=True)
+        ranked, order = flat[candidates].sort(descending=True)
+        threshold, *below = ranked[missing - 1 : missing + 1].tolist()
+        if threshold in below:
+            return False
         mask.index_fill_(0, candidates[order[:missing]], 1)
-        self._remember(float(ranked[missing - 1]))
+        self._remember(threshold)
         return True
 
     def _rank_all(self, flat: Tensor, mask: Tensor) -> None:
         # scores are NaN after the loss was; the training loop reports that as divergence
-        highest = top(flat.nan_to_num(nan=-math.inf), self.kept_count)
+        highest = top(flat.nan_to_num(nan=-math.inf), self.kept_count, seed=self.seed)
         self._remember(float(flat[highest].min()))
         mask.copy_(highest)
 

@@ -73,7 +73,7 @@ def gem_miner(
 
     def compute() -> State:
         schedule = Schedule(total(weights), kept_count, density, task.recipe.epochs, period, counts)
-        search = GemMinerSearch(net, initial, schedule, regularization)
+        search = GemMinerSearch(net, initial, schedule, regularization, task.seed)
         # not resumable, because flags and rounds are no state of the module
         task.fit(
             search.supermask,
@@ -131,27 +131,32 @@ class Schedule:
         # the authors skip epoch 0
         return epoch > 0 and epoch % self.period == 0
 
-    def survivors(self, scores: Tensor, active: Tensor, epoch: int) -> Tensor:
+    def survivors(self, scores: Tensor, active: Tensor, epoch: int, seed: int = 0) -> Tensor:
         """Return which of the active weights stay active after the round that ends an epoch."""
         if self.counts == "authors":
             frozen = math.ceil((1 - self.density ** (1 / self.rounds)) * int(active.sum()))
             # clamped scores are often exactly 0, and the authors freeze all ties
             return active & (scores > scores[active].kthvalue(frozen).values) if frozen else active
         density = self.density ** (epoch // self.period / self.rounds)
-        return highest(scores, active, round(self.total * density))
+        return highest(scores, active, round(self.total * density), seed)
 
 
-def highest(scores: Tensor, active: Tensor, count: int) -> Tensor:
+def highest(scores: Tensor, active: Tensor, count: int, seed: int) -> Tensor:
     """Return the `count` highest of the active scores, or all of them if there are fewer."""
     ranked = torch.where(active, scores, -1.0)  # no score is negative
-    return top(ranked, min(count, int(active.sum())))
+    return top(ranked, min(count, int(active.sum())), seed=seed)
 
 
 class GemMinerSearch:
     """The state of a search: the scores, which weights are active, and when others were frozen."""
 
     def __init__(
-        self, net: nn.Module, scores: Tensor, schedule: Schedule, regularization: float
+        self,
+        net: nn.Module,
+        scores: Tensor,
+        schedule: Schedule,
+        regularization: float,
+        seed: int = 0,
     ) -> None:
         self.supermask = Supermask(net, scores, self.effective)
         self.scores = self.supermask.scores
@@ -159,8 +164,8 @@ class GemMinerSearch:
         self.regularization = regularization
         # 1 or 0 in the type of the scores, because they are multiplied in each forward pass
         self.flags = torch.ones_like(self.scores, requires_grad=False)
-        self.frozen_at = torch.zeros_like(self.flags, dtype=torch.float64)
-        self.round = 0
+        self.order = torch.zeros_like(self.flags, dtype=torch.float64)
+        self.seed = seed
 
     def effective(self, scores: Tensor, weights: Weights) -> Weights:
         """Return the active weights with scores above 0.5; frozen scores receive no gradient."""
@@ -184,24 +189,29 @@ class GemMinerSearch:
         self.clamp()
         scores, active = self.scores.detach(), self.flags > 0
         if self.schedule.due(epoch):
-            self._freeze(self.schedule.survivors(scores, active, epoch))
+            self._freeze(self.schedule.survivors(scores, active, epoch, self.seed))
         active = self.flags > 0
         # an emergency rule of the authors' code, which is not in the schedule
         if not bool((active & (scores > 0.5)).any()):
-            self._freeze(highest(scores, active, self.schedule.kept_count))
+            self._freeze(highest(scores, active, self.schedule.kept_count, self.seed))
 
     def _freeze(self, survivors: Tensor) -> None:
-        self.round += 1
-        frozen = (self.flags > 0) & ~survivors
-        self.frozen_at[frozen] = self._rank(self.round)[frozen]
-        self.flags.copy_(survivors)
+        """Freeze all active weights but the survivors."""
+        active = self.flags > 0
+        if not torch.equal(active, survivors):
+            self._rank(active)
+            self.flags.copy_(survivors)
 
-    def _rank(self, number: int) -> Tensor:
-        """Return round and score as one number; 64 bits hold both exactly."""
-        return number + self.scores.detach().double() / 2
+    def _rank(self, active: Tensor) -> None:
+        """Order the active weights by their scores, above all others."""
+        # Survivors too: so the order has the scores of the last cut, and the harness, which selects
+        # the mask from it, repeats this cut with its lot. Ranks are exact, unlike sums with scores.
+        ranks = torch.unique(self.scores.detach()[active], return_inverse=True)[1]
+        self.order[active] = self.order.max() + 1 + ranks
 
     def state(self) -> State:
         """Return the order of freezing, and which of the active weights are used or idle."""
         active, above = self.flags > 0, self.scores.detach() > 0.5
-        order = torch.where(active, self._rank(self.round + 1), self.frozen_at)
-        return {"order": order, "used": active & above, "idle": active & ~above}
+        if not self.order.any():
+            self._rank(active)
+        return {"order": self.order, "used": active & above, "idle": active & ~above}

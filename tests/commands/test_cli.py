@@ -304,6 +304,15 @@ def test_a_run_is_not_repeated(say: Say) -> None:
     assert say("show", record["key"])[1].startswith(f"{record['key']}  done  random at 0.5, lenet")
 
 
+def test_ties_and_notes_are_printed(say: Say) -> None:
+    """A run prints how many weights a lot decided, and what its notes say."""
+    tied = say(*RUN, "magnitude", "--density", "0.3", "--init", "signed_constant")[1]
+    assert "  a lot decided which of 19200 weights with equal scores are kept\n" in tied
+    noted = say(*RUN, "zhou", "--density", "0.1")[1]
+    assert "  note: the search itself ended at density 0.5" in noted
+    assert "a lot decided" not in noted
+
+
 @pytest.mark.parametrize(
     ("said", "density"),
     [

@@ -202,6 +202,10 @@ def _print(record: dict[str, Any], as_json: bool) -> None:
         )
     if record.get("collapsed"):
         typer.echo(f"  collapsed: {', '.join(record['collapsed'])}")
+    if record.get("ties"):
+        typer.echo(f"  a lot decided which of {record['ties']} weights with equal scores are kept")
+    for note in record.get("notes", ()):
+        typer.echo(f"  note: {note}")
     if record.get("accuracy") is not None:
         typer.echo(
             f"  accuracy {record['accuracy']:.4f} after the last of "

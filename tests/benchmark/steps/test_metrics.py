@@ -15,7 +15,7 @@ from paibench.benchmark.steps.evaluate import evaluate
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import SearchResult
 from paibench.benchmark.steps.train import Training
-from paibench.methods.core.mask import Mask, apply, full, prunable
+from paibench.methods.core.mask import Mask, apply, full, keep_top, prunable
 from paibench.methods.core.mask_file import digest as mask_digest
 from paibench.methods.core.ticket import Ticket
 from paibench.methods.training.checkpoint import digest
@@ -164,3 +164,63 @@ def test_data() -> None:
     assert known["train_examples"] + known["test_examples"] == 1437
     assert known["data_fingerprint"] == DIGITS.fingerprint
     assert known["data_name"] == "digits-validation-0.2"
+
+
+@pytest.mark.parametrize(
+    ("density", "control", "ties"),
+    [
+        (0.5, "none", 30_000),
+        (0.3, "none", 19_200),
+        (0.3, "shuffle", 19_200),
+        (0.3, "invert", 30_000),
+        (1.0, "none", 0),
+    ],
+)
+def test_ties_are_recorded(density: float, control: str, ties: int) -> None:
+    """With signed constants, fc1 has the largest weights and fc2 the smallest; one is divided."""
+    spec = spec_of("magnitude", init="signed_constant", density=density, control=control)
+    assert runs.run(spec).record.ties == ties
+
+
+def test_a_mask_has_no_ties() -> None:
+    """For a method that returns a mask the number is not known, and random scores have none."""
+    assert runs.run(spec_of("dense", density=1.0)).record.ties is None
+    assert runs.run(spec_of("random")).record.ties == 0
+
+
+@pytest.mark.parametrize("method", ["snip", "synflow"])
+def test_layers_without_scores_are_named(method: str) -> None:
+    """Residual branches that end in a norm of scale 0 have no score in any of their layers."""
+    spec = spec_of(method, model="timm:test_resnet", init="native", density=0.5)
+    record = runs.run(spec).record
+    net = net_of(spec)
+    norms = {
+        name.rpartition(".bn")[0]: norm.any()
+        for name, norm in net.named_parameters()
+        if ".bn" in name and name.endswith("weight")
+    }  # of each block, the last one
+    zero = [n for n in prunable(net) if ".conv" in n and not norms[n.rpartition(".conv")[0]]]
+    (note,) = record.notes
+    assert note.startswith(f"all scores are 0 in {len(zero)} of 16 layers: {zero[0]!r}, ")
+    assert note.endswith(f" and {len(zero) - 3} more")
+    assert record.ties is not None and record.ties >= sum(prunable(net)[n].numel() for n in zero)
+
+
+@pytest.mark.parametrize(
+    ("density", "noted"), [(0.24, True), (0.26, False), (0.9, False), (1.0, False)]
+)
+def test_a_search_that_ends_far_from_the_density_is_noted(density: float, noted: bool) -> None:
+    """A note tells that supermasks have more than twice or less than half the density."""
+    spec = spec_of(density=density)
+    net = net_of(spec)
+    weights = {name: weight.detach() for name, weight in prunable(net).items()}
+    half = {name: weight * (weight > 0) for name, weight in weights.items()}
+    mask = keep_top(
+        {name: weight.abs() for name, weight in weights.items()}, round(50_200 * density)
+    )
+    found = found_of(mask, Ticket(mask, native=(half,)))
+    facts = metrics.mask_metrics(spec, net, found, DIGITS)
+    facts |= metrics.untrained_metrics(spec, net, found, DIGITS)
+    assert facts["native_density"] == pytest.approx(0.5, abs=0.01)
+    expected = f"the search itself ended at density {facts['native_density']:.3g}, not near 0.24"
+    assert metrics.notes(found, facts) == ([expected] if noted else [])

@@ -1,4 +1,4 @@
-"""The arithmetic of masks: what is prunable, exact counts, and ties in a documented order."""
+"""The arithmetic of masks: what is prunable, exact counts, and ties that a lot decides."""
 
 from collections.abc import Mapping
 
@@ -102,11 +102,83 @@ def test_kept_at_refuses(wanted: float, among: int, message: str) -> None:
 )
 @quick
 def test_top(scores: list[float], data: st.DataObject) -> None:
-    """Exactly `kept` entries are marked, no other is higher, and earlier ones win ties."""
+    """Exactly `kept` entries are marked, no other is higher, and a higher count marks these too."""
     kept = data.draw(st.integers(0, len(scores)))
-    expected = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:kept]
-    found = top(torch.tensor(scores, dtype=torch.float32), kept)
-    assert found.nonzero().view(-1).tolist() == sorted(expected)
+    seed = data.draw(st.integers(0, 2**31))
+    flat = torch.tensor(scores, dtype=torch.float32)
+    found = top(flat, kept, seed=seed)
+    assert sorted(flat[found].tolist()) == sorted(scores)[len(scores) - kept :]
+    assert found.equal(top(flat, kept, seed=seed))
+    assert bool((found <= top(flat, min(kept + 1, len(scores)), seed=seed)).all())
+
+
+TIED = torch.tensor([2.0, 1.0, 0.0, 1.0, 1.0, 3.0, 1.0, 1.0, 1.0])
+
+
+def test_a_lot_is_fair() -> None:
+    """Over seeds, each of six tied entries is kept equally often, and each pair of them too."""
+    kept = torch.stack([top(TIED, 5, seed=seed) for seed in range(3_000)]).double()
+    assert kept[:, [0, 5]].all() and not kept[:, 2].any()
+    places = [1, 3, 4, 6, 7, 8]
+    assert (kept.mean(0)[places] - 3 / 6).abs().max() < 5 * (0.25 / 3_000) ** 0.5
+    together = (kept.T @ kept / 3_000)[places][:, places]
+    pairs = together[~torch.eye(6, dtype=torch.bool)]
+    # of two tied entries both are kept with probability (3 / 6) * (2 / 5)
+    assert (pairs - 0.2).abs().max() < 5 * (0.16 / 3_000) ** 0.5
+
+
+def test_lots_of_rounds_are_fair() -> None:
+    """Halved three times with one seed, each of eight tied entries is the last equally often."""
+    last = torch.zeros(8)
+    for seed in range(4_000):
+        left = torch.ones(8)
+        for count in (4, 2, 1):
+            left = top(left, count, seed=seed).float()
+        last += left
+    assert (last - 500).abs().max() < 5 * (4_000 * 7 / 64) ** 0.5
+
+
+def test_a_lot_is_drawn_only_for_a_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a tie at the threshold no random number is drawn."""
+    monkeypatch.setattr("paibench.methods.core.mask.generator", None)
+    for kept in (0, 1, 2, 8, 9):
+        assert int(top(TIED, kept).sum()) == kept
+    with pytest.raises(TypeError):
+        top(TIED, 3)
+
+
+def test_a_lot_takes_nothing_from_other_streams() -> None:
+    """The global generator of torch, which methods may use, stays as it is."""
+    state = torch.get_rng_state()
+    top(TIED, 3)
+    apportion({"a": 3, "b": 3}, {"a": 0.5, "b": 0.5}, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.cuda
+def test_a_lot_is_the_same_on_a_gpu() -> None:
+    """A GPU keeps the same of many tied entries as the CPU."""
+    flat = torch.randint(0, 3, (1_000_000,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(top(flat.cuda(), 400_000, seed=5).cpu(), top(flat, 400_000, seed=5))
+
+
+@pytest.mark.parametrize("names", ["abc", "cab", "xyz"])
+def test_no_layer_is_preferred(names: str) -> None:
+    """Of tied layers each keeps its share, whatever their names and their order."""
+    sizes = dict(zip(names, (600, 300, 100), strict=True))
+    for order in (list(names), list(reversed(names))):
+        scores = {name: torch.zeros(sizes[name]) for name in order}
+        counts = [layer_counts(keep_top(scores, 500, seed=seed)) for seed in range(200)]
+        for name, size in sizes.items():
+            mean = sum(count[name] for count in counts) / 200
+            assert abs(mean - size / 2) < 5 * (size / 4 / 200) ** 0.5
+
+
+def test_layers_have_lots_of_their_own() -> None:
+    """Two layers with the same ties keep different ones of them."""
+    scores = {"a": torch.zeros(100), "b": torch.zeros(100)}
+    mask = keep_top_per_layer(scores, {"a": 50, "b": 50}, seed=1)
+    assert 10 < int((mask["a"] & mask["b"]).sum()) < 40
 
 
 @pytest.mark.parametrize("kept", [-1, 4])
@@ -162,10 +234,14 @@ def test_shares(layers: list[tuple[int, float]], spare: int) -> None:
 
 
 def test_shares_go_to_the_largest_remainders() -> None:
-    """The shortfall of the floors goes to the largest remainders, then to earlier layers."""
+    """The shortfall of the floors goes to the largest remainders, and a lot breaks ties."""
     sizes = {"a": 10, "b": 10, "c": 10}
     assert apportion(sizes, {"a": 0.12, "b": 0.17, "c": 0.12}, 4) == {"a": 1, "b": 2, "c": 1}
-    assert apportion(sizes, {"a": 0.15, "b": 0.15, "c": 0.15}, 4) == {"a": 2, "b": 1, "c": 1}
+    equal = dict.fromkeys(sizes, 0.15)
+    counts = [apportion(sizes, equal, 4, seed=seed) for seed in range(600)]
+    assert all(sorted(count.values()) == [1, 1, 2] for count in counts)
+    for name in sizes:
+        assert abs(sum(count[name] == 2 for count in counts) - 200) < 5 * (600 * 2 / 9) ** 0.5
     with pytest.raises(ValueError, match="^cannot keep 31 of 30 weights$"):
         apportion(sizes, dict.fromkeys(sizes, 1.0), 31)
 
@@ -183,17 +259,17 @@ SCORES = {"a": torch.tensor([[5.0, 1.0], [3.0, 3.0]]), "b": torch.tensor([4.0, 3
 
 
 def test_keep_top() -> None:
-    """Layers compete; of three equal scores the first in the order of names is kept."""
-    assert listed(keep_top(SCORES, 3)) == {
-        "a": [[True, False], [True, False]],
+    """Layers compete: the two highest are in different ones."""
+    assert listed(keep_top(SCORES, 2)) == {
+        "a": [[True, False], [False, False]],
         "b": [True, False, False],
     }
 
 
 def test_keep_top_per_layer() -> None:
     """Each layer keeps its own highest."""
-    assert listed(keep_top_per_layer(SCORES, {"a": 2, "b": 0})) == {
-        "a": [[True, False], [True, False]],
+    assert listed(keep_top_per_layer(SCORES, {"a": 3, "b": 0})) == {
+        "a": [[True, False], [True, True]],
         "b": [False, False, False],
     }
 
@@ -204,9 +280,9 @@ def listed(mask: Mask) -> dict[str, object]:
 
 def test_reports_add_up() -> None:
     """Counts per layer add up to the density times the number of weights."""
-    mask = keep_top(SCORES, 3)
-    assert layer_counts(mask) == {"a": 2, "b": 1}
-    assert (total(mask), density(mask), density(full(SCORES))) == (7, 3 / 7, 1.0)
+    mask = keep_top(SCORES, 5)
+    assert layer_counts(mask) == {"a": 3, "b": 2}
+    assert (total(mask), density(mask), density(full(SCORES))) == (7, 5 / 7, 1.0)
 
 
 @pytest.mark.parametrize(

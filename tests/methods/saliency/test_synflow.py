@@ -20,10 +20,10 @@ from paibench.methods.core.mask import (
 )
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import select
+from paibench.methods.core.ticket import count_ties, select
 from paibench.methods.saliency.positive import positive
 from paibench.methods.saliency.snip import snip
-from paibench.methods.saliency.synflow import synflow
+from paibench.methods.saliency.synflow import prune_in_rounds, synflow
 
 SHAPE = (2, 8, 8)
 
@@ -118,10 +118,11 @@ def test_cuts_conserve_flow() -> None:
 
 @pytest.mark.parametrize("make", [chain, Residual])
 def test_one_round_ranks_by_the_score(make: Callable[[], nn.Module]) -> None:
-    """In one round, the fraction of what is found is the score in units of twice the highest."""
+    """In one round, what is found is one plus the rank of the score."""
     found = flatten(synflow(make(), task(), 1.0, iterations=1).values) - 1
     scores = flatten(flows(make())[0])
-    torch.testing.assert_close(found, scores / (2 * scores.max()), rtol=1e-9, atol=1e-15)
+    assert torch.equal(found.argsort(), scores.argsort())
+    assert torch.equal(found.sort().values, torch.arange(len(found)).double())
 
 
 def naive(net: nn.Module, density: float, rounds: int, linear: bool) -> Mask:
@@ -152,8 +153,10 @@ def test_rounds(density: float, schedule: str) -> None:
 def test_order_of_elimination() -> None:
     """Scores grow with the round in which a weight fell: each round's mask is a top of them."""
     found = flatten(synflow(chain(), task(), 0.05, iterations=10).values)
-    left = [int((found >= done).sum()) for done in range(1, 11)]
-    assert left == [round(0.05 ** (done / 10) * len(found)) for done in range(1, 11)]
+    # the last cut is left to the harness
+    left = [int((found >= done).sum()) for done in range(1, 10)]
+    assert left == [round(0.05 ** (done / 10) * len(found)) for done in range(1, 10)]
+    assert int((found >= 10).sum()) == left[-1]
     half = keep_top(synflow(chain(), task(), 0.05, iterations=10).values, left[4])
     expected = select(synflow(chain(), task(), 0.05**0.5, iterations=5), chain(), 0.05**0.5)
     assert all(torch.equal(half[name], expected[name]) for name in half)
@@ -224,6 +227,34 @@ def test_dead_weights_tie_at_zero() -> None:
         mask = select(synflow(dead, task(), density, iterations=7), dead, density)
         assert sum(layer_counts(mask).values()) == round(density * 441)
     assert not mask["11.weight"][:, 1:].any()
+
+
+@pytest.mark.parametrize("rounds", [1, 7])
+def test_dead_weights_are_counted_as_ties(rounds: int) -> None:
+    """If weights without flow must be kept, a lot decides among all of them at once."""
+    dead = chain()
+    with torch.no_grad():
+        dead.get_parameter("9.weight")[1:] = 0
+    dead_count = int((flatten(flows(dead)[0]) == 0).sum())
+    density = (441 - dead_count + 10) / 441
+    found = synflow(dead, task(), density, iterations=rounds)
+    mask = select(found, dead, density)
+    assert count_ties(found, mask) == dead_count == int((flatten(found.values) == 0).sum())
+    assert bool(flatten(mask)[flatten(flows(dead)[0]) > 0].all())
+
+
+def test_without_any_flow_the_lot_decides_all() -> None:
+    """If no weight has flow, the order has ties only."""
+    zeros = torch.zeros(4, dtype=torch.float64)
+    assert not prune_in_rounds(zeros + 1, lambda: [zeros], [3, 2]).any()
+
+
+def test_the_last_cut_is_exact() -> None:
+    """Scores that differ in the last bit of float64 are told apart at the last cut."""
+    one = torch.ones(4, dtype=torch.float64)
+    products = torch.tensor([1e-30, 1e-30 * (1 + 2**-52), 1.0, 1e-30], dtype=torch.float64)
+    order = prune_in_rounds(one, lambda: [products], [4, 4, 2])
+    assert order.tolist() == [3, 4, 5, 3]
 
 
 def test_one_layer_is_magnitude() -> None:
