@@ -7,6 +7,7 @@ A family is a module of `timm.models`; the smallest network is the one with the 
     python sweeps/timm_families.py table STORE   write the results into docs/models.md
 """
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -152,11 +153,11 @@ def write_table(root: Path) -> None:
     head = Row("family", "smallest network", "image size", "prunable", "done", "refused, and why")
     table = [head, Row(*["---"] * len(head)), *rows(root)]
     text = "".join(f"| {' | '.join(row)} |\n" for row in table)
-    before, mark, rest = PAGE.read_text().partition(f"| {head.family} |")
-    after = rest.partition("|\n\n")[2]
+    before, mark, after = PAGE.read_text().partition(f"| {head.family} |")
     if not mark:
         raise SystemExit(f"{PAGE} has no table that begins with '| {head.family} |'")
-    PAGE.write_text(f"{before}{text}" + (f"\n{after}" if after else ""))
+    below = re.sub(r"(\|.*\n)*", "", mark + after, count=1)
+    PAGE.write_text(before + text + below)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Whether a network can be pruned: every fault is one line that says what to choose instead."""
 
+import contextlib
 import copy
 from collections.abc import Mapping
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from paibench.methods.core.mask import COVERED, input_projections, prunable, total
 from paibench.methods.core.registry import UserError
 from paibench.models.core.layers import Shape
-from paibench.models.core.macs import Use, uses
+from paibench.models.core.macs import Use, traced
 
 # At least this share of the parameters is prunable, and at most this share of the rows is unseen:
 # a convolution without padding may drop a single row, such as the first one of LeNet-5 or NASNet.
@@ -32,8 +33,9 @@ def check(net: nn.Module, shape: Shape, *, allow_unprunable: bool = False) -> li
     remark = f"see {rows} of {height} rows and {columns} of {width} columns of the images"
     if max(rows / height, columns / width) <= _UNSEEN:
         return [f"the network does not {remark}"]
-    fits = f"{height - rows}x{width - columns}"
-    raise UserError(f"it would not {remark}; use images of {fits}, or smaller patches")
+    size = f"{height - rows}x{width - columns}"
+    remedy = f"use images of {size}, or smaller patches (an option such as patch_size)"
+    raise UserError(f"it would not {remark}; {remedy}")
 
 
 def check_layers(net: nn.Module) -> None:
@@ -73,7 +75,8 @@ def check_share(net: nn.Module) -> None:
 def check_masks_hold(net: nn.Module, shape: Shape) -> None:
     """Raise UserError if the network computes the weights that it uses.
 
-    A copy with random weights, of which half are pruned, must use the pruned ones as 0.
+    A copy with random weights, of which half are pruned, must use the pruned ones as 0, in
+    training too.
     """
     net = copy.deepcopy(net)
     rng = torch.Generator().manual_seed(0)
@@ -84,7 +87,12 @@ def check_masks_hold(net: nn.Module, shape: Shape) -> None:
             drawn = torch.randn(weight.shape, generator=rng)
             weight.copy_(drawn / weight[0].numel() ** 0.5)
             mask[name] = (drawn.abs() < 0.6745).to(weight.device)  # the median
-    if fault := computed_fault(net, uses(net, mask, shape)):
+    used = traced(net.eval(), mask, torch.zeros(1, *shape))
+    if not computed_fault(net, used):
+        # batch norms need two images; an error here would come back in training, which tells more
+        with contextlib.suppress(Exception):
+            used = traced(net.train(), mask, torch.zeros(2, *shape))
+    if fault := computed_fault(net, used):
         raise UserError(fault)
 
 

@@ -50,22 +50,26 @@ def multiply_adds(net: nn.Module, shape: Shape) -> dict[str, int]:
     return {name: use.dense for name, use in uses(net, full(prunable(net)), shape).items()}
 
 
-@torch.no_grad()
 def uses(net: nn.Module, mask: Mask, shape: Shape) -> dict[str, Use]:
-    """Return how a network uses each prunable weight if the mask is applied.
+    """Return how a network uses each prunable weight for one image, with the mask applied.
 
     A copy of the network is run once, in eval mode, on one zero image of `shape`.
     """
-    net = copy.deepcopy(net).eval()
+    return traced(copy.deepcopy(net).eval(), mask, torch.zeros(1, *shape))
+
+
+@torch.no_grad()
+def traced(net: nn.Module, mask: Mask, images: Tensor) -> dict[str, Use]:
+    """Apply the mask to a network itself, run it once as it is, and return how it uses weights."""
     apply(net, mask)
     trace = _Trace(prunable(net), mask)
-    image = torch.zeros(1, *shape, device=next(net.parameters()).device)
+    images = images.to(next(net.parameters()).device)
     fused = torch.backends.mha.get_fastpath_enabled()
     # the fused attention of torch would be one operation, which hides the projections
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []), trace:
-            net(image)
+        with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), trace:
+            net(images)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return trace.uses()

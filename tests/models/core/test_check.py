@@ -114,6 +114,23 @@ def test_linear_weights_that_are_computed() -> None:
         check(net, SHAPE)
 
 
+class _Noisy(nn.Conv2d):
+    """Disturbs its weights in train mode."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        noise = torch.randn_like(self.weight) if self.training else 0
+        return F.conv2d(input, self.weight + noise)
+
+
+def test_weights_that_are_computed_in_training() -> None:
+    """A function of the weights that is used in train mode only is found, and changes no state."""
+    torch.manual_seed(3)
+    net, state = _small(_Noisy(4, 4, 3)), torch.get_rng_state()
+    with pytest.raises(UserError, match=r"^1 \(_Noisy\) computes the weights that it uses"):
+        check(net, SHAPE)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 class _Scaled(nn.Conv2d):
     """Scales its weights, which keeps zeros: equalized learning rates do so."""
 
