@@ -63,6 +63,8 @@ def release_output() -> None:
     global _json_output, _saved
     if _saved is not None:
         sys.stdout, descriptor = _saved
+        if _json_output not in (None, sys.stdout):
+            _json_output.close()
         os.dup2(descriptor, 1)
         os.close(descriptor)
         _json_output = _saved = None
