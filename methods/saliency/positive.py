@@ -78,8 +78,10 @@ class Flow:
         try:
             self._remove_sources()
             self._choose_size()
-        except (AttributeError, RuntimeError, TypeError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        except (UserError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a network may raise anything
+            if "allocate memory" in str(error):
                 raise
             raise UserError(
                 f"the network cannot be run in {_name(precision)} on a tiny input, as synflow "
@@ -371,7 +373,8 @@ def positive(net: nn.Module) -> nn.Module:
     with torch.no_grad():
         # buffers too: the authors take the absolute value of the whole state dict
         for name, tensor in (*copy.named_parameters(), *copy.named_buffers()):
-            if name.rpartition(".")[2].endswith("bias"):
+            last = name.rpartition(".")[2]
+            if last.endswith("bias") or last.startswith("bias_"):  # `bias_ih_l0` of an LSTM
                 tensor.zero_()
             elif tensor.is_floating_point():
                 tensor.abs_()

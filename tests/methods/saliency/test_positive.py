@@ -355,6 +355,34 @@ def test_a_network_that_cannot_run() -> None:
         synflow(fixed, task(), 0.5)
 
 
+def exhausted(x: Tensor) -> Tensor:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_a_lack_of_memory() -> None:
+    """A lack of memory is no fault of the network."""
+    with pytest.raises(RuntimeError, match="^DefaultCPUAllocator: can't allocate memory$"):
+        synflow(around(Function(exhausted)), task(), 0.5)
+
+
+class Recurrent(nn.Module):
+    """An LSTM over the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(36, 36, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states: Tensor = self.lstm(x.flatten(2))[0]
+        return states.view_as(x)
+
+
+def test_recurrent_layers() -> None:
+    """A recurrent layer is linear at a tiny input too, and its biases count as 0."""
+    found = {name: float(score.sum()) for name, score in scores(around(Recurrent())).items()}
+    assert found == pytest.approx(dict.fromkeys(found, 1.0), rel=1e-12)
+
+
 def test_exact_counts() -> None:
     """Masks are exact whatever the activation."""
     net = around(nn.Hardswish())
