@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from paibench.benchmark.data.constants import Moments
-from paibench.benchmark.data.files import check_labels
+from paibench.benchmark.data.files import label_fault
 from paibench.benchmark.steps.blame import fault
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.signature import Value
+from paibench.methods.core.text import printable
 from paibench.methods.training.data import Images, Split
 
 Evaluation = Literal["test", "validation"]
@@ -173,13 +174,15 @@ def check_dataset(name: str, made: object) -> DataSet:
         _check_texts(made)
         splits = {"train": made.train, "test": made.test}
         for side, split in splits.items():
-            _check_split(name, side, split)
+            _check_split(side, split)
         for field in ("classes", "shape", "mean", "std"):
             first, second = (getattr(split, field) for split in splits.values())
             if first != second:
                 raise _Unfit(f"{field} is {first} in train and {second} in test")
     except _Unfit as error:
-        raise fault("datasets", name, str(error)) from error
+        own_name = getattr(made, "name", name)
+        which = "" if own_name == name else f"{printable(own_name):.80}: "
+        raise fault("datasets", name, f"{which}{error}") from error
     return made
 
 
@@ -211,7 +214,7 @@ def is_data_name(name: str) -> bool:
     )
 
 
-def _check_split(name: str, side: str, split: DataSplit) -> None:
+def _check_split(side: str, split: DataSplit) -> None:
     if not isinstance(split, Images):
         for attribute in ("classes", "mean", "std", "labels", "shape", "batches", "subset", "to"):
             if not hasattr(split, attribute):
@@ -225,7 +228,8 @@ def _check_split(name: str, side: str, split: DataSplit) -> None:
         raise _Unfit(f"{side} has {len(split)} images and {len(labels)} labels")
     if type(classes) is not int or classes < 2:
         raise _Unfit(f"{side} has classes = {classes!r:.40}; a network needs 2 or more")
-    check_labels(f"data set {name}", side, labels, classes)
+    if reason := label_fault(side, labels, classes):
+        raise _Unfit(reason)
     if isinstance(split, Images):
         _check_pixels(side, split.pixels, len(labels))
     shape = split.shape

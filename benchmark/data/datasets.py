@@ -225,7 +225,8 @@ def _whole(
 ) -> DataSet:
     """Return the data set of two splits; without moments, normalise it once its images are cut."""
     for split, (_, labels) in zip(("train", "test"), splits, strict=True):
-        files.check_labels(name, split, labels, classes)
+        if reason := files.label_fault(split, labels, classes):
+            raise UserError(f"{name}: {reason}")
     mean, std = pixel_moments or ((), ())
     train, test = (Images(pixels, labels, classes, mean, std) for pixels, labels in splits)
     return DataSet(name, train, test, fingerprint(*(t for pair in splits for t in pair)))

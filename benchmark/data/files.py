@@ -135,16 +135,15 @@ def check_count(name: str, path: Path, count: int, expected: int, hint: str) -> 
         )
 
 
-def check_labels(name: str, split: str, labels: Tensor, classes: int) -> None:
-    """Raise UserError if a label is out of range, or a class has no example in the split."""
+def label_fault(split: str, labels: Tensor, classes: int) -> str | None:
+    """Return why labels are unfit: one is out of range, or a class has no example in the split."""
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
-        raise UserError(f"{name}: {split} has labels from {low} to {high}, not 0 to {classes - 1}")
+        return f"{split} has labels from {low} to {high}, not 0 to {classes - 1}"
     empty = (labels.bincount(minlength=classes) == 0).nonzero().flatten().tolist()
     if empty:
-        raise UserError(
-            f"{name}: class {empty[0]} has no example in {split}; every class needs one"
-        )
+        return f"class {empty[0]} has no example in {split}; every class needs one"
+    return None
 
 
 def _contents(name: str, path: Path, hint: str) -> bytes:

@@ -62,8 +62,9 @@ def decoded(
     scaled to it. Raises UserError that names a file that cannot be decoded.
     """
     key = _manifest(name, listings, size)
-    # readable on any file system; the key distinguishes names that become equal
-    file_name = f"{re.sub('[^a-z0-9_.-]+', '-', name.lower())[:64]}-{key}.safetensors"
+    # plain on any file system; the key distinguishes names that become equal
+    plain_name = re.sub("[^a-z0-9_.-]+", "-", name.lower())[:64].strip("-.") or "images"
+    file_name = f"{plain_name}-{key}.safetensors"
     labels = [torch.tensor(listing.labels) for listing in listings]
     for folder in keep_in:
         cached = _load(folder / file_name, labels)

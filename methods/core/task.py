@@ -134,8 +134,9 @@ class Task:
     def _balanced(self, indices: Tensor, per_class: int) -> Tensor:
         labels = self._data.labels.cpu()[indices]
         members = [indices[labels == label][:per_class] for label in range(self.classes)]
+        rounds = max(map(len, members))
         # a slice, because a small class has fewer than `per_class` examples
-        return torch.cat([m[i : i + 1] for i in range(per_class) for m in members])
+        return torch.cat([m[i : i + 1] for i in range(rounds) for m in members])
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy of logits [b, classes], and count its backward passes.

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from paibench.methods.core.mask import Mask, as_float, prunable
 from paibench.methods.core.random_streams import derive, generator
+from paibench.methods.core.registry import UserError
 from paibench.methods.training.data import Split, order
 from paibench.methods.training.recipe import Recipe
 
@@ -82,9 +83,15 @@ class Span:
 
 
 def steps_per_epoch(examples: int, batch: int) -> int:
-    """Return the number of steps of an epoch, without a last batch of a single example."""
+    """Return the number of steps of an epoch, without a last batch of a single example.
+
+    Raises UserError if no batch is left.
+    """
     # a batch norm cannot train on a single example
-    return examples // batch + (examples % batch > 1)
+    steps = examples // batch + (examples % batch > 1)
+    if not steps:
+        raise UserError(f"there are too few training examples: {examples}; give at least 2")
+    return steps
 
 
 def examples_between(start: int, stop: int, examples: int, batch: int) -> int:

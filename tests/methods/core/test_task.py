@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from paibench.methods.core.mask import full, prunable
+from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.training.data import Images
 from paibench.methods.training.loop import Hooks, Trainer
@@ -106,6 +107,22 @@ def test_a_count_is_a_beginning(count: int) -> None:
     whole = torch.cat([inputs for inputs, _ in make_task().batches()])
     part = torch.cat([inputs for inputs, _ in make_task().batches(count, size=4)])
     assert torch.equal(part, whole[:count])
+
+
+def test_per_class_beyond_a_class() -> None:
+    """Of a class with fewer examples, all are yielded, however many are asked for."""
+    labels = torch.tensor([0, 1, 1, 0, 1])
+    task = Task.of(torch.rand(5, 4), labels, classes=2)
+    batches = [labels.tolist() for _, labels in task.batches(per_class=2**62)]
+    assert batches == [[0, 1, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("examples", [0, 1])
+def test_too_few_examples_to_train_on_are_refused(examples: int) -> None:
+    """A training on fewer than two examples ends in one line, before any step."""
+    task = Task.of(torch.rand(examples, 4), torch.zeros(examples), classes=2)
+    with pytest.raises(UserError, match=f"too few training examples: {examples}; give at least"):
+        task.fit(torch.nn.Linear(4, 2))
 
 
 @pytest.mark.parametrize("per_class", [1, 4, 10])
