@@ -1,9 +1,11 @@
 """Attempts at a run: one record or one noted failure, and the claim released either way."""
 
+import errno
 import gc
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,11 +22,12 @@ from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.record import Record
 from paibench.benchmark.run import run
 from paibench.benchmark.spec import Spec
-from paibench.benchmark.steps import environment
+from paibench.benchmark.steps import environment, search
 from paibench.benchmark.store.failures import MOST_ATTEMPTS, is_final
 from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask_file import digest, from_bytes
+from paibench.methods.core.task import Task
 from paibench.methods.training.services import Interrupted
 
 pytestmark = pytest.mark.usefixtures("hostile")
@@ -114,7 +117,7 @@ def test_divergence_is_a_record(store: Store) -> None:
         (
             "gives_other_weights",
             "plugin",
-            "the ticket has weights for 'fc9.weight', which the network has not",
+            "ValueError: the ticket has weights for 'fc9.weight', which the network has not",
         ),
         (
             "cannot_be_imported",
@@ -439,6 +442,48 @@ def test_a_helper_that_dies_of_the_same_signal(store: Store, heeded: bool) -> No
     assert signals == [1]
     assert is_free(store, spec)
     assert len(store.failures(spec.key)) == (not heeded)
+
+
+def _interrupts_itself(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _is_interrupted(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+
+
+def test_ctrl_c_and_a_method_that_raises_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the attempt without a failure; raised by a method, it is the method's fault."""
+    spec = spec_of("random")
+    monkeypatch.setattr(search, "get", lambda name: _is_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(spec, store)
+    assert store.failures(spec.key) == []
+    assert is_free(store, spec)
+    monkeypatch.setattr(search, "get", lambda name: _interrupts_itself)
+    with pytest.raises(Failed, match="^random: KeyboardInterrupt: no message$"):
+        attempt(spec, store)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_store_that_fails_is_no_fault_of_a_method(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is `storage` if a service of the store meets it, called by a method or not."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def stores(net: object, task: Task, density: float) -> None:
+        task.memo("stage", lambda: {})
+
+    monkeypatch.setattr(Store, "publish_stage", full)
+    monkeypatch.setattr(search, "get", lambda name: stores)
+    for method in ("random", "raises"):
+        with pytest.raises(Failed) as caught:
+            attempt(spec_of(method), store, RunSettings(trusted=True))
+        assert caught.value.cause == "storage"
 
 
 def test_nothing_is_left_open(store: Store) -> None:
