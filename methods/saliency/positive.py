@@ -14,7 +14,7 @@ then proportional to the input, for far more networks than the paper has:
 Sizes are powers of two, so that they change no bit of the scores of a network of rectifiers.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -98,15 +98,30 @@ class Flow:
         return output.sum()
 
     def _remove_sources(self) -> None:
-        """Set tensors to 0 that send flow themselves, such as position embeddings."""
+        """Set to 0 what sends flow itself, such as position embeddings."""
         while bool(self._run(0) != 0):
             source = self._source()
-            if source is None:
+            if source is not None:
+                source.zero_()
+                continue
+            for (name, kind, output), (_, _, at_ones) in zip(
+                self._outputs(0), self._outputs(1), strict=False
+            ):
+                if not bool(output.any()):
+                    continue
+                # a gate has another output for an input of ones, encodings of positions do not
+                if torch.equal(output, at_ones):
+                    self._net.get_submodule(name).register_forward_hook(_zeros)
+                    break
                 raise UserError(
-                    "the network has no synaptic flow: its output is not 0 for an input of 0"
-                    f"{self._first(lambda outputs: bool(outputs[0].any()), 0)}; use another method"
+                    "the network has no synaptic flow: its output is not 0 for an input of 0 after "
+                    f"{name} ({kind}); use another method"
                 )
-            source.zero_()
+            else:
+                raise UserError(
+                    "the network has no synaptic flow: its output is not 0 for an input of 0; use "
+                    "another method"
+                )
 
     def _source(self) -> Tensor | None:
         """Return the first tensor of the run that changes the flow for an input of 0.
@@ -131,7 +146,7 @@ class Flow:
         used = {}
         for tensor, gradient in zip(others, gradients, strict=True):
             tensor.requires_grad_(False)
-            if bool((tensor * gradient).any()):
+            if bool(tensor.any()) and bool((tensor * gradient).any()):
                 used[form.used.get(id(tensor), len(form.used))] = tensor
         first = used[min(used)] if used else None
         return None if first is None or id(first) in form.scales else first
@@ -156,8 +171,7 @@ class Flow:
             reason = "0 for a tiny input of ones"
         else:
             self._size = SIZES[precision][0]
-            place = self._first(_bends, self._size, 2 * self._size)
-            reason = f"not proportional to a tiny input{place}"
+            reason = f"not proportional to a tiny input{self._first_bend()}"
         raise UserError(
             f"the network has no synaptic flow: its output is {reason}; use another method"
         )
@@ -173,20 +187,23 @@ class Flow:
             raise self.not_finite()
         return flow.detach(), torch.stack(sums).detach() / flow.detach()
 
-    def _first(self, differs: Callable[[Sequence[Tensor]], bool], *sizes: float) -> str:
-        """Return the first module whose outputs for inputs of these sizes fulfil a condition."""
-        for outputs in zip(*map(self._outputs, sizes), strict=False):
-            if differs([output for _, output in outputs]):
-                return f" after {outputs[0][0]}"
+    def _first_bend(self) -> str:
+        """Return the first module whose output is not proportional to its size."""
+        for (name, kind, once), (_, _, twice) in zip(
+            self._outputs(self._size), self._outputs(2 * self._size), strict=False
+        ):
+            # the output of a gate does not change
+            if not any(torch.allclose(twice, k * once, rtol=1e-3, atol=0) for k in (1, 2)):
+                return f" after {name} ({kind})"
         return ""
 
-    def _outputs(self, size: float) -> list[tuple[str, Tensor]]:
-        """Return the output of each module with its name and class, in the order of the run."""
+    def _outputs(self, size: float) -> list[tuple[str, str, Tensor]]:
+        """Return name, class and output of each module, in the order of the run."""
         outputs = []
 
         def keep(name: str, module: nn.Module, output: object) -> None:
             if isinstance(output, Tensor):
-                outputs.append((f"{name} ({type(module).__name__})", output.detach().clone()))
+                outputs.append((name, type(module).__name__, output.detach().clone()))
 
         handles = [
             module.register_forward_hook(
@@ -204,23 +221,19 @@ class Flow:
 
     def not_finite(self) -> UserError:
         """Return the reason why a score is not finite, as an error."""
-        for name, output in self._outputs(self._size):
+        for name, kind, output in self._outputs(self._size):
             if not bool(output.isfinite().all()):
                 dtype = _name(output.dtype)
-                return UserError(f"the flow overflows {dtype} in {name}" + _ADVICE.get(dtype, ""))
+                advice = "; use precision=float64" if dtype == "float32" else ""
+                return UserError(f"the flow overflows {dtype} in {name} ({kind}){advice}")
         return UserError(
             "the flow through the network is finite, but its gradient is not: an operation, such "
             "as a square root, has no finite derivative at 0; use another method than synflow"
         )
 
 
-def _bends(outputs: Sequence[Tensor]) -> bool:
-    # the output of a gate does not change
-    once, twice = outputs
-    return not any(torch.allclose(twice, k * once, rtol=1e-3, atol=0) for k in (1, 2))
-
-
-_ADVICE = {"float32": "; use precision=float64"}
+def _zeros(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    return torch.zeros_like(output)
 
 
 def _name(dtype: torch.dtype) -> str:

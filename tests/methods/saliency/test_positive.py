@@ -215,6 +215,26 @@ def test_sources() -> None:
     assert bool((one["2.weight"][:, 0] == 0).all())
 
 
+class Encoded(nn.Module):
+    """A sum with encodings of the positions, which are computed and pass a convolution."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size, self.projection = size, nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        waves = self.size * torch.arange(216, dtype=x.dtype).view(1, 6, 6, 6).sin().abs()
+        encodings: Tensor = self.projection(waves)
+        return x + encodings
+
+
+def test_computed_encodings() -> None:
+    """Encodings that a module computes without the input send no flow either."""
+    found, expected = (scores(around(Encoded(size))) for size in (1.0, 0.0))
+    assert_equal(found, expected, 0)
+    assert not found["1.projection.weight"].any()
+
+
 class Gated(nn.Module):
     """Channels times a function of their means, as in squeeze-and-excite."""
 
@@ -295,9 +315,10 @@ def test_standardised_weights() -> None:
         (nn.Sigmoid(), r"its output is not 0 for an input of 0 after 1 \(Sigmoid\)"),
         (nn.Softplus(), r"its output is not 0 for an input of 0 after 1 \(Softplus\)"),
         (nn.Hardshrink(), "its output is 0 for a tiny input of ones"),
+        (Function(lambda x, d: x + 1 / (d + 1e-3), d=torch.ones(1)), "its output is not 0 for an"),
         (Function(lambda x: x**3), r"its output is not proportional to .* after 1 \(Function\)"),
     ],
-    ids=["Sigmoid", "Softplus", "Hardshrink", "cube"],
+    ids=["Sigmoid", "Softplus", "Hardshrink", "divisor", "cube"],
 )
 def test_networks_without_flow(middle: nn.Module, reason: str) -> None:
     """A network whose output is no multiple of its input is refused, and the reason named."""
