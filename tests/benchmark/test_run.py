@@ -1,6 +1,7 @@
 """One run from spec to record: the same bits again, zeros where pruned, controls, divergence."""
 
 import copy
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ from typing import Any
 import factories
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from paibench.benchmark import run as runs
 from paibench.benchmark.execution.services import Heartbeat, Workspace
 from paibench.benchmark.execution.settings import RunSettings
+from paibench.benchmark.record import Record
 from paibench.benchmark.run import Outcome, run
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps import metrics, network
@@ -188,6 +191,19 @@ def test_diverged(recipe: dict[str, Any], step: int) -> None:
     assert record.kept == 5020
     assert record.accuracy_untrained is not None
     assert list(outcome.files) == ["mask.safetensors"]
+
+
+def test_a_folder_keeps_its_name_in_the_record(tmp_path: Path) -> None:
+    """A record names a folder as the file system does, and its JSON gives the name back."""
+    name = "Blüten & Co. 2024"
+    for file in ("train/a/0", "train/a/1", "train/b/0", "train/b/1", "test/a/0", "test/b/0"):
+        path = tmp_path / name / f"{file}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((8, 8), 80).save(path)
+    spec = spec_of(dataset={"name": "imagefolder", "path": name})
+    record = run(spec, RunSettings(data=tmp_path)).record
+    assert record.data_name == name
+    assert Record.read(json.loads(json.dumps(record.plain()))) == record
 
 
 def test_diverged_in_the_search() -> None:

@@ -55,9 +55,10 @@ def test_digits_are_the_ones_of_scikit_learn() -> None:
     assert data.fingerprint.startswith("ae880eedc66a")
 
 
-def test_digits_are_normalised_by_their_own_moments() -> None:
-    """All training inputs together have mean 0 and standard deviation 1."""
-    train = read("digits", None).train
+@pytest.mark.parametrize("options", [{}, {"validation": 0.5}, {"examples": 50}], ids=str)
+def test_digits_are_normalised_by_their_own_moments(options: dict[str, float]) -> None:
+    """All inputs that are trained on have mean 0 and standard deviation 1 together."""
+    train = read("digits", None, **options).train
     inputs, _ = next(train.batches(torch.arange(len(train)), len(train)))
     assert float(inputs.double().mean()) == pytest.approx(0, abs=1e-6)
     assert float(inputs.double().std(correction=0)) == pytest.approx(1, abs=1e-6)

@@ -140,6 +140,18 @@ def test_a_damaged_image_is_named_in_one_line(stream: Stream, tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("alone")
+def test_images_are_turned_as_their_exif_says(stream: Stream, tmp_path: Path) -> None:
+    """A stream reads files like the other sets: the same image on its side gives the same input."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright, _ = next(stream.batches(torch.tensor([4]), 1))
+    pixels = np.asarray(Image.open(tmp_path / "4.png"))
+    Image.fromarray(np.rot90(pixels)).save(tmp_path / "4.png", exif=exif)
+    turned, _ = next(stream.batches(torch.tensor([4]), 1))
+    assert torch.equal(turned, upright)
+
+
 def test_reading_may_stop_early(stream: Stream) -> None:
     """Whoever needs one batch takes one; the workers end with it."""
     [(inputs, _)] = islice(stream.batches(torch.arange(6), 2), 1)
