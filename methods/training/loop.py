@@ -19,7 +19,7 @@ from paibench.methods.training.recipe import Recipe
 
 
 class Diverged(ArithmeticError):
-    """A loss that is not finite; `step` is the first such step (from 0)."""
+    """A loss that is not finite, or would be after an epoch; `step` is the first (from 0)."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss was not finite at step {step}")
@@ -221,6 +221,9 @@ class Trainer:
         bad = (~stacked.isfinite()).nonzero()
         if len(bad):
             raise Diverged(first_step + int(bad[0]))
+        # a gradient can overflow at a finite loss; the next loss would show it, if there is one
+        if not all(bool(parameter.isfinite().all()) for parameter in self._parameters):
+            raise Diverged(first_step + len(losses))
         self.losses.append(float(stacked.mean()))
 
     def checkpoint(self, step: int, epoch_losses: Sequence[Tensor] = ()) -> Checkpoint:

@@ -292,6 +292,17 @@ def test_divergence_names_the_first_step(start: int, bad: int) -> None:
     assert [part.training for part in net.modules()] == [True] * 6 + [False]
 
 
+def test_divergence_in_the_last_step() -> None:
+    """A gradient that overflows in the very last step, after a finite loss, is divergence too."""
+    net, steps = make_net(), itertools.count(1)
+    last = 5 * PER_EPOCH
+    net[5].weight.register_hook(  # type: ignore[index]
+        lambda gradient: gradient * (math.inf if next(steps) == last else 1)
+    )
+    with pytest.raises(Diverged, match=f"not finite at step {last}$"):
+        trainer(net).run(0, last, Hooks())
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_label_smoothing(smoothing: float) -> None:
     """A share of the loss is the mean over all classes; the note is the mean over the epoch."""
