@@ -100,28 +100,24 @@ class Flow:
     def _remove_sources(self) -> None:
         """Set to 0 what sends flow itself, such as position embeddings."""
         while bool(self._run(0) != 0):
-            source = self._source()
-            if source is not None:
+            if (source := self._source()) is not None:
                 source.zero_()
                 continue
-            for (name, kind, output), (_, _, at_ones) in zip(
-                self._outputs(0), self._outputs(1), strict=False
-            ):
-                if not bool(output.any()):
-                    continue
-                # a gate has another output for an input of ones, encodings of positions do not
-                if torch.equal(output, at_ones):
-                    self._net.get_submodule(name).register_forward_hook(_zeros)
-                    break
+            at_zeros, at_ones = self._outputs(0), self._outputs(1)
+            sending = [
+                (name, kind, torch.equal(zeros, ones))
+                for (name, kind, zeros), (_, _, ones) in zip(at_zeros, at_ones, strict=False)
+                if bool(zeros.any())
+            ]
+            name, kind, is_constant = sending[0] if sending else ("", "", False)
+            # a gate has another output for an input of ones, encodings of positions do not
+            if not is_constant:
+                place = f" after {name} ({kind})" if sending else ""
                 raise UserError(
-                    "the network has no synaptic flow: its output is not 0 for an input of 0 after "
-                    f"{name} ({kind}); use another method"
+                    "the network has no synaptic flow: its output is not 0 for an input of 0"
+                    f"{place}; use another method"
                 )
-            else:
-                raise UserError(
-                    "the network has no synaptic flow: its output is not 0 for an input of 0; use "
-                    "another method"
-                )
+            self._net.get_submodule(name).register_forward_hook(_zeros)
 
     def _source(self) -> Tensor | None:
         """Return the first tensor of the run that changes the flow for an input of 0.
@@ -140,12 +136,13 @@ class Flow:
         ]
         form = LinearForm(self._size)
         flow = self._run(0, form)
-        if not others or not flow.requires_grad:
-            return None
-        gradients = torch.autograd.grad(flow, others, materialize_grads=True)
-        used = {}
-        for tensor, gradient in zip(others, gradients, strict=True):
+        gradients: Iterable[Tensor] = ()
+        if others and flow.requires_grad:
+            gradients = torch.autograd.grad(flow, others, materialize_grads=True)
+        for tensor in others:
             tensor.requires_grad_(False)
+        used = {}
+        for tensor, gradient in zip(others, gradients, strict=False):
             if bool(tensor.any()) and bool((tensor * gradient).any()):
                 used[form.used.get(id(tensor), len(form.used))] = tensor
         first = used[min(used)] if used else None
