@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from factories import PLUGINS, make_record, publish
 
+from paibench import commands
 from paibench.benchmark.store.store import Store
 
 Say = Callable[..., tuple[int, str, str]]
@@ -68,6 +70,14 @@ def test_prints_in_workers_go_to_standard_error(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(SWEEP.replace("lenet-300-100", "prints"))
     done = paibench(tmp_path, "sweep", "s.toml", "--jobs", "1", "--json")
     assert [json.loads(line)["outcome"] for line in done.stdout.splitlines()] == ["done"]
+
+
+def test_json_is_printed_in_one_place() -> None:
+    """No command prints JSON by itself, where the output of a plugin would stand beside it."""
+    [folder] = commands.__path__
+    for path in Path(folder).glob("*.py"):
+        prints = re.findall(r"typer\.echo\((?:json\.dumps|.*to_json).*", path.read_text())
+        assert not prints, path.name
 
 
 def test_the_version(say: Say) -> None:

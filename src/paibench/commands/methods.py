@@ -1,5 +1,6 @@
 """Commands for authors of methods: start a package, run the conformance checks."""
 
+import json
 import platform
 import time
 from importlib.metadata import version
@@ -83,7 +84,7 @@ def check_method(
     paths[0].write_text(conformance.to_markdown())
     paths[1].write_text(conformance.to_json())
     if as_json:
-        typer.echo(conformance.to_json(), nl=False)
+        o.echo_json(json.loads(conformance.to_json()))
     else:
         typer.echo(f"{conformance.verdict}; report: {', '.join(map(str, paths))}")
     raise SystemExit(0 if conformance.conforms else 2)
