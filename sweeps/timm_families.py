@@ -17,6 +17,9 @@ HERE = Path(__file__).parent
 SWEEP, PAGE = HERE / "timm-families.toml", HERE.parent / "docs" / "models.md"
 SIZES = (32, 64, 96, 128, 192, 224, 240, 256, 288, 299, 320, 331, 384)
 CLASSES = 4
+# Networks of more than 160 million parameters have fewer blocks, so that their runs need less than
+# 16 GB of memory.
+OPTIONS = {"deepseek_vit_412m": "depth = 2", "gemma4_vit_167m": "depth = 2"}
 HEAD = """\
 # The smallest network of every family of timm; `python sweeps/timm_families.py choose` writes this.
 name = "timm-families"
@@ -92,7 +95,10 @@ def choose() -> None:
         name = smallest(family)
         size = fitting_size(name)
         print(f"{family}: {name} at {size}x{size}", file=sys.stderr, flush=True)
-        models.append(f'    "timm:{name}", # {family}\n')
+        model = f'"timm:{name}"'
+        if name in OPTIONS:
+            model = f"{{ name = {model}, {OPTIONS[name]} }}"
+        models.append(f"    {model}, # {family}\n")
         datasets.append(f'    {{ name = "imagefolder", path = "noise", size = {size} }},\n')
     text = f"{HEAD}model = [\n{''.join(models)}]\ndataset = [\n{''.join(datasets)}]\n"
     SWEEP.write_text(text)
@@ -143,7 +149,7 @@ def rows(root: Path) -> list[Row]:
             for reason, methods in refused.items()
         ]
         all_done = "all" if len(done) == len(own) else ", ".join(done) or "none"
-        network = f"`{model.removeprefix('timm:')}`"
+        network = f"`{str(own[0].model).removeprefix('timm:')}`"
         found.append(Row(family, network, str(size), share, all_done, "; ".join(cells)))
     return found
 
