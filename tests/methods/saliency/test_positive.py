@@ -258,7 +258,9 @@ def test_gates(gate: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    "product", [lambda a, b: a * F.silu(b), lambda a, b: a.clone().mul_(b), torch.mul], ids=str
+    "product",
+    [lambda a, b: a * F.silu(b), lambda a, b: a.clone().mul_(b), torch.mul],
+    ids=["gated", "in place", "function"],
 )
 def test_products(product: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Two factors share the flow in halves, so that every cut of the network conserves it."""
