@@ -18,7 +18,6 @@ from paibench.benchmark.steps.blame import fault
 from paibench.methods.core.random_streams import generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.signature import Value
-from paibench.methods.core.text import printable
 from paibench.methods.training.data import Images, Split
 
 Evaluation = Literal["test", "validation"]
@@ -181,7 +180,8 @@ def check_dataset(name: str, made: object) -> DataSet:
                 raise _Unfit(f"{field} is {first} in train and {second} in test")
     except _Unfit as error:
         own_name = getattr(made, "name", name)
-        which = "" if own_name == name else f"{printable(own_name):.80}: "
+        named = isinstance(own_name, str) and is_data_name(own_name) and own_name != name
+        which = f"{own_name:.80}: " if named else ""
         raise fault("datasets", name, f"{which}{error}") from error
     return made
 

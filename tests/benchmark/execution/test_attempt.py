@@ -453,10 +453,15 @@ def _is_interrupted(*_: object, **__: object) -> None:
     time.sleep(5)
 
 
-def test_ctrl_c_and_a_method_that_raises_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_and_a_method_that_raises_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """Ctrl-C ends the attempt without a failure; raised by a method, it is the method's fault."""
     spec = spec_of("random")
     monkeypatch.setattr(search, "get", lambda name: _is_interrupted)
+    # a shell starts commands in the background with Ctrl-C ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         attempt(spec, store)
     assert store.failures(spec.key) == []

@@ -23,7 +23,7 @@ FAULTS = {
     "leaves_loading": "SystemExit: enough",
     "bad_name": r"the name 'Bad Name/../x\n' cannot be used",
     "wrong_pixels": "",
-    "wrong_labels": "the labels of train are",
+    "wrong_labels": "toy: the labels of train are",
     "arrays": "",
     "raises_in_batches": "KeyError: 'shard 3'",
     "missing": "AttributeError: module 'parts_datasets' has no attribute 'no_such_set'",
