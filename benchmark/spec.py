@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from paibench.methods.core.registry import (
+    SINGULAR,
     TIMM,
     Entry,
     Kind,
@@ -323,7 +324,7 @@ def _check_timm(named: Named) -> Named:
 
 @lru_cache(maxsize=_CACHE_SIZE)  # a sweep repeats the same few names thousands of times
 def _check_options(kind: Kind, entry: Entry, named: Named) -> Named:
-    what = f"{'data set' if kind == 'datasets' else kind.removesuffix('s')} {named.name}"
+    what = f"{SINGULAR[kind]} {named.name}"
     options = checked(what, _options(kind, entry), named.options)
     result = Named(name=named.name, options=options)
     if kind == "recipes":

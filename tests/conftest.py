@@ -92,3 +92,10 @@ def hostile() -> Iterator[None]:
     """The methods of `plugins/hostile` are installed, here and in workers."""
     with installed("hostile"):
         yield
+
+
+@pytest.fixture
+def parts() -> Iterator[None]:
+    """The models, data sets and recipes of `plugins/parts` are installed, here and in workers."""
+    with installed("parts"):
+        yield

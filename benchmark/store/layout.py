@@ -24,7 +24,7 @@ runs. Older stores also have an empty folder `index`.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from paibench.benchmark.store.atomic import create_once, read, supports_links
@@ -65,6 +65,14 @@ def prepare(root: Path, create: bool) -> bool:
         for shard in sorted(set(SHARDS) - set(os.listdir(root / "runs"))):
             (root / "runs" / shard).mkdir(exist_ok=True)
         return links
+
+
+def is_store(root: Path) -> bool:
+    """Return whether a folder is a store, of any layout; nothing is written."""
+    # a listing is always fresh; a look-up on a network file system may be a minute old
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return "bench.json" in os.listdir(root)
+    return False
 
 
 def check(root: Path) -> None:

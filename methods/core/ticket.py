@@ -80,9 +80,7 @@ def as_ticket(output: object) -> Ticket:
     any_state = _REAL | {torch.bool}
     return Ticket(
         _plain_mask(ticket.mask),
-        None
-        if ticket.weights is None
-        else _tensors("weights", ticket.weights, _REAL | {torch.bool}),
+        None if ticket.weights is None else _tensors("weights", ticket.weights, any_state),
         _whole("start", ticket.start),
         bool(ticket.finetune),
         tuple(_tensors("native", weights, any_state) for weights in ticket.native),
@@ -147,15 +145,21 @@ def check_ticket(ticket: Ticket, net: nn.Module, steps: int) -> None:
     if not 0 <= ticket.start <= steps:
         raise ValueError(f"the ticket starts at step {ticket.start}, not in 0 to {steps}")
     weights = prunable(net)
-    scores = ticket.mask if isinstance(ticket.mask, Scores) else None
-    check_covers(scores.values if scores else ticket.mask, weights)  # type: ignore[arg-type]
-    if scores and scores.kept is not None and (misnamed := set(scores.kept) ^ set(weights)):
-        raise ValueError(
-            f"counts per layer must name exactly the prunable weights; check {min(misnamed)!r:.80}"
-        )
+    if isinstance(ticket.mask, Scores):
+        _check_scores(ticket.mask, weights)
+    else:
+        check_covers(ticket.mask, weights)
     check_weights(ticket.weights, net)
     for native in ticket.native:
         check_weights(native, net)
+
+
+def _check_scores(scores: Scores, weights: Mapping[str, Tensor]) -> None:
+    check_covers(scores.values, weights)
+    if scores.kept is not None and (misnamed := set(scores.kept) ^ set(weights)):
+        raise ValueError(
+            f"counts per layer must name exactly the prunable weights; check {min(misnamed)!r:.80}"
+        )
 
 
 def check_weights(weights: Weights | None, net: nn.Module) -> None:
@@ -201,17 +205,13 @@ def select(
 def _select_scores(
     scores: Scores, weights: Mapping[str, Tensor], kept_count: int, invert: bool, seed: int
 ) -> Mask:
-    check_covers(scores.values, weights)
+    _check_scores(scores, weights)
     # in the order of the network, so that the order of the output does not change the lot
     values = {name: scores.values[name].detach() for name in weights}
     if scores.kept is None:
         if not invert:
             return keep_top(values, kept_count, seed=seed)
         return complement(keep_top(values, total(weights) - kept_count, seed=seed))
-    if misnamed := set(scores.kept) ^ set(weights):
-        raise ValueError(
-            f"counts per layer must name exactly the prunable weights; check {min(misnamed)!r}"
-        )
     if not invert:
         return keep_top_per_layer(values, scores.kept, seed=seed)
     pruned = {name: weights[name].numel() - count for name, count in scores.kept.items()}

@@ -222,7 +222,8 @@ class Trainer:
         if len(bad):
             raise Diverged(first_step + int(bad[0]))
         # a gradient can overflow at a finite loss; the next loss would show it, if there is one
-        if not all(bool(parameter.isfinite().all()) for parameter in self._parameters):
+        finite = [parameter.isfinite().all() for parameter in self._parameters]
+        if not bool(torch.stack(finite).all()):  # a GPU waits once, and not for each layer
             raise Diverged(first_step + len(losses))
         self.losses.append(float(stacked.mean()))
 

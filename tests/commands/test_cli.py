@@ -10,20 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import SWEEP
 
 from paibench.benchmark.record import Record
 from paibench.commands import options
 from paibench.methods.core.registry import Kind, names
 from paibench.methods.core.signature import Value
 
-SWEEP = """
-[product]
-dataset = "digits"
-model = "lenet-300-100"
-recipe = "smoke"
-method = "random"
-density = 0.5
-"""
 RUN = ("run", "--recipe", "smoke", "--method")
 ONE = (*RUN, "random", "--density", "0.5")
 LONG = "a" * 300

@@ -7,16 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from factories import SWEEP
 from fake_commands import fake_commands
-
-SWEEP = """
-[product]
-dataset = "digits"
-model = "lenet-300-100"
-recipe = "smoke"
-method = "random"
-density = 0.5
-"""
 
 
 @pytest.fixture(autouse=True)

@@ -12,21 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import PLUGINS, make_record, publish
+from factories import PLUGINS, SWEEP, make_record, publish
 
 from paibench import commands
 from paibench.benchmark.store.store import Store
 
 Say = Callable[..., tuple[int, str, str]]
-
-SWEEP = """
-[product]
-dataset = "digits"
-model = "lenet-300-100"
-recipe = "smoke"
-method = "random"
-density = 0.5
-"""
 
 
 def paibench(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -35,6 +35,15 @@ _ENVIRONMENT = {
     "plugin": "paibench",
     "plugin_version": "0.1.0",
 }
+SWEEP = """
+[product]
+dataset = "digits"
+model = "lenet-300-100"
+recipe = "smoke"
+method = "random"
+density = 0.5
+"""
+"""The file of a sweep of one run, for tests of the command line."""
 
 
 def spec_of(method: Any = "random", **fields: Any) -> Spec:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from paibench.benchmark.execution.pool import CircuitBroken, Event, Pool
 from paibench.benchmark.execution.settings import RunSettings
+from paibench.benchmark.store.layout import is_store
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.plan import Plan, plan
 from paibench.benchmark.sweeps.sweep import Sweep
@@ -22,7 +23,7 @@ def do_sweep(
 
     0: every run has a record. 1: some failed. 130: stopped by Ctrl-C; finished runs are kept.
     """
-    known = Store.read(root) if (root / "bench.json").exists() else None
+    known = Store.read(root) if is_store(root) else None
     # With `check`, a run with a damaged record is missing and is executed again.
     work = plan(sweep, known, retry=retry, check=True)
     failed = len(work.failed)

@@ -130,9 +130,10 @@ def run(
 def _finished(root: Path, key: str) -> dict[str, Any] | None:
     """Return the record of a run that is done; nothing is written, so a store may be read-only."""
     from paibench.benchmark.store.checksummed_json import Corrupt
+    from paibench.benchmark.store.layout import is_store
     from paibench.benchmark.store.store import Store
 
-    if (root / "bench.json").exists():
+    if is_store(root):
         # A damaged record is moved away by the attempt that repeats the run.
         with suppress(FileNotFoundError, Corrupt):
             return Store.read(root).read_record(key)
@@ -160,13 +161,14 @@ def find_run(key: str, out: list[Path] | None, attempted: bool = False) -> tuple
 
     Raises UserError if no run's key begins with `key`, or more than one.
     """
+    from paibench.benchmark.store.layout import is_store
     from paibench.benchmark.store.store import Store
 
     # These are where commands put stores by default, and the published results.
     roots = list(out or [*Path("runs").glob("*/"), *Path("results").glob("*/"), Path("quickstart")])
     stores: dict[str, Store] = {}
     for root in roots:
-        if out or (root / "bench.json").exists():
+        if out or is_store(root):
             store = Store.read(root)
             listing = store.listing()
             keys = listing.done | listing.failed

@@ -103,9 +103,8 @@ def run_locally(request: Request) -> int:
         jobs=o.jobs_for(None, request.profile.threads),
         memory_mb=None,  # the profile's memory is that of a node of the cluster
     )
-    store = Store.open(request.root)
     return do_sweep(
-        request.sweep, store.root, settings, retry=request.retry, as_json=request.as_json
+        request.sweep, request.root, settings, retry=request.retry, as_json=request.as_json
     )
 
 

@@ -66,6 +66,7 @@ def sweep(
 
 def plan(file: o.SweepFile, out: o.StoreFolder = None, as_json: o.Json = False) -> None:
     """Show the runs of a sweep and estimate time and disk. Nothing is executed."""
+    from paibench.benchmark.store.layout import is_store
     from paibench.benchmark.store.store import Store
     from paibench.benchmark.sweeps import plan as plans
     from paibench.benchmark.sweeps import sweep as sweeps
@@ -73,7 +74,7 @@ def plan(file: o.SweepFile, out: o.StoreFolder = None, as_json: o.Json = False) 
     requested = sweeps.read(file)
     root = o.store_at(out, requested.name)
     # A plan changes nothing, so it must not create the store.
-    work = plans.plan(requested, Store.read(root) if (root / "bench.json").exists() else None)
+    work = plans.plan(requested, Store.read(root) if is_store(root) else None)
     if as_json:
         facts = {
             "sweep": requested.name,
@@ -137,6 +138,7 @@ def status(
 
 def _requested(what: Path, out: Path | None) -> tuple["Store", frozenset[str] | None]:
     """Return the store, and the keys of a sweep; None stands for all runs of the store."""
+    from paibench.benchmark.store.layout import is_store
     from paibench.benchmark.store.store import Store
     from paibench.benchmark.sweeps import sweep as sweeps
 
@@ -146,7 +148,7 @@ def _requested(what: Path, out: Path | None) -> tuple["Store", frozenset[str] | 
         return Store.read(what), None
     requested = sweeps.read(what)
     root = o.store_at(out, requested.name)
-    if not (root / "bench.json").exists():
+    if not is_store(root):
         raise UserError(f"{what}: has not been run yet; there is no store at {root}")
     return Store.read(root), frozenset(spec.key for spec in requested.specs)
 

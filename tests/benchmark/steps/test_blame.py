@@ -1,7 +1,6 @@
 """The fault of a plugin is reported by its kind, name and distribution, and never of another."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from factories import PLUGINS, installed, spec_of
@@ -9,12 +8,7 @@ from factories import PLUGINS, installed, spec_of
 from paibench.benchmark.execution.attempt import Failed, attempt
 from paibench.benchmark.store.store import Store
 
-
-@pytest.fixture(autouse=True)
-def parts() -> Iterator[None]:
-    """The parts of `plugins/parts` are installed."""
-    with installed("parts"):
-        yield
+pytestmark = pytest.mark.usefixtures("parts")
 
 
 FAULTS = {

@@ -1,12 +1,11 @@
 """Networks of plugins: checked once after they are made, and blamed by name."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from factories import installed, spec_of
+from factories import spec_of
 
 from paibench.benchmark.data.dataset import load
 from paibench.benchmark.execution.attempt import Failed, attempt
@@ -17,11 +16,7 @@ from paibench.benchmark.store.store import Store
 DIGITS = load("digits", {}, None, "cpu", 0)
 
 
-@pytest.fixture(autouse=True)
-def parts() -> Iterator[None]:
-    """The parts of `plugins/parts` are installed."""
-    with installed("parts"):
-        yield
+pytestmark = pytest.mark.usefixtures("parts")
 
 
 FAULTS = {
