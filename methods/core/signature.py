@@ -123,6 +123,8 @@ class Described:
     options: Mapping[str, Option]
     keeps_stages: bool
     """Whether its module calls `task.memo`, so that runs can share parts of their searches."""
+    broken: str = ""
+    """Why it cannot be used, if it cannot."""
 
 
 @cache

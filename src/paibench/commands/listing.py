@@ -10,7 +10,6 @@ from paibench.methods.core.registry import Kind, UserError, find, is_name, names
 from paibench.methods.core.signature import Described, describe
 from paibench.methods.core.text import printable
 
-_BROKEN = "broken: "
 Name = Annotated[str | None, typer.Argument(help="Show only this one, with its options.")]
 
 
@@ -108,7 +107,7 @@ def _show(kind: Kind, name: str | None, as_json: bool) -> None:
 def _describe(name: str, kind: Kind) -> Described:
     """Describe an entry; a broken plugin is listed as broken and does not hide the others."""
     if reason := broken_reason(name, kind):
-        return Described(name, f"{_BROKEN}{reason}", "", "", {}, False)
+        return Described(name, f"broken: {reason}", "", "", {}, False, broken=reason)
     return describe(find(name, kind))
 
 
@@ -118,8 +117,8 @@ def _plain(entry: Described) -> dict[str, Any]:
         for name, option in entry.options.items()
     }
     about = {"name": entry.name, "summary": entry.summary, "paper": entry.paper}
-    if entry.summary.startswith(_BROKEN):
-        about["broken"] = entry.summary.removeprefix(_BROKEN)
+    if entry.broken:
+        about["broken"] = entry.broken
     return {**about, "options": options}
 
 
@@ -154,7 +153,7 @@ def _print_columns(rows: list[tuple[str, str]]) -> None:
 
 def _recipe_line(settings: dict[str, Any]) -> str:
     if reason := settings.get("broken"):
-        return f"{_BROKEN}{reason}"
+        return f"broken: {reason}"
     schedule = settings["schedule"]
     # A drop may be a fraction without end, such as 80 / 150.
     if settings["drops"]:

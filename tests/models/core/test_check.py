@@ -213,10 +213,10 @@ def test_hidden_gradients_are_no_unseen_pixels() -> None:
     """Units that are never active, maxima, and scales of 0 hide gradients, but pixels are seen."""
     dead = nn.BatchNorm2d(4)
     nn.init.constant_(dead.bias, -1e3)
-    check(_patches(4, dead), (3, 8, 8))
+    assert check(_patches(4, dead), (3, 8, 8)) == []
     silent = nn.BatchNorm2d(4)
     nn.init.zeros_(silent.weight)
-    check(_patches(4, silent), (3, 8, 8))
+    assert check(_patches(4, silent), (3, 8, 8)) == []
 
 
 @pytest.mark.parametrize("model", names("models"))
