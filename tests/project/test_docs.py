@@ -15,6 +15,7 @@ from paibench.benchmark.record import Environment, Record, Status
 from paibench.benchmark.store.failures import RETRIED, Cause, Interruption
 from paibench.benchmark.sweeps.sweep import expand
 from paibench.cli import app
+from paibench.commands.options import release_output
 from paibench.leaderboard import tables as board
 from paibench.leaderboard.frame.load import load
 from paibench.leaderboard.stats.summary import summarize, tracks
@@ -205,9 +206,12 @@ def test_commands(path: Path) -> None:
     for name, *words in commands(path.read_text(encoding="utf-8")):
         assert name in COMMANDS, name
         if words:  # a bare name in a sentence only mentions the command
-            context = COMMANDS[name].make_context(name, words)
-            if group := getattr(COMMANDS[name], "commands", None):
-                group[words[0]].make_context(words[0], words[1:], parent=context)
+            try:
+                context = COMMANDS[name].make_context(name, words)
+                if group := getattr(COMMANDS[name], "commands", None):
+                    group[words[0]].make_context(words[0], words[1:], parent=context)
+            finally:
+                release_output()  # the option --json has taken it
 
 
 def test_every_command_is_in_the_manual() -> None:
