@@ -366,7 +366,7 @@ def _find_array(name: str) -> str | None:
         listing = run("squeue", "-h", "-a", "-n", name, "-o", "%F")
         if listing and listing.strip():
             return listing.split()[0]
-        time.sleep(1.0)
+        sleep(1.0)
     return None
 
 

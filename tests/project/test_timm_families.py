@@ -38,6 +38,7 @@ def test_every_family_is_in_the_sweep() -> None:
     assert {method for _, method in runs} == METHODS
 
 
+@pytest.mark.slow
 def test_the_smallest_of_a_family() -> None:
     """It is the network with the fewest parameters."""
     assert script().smallest("nfnet") == "test_nfnet"

@@ -195,13 +195,7 @@ LOST = {
     "leaves_at_once": ("error", "its worker ended with exit status 0 but left no record"),
     "leaves": ("plugin", "SystemExit: 0"),
     "raises": ("plugin", "RuntimeError: first second \\x1b[31m"),
-    "raises_mute": ("plugin", "Mute: its message cannot be read"),
     "asks_too_much": ("memory", "RuntimeError: "),
-    "keeps_one_more": ("plugin", "ValueError: mask keeps 5021 of 50200 weights"),
-    "scores_nan": ("plugin", "ValueError: 1 of 50200 scores are NaN"),
-    "gives_nothing": ("plugin", "ValueError: expected a Mask, Scores or a Ticket, got NoneType"),
-    "gives_integers": ("plugin", "ValueError: mask of fc1.weight has dtype torch.int32"),
-    "adds_a_layer": ("plugin", "ValueError: names that are no prunable weights: '../../x'"),
 }
 SURVIVORS = [spec_of(name) for name in ("prints", "reads", "spoils", "draws_globally", "snip")]
 

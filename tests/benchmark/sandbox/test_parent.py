@@ -97,7 +97,13 @@ def record_of(store: Store, spec: Spec, **fields: Any) -> dict[str, Any]:
     return Record.read(store.read_record(spec.key)).stable()
 
 
-@pytest.mark.parametrize("name", names())
+QUICK = ("random", "imp")  # one that is a function of the shapes, and one that trains
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names()],
+)
 def test_the_same_as_here(name: str) -> None:
     """Mask, cost and the start of training are those of the same search in this process."""
     spec = spec_of(name, density=1.0 if name == "dense" else 0.1)
@@ -124,7 +130,14 @@ def test_a_ticket_with_all_that_it_may_have(method: Callable[[str], str]) -> Non
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("control", ["shuffle", "reinit", "invert"])
+@pytest.mark.parametrize(
+    "control",
+    [
+        "shuffle",
+        pytest.param("reinit", marks=pytest.mark.slow),
+        pytest.param("invert", marks=pytest.mark.slow),
+    ],
+)
 def test_controls(method: Callable[[str], str], control: str, tmp_path: Path) -> None:
     """They are applied outside, to what came back, as to any method's."""
     spec = spec_of(method("staged"), control=control)
@@ -167,6 +180,7 @@ def test_a_search_that_is_silent(method: Callable[[str], str], tmp_path: Path) -
 # -- stages and checkpoints ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_stages_are_shared(method: Callable[[str], str], tmp_path: Path) -> None:
     """What one run computed another finds, and both cost what they would cost alone."""
     store, name = Store.open(tmp_path / "store"), method("staged")
@@ -230,6 +244,7 @@ def test_killed_within_a_search(method: Callable[[str], str], tmp_path: Path) ->
 # -- a trial ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_trial(method: Callable[[str], str]) -> None:
     """A method that works passes with the walls said, one that does not fails with its words."""
     passed = check_in_sandbox(method("staged"), 60)

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -375,6 +376,7 @@ def test_an_unavailable_controller(
 ) -> None:
     """sbatch is called a few times; then one line says what to do."""
     monkeypatch.setattr(submits, "SEARCH_SECONDS", 0.1)
+    monkeypatch.setattr(submits, "sleep", lambda _: time.sleep(0.1))
     script = f"echo 'sbatch: error: {message}' >&2; exit 1"
     fake_commands(tmp_path, monkeypatch, sbatch=script, squeue="exit 1")
     with pytest.raises(UserError, match=r"3 attempts.*submit again when") as caught:
