@@ -190,6 +190,7 @@ def test_the_option_of_pytest(tmp_path: Path) -> None:
     assert "magnitude[same-seed] PASSED" in said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mutants")
 def test_a_failure_in_pytest(tmp_path: Path) -> None:
     """A failed case is one line without a traceback."""

@@ -84,6 +84,7 @@ def test_a_harder_limit_stays() -> None:
     assert done.stdout.splitlines() == ["1500 1500", "1000 1500"]
 
 
+@pytest.mark.slow
 def test_a_run_that_wants_too_much(tmp_path: Path) -> None:
     """It fails for want of memory, its note says of how much, and with more it is done."""
     asked = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke", "density": 0.1}

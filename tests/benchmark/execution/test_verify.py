@@ -176,6 +176,7 @@ def test_nothing_to_verify(store: Store, say: Say, run: str, status: int, said: 
     assert said in err
 
 
+@pytest.mark.slow
 def test_a_method_in_a_file(tmp_path: Path, say: Say) -> None:
     """It is verified where its file is given, and refused where that has changed."""
     file, store = tmp_path / "mine.py", tmp_path / "store"

@@ -53,6 +53,7 @@ class Warned(Signals):
         return self.time_limit
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_takes_too_long(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
