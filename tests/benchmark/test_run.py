@@ -300,6 +300,7 @@ print(peak("lenet-300-100"), peak("wide-resnet", examples=100), peak("lenet-300-
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_run() -> None:
     """In one process, a small run after a large one does not report the memory of the large."""
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True)

@@ -10,6 +10,7 @@ Say = Callable[..., tuple[int, str, str]]
 FEW = ("--case", "covers", "--case", "count", "--case", "sandbox")
 
 
+@pytest.mark.slow
 def test_a_method_that_conforms(tmp_path: Path, say: Say) -> None:
     """Each case is one line, the report has two formats, and the status is 0."""
     status, out, err = say("check-method", "magnitude", *FEW, "--report", str(tmp_path / "new"))

@@ -194,6 +194,7 @@ def quick(tmp_path: Path, hostile: None) -> tuple[Any, Store]:
     return sweeps.Sweep("quick", specs), Store.open(tmp_path / "store")
 
 
+@pytest.mark.slow
 def test_failures(quick: tuple[Any, Store], capsys: pytest.CaptureFixture[str]) -> None:
     """A failed run is reported, gives status 1, and is not retried without --retry."""
     sweep, store = quick

@@ -57,8 +57,14 @@ def mutants() -> Iterator[None]:
         yield
 
 
+QUICK = ("random", "snip", "imp")  # without data, in one round, and with trainings
+
+
 @pytest.mark.parametrize("case", HERE)
-@pytest.mark.parametrize("method", names())
+@pytest.mark.parametrize(
+    "method",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names()],
+)
 def test_our_own(method: str, case: str) -> None:
     """Every registered method conforms."""
     check(method, case)
@@ -182,6 +188,7 @@ def pytest_said(folder: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_option_of_pytest(tmp_path: Path) -> None:
     """The option runs every case of a method, without any test file."""
     status, said = pytest_said(tmp_path, "--paibench-method", "magnitude", "-v")

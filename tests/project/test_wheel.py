@@ -78,6 +78,7 @@ def test_the_sources_hold_each_room_once(built: Path) -> None:
     ] == []
 
 
+@pytest.mark.slow
 def test_the_main_job_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     """Installed elsewhere, with the checkout out of sight, a run makes its record."""
     environment = os.environ | {"PYTHONPATH": str(installed)}

@@ -160,6 +160,7 @@ def test_failures(store: Store, method: Any, cause: str, reason: str, trusted: b
     assert is_final(store, spec.key) is (cause != "input")
 
 
+@pytest.mark.slow
 def test_asking_for_too_much_memory(store: Store) -> None:
     """An allocation that the system refuses is a want of memory."""
     with pytest.raises(Failed, match="memory") as caught:

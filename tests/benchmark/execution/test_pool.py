@@ -217,6 +217,7 @@ def hostility(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     return swept(store, specs, replace(SETTINGS, time_limit=TIME_LIMIT), let_time_pass)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOST)
 def test_a_lost_run(hostility: Swept, name: str) -> None:
     """Whatever a method does costs its own run: a note with the cause and the reason in a line."""
@@ -233,6 +234,7 @@ def test_a_lost_run(hostility: Swept, name: str) -> None:
     assert is_final(hostility.store, spec.key) is (cause in ("error", "plugin", "memory"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SURVIVORS, ids=str)
 def test_others_finish(hostility: Swept, spec: Spec, tmp_path: Path) -> None:
     """Runs of the same sweep finish with the bits that they have alone."""
@@ -241,6 +243,7 @@ def test_others_finish(hostility: Swept, spec: Spec, tmp_path: Path) -> None:
         assert stable(hostility.store, spec) == alone(tmp_path, spec)
 
 
+@pytest.mark.slow
 def test_the_log_is_bounded(hostility: Swept) -> None:
     """A run that prints megabytes leaves at most one in the log of its attempt, and a traceback."""
     logs = {path: path.read_bytes() for path in hostility.store.root.rglob("log.txt")}
@@ -249,6 +252,7 @@ def test_the_log_is_bounded(hostility: Swept) -> None:
     assert 2**20 <= max(map(len, logs.values())) < 2**20 + 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", KILLS, ids=str)
 def test_killed_and_resumed(hostility: Swept, spec: Spec, tmp_path: Path) -> None:
     """A run whose worker was killed in training or between levels ends with the same bits."""
@@ -292,6 +296,7 @@ def test_workers_that_never_become_ready(tmp_path: Path, monkeypatch: pytest.Mon
     assert store.listing() == (frozenset(), frozenset())
 
 
+@pytest.mark.slow
 def test_left_early(tmp_path: Path) -> None:
     """Leaving a pool ends its workers soon and releases their claims; what they did counts."""
     store, long = Store.open(tmp_path), {"name": "lite", "epochs": 2_000}
@@ -311,6 +316,7 @@ def test_left_early(tmp_path: Path) -> None:
     assert store.listing() == (frozenset({specs[1].key}), frozenset())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [True, False], ids=["with-the-pool", "alone"])
 def test_workers_told_to_leave(tmp_path: Path, told: bool) -> None:
     """A worker that hears before its pool that both are to leave has not failed; one that was told
@@ -364,6 +370,7 @@ def test_left_when_told(tmp_path: Path) -> None:
     assert stable(store, spec) == alone(tmp_path / "alone", spec)
 
 
+@pytest.mark.slow
 def test_patience(tmp_path: Path) -> None:
     """When all else is done, a run that another process is at is waited for no longer than asked.
 

@@ -119,6 +119,7 @@ def test_idle(worker: subprocess.Popen[str], store: Store) -> None:
     assert worker.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_hanging(worker: subprocess.Popen[str], store: Store) -> None:
     """One that hangs in a step, and hears no request, leaves when it is told to at once."""
     spec = spec_of("hangs")
