@@ -133,8 +133,10 @@ def rows(root: Path) -> list[Row]:
             method = f"`{spec.method.name}`"
             if store.is_done(spec.key):
                 record = store.read_record(spec.key)
-                share = f"{record['prunable'] / record['parameters']:.1%}"
-                outcome = record["reason"] if record["status"] != "done" else None
+                outcome = record["reason"]
+                # a run that diverged in its search has no mask, and no counts
+                if record["status"] == "done":
+                    share = f"{record['prunable'] / record['parameters']:.1%}"
             else:
                 failure = store.last_failure(spec.key)
                 outcome = failure["reason"] if failure else "not run yet"

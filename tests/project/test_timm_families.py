@@ -4,12 +4,15 @@ from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import timm
+from factories import make_record
 
 from paibench.benchmark.execution.attempt import Failed, attempt
 from paibench.benchmark.execution.settings import RunSettings
+from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
 from paibench.benchmark.sweeps.sweep import read
 
@@ -43,6 +46,26 @@ def test_the_smallest_of_a_family() -> None:
     """It is the network with the fewest parameters."""
     assert script().smallest("nfnet") == "test_nfnet"
     assert script().smallest("levit") == "levit_128s"
+
+
+def test_the_table_says_why(store: Store) -> None:
+    """A run that diverged in its search has no counts; a run that is missing is named too."""
+    own = [spec for spec in read(script().SWEEP).specs if spec.model.name == "timm:test_vit"]
+    reason = "the loss was not finite at step 1"
+    lost: dict[str, Any] = {
+        "status": "diverged",
+        "reason": reason,
+        "prunable": None,
+        "parameters": None,
+    }
+    done: dict[str, Any] = {"parameters": 100_400}
+    for spec, fields in zip(own, (done, lost), strict=False):
+        asked = {name: getattr(spec, name) for name in type(spec).model_fields}
+        store.publish_record(spec.key, make_record(**asked).plain() | fields, new_attempt_id())
+    (row,) = [row for row in script().rows(store.root) if row.network == "`test_vit`"]
+    methods = [f"`{spec.method.name}`" for spec in own]
+    assert (row.done, row.prunable) == (methods[0], "50.0%")
+    assert row.refused == f"{methods[1]}: {reason}; {', '.join(methods[2:])}: not run yet"
 
 
 @pytest.mark.slow
