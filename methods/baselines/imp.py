@@ -14,14 +14,15 @@ training rewinds to.
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from functools import partial
 from math import ceil
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from paibench.methods.baselines.dense import dense_state, rewind_step, state_of, train_from
+from paibench.methods.baselines.magnitude import lamp
 from paibench.methods.core.mask import Mask, Weights, full, keep_top, num_kept, prunable, total
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
@@ -44,6 +45,7 @@ def imp(
     rewind_epoch: Annotated[float, "[0, inf)"] = 0.0,
     counts: Literal["exact", "authors"] = "exact",
     ignore_last: bool = False,
+    score: Literal["magnitude", "lamp"] = "magnitude",
 ) -> Scores | Ticket:
     """Return the order of elimination as scores, with the state that training rewinds to.
 
@@ -65,13 +67,15 @@ def imp(
             as the authors' threshold does). The last round ends at the density in both cases.
         ignore_last: never prune the last layer, which still counts towards the density
             (the authors do so in LeNets and VGGs).
+        score: rank the remaining weights by their absolute value (`magnitude`), or by their LAMP
+            score within the layer (`lamp`, see `magnitude`).
 
     Raises UserError for options that are out of range or exclude each other, Diverged if a
     training diverges, and ValueError if a trained weight is NaN.
     """
     weights = prunable(net)
     target = num_kept(density, total(weights))
-    step = _step(task, rewind_epoch)
+    step = rewind_step(task, rewind_epoch, "imp")
     # the authors keep |w| above entry n (from 0) of the sorted vector, which prunes n + 1
     extra = 1 if counts == "authors" else 0
     levels, pace = _levels(total(weights), target, rate, rounds, extra)
@@ -81,17 +85,20 @@ def imp(
     if target == total(weights):
         return Scores(scores)
 
-    name = cache_name("imp", options=(pace, counts, after, step, ignore_last))
+    options = (pace, counts, after, step, ignore_last)
+    # the name of the default is that of stages from before there was a choice
+    name = cache_name("imp", options=options if score == "magnitude" else (*options, score))
     finetune = after == "finetune"
-    trained = _dense(net, task, task.steps)
+    trained = dense_state(net, task, task.steps)
     origin = _origin(net, task, after, step)
     mask = full(weights)
     for level, kept_count in enumerate(levels):
         # level 0 prunes the dense run, which is already trained
         if level > 0:
-            train = partial(_train, net, task, trained | origin, mask, step, finetune=finetune)
+            train = partial(train_from, net, task, trained | origin, mask, step, finetune=finetune)
             trained = task.memo(f"{name}-level{level:02}", train)
-        scores = _raise_remaining(scores, mask, trained, level, unpruned)
+        ranked = {name: _rank(trained[name], part, score) for name, part in mask.items()}
+        scores = _raise_remaining(scores, mask, ranked, level, unpruned)
         mask = keep_top(scores, kept_count, seed=task.seed)
     # the harness has the state at initialization itself
     if after == "rewind" and step == 0:
@@ -145,16 +152,6 @@ def _levels(
     return in_rounds(prunable_count, target, rounds, extra), f"rounds{rounds}-to{target}"
 
 
-def _step(task: Task, rewind_epoch: float) -> int:
-    if not 0 <= rewind_epoch < task.recipe.epochs:
-        raise UserError(
-            f"imp: rewind_epoch = {rewind_epoch!r} is out of range; "
-            f"give 0 or more, and less than the recipe's {task.recipe.epochs} epochs"
-        )
-    # at least one step of training must follow the rewinding
-    return min(round(rewind_epoch * task.steps_per_epoch), task.steps - 1)
-
-
 def _last(weights: Mapping[str, Tensor], target: int) -> str:
     *_, (name, weight) = weights.items()
     if target < weight.numel():
@@ -165,57 +162,27 @@ def _last(weights: Mapping[str, Tensor], target: int) -> str:
     return name
 
 
-def _dense(net: nn.Module, task: Task, step: int) -> State:
-    """Return the state of the dense run after `step` steps."""
-    train = partial(_train, net, task, net.state_dict(), None, 0, stop=step)
-    return task.memo(f"dense-step{step}", train)
-
-
 def _origin(net: nn.Module, task: Task, after: str, step: int) -> State:
     """Return the entries of the state that a round resets, with their values."""
     if after in ("lr_rewind", "finetune"):
         return {}
-    state = _dense(net, task, step) if step else _state(net)
+    state = dense_state(net, task, step) if step else state_of(net)
     return state if after == "rewind" else {name: state[name] for name in prunable(net)}
 
 
-def _train(
-    net: nn.Module,
-    task: Task,
-    initial: State,
-    mask: Mask | None,
-    start: int,
-    *,
-    stop: int | None = None,
-    finetune: bool = False,
-) -> State:
-    """Return the state of a copy of `net` after training from `initial`."""
-    copy = deepcopy(net)
-    copy.load_state_dict(initial)
-    changes: dict[str, Any] = {}
-    if finetune:
-        # the ticket repeats the last learning rate, so that no schedule or warm-up may change it
-        rate = task.recipe.lr_at(task.recipe.epochs - 1)
-        changes = {"schedule": "constant", "warmup": 0, "lr": rate}
-    task.fit(copy, mask=mask, start=start, stop=stop, resumable=True, **changes)
-    return _state(copy)
-
-
-def _state(net: nn.Module) -> State:
-    # contiguous, because bf16 trains in channels_last memory, which a stage cannot store
-    return {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format)
-        for name, tensor in net.state_dict().items()
-    }
+def _rank(trained: Tensor, mask: Tensor, score: str) -> Tensor:
+    """Return the absolute values of a layer, or their LAMP scores, in float64."""
+    magnitude = trained.to(mask.device).double().abs()
+    return magnitude if score == "magnitude" else lamp(magnitude * mask)
 
 
 def _raise_remaining(
-    scores: Weights, mask: Mask, trained: State, level: int, unpruned: str | None
+    scores: Weights, mask: Mask, ranked: Weights, level: int, unpruned: str | None
 ) -> Weights:
-    """Return the scores, with those of the remaining weights at `level` and ordered by |w|."""
+    """Return the scores, with those of the remaining weights at `level` and ordered as ranked."""
     raised = {}
     for name, layer_mask in mask.items():
-        magnitude = trained[name].to(layer_mask.device).double().abs()
+        magnitude = ranked[name]
         if name == unpruned:
             # atan maps infinity to pi / 2: above all other weights, and still below the next level
             magnitude.fill_(torch.inf)

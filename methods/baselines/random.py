@@ -1,23 +1,18 @@
 """Random pruning: keep weights uniformly at random, over all layers or at a density per layer.
 
-Paper: Evci et al., "Rigging the Lottery: Making All Tickets Winners", ICML 2020.
-
-`global` (the default, and the lower bound of the leaderboard) draws over all layers at once. The
-other readings first fix the density of each layer: the same everywhere (`uniform`), Erdos-Renyi
-over the two channel counts (`er`) or over all dimensions of the kernel (`erk`; section 3 of the
-paper), or the same number of weights in each layer (`balanced`). A layer that would exceed density
-1 is kept whole and the others share the rest. The source of `balanced` leaves the network sparser
-than requested instead.
+`global` (the default, and a lower bound of the leaderboard) draws over all layers at once. The
+other readings first fix the number of weights of each layer; `quotas.py` has their rules and
+sources. Quotas alone reach much: Liu et al. ("The Unreasonable Effectiveness of Random Pruning",
+ICLR 2022) show it for `erk`, Su et al. (NeurIPS 2020) for Smart-Ratio.
 """
 
-import math
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
-from paibench.methods.core.mask import apportion, num_kept, prunable, total, unflatten
+from paibench.methods.baselines.quotas import quotas
+from paibench.methods.core.mask import num_kept, prunable, total, unflatten
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
@@ -28,7 +23,17 @@ def random(
     task: Task,
     density: float,
     *,
-    layers: Literal["global", "uniform", "erk", "er", "balanced"] = "global",
+    layers: Literal[
+        "global",
+        "uniform",
+        "erk",
+        "er",
+        "balanced",
+        "uniform_plus",
+        "igq",
+        "smart_ratio",
+        "smart_ratio_vgg",
+    ] = "global",
     power: Annotated[float, "[0, 8]"] = 1.0,
 ) -> Scores:
     """Return uniform random scores; no data are used.
@@ -36,7 +41,9 @@ def random(
     Options:
         layers: how layers share the kept weights: at random over all layers (`global`), at one
             density (`uniform`), as Erdos-Renyi with (`erk`) or without (`er`) the dimensions of
-            the kernel, or in equal numbers (`balanced`); the total is always exact.
+            the kernel, in equal numbers (`balanced`), at one density except for the ends
+            (`uniform_plus`), or by ideal gas quotas (`igq`) or Smart-Ratio (`smart_ratio` as for
+            ResNets, `smart_ratio_vgg`); the total is always exact.
         power: the exponent on the Erdos-Renyi ratio of `er` and `erk`, from 0 (as `uniform`) to 8.
 
     Raises UserError if `power` is out of range or has no effect.
@@ -52,39 +59,5 @@ def random(
     # as in Synaptic-Flow: the densities of layers differ by chance
     if layers == "global":
         return Scores(values)
-    sizes = {name: weight.numel() for name, weight in weights.items()}
-    ratios = {name: _ratio(weight.shape, layers, power) for name, weight in weights.items()}
     kept_count = num_kept(density, total(weights))
-    densities = fill(sizes, ratios, kept_count)
-    return Scores(values, apportion(sizes, densities, kept_count, seed=task.seed))
-
-
-def _ratio(shape: torch.Size, layers: str, power: float) -> float:
-    """Return the density of a layer relative to the others."""
-    if layers == "uniform":
-        return 1.0
-    if layers == "balanced":
-        return 1 / shape.numel()
-    # both readings agree for linear layers, which have no kernel
-    sides = shape[:2] if layers == "er" else shape
-    return float((sum(sides) / math.prod(sides)) ** power)
-
-
-def fill(
-    sizes: Mapping[str, int], ratios: Mapping[str, float], kept_count: int
-) -> dict[str, float]:
-    """Return the densities min(1, e * ratio), with the e for which they keep `kept_count` weights.
-
-    The equation is solved again each time a layer is full, until no other exceeds density 1.
-    """
-    densities = dict.fromkeys(sizes, 1.0)
-    open_layers = list(sizes)
-    while open_layers:
-        remaining = kept_count - sum(sizes[name] for name in sizes if name not in open_layers)
-        scale = remaining / sum(ratios[name] * sizes[name] for name in open_layers)
-        # capping densities at 1 only once would keep too few weights in total
-        over = [name for name in open_layers if scale * ratios[name] >= 1]
-        if not over:
-            return densities | {name: scale * ratios[name] for name in open_layers}
-        open_layers = [name for name in open_layers if name not in over]
-    return densities
+    return Scores(values, quotas(weights, layers, kept_count, power=power, seed=task.seed))

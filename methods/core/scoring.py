@@ -1,6 +1,7 @@
 """Shared by finders that differentiate the loss: a copy of the network, and losses of batches."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Literal
 
@@ -44,13 +45,20 @@ def losses(
     if not 0 < temperature < float("inf"):
         raise UserError(f"temperature = {temperature!r} is out of range; give a positive number")
     for inputs, labels in task.batches(per_class=per_class, size=batch):
-        try:
+        with refusing_small_batches():
             logits = net(inputs)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise UserError(
-                f"batch norms cannot use the statistics of {len(labels)} example; score on larger "
-                "batches, or with mode=eval"
-            ) from error
         yield task.loss(logits / temperature, labels), len(labels)
+
+
+@contextmanager
+def refusing_small_batches() -> Iterator[None]:
+    """Raise UserError if batch norms are given a single example to take statistics of."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            "batch norms cannot use the statistics of 1 example; score on larger batches, or with "
+            "mode=eval"
+        ) from error

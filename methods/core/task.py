@@ -107,8 +107,9 @@ class Task:
         per_class: int | None = None,
         size: int = 256,
         augment: bool = False,
+        epoch: int = 0,
     ) -> Iterator[Batch]:
-        """Yield training examples in a shuffled order that is the same at every call.
+        """Yield training examples in a shuffled order that is the same at every call of an epoch.
 
         Yield the first `count` of them, or the first `per_class` of each class (the classes take
         turns), or all, in batches of `size`. As in training, a last batch of a single example is
@@ -116,7 +117,7 @@ class Task:
         [b] are on the device. With `augment`, the augmentation of the recipe applies.
         """
         # from the seed at every call, because finders with two passes need equal batches
-        indices = order(len(self._data), self.seed, 0)[:count]
+        indices = order(len(self._data), self.seed, epoch)[:count]
         if per_class is not None:
             indices = self._balanced(indices, per_class)
         if len(indices) > size > 1 and len(indices) % size == 1:
@@ -146,6 +147,11 @@ class Task:
         if outputs.requires_grad:  # a second pass runs through the logits, never through the loss
             outputs.register_hook(lambda _: self._services.count(0, len(labels)))  # type: ignore[no-untyped-call]
         return F.cross_entropy(outputs, labels)
+
+    def count(self, forward: int, backward: int) -> None:
+        """Count inputs that a method makes itself, such as noise, and report progress."""
+        self._services.count(forward, backward)
+        self._services.heartbeat()
 
     def fit(
         self,

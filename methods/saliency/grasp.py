@@ -9,22 +9,21 @@ ten of each class and not augmented. As in the authors' code, logits are divided
 norms are in training mode. `abs` ranks |w * Hg| instead, a variant of Frankle et al. 2021.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 
 from paibench.methods.core.mask import prunable
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.scoring import losses, scoring_copy
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
+from paibench.methods.saliency.second_derivatives import (
+    refuse_lost_derivatives,
+    second_derivatives,
+)
 
 
 def grasp(
@@ -58,8 +57,7 @@ def grasp(
     def batch_losses() -> Iterable[tuple[Tensor, int]]:
         return losses(copy, task, per_class=per_class, batch=batch, temperature=temperature)
 
-    # the only backend of attention that can be differentiated twice
-    with sdpa_kernel(SDPBackend.MATH), TwiceDifferentiable(), _naming_operations():
+    with second_derivatives():
         _, products = hessian_gradient(batch_losses, parameters)
     with torch.no_grad():
         values = [weight * product for weight, product in zip(parameters, products, strict=True)]
@@ -98,65 +96,7 @@ def hessian_gradient(
         inner_product = torch.stack(
             [(p * g).sum() for p, g in zip(parts, gradient, strict=True)]
         ).sum()
-        _refuse_lost_derivatives(inner_product)
+        refuse_lost_derivatives(inner_product)
         parts = torch.autograd.grad(inner_product, weights, materialize_grads=True)
         torch._foreach_add_(product, parts, alpha=examples / total_examples)
     return gradient, product
-
-
-class TwiceDifferentiable(TorchFunctionMode):
-    """Gives hard sigmoids a second derivative, the only activations that torch has without one.
-
-    Their values stay the same; their derivatives are those of a clamp, which are the same too.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Return what the function returns."""
-        name = getattr(func, "__name__", "")
-        if name not in ("hardsigmoid", "hardsigmoid_"):
-            return func(*args, **(kwargs or {}))
-        arguments = {**dict(zip(("input", "inplace"), args, strict=False)), **(kwargs or {})}
-        x = arguments["input"]
-        slope = F.hardtanh(x + 3, 0, 6) / 6
-        # torch rounds a sixth to float32, so that the value of the clamp can differ
-        y = F.hardsigmoid(x.detach()) + (slope - slope.detach())
-        return x.copy_(y) if name.endswith("_") or arguments.get("inplace") else y
-
-
-def _refuse_lost_derivatives(value: Tensor) -> None:
-    """Raise UserError if a gradient that cannot be differentiated is a part of the value."""
-    nodes, seen = [value.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        # torch would take the derivative as 0, and raises nothing
-        if node.name() == "torch::autograd::Error":
-            raise _no_second_derivative("a function that is marked @once_differentiable")
-        seen.add(node)
-        nodes += [child for child, _ in node.next_functions]
-
-
-@contextmanager
-def _naming_operations() -> Iterator[None]:
-    """Raise UserError that names the operation of the network that has no second derivative."""
-    try:
-        yield
-    except RuntimeError as error:
-        missing = re.search(r"derivative for (\S+?)(_backward)? is not implemented", str(error))
-        if missing is None:
-            raise
-        raise _no_second_derivative(missing[1]) from error
-
-
-def _no_second_derivative(operation: str) -> UserError:
-    return UserError(
-        "grasp needs the second derivative of each operation of the network, and torch has none of "
-        f"{operation}; use another method"
-    )

@@ -10,6 +10,7 @@ Defaults: ten examples of each class, not augmented; the absolute value after su
 because the running statistics at initialization let activations grow with depth.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -46,18 +47,36 @@ def snip(
     copy = scoring_copy(net, mode)
     # the authors' TensorFlow code also scores and prunes biases
     weights = prunable(copy)
-    parameters = list(weights.values())
-    sums = [torch.zeros_like(weight) for weight in parameters]
+    batches = losses(copy, task, per_class=per_class, batch=batch)
+    gradients = summed_gradients(batches, list(weights.values()), abs=abs)
+    with torch.no_grad():
+        values = [
+            (weight * g).abs_() for weight, g in zip(weights.values(), gradients, strict=True)
+        ]
+    return Scores(normalised(dict(zip(weights, values, strict=True))))
+
+
+def summed_gradients(
+    losses: Iterable[tuple[Tensor, int]],
+    parameters: Sequence[Tensor],
+    *,
+    abs: Literal["sum", "batch"] = "sum",
+) -> list[Tensor]:
+    """Return the gradients of the summed loss of all examples, in the shapes of `parameters`.
+
+    `losses` yields the mean loss and the number of examples of each batch. With `abs="batch"` the
+    absolute gradients of the batches are summed.
+    """
+    sums = [torch.zeros_like(parameter) for parameter in parameters]
     # the loss is a mean, so that batches of unequal size count by their examples
-    for loss, examples in losses(copy, task, per_class=per_class, batch=batch):
+    for loss, examples in losses:
         gradients = torch.autograd.grad(loss * examples, parameters, materialize_grads=True)
         torch._foreach_add_(sums, [g.abs() for g in gradients] if abs == "batch" else gradients)
-    with torch.no_grad():
-        values = [(weight * g).abs_() for weight, g in zip(parameters, sums, strict=True)]
-    return Scores(_normalised(dict(zip(weights, values, strict=True))))
+    return sums
 
 
-def _normalised(scores: dict[str, Tensor]) -> dict[str, Tensor]:
+def normalised(scores: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the scores divided by their sum over the network. Raises UserError if that is 0."""
     # one divisor for all layers, so that the ranking does not change
     score_sum = sum(float(score.sum(dtype=torch.float64)) for score in scores.values())
     if not 0 < score_sum < float("inf"):

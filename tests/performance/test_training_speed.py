@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from paibench.benchmark.recipes import cifar_resnet, cifar_vgg, lenet_mnist
 from paibench.methods.core.registry import get
 from paibench.methods.core.task import Task
-from paibench.methods.saliency.synflow import RemainingWeights, synflow
+from paibench.methods.saliency.rounds import RemainingWeights
+from paibench.methods.saliency.synflow import synflow
 from paibench.methods.supermasks.edge_popup import edge_popup
 from paibench.methods.training.data import Images
 from paibench.methods.training.loop import Hooks, Trainer

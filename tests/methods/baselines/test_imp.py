@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from paibench.methods.baselines.dense import dense_state
 from paibench.methods.baselines.imp import at_rate, imp, in_rounds
-from paibench.methods.core.mask import Mask, prunable
+from paibench.methods.baselines.magnitude import lamp
+from paibench.methods.core.mask import Mask, keep_top, prunable
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket, as_ticket, select
@@ -415,3 +417,12 @@ def test_a_nan_is_not_ranked() -> None:
 
     with pytest.raises(ValueError, match="1 of 356 scores are NaN"):
         imp(make_net(), Task(make_data(), seed=1, recipe=RECIPE, services=Services(memo)), 0.1)
+
+
+def test_lamp() -> None:
+    """With LAMP, a round keeps the highest shares within each layer of what remains."""
+    found = mask_of(0.3, rounds=1, score="lamp")
+    state = dense_state(make_net(), make_task(), STEPS)
+    shares = {name: lamp(state[name]) for name in prunable(make_net())}
+    assert same(found, keep_top(shares, round(0.3 * WHOLE)))
+    assert not same(found, mask_of(0.3, rounds=1))

@@ -1,11 +1,14 @@
 """Magnitude: the top of |w|, over all layers or in each."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from paibench.methods.baselines.magnitude import magnitude
+from paibench.methods.baselines.magnitude import lamp, magnitude
 from paibench.methods.core.mask import Mask, collapsed, flatten, layer_counts, prunable
+from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import select
 
@@ -73,3 +76,44 @@ def test_uniform() -> None:
     for name, weight in prunable(net()).items():
         largest = weight.detach().abs()
         assert float(largest[found[name]].min()) > float(largest[~found[name]].max())
+
+
+def check_lamp(score: Callable[[Tensor], Tensor]) -> None:
+    """Compare with the sum over all entries that are not smaller, entry by entry."""
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(7, 9, generator=draw).round(decimals=1)  # with equal entries, and a 0
+    weight[0, 0], weight[1, 1] = 0, -weight[2, 2]
+    squares = weight.double().square()
+    expected = [
+        float(each / squares[squares >= each].sum()) if each > 0 else 0.0
+        for each in squares.flatten()
+    ]
+    torch.testing.assert_close(score(weight).flatten().tolist(), expected, rtol=1e-12, atol=0)
+
+
+def test_lamp() -> None:
+    """The score is w^2 over the sum of the squares that are not smaller."""
+    check_lamp(lamp)
+    assert float(lamp(torch.zeros(3, 2)).max()) == 0
+
+
+def test_the_check_sees_another_score() -> None:
+    """Shares of the whole layer, and squares themselves, fail the check."""
+    for wrong in (lambda w: w.double().square() / w.double().square().sum(), torch.square):
+        with pytest.raises(AssertionError):
+            check_lamp(wrong)
+
+
+def test_lamp_empties_no_layer() -> None:
+    """Each layer keeps its largest weight if there is one for each; scales do not matter."""
+    scaled = net()
+    with torch.no_grad():
+        scaled.get_parameter("2.weight").mul_(1e-4)
+    masks = [
+        select(magnitude(each, task(), 0.02, score="lamp"), each, 0.02) for each in (net(), scaled)
+    ]
+    assert collapsed(masks[0]) == []
+    assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
+    assert "2.weight" in collapsed(select(magnitude(scaled, task(), 0.02), scaled, 0.02))
+    with pytest.raises(UserError, match="^score = 'lamp' has no effect with layers = 'uniform'"):
+        magnitude(net(), task(), 0.2, score="lamp", layers="uniform")

@@ -14,7 +14,8 @@ from paibench.methods.core.mask import flatten, prunable, unflatten
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.scoring import scoring_copy
 from paibench.methods.core.task import Task
-from paibench.methods.saliency.grasp import TwiceDifferentiable, grasp, hessian_gradient
+from paibench.methods.saliency.grasp import grasp, hessian_gradient
+from paibench.methods.saliency.second_derivatives import TwiceDifferentiable
 
 
 def net() -> nn.Sequential:
@@ -300,7 +301,9 @@ def fused(x: Tensor) -> Tensor:
 )
 def test_no_second_derivative(function: Callable[[Tensor], Tensor], operation: str) -> None:
     """An operation without a second derivative is named, and it is the network's."""
-    with pytest.raises(UserError, match=f"^grasp needs the second .* none of {operation}; use"):
+    with pytest.raises(
+        UserError, match=f"^the method needs the second .* none of {operation}; use"
+    ):
         grasp(Gate(function).double(), task(), 0.1)
 
 

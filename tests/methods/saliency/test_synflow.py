@@ -22,8 +22,9 @@ from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import count_ties, select
 from paibench.methods.saliency.positive import positive
+from paibench.methods.saliency.rounds import prune_in_rounds
 from paibench.methods.saliency.snip import snip
-from paibench.methods.saliency.synflow import prune_in_rounds, synflow
+from paibench.methods.saliency.synflow import synflow
 
 SHAPE = (2, 8, 8)
 
