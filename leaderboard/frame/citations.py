@@ -23,6 +23,12 @@ OF_METHOD: dict[str, tuple[str, ...]] = {
     "zhou": ("zhou2019deconstructing",),
     "imp": ("frankle2019lottery", "frankle2020linear", "renda2020comparing"),
     "gem_miner": ("sreenivasan2022rare",),
+    "force": ("dejorge2021progressive",),
+    "prospr": ("alizadeh2022prospect",),
+    "ntk_sap": ("wang2023ntksap",),
+    "px": ("iurada2024finding",),
+    "dpai": ("xiang2025dpai",),
+    "cts": ("arora2025concrete",),
 }
 
 

@@ -26,7 +26,7 @@ def quickstart(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, separated by commas, or `file.py:function`; by default all methods."
+            help="Methods, separated by commas, or `file.py:function`; by default ten of the suite."
         ),
     ] = None,
     jobs: o.Jobs = None,
@@ -35,7 +35,7 @@ def quickstart(
     search_limit: o.SearchLimit = None,
     as_json: o.Json = False,
 ) -> None:
-    """Run every method on the embedded digits, and build a leaderboard."""
+    """Run ten methods on the embedded digits, and build a leaderboard."""
     from paibench.benchmark.execution.settings import RunSettings
     from paibench.benchmark.sweeps.sweep import quickstart as quickstart_sweep
     from paibench.commands.leaderboard import write_board

@@ -1,4 +1,4 @@
-"""The sweep of `paibench quickstart`: every method of the suite, and the dense reference."""
+"""The sweep of `paibench quickstart`: nine methods of the suite, and the dense reference."""
 
 import pytest
 
@@ -8,11 +8,12 @@ from paibench.methods.core.registry import UserError, names
 DENSITIES, SEEDS = 4, 3
 
 
-def test_every_method_of_the_suite_is_in_it() -> None:
-    """All methods run at four densities and dense at one, each with three seeds."""
+def test_what_is_in_it() -> None:
+    """Nine methods run at four densities and dense at one, each with three seeds."""
     sweep = quickstart()
     methods = {spec.method.name for spec in sweep.specs}
-    assert methods == set(names())
+    assert methods < set(names())
+    assert len(methods) == 10
     assert len(sweep.specs) == ((len(methods) - 1) * DENSITIES + 1) * SEEDS
     assert sweep.id == "e61807ddc77b0b6a1d7da039de6e6a98db312c2a"
 

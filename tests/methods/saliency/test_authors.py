@@ -1,0 +1,111 @@
+"""Scores and masks of the authors' own code, on the same weights and examples.
+
+The vectors come from mil-ad/prospr a921779, naver/force 7494eed and iurada/px-ntk-pruning ed6c40e,
+run in float64 on the CPU on three networks: a perceptron, a convolutional network, and one with
+batch norms. The densities are such that truncating the counts of the rounds, as FORCE does, or
+rounding them up, as PX does, gives the counts of rounding to the nearest, as we do.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from paibench.methods.core.mask import flatten
+from paibench.methods.core.task import Task
+from paibench.methods.core.ticket import Scores, select
+from paibench.methods.saliency.force import force
+from paibench.methods.saliency.prospr import prospr
+from paibench.methods.saliency.px import Paths, px
+
+VECTORS = load_file(Path(__file__).parent / "authors.safetensors")
+ROUNDS = 4
+DENSITIES = {
+    ("force", "perceptron"): (0.2016, 0.0494),
+    ("force", "convolutional"): (0.1934, 0.0518),
+    ("force", "batch norms"): (0.2018, 0.0498),
+    ("px", "perceptron"): (0.202, 0.0492),
+    ("px", "convolutional"): (0.1926, 0.0514),
+    ("px", "batch norms"): (0.1986, 0.0486),
+}
+
+
+def networks() -> dict[str, Callable[[], nn.Module]]:
+    return {
+        "perceptron": lambda: nn.Sequential(
+            *(nn.Flatten(), nn.Linear(72, 12, bias=False), nn.ReLU()),
+            *(nn.Linear(12, 10, bias=False), nn.ReLU(), nn.Linear(10, 3, bias=False)),
+        ),
+        "convolutional": lambda: nn.Sequential(
+            *(nn.Conv2d(2, 6, 3, padding=1, bias=False), nn.ReLU(), nn.AvgPool2d(2)),
+            *(nn.Conv2d(6, 8, 3, bias=False), nn.ReLU(), nn.Flatten()),
+            nn.Linear(8, 3, bias=False),
+        ),
+        "batch norms": lambda: nn.Sequential(
+            *(nn.Conv2d(2, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
+            *(nn.Conv2d(6, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()),
+            nn.Linear(128, 3, bias=False),
+        ),
+    }
+
+
+def network(name: str) -> nn.Module:
+    """Return a network with the weights that the authors' code was given."""
+    net = networks()[name]().double()
+    state = {
+        key.partition("/")[2]: value for key, value in VECTORS.items() if key.startswith(f"{name}/")
+    }
+    net.load_state_dict(state, strict=False)  # without the counters of batch norms
+    return net
+
+
+def work() -> Task:
+    return Task.of(VECTORS["inputs"], VECTORS["labels"], classes=3)
+
+
+def mask_of(found: Scores, name: str, density: float) -> Tensor:
+    return flatten(select(found, network(name), density))
+
+
+@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("order", ["full", "first"])
+def test_prospr(name: str, order: str) -> None:
+    """The scores of three inner steps, up to their sum."""
+    theirs = VECTORS[f"prospr/{name}/{'full' if order == 'full' else 'first_order'}"]
+    found = prospr(network(name), work(), 0.1, lr=0.1, order=order)  # type: ignore[arg-type]
+    torch.testing.assert_close(flatten(found.values), theirs / theirs.sum(), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "density"),
+    [
+        (name, each)
+        for (method, name), both in DENSITIES.items()
+        if method == "force"
+        for each in both
+    ],
+)
+@pytest.mark.parametrize("variant", ["force", "iter_snip"])
+def test_force(name: str, density: float, variant: str) -> None:
+    """The masks after four rounds."""
+    found = force(network(name), work(), density, rounds=ROUNDS, variant=variant)  # type: ignore[arg-type]
+    assert torch.equal(mask_of(found, name, density), VECTORS[f"force/{name}/{variant}/{density}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "density"),
+    [(name, each) for name in networks() for each in DENSITIES["px", name]],
+)
+def test_px(name: str, density: float) -> None:
+    """The scores of the first round up to a factor, and the masks after four."""
+    paths = Paths(network(name), "train", squares_last=False)
+    squares = flatten(paths.weights).square()
+    slopes = paths.gradients(squares, VECTORS["inputs"], data=True)
+    ours = squares * torch.cat([slope.flatten() for slope in slopes]).abs()
+    theirs = VECTORS[f"px/{name}/first"]
+    torch.testing.assert_close(ours / ours.sum(), theirs / theirs.sum(), rtol=1e-6, atol=1e-12)
+    found = px(network(name), work(), density, rounds=ROUNDS)
+    assert torch.equal(mask_of(found, name, density), VECTORS[f"px/{name}/{density}"])
