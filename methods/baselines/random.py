@@ -1,5 +1,7 @@
 """Random pruning: keep weights uniformly at random, over all layers or at a density per layer.
 
+Paper: Evci et al., "Rigging the Lottery: Making All Tickets Winners", ICML 2020.
+
 `global` (the default, and a lower bound of the leaderboard) draws over all layers at once. The
 other readings first fix the number of weights of each layer; `quotas.py` has their rules and
 sources. Quotas alone reach much: Liu et al. ("The Unreasonable Effectiveness of Random Pruning",

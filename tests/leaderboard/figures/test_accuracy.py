@@ -1,5 +1,6 @@
 """Figures show means, intervals and gaps, and are the same bytes for the same records."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -210,8 +211,9 @@ def runs(record_factory: RecordFactory) -> list[Record]:
 
 
 def test_published_figures_stand_at_their_density(runs: list[Record]) -> None:
-    """Synaptic-Flow's SNIP at compressions 10 to 100, five of thirteen, and no line for others."""
-    (line,) = published_lines(figure_beside_published(*runs))
+    """SNIP of two sources at compressions 10 to 100, each a line, and no line for others."""
+    other, line = published_lines(figure_beside_published(*runs))
+    assert sorted(other.get_xdata()) == pytest.approx([1, math.log10(20), 2], abs=1e-6)
     assert list(line.get_xdata()) == pytest.approx([1, 1.25, 1.5, 1.75, 2], abs=1e-6)
     assert line.get_ydata()[0] == pytest.approx(92.3, abs=0.1)
     own = [
