@@ -182,10 +182,10 @@ def _raise_remaining(
     """Return the scores, with those of the remaining weights at `level` and ordered as ranked."""
     raised = {}
     for name, layer_mask in mask.items():
-        magnitude = ranked[name]
+        rank = ranked[name]
         if name == unpruned:
             # atan maps infinity to pi / 2: above all other weights, and still below the next level
-            magnitude.fill_(torch.inf)
+            rank.fill_(torch.inf)
         # the arc tangent is below pi / 2, so that no score reaches the next level
-        raised[name] = torch.where(layer_mask, level + magnitude.atan() / 2, scores[name])
+        raised[name] = torch.where(layer_mask, level + rank.atan() / 2, scores[name])
     return raised

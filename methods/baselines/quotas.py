@@ -21,14 +21,14 @@ that of the network's modules.
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from torch import Tensor
 
 from paibench.methods.core.mask import apportion
 from paibench.methods.core.registry import UserError
 
-Layers: TypeAlias = Literal[
+Layers = Literal[
     "uniform", "erk", "er", "balanced", "uniform_plus", "igq", "smart_ratio", "smart_ratio_vgg"
 ]
 LAST = {"uniform_plus": 0.2, "smart_ratio": 0.3, "smart_ratio_vgg": 0.3}

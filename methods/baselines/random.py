@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import torch
 from torch import nn
 
-from paibench.methods.baselines.quotas import quotas
+from paibench.methods.baselines.quotas import Layers, quotas
 from paibench.methods.core.mask import num_kept, prunable, total, unflatten
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
@@ -25,17 +25,7 @@ def random(
     task: Task,
     density: float,
     *,
-    layers: Literal[
-        "global",
-        "uniform",
-        "erk",
-        "er",
-        "balanced",
-        "uniform_plus",
-        "igq",
-        "smart_ratio",
-        "smart_ratio_vgg",
-    ] = "global",
+    layers: Literal["global"] | Layers = "global",
     power: Annotated[float, "[0, 8]"] = 1.0,
 ) -> Scores:
     """Return uniform random scores; no data are used.

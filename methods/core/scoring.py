@@ -1,6 +1,6 @@
 """Shared by finders that differentiate the loss: a copy of the network, and losses of batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Literal
@@ -45,20 +45,34 @@ def losses(
     if not 0 < temperature < float("inf"):
         raise UserError(f"temperature = {temperature!r} is out of range; give a positive number")
     for inputs, labels in task.batches(per_class=per_class, size=batch):
-        with refusing_small_batches():
-            logits = net(inputs)
-        yield task.loss(logits / temperature, labels), len(labels)
+        yield batch_loss(net, task, inputs, labels, temperature), len(labels)
+
+
+def batch_loss(
+    net: Callable[[Tensor], Tensor],
+    task: Task,
+    inputs: Tensor,
+    labels: Tensor,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Return the mean loss of a batch. Raises UserError if it is too small for batch norms."""
+    with refusing_small_batches():
+        logits = net(inputs)
+    return task.loss(logits / temperature, labels)
 
 
 @contextmanager
-def refusing_small_batches() -> Iterator[None]:
-    """Raise UserError if batch norms are given a single example to take statistics of."""
+def refusing_small_batches(otherwise: str = ", or with mode=eval") -> Iterator[None]:
+    """Raise UserError if batch norms are given a single example to take statistics of.
+
+    `otherwise` ends the message, for methods that have another way out than larger batches.
+    """
     try:
         yield
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise UserError(
-            "batch norms cannot use the statistics of 1 example; score on larger batches, or with "
-            "mode=eval"
+            "batch norms cannot use the statistics of 1 example; score on larger "
+            f"batches{otherwise}"
         ) from error

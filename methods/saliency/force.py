@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from paibench.methods.core.mask import flatten, prunable, top, unflatten
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.scoring import losses, scoring_copy
+from paibench.methods.core.scoring import batch_loss, losses, scoring_copy
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
 from paibench.methods.saliency.rounds import (
+    Schedule,
     as_one_vector,
     prune_in_rounds,
     round_counts,
@@ -37,7 +38,7 @@ def force(
     *,
     variant: Literal["force", "iter_snip"] = "force",
     rounds: Annotated[int, "[1, inf)"] = 60,
-    schedule: Literal["exponential", "linear"] = "exponential",
+    schedule: Schedule = "exponential",
     examples: Literal["same", "fresh"] = "same",
     per_class: Annotated[int, "[1, inf)"] = 10,
     batch: Annotated[int, "[1, inf)"] = 256,
@@ -93,4 +94,4 @@ def _batches(
         yield losses(copy, task, per_class=per_class, batch=batch)
     while True:
         for inputs, labels in task.batches(size=batch):
-            yield [(task.loss(copy(inputs), labels), len(labels))]
+            yield [(batch_loss(copy, task, inputs, labels), len(labels))]

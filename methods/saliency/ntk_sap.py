@@ -28,7 +28,7 @@ from paibench.methods.core.registry import UserError
 from paibench.methods.core.scoring import scoring_copy
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
-from paibench.methods.saliency.rounds import prune_in_rounds, round_counts
+from paibench.methods.saliency.rounds import Schedule, prune_in_rounds, round_counts
 
 
 def ntk_sap(
@@ -42,7 +42,7 @@ def ntk_sap(
     weights: Literal["shuffled", "kept"] = "shuffled",
     per_class: Annotated[int, "[1, inf)"] = 10,
     batch: Annotated[int, "[1, inf)"] = 256,
-    schedule: Literal["exponential", "linear"] = "exponential",
+    schedule: Schedule = "exponential",
 ) -> Scores:
     """Return the order of elimination; the harness makes the last cut.
 

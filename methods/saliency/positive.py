@@ -273,7 +273,7 @@ class LinearForm(TorchFunctionMode):
         x, y = (*args, None, None)[:2]
         if not isinstance(x, Tensor) or not x.is_floating_point():
             return func(*args, **kwargs)
-        name = _POWERS.get(y, "pow") if (name := _name_of(func)) == "pow" else name
+        name = _POWERS.get(y, "pow") if (name := name_of(func)) == "pow" else name
         if name in _CASTS:
             output = func(*args, **kwargs)
             # a narrower type may have no numbers that are so small
@@ -367,7 +367,7 @@ def _halved(product: Tensor) -> Tensor:
     return product.detach() + (product - product.detach()) / 2
 
 
-def _name_of(func: Callable[..., Any]) -> str:
+def name_of(func: Callable[..., Any]) -> str:
     """Return the name of an operation: `mul` for torch.mul, x * y, x.mul_(y) and x *= y."""
     name: str = getattr(func, "__name__", "")
     return name.removeprefix("__i" if name.startswith("__i") else "__").strip("_")

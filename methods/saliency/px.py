@@ -28,7 +28,8 @@ from paibench.methods.core.registry import UserError
 from paibench.methods.core.scoring import refusing_small_batches, scoring_copy
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
-from paibench.methods.saliency.rounds import prune_in_rounds, round_counts
+from paibench.methods.saliency.positive import name_of
+from paibench.methods.saliency.rounds import Schedule, prune_in_rounds, round_counts
 
 RECTIFIERS = {"relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu"} | {
     *("gelu", "silu", "mish", "hardswish", "hardtanh", "threshold"),
@@ -46,7 +47,7 @@ def px(
     per_class: Annotated[int, "[1, inf)"] = 10,
     batch: Annotated[int, "[1, inf)"] = 256,
     mode: Literal["train", "eval"] = "train",
-    schedule: Literal["exponential", "linear"] = "exponential",
+    schedule: Schedule = "exponential",
 ) -> Scores:
     """Return the order of elimination; the harness makes the last cut.
 
@@ -161,7 +162,7 @@ class _Rectifiers(TorchFunctionMode):
     ) -> Any:
         """Return what the function returns, or the replacement of a rectifier."""
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "").strip("_") not in RECTIFIERS:
+        if name_of(func) not in RECTIFIERS:
             return func(*args, **kwargs)
         output = self._function(args[0] if args else kwargs["input"])
         return func(*args, **kwargs) if output is None else output

@@ -1,14 +1,14 @@
 """Pruning in rounds: each round scores the remaining weights and prunes the lowest."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from paibench.methods.core.mask import flatnonzero, flatten, num_kept, top
 
-Schedule: TypeAlias = Literal["exponential", "linear"]
+Schedule = Literal["exponential", "linear"]
 
 
 def round_counts(density: float, total: int, rounds: int, schedule: Schedule) -> list[int]:

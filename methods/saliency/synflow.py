@@ -24,7 +24,7 @@ from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
 from paibench.methods.saliency.positive import Flow
-from paibench.methods.saliency.rounds import as_one_vector, prune_in_rounds, round_counts
+from paibench.methods.saliency.rounds import Schedule, as_one_vector, prune_in_rounds, round_counts
 
 
 def synflow(
@@ -33,7 +33,7 @@ def synflow(
     density: float,
     *,
     iterations: Annotated[int, "[1, inf)"] = 100,
-    schedule: Literal["exponential", "linear"] = "exponential",
+    schedule: Schedule = "exponential",
     precision: Literal["float64", "float32"] = "float64",
 ) -> Scores:
     """Return the order of elimination, see `prune_in_rounds`; the harness makes the last cut.

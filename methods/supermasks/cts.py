@@ -16,7 +16,7 @@ running ones. The expected count is the sum of sigmoid(a); the gates' own mean d
 """
 
 import math
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ SCALE = 100.0
 """The factor of the objective and of the excess of open gates; Adam divides it out again."""
 LAST_PART = 0.88
 """The part of the search after which the learning rate falls to a tenth."""
-Objective: TypeAlias = Literal["kl", "forward_kl", "loss"]
+Objective = Literal["kl", "forward_kl", "loss"]
 
 
 def cts(
@@ -48,7 +48,7 @@ def cts(
     task: Task,
     density: float,
     *,
-    objective: Literal["kl", "forward_kl", "loss"] = "kl",
+    objective: Objective = "kl",
     epochs: Annotated[int | None, "[1, inf)"] = None,
     lr: Annotated[float, "(0, inf)"] = 0.1,
     batch: Annotated[int, "[1, inf)"] = 512,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from paibench.methods.baselines.quotas import quotas
-from paibench.methods.core.mask import num_kept, prunable, top, total
+from paibench.methods.core.mask import Mask, keep_top_per_layer, num_kept, prunable, total
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
 from paibench.methods.saliency.positive import Flow
@@ -60,27 +60,24 @@ def dpai(
     optimizer = torch.optim.Adam(scores.values(), lr=lr)
     halvings = torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps // 2, steps * 3 // 4], 0.5)
     for _ in range(steps):
-        masks = {
-            name: top(score.detach().abs().flatten(), counts[name], seed=task.seed)
-            for name, score in scores.items()
-        }
+        sizes = {name: score.detach().abs() for name, score in scores.items()}
+        masks = keep_top_per_layer(sizes, counts, seed=task.seed)
         for (name, score), slope in zip(scores.items(), path_gradients(paths, masks), strict=True):
-            mask = masks[name].view(score.shape)
             # straight through the choice of the highest |s|
-            score.grad = -balanced(slope, mask, alpha, beta) * score.detach().sign()
+            score.grad = -balanced(slope, masks[name], alpha, beta) * score.detach().sign()
         optimizer.step()
         halvings.step()
         task.count(1, 1)
     return Scores({name: score.detach().abs() for name, score in scores.items()}, counts)
 
 
-def path_gradients(paths: Flow, masks: dict[str, Tensor]) -> list[Tensor]:
+def path_gradients(paths: Flow, mask: Mask) -> list[Tensor]:
     """Return the derivatives of the logarithm of the number of paths with respect to the mask.
 
     For a kept weight this is the share of the paths that pass through it.
     """
     for name, weight in paths.weights.items():
-        weight.data.copy_(masks[name].view(weight.shape))
+        weight.data.copy_(mask[name])
     flow = paths()
     if not float(flow.detach()) > 0:
         return [torch.zeros_like(weight) for weight in paths.weights.values()]
@@ -99,8 +96,7 @@ def balanced(slope: Tensor, mask: Tensor, alpha: float, beta: float) -> Tensor:
     The first axis is the unit that a weight leads to, the second the one that it comes from; the
     others are the kernel.
     """
-    through = (slope * mask).flatten(2) if slope.dim() > 2 else (slope * mask)[..., None]
-    per_kernel = through.sum(2)
+    per_kernel = (slope * mask).reshape(*slope.shape[:2], -1).sum(2)
     dead_unit = (per_kernel.sum(1) == 0).view(-1, *(1,) * (slope.dim() - 1))
     dead_kernel = (per_kernel == 0).view(*slope.shape[:2], *(1,) * (slope.dim() - 2))
     dead = (1 - beta) * slope * dead_unit + beta * slope * dead_kernel

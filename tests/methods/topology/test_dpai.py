@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from paibench.methods.baselines.random import random
-from paibench.methods.core.mask import Mask, flatten, layer_counts, prunable
+from paibench.methods.core.mask import Mask, flatten, full, layer_counts, prunable
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import select
 from paibench.methods.saliency.positive import Flow
@@ -44,7 +44,7 @@ def paths_of(mask: Mask) -> list[tuple[int, ...]]:
 
 def gradients_of(mask: Mask) -> list[Tensor]:
     flow = Flow(net(), (1, 1, SIZES[0]), torch.float64)
-    return path_gradients(flow, {name: layer.flatten() for name, layer in mask.items()})
+    return path_gradients(flow, mask)
 
 
 def check_shares(found: list[Tensor], mask: Mask) -> None:
@@ -67,7 +67,7 @@ def test_the_check_sees_weights() -> None:
     """The flow of SynFlow, with weights in place of the mask, fails the check."""
     mask = select(random(net(), points(), 0.4), net(), 0.4)
     flow = Flow(net(), (1, 1, SIZES[0]), torch.float64)
-    values = {name: (flow.weights[name].detach() * mask[name]).flatten() for name in mask}
+    values = {name: flow.weights[name].detach() * mask[name] for name in mask}
     with pytest.raises(AssertionError):
         check_shares(path_gradients(flow, values), mask)
 
@@ -77,7 +77,7 @@ def test_more_paths_than_a_number_can_hold() -> None:
     sizes = (4, *[20] * 255, 4)
     deep = net(sizes)
     flow = Flow(deep, (1, 1, 4), torch.float64)
-    masks = {name: torch.ones(w.numel(), dtype=torch.bool) for name, w in prunable(deep).items()}
+    masks = full(prunable(deep))
     slopes = path_gradients(flow, masks)
     assert all(float(slope.sum()) == pytest.approx(1, abs=1e-9) for slope in slopes)
 
