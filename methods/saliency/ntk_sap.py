@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from paibench.methods.core.mask import flatten, prunable, unflatten
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.scoring import scoring_copy
+from paibench.methods.core.scoring import refusing_small_batches, scoring_copy
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
 from paibench.methods.saliency.rounds import Schedule, prune_in_rounds, round_counts
@@ -119,7 +119,7 @@ class Kernel:
         for norm in self._norms:
             norm.train()
         if self._norms:
-            with torch.no_grad():
+            with torch.no_grad(), refusing_small_batches(""):
                 self._outputs(values, inputs)
         for norm in self._norms:
             norm.eval()

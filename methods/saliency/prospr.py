@@ -20,10 +20,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from paibench.methods.core.mask import prunable
-from paibench.methods.core.scoring import scoring_copy
+from paibench.methods.core.scoring import batch_loss, scoring_copy
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
-from paibench.methods.saliency.second_derivatives import second_derivatives
+from paibench.methods.saliency.second_derivatives import (
+    refuse_lost_derivatives,
+    second_derivatives,
+)
 from paibench.methods.saliency.snip import normalised
 from paibench.methods.training.data import Batch
 
@@ -72,8 +75,9 @@ def prospr(
     batches = _batches(task, examples, per_class)
 
     def loss() -> Tensor:
-        inputs, labels = next(batches)
-        return task.loss(functional_call(copy, parameters, (inputs,)), labels)
+        return batch_loss(
+            lambda inputs: functional_call(copy, parameters, (inputs,)), task, *next(batches)
+        )
 
     full = order == "full" and steps > 0
     with second_derivatives() if full else nullcontext():
@@ -86,7 +90,10 @@ def prospr(
                     slope = slope.detach()
                 slope = velocity[name] = momentum * velocity.get(name, 0) + slope
                 parameters[name] = parameter - lr * slope
-        sensitivities = torch.autograd.grad(loss(), list(gates.values()), materialize_grads=True)
+        last = loss()
+        if full:
+            refuse_lost_derivatives(last)
+        sensitivities = torch.autograd.grad(last, list(gates.values()), materialize_grads=True)
     return Scores(normalised({n: s.abs() for n, s in zip(gates, sensitivities, strict=True)}))
 
 

@@ -1,4 +1,4 @@
-"""Concrete ticket search (CTS): learn gates on frozen weights, with a force that opens few of them.
+"""Concrete ticket search (CTS): learn gates on frozen weights, and close all but a few of them.
 
 Paper: Arora & Teuscher, "Concrete Ticket Search", 2025 (arXiv 2512.07142).
 
@@ -16,6 +16,7 @@ running ones. The expected count is the sum of sigmoid(a); the gates' own mean d
 """
 
 import math
+from copy import deepcopy
 from typing import Annotated, Literal
 
 import torch
@@ -74,6 +75,7 @@ def cts(
     step = rewind_step(task, rewind_epoch, "cts")
     state = dense_state(net, task, step) if step else {}
     if state:
+        net = deepcopy(net)  # the search leaves the given network as it is
         net.load_state_dict(state)
     epochs = epochs or max(task.recipe.epochs // 8, 1)
 
@@ -109,7 +111,7 @@ def _search(
             if done >= last:
                 optimizer.param_groups[0]["lr"] = lr / 10
             effective = unflatten(gates(log_odds, draw) * values, frozen)
-            with refusing_small_batches():
+            with refusing_small_batches(""):
                 outputs = functional_call(copy, effective, (inputs,))
                 distance = _distance(copy, inputs, outputs, labels, task, objective)
             (gradient,) = torch.autograd.grad(SCALE * distance, log_odds)

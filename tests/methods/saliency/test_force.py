@@ -138,6 +138,14 @@ def test_fresh_examples_matter() -> None:
     assert not torch.equal(*masks)
 
 
+def test_a_batch_of_one() -> None:
+    """Batch norms that have a single example say so, in both ways of choosing examples."""
+    for examples in ("same", "fresh"):
+        flat = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), nn.BatchNorm1d(5)).double()
+        with pytest.raises(UserError, match="^batch norms cannot use the statistics of 1 example"):
+            force(flat, work(), 0.1, rounds=2, batch=1, examples=examples)
+
+
 def test_no_gradient() -> None:
     """A network that passes no gradient on is refused in one line."""
     dead = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), nn.ReLU(), nn.Linear(5, 3)).double()

@@ -14,7 +14,9 @@ from paibench.methods.core.mask import flatten, prunable, unflatten
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.scoring import scoring_copy
 from paibench.methods.core.task import Task
+from paibench.methods.core.ticket import Scores
 from paibench.methods.saliency.grasp import grasp, hessian_gradient
+from paibench.methods.saliency.prospr import prospr
 from paibench.methods.saliency.second_derivatives import TwiceDifferentiable
 
 
@@ -299,12 +301,15 @@ def fused(x: Tensor) -> Tensor:
         (fused, "aten::_scaled_dot_product_flash_attention_for_cpu"),
     ],
 )
-def test_no_second_derivative(function: Callable[[Tensor], Tensor], operation: str) -> None:
+@pytest.mark.parametrize("method", [grasp, prospr])
+def test_no_second_derivative(
+    method: Callable[..., Scores], function: Callable[[Tensor], Tensor], operation: str
+) -> None:
     """An operation without a second derivative is named, and it is the network's."""
     with pytest.raises(
         UserError, match=f"^the method needs the second .* none of {operation}; use"
     ):
-        grasp(Gate(function).double(), task(), 0.1)
+        method(Gate(function).double(), task(), 0.1)
 
 
 def test_other_errors_of_the_network() -> None:

@@ -113,7 +113,7 @@ def test_cost() -> None:
 
 
 def test_fresh_examples() -> None:
-    """Each step takes the next batch, so that the scores differ and the cost is the same."""
+    """Each step takes the next batch, so that the scores differ."""
     assert not torch.allclose(
         scores(lr=0.1, per_class=4), scores(lr=0.1, per_class=4, examples="fresh")
     )

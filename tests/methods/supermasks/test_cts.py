@@ -159,7 +159,10 @@ def test_the_search_learns() -> None:
 
 def test_rewinding() -> None:
     """The search runs at the weights of an epoch, and the ticket starts there."""
-    found = cts(network("plain"), task(), DENSITY, epochs=1, batch=16, rewind_epoch=1)
+    net = network("plain")
+    found = cts(net, task(), DENSITY, epochs=1, batch=16, rewind_epoch=1)
+    initial = network("plain").state_dict()
+    assert all(torch.equal(value, initial[name]) for name, value in net.state_dict().items())
     assert isinstance(found, Ticket)
     assert found.start == task().steps_per_epoch
     assert found.weights is not None
