@@ -21,7 +21,7 @@ from paibench.slurm.job_state import MIN_SECONDS, JobEnd, record_interruption
 from paibench.slurm.run_job import Signals, circuit_broken, run_bundle
 from paibench.slurm.submission import Submission
 
-LONG = spec_of(recipe={"name": "lite", "epochs": 60})
+LONG = spec_of(recipe={"name": "lite", "epochs": 200})
 SLOW_DISK = """
 import os, time
 
