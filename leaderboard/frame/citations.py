@@ -28,6 +28,7 @@ OF_METHOD: dict[str, tuple[str, ...]] = {
     "ntk_sap": ("wang2023ntksap",),
     "px": ("iurada2024finding",),
     "dpai": ("xiang2025dpai",),
+    "phew": ("patil2021phew",),
     "cts": ("arora2025concrete",),
 }
 

@@ -51,6 +51,7 @@ def test_keys_never_change() -> None:
         "han2015learning",
         "iurada2024finding",
         "lee2019snip",
+        "patil2021phew",
         "ramanujan2020hidden",
         "renda2020comparing",
         "sreenivasan2022rare",

@@ -4,6 +4,9 @@ The vectors come from mil-ad/prospr a921779, naver/force 7494eed and iurada/px-n
 run in float64 on the CPU on three networks: a perceptron, a convolutional network, and one with
 batch norms. The densities are such that truncating the counts of the rounds, as FORCE does, or
 rounding them up, as PX does, gives the counts of rounding to the nearest, as we do.
+
+PHEW is random: its vectors are how many of 400 masks have each weight, from
+ShreyasMalakarjunPatil/PHEW c4a0d40.
 """
 
 from collections.abc import Callable
@@ -20,6 +23,7 @@ from paibench.methods.core.ticket import Scores, select
 from paibench.methods.saliency.force import force
 from paibench.methods.saliency.prospr import prospr
 from paibench.methods.saliency.px import Paths, px
+from paibench.methods.topology.phew import Walks
 
 VECTORS = load_file(Path(__file__).parent / "authors.safetensors")
 ROUNDS = 4
@@ -109,3 +113,33 @@ def test_px(name: str, density: float) -> None:
     torch.testing.assert_close(ours / ours.sum(), theirs / theirs.sum(), rtol=1e-6, atol=1e-12)
     found = px(network(name), work(), density, rounds=ROUNDS)
     assert torch.equal(mask_of(found, name, density), VECTORS[f"px/{name}/{density}"])
+
+
+def kept_by_walks(name: str, density: float, seeds: int) -> Tensor:
+    """Return how many of our masks have each weight, with the whole last walk, as the authors."""
+    counts = torch.zeros(0)
+    for seed in range(seeds):
+        net = network(name)
+        walks = Walks(net, Task.of(VECTORS["inputs"], VECTORS["labels"], classes=3, seed=seed))
+        kept_count = int(density * walks.first.numel() + 1e-9)
+        while walks.passed() < kept_count:
+            walks.add(16)
+        mask = walks.first <= walks.first.kthvalue(kept_count).values
+        counts = mask.double() if seed == 0 else counts + mask
+    return counts
+
+
+@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("density", [0.2, 0.05])
+def test_phew(name: str, density: float) -> None:
+    """Each weight is in as many masks as in the authors', up to chance."""
+    seeds = 200
+    ours, theirs = kept_by_walks(name, density, seeds), VECTORS[f"phew/{name}/{density}"].double()
+    share = (ours + theirs) / (seeds + 400)
+    random = (share > 0.05) & (share < 0.95)
+    deviation = (share * (1 - share) * (1 / seeds + 1 / 400)).sqrt()
+    z = ((ours / seeds - theirs / 400) / deviation)[random]
+    assert len(z) > 100
+    # the mean of z^2 is 1 for equal probabilities
+    assert 0.8 < float(z.square().mean()) < 1.2
+    assert float(z.abs().max()) < 4.5
