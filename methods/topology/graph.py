@@ -79,20 +79,23 @@ class Graph:
         return {step.output: step for step in self.steps}
 
     @cached_property
-    def _ancestors(self) -> dict[int, set[int]]:
+    def _ancestors(self) -> list[set[int]]:
         """For each group, itself and all groups that lead to it."""
-        found: dict[int, set[int]] = {}
-        for group in range(len(self.sizes)):
-            step = self.producers.get(group)
-            found[group] = {group}.union(*(found[each] for each in step.inputs) if step else ())
-        return found
+        return self._back(through_layers=True)
 
-    def _without_layers(self, group: int) -> set[int]:
-        """Return the groups that lead to this one without a layer between, itself included."""
-        step = self.producers.get(group)
-        if step is None or step.kind == "layer":
-            return {group}
-        return {group}.union(*(self._without_layers(each) for each in step.inputs))
+    @cached_property
+    def _near(self) -> list[set[int]]:
+        """For each group, itself and the groups that lead to it without a layer between."""
+        return self._back(through_layers=False)
+
+    def _back(self, *, through_layers: bool) -> list[set[int]]:
+        found: list[set[int]] = []
+        for group in range(len(self.sizes)):
+            step, before = self.producers.get(group), set[int]()
+            if step and (through_layers or step.kind != "layer"):
+                before = before.union(*(found[each] for each in step.inputs))
+            found.append({group} | before)
+        return found
 
     def without_shortcuts(self) -> "Graph":
         """Return the graph without the terms of sums that bypass layers and have none themselves.
@@ -106,7 +109,7 @@ class Graph:
                 for term in step.inputs:
                     rest = [other for other in inputs if other != term]
                     before = set().union(*(self._ancestors[other] for other in rest))
-                    if rest and self._without_layers(term) & before:
+                    if rest and self._near[term] & before:
                         inputs = rest
             steps.append(Step(step.kind, inputs, step.output, step.name, step.groups, step.repeats))
         graph = Graph(self.sizes, steps, self.output, self.scales)

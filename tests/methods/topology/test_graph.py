@@ -162,6 +162,19 @@ def test_what_cannot_be_followed(run: Callable[..., Any], operation: str) -> Non
         graph_of(net, SHAPE).without_shortcuts().check("phew")
 
 
+def test_many_ways_that_cannot_be_followed() -> None:
+    """The 2^80 ways through 80 blocks are not walked one by one."""
+
+    def blocks(net: Any, x: Tensor) -> Any:
+        x = net.first(x)
+        for _ in range(80):
+            x = x + torch.softmax(x, 1)
+        return net.last(x.mean((2, 3)))
+
+    graph = graph_of(Net(blocks, first=conv(2, 4), last=nn.Linear(4, 3)), SHAPE)
+    assert len(graph.without_shortcuts().steps) == 80 * 2 + 2
+
+
 def test_an_output_that_is_no_tensor() -> None:
     """The output must be one tensor that depends on the input."""
     for run in (lambda net, x: (net.first(x),), lambda net, x: torch.ones(2, 3)):
