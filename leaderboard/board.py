@@ -41,7 +41,8 @@ _COSTS = (
     *("search_epochs", "search_seconds", "peak_memory_mb", "accuracy_best"),
     *("multiply_adds_dense", "multiply_adds_sparse"),
 )
-_PAIR = ["n", "difference", "half", "p_holm", "verdict"]
+_PAIR = ["n", "difference", "half", "p_holm"]
+_PAIR += [f"erk_{name}" for name in _PAIR] + ["verdict"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Board:
     """See `summarize`."""
     cells: pd.DataFrame
     """`summary` with more columns: costs (`_n`, `_mean`), rank `group`, `best` for Pareto-optimal
-    cells, the paired difference from random (`pair_`), and `mark`."""
+    cells, the paired differences from the random floors (`pair_`, `pair_erk_`), and `mark`."""
     tracks: Mapping[Track, TrackBoard]
     methods: Mapping[str, str]
     """The part of file names that stands for each method."""

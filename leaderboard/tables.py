@@ -28,6 +28,12 @@ from paibench.leaderboard.stats.summary import LOST, Track
 SummaryRow = Mapping[Hashable, Any]
 """A row of the summary: one method, control and density of one track."""
 
+REFERENCES = {
+    "dense": "dense reference",
+    "random": "random floor",
+    "random(layers=erk)": "random floor with ERK quotas",
+}
+"""The rows that a table needs, and what they are."""
 _KINDS = 3  # different environments that a note names
 
 
@@ -261,8 +267,8 @@ def _title(track: Track, cells: pd.DataFrame, usual: int) -> str:
 def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
     if usual == 1:
         yield "Most cells are of one seed, which has no interval."
-    # An accuracy says little without these two to compare it with.
-    for name, role in {"dense": "dense reference", "random": "random floor"}.items():
+    # An accuracy says little without these to compare it with.
+    for name, role in REFERENCES.items():
         if not cells.loc[cells["row"] == name, "accuracy_n"].sum():
             yield f"There is no {role} in this table."
     # Without this note, a higher mean below a lower one would look like a mistake.

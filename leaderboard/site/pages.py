@@ -23,7 +23,7 @@ from paibench.leaderboard.site.tables import (
     TrackView,
     accuracy_tables,
     control_table,
-    difference_table,
+    difference_tables,
     index_table,
     published_table,
     supermask_table,
@@ -132,8 +132,11 @@ def index_entry(view: TrackView, tables: Iterable[Table]) -> dict[str, Any]:
 
 def track_tables(view: TrackView) -> list[Table]:
     """Return all tables of a track."""
-    makers = (control_table, supermask_table, difference_table, published_table)
-    optional = [make(view) for make in makers]
+    optional = [
+        *(control_table(view), supermask_table(view)),
+        *difference_tables(view),
+        published_table(view),
+    ]
     return [*accuracy_tables(view), *(table for table in optional if table)]
 
 

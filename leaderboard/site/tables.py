@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -22,6 +23,7 @@ from paibench.leaderboard.format import (
 )
 from paibench.leaderboard.published.compare import as_table
 from paibench.leaderboard.stats import ranking
+from paibench.leaderboard.stats.paired import FLOORS, VERDICTS
 from paibench.leaderboard.stats.summary import of_track
 from paibench.leaderboard.submission.verification_level import LEVELS
 from paibench.leaderboard.tables import (
@@ -44,7 +46,11 @@ _INDEX_ROWS, _INDEX_DENSITIES = 12, 7
 SUMMARY_COLUMNS = (
     Column("critical", "critical sparsity", "the highest sparsity within one point of dense"),
     Column("area", "area", "under accuracy against log density, from random (0) to dense (1)"),
-    Column("verdict", "beats random", "paired on equal seeds, tests corrected after Holm"),
+    Column(
+        "verdict",
+        "beats random",
+        "without and with ERK quotas; paired on equal seeds, tests corrected after Holm",
+    ),
     Column("best", "best epoch, %", "accuracy at the best epoch; shown, but never ranked"),
     Column("epochs", "search, epochs", "epochs of the training split that the search used"),
     Column("seconds", "search, s", "seconds that the search took"),
@@ -87,7 +93,7 @@ class TrackView(NamedTuple):
 def track_view(board: Board, own: TrackBoard) -> TrackView:
     """Prepare a track of a board for its tables."""
     # Three tables of a page can have a cell for each row and sparsity.
-    row_bytes = 3 * _CELL_BYTES * own.cells["density_asked"].nunique() + _ROW_BYTES
+    row_bytes = 4 * _CELL_BYTES * own.cells["density_asked"].nunique() + _ROW_BYTES
     return TrackView(board, own, with_rows(own.cells), max(20, _PAGE_BYTES // row_bytes))
 
 
@@ -129,19 +135,27 @@ def accuracy_tables(view: TrackView) -> list[Table]:
     ]
 
 
-def difference_table(view: TrackView) -> Table | None:
-    """Return the gain of each row over random pruning at each sparsity, or None without pairs."""
-    # Random is the reference here, and dense is not pruned.
-    own = view.cells[~view.cells["row"].isin(["random", "dense"])]
-    rows = set(own["row"])
-    names = [name for name in ranking.ranked(view.cells) if name in rows]
-    if not names or not own["random_n"].sum():
-        return None
-    caption = (
-        "Accuracy minus the accuracy of random pruning, in points, in pairs of equal sparsity and "
-        "seed: mean ± half the width of the 95 % t interval. p values are corrected after Holm."
-    )
-    return _by_sparsity(view, "differences", "Against random", caption, names, difference)
+def difference_tables(view: TrackView) -> list[Table]:
+    """Return the gain of each row over each random floor at each sparsity, if there are pairs."""
+    tables = []
+    for floor, prefix in FLOORS.items():
+        # Random is a reference here, and dense is not pruned.
+        own = view.cells[~view.cells["row"].isin([floor, "random", "dense"])]
+        rows = set(own["row"])
+        names = [name for name in ranking.ranked(view.cells) if name in rows]
+        pairs = own[f"pair_{prefix}n" if prefix else "random_n"].sum()
+        if not names or not pairs:
+            continue
+        caption = (
+            f"Accuracy minus the accuracy of {floor}, in points, in pairs of equal sparsity and "
+            "seed: mean ± half the width of the 95 % t interval. p values are corrected after "
+            "Holm. A method beats random pruning only if it beats both floors: random, and random "
+            "with ERK quotas."
+        )
+        to_cell = partial(difference, prefix=prefix)
+        id = f"differences{'-erk' if prefix else ''}"
+        tables.append(_by_sparsity(view, id, f"Against {floor}", caption, names, to_cell))
+    return tables
 
 
 def control_table(view: TrackView) -> Table | None:
@@ -247,18 +261,22 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     )
 
 
-def difference(cell: SummaryRow | None) -> Cell:
-    """Return the gain of a cell over random pruning in pairs of equal seeds, with the verdict."""
+def difference(cell: SummaryRow | None, prefix: str = "") -> Cell:
+    """Return the gain of a cell over a random floor in pairs of equal seeds, with the verdict.
+
+    `prefix` is that of the columns of the floor, see `FLOORS`; the verdict is on both floors.
+    """
     if cell is None:
         return Cell(GAP)
-    n, verdict = number(cell["pair_n"]), cell["pair_verdict"]
-    mean, half = number(cell["pair_difference"]), number(cell["pair_half"])
+    pair = {name: cell[f"pair_{prefix}{name}"] for name in ("n", "difference", "half", "p_holm")}
+    n, verdict = number(pair["n"]), cell["pair_verdict"]
+    mean, half = number(pair["difference"]), number(pair["half"])
     # Cells that are not at initialization, and controls, are compared but not tested.
-    if n is None and (mean := number(cell["random_difference"])) is not None:
+    if not prefix and n is None and (mean := number(cell["random_difference"])) is not None:
         n, half, verdict = int(cell["random_n"]), number(cell["random_half"]), "not tested"
     if mean is None or not n:
         return Cell("no pairs", n=0)
-    p = number(cell["pair_p_holm"])
+    p = number(pair["p_holm"])
     detail = [str(verdict), *([f"p = {p:.2g}"] if p is not None else []), f"n = {int(n)}"]
     return Cell(
         signed(mean, half),
@@ -370,16 +388,18 @@ def _area(summary: Mapping[Any, Any]) -> Cell:
 
 
 def _beats_random(cells: Iterable[SummaryRow]) -> Cell:
-    """Return at how many of the tested sparsities a row beats random."""
-    verdicts = [str(cell["pair_verdict"]) for cell in cells if number(cell["pair_n"])]
+    """Return at how many of the tested sparsities a row beats both random floors."""
+    verdicts = Counter(str(cell["pair_verdict"]) for cell in cells if number(cell["pair_n"]))
     if not verdicts:
         return Cell(GAP)
-    beats, worse = verdicts.count("beats random"), verdicts.count("worse than random")
     # A cell with too few seeds has no test, so it counts neither for nor against the method.
-    tested = len(verdicts) - verdicts.count("too few seeds")
+    tested = verdicts.total() - verdicts[VERDICTS["too few seeds"]]
     if not tested:
-        return Cell("too few seeds", f"at all {len(verdicts)}")
+        return Cell("too few seeds", f"at all {verdicts.total()}")
+    beats, worse = verdicts[VERDICTS["better"]], verdicts[VERDICTS["worse"]]
+    plain = sum(verdicts[VERDICTS[key]] for key in ("plain only", "no second floor", "floor"))
     detail = [f"at {beats} of {tested}", *([f"worse at {worse}"] if worse else [])]
+    detail += [f"only without quotas at {plain}"] if plain else []
     text = "yes" if beats == tested else "in part" if beats else "not shown"
     return Cell(text, ", ".join(detail), value=beats)
 

@@ -1,4 +1,4 @@
-"""Accuracy minus that of random pruning, in pairs of equal seed, with tests and verdicts."""
+"""Accuracy minus that of the random floors, in pairs of equal seed, with tests and verdicts."""
 
 from collections.abc import Sequence
 
@@ -10,34 +10,81 @@ from paibench.leaderboard.stats.summary import CELL, ROUNDING, TRACK, ended, hal
 
 ALPHA = 0.05
 FEWEST = 3  # fewer pairs get no verdict
+FLOORS = {"random": "", "random(layers=erk)": "erk_"}
+"""The method labels of the random floors, and the prefixes of their columns.
+
+With quotas after Erdos-Renyi, random masks are much better than without at low densities, so that
+a claim to beat random pruning must hold against both.
+"""
 VERDICTS = {
-    "better": "beats random",
-    "worse": "worse than random",
+    "better": "beats both random floors",
+    "worse": "worse than a random floor",
+    "plain only": "beats random, but is not shown to beat random with ERK quotas",
+    "quotas only": "beats random with ERK quotas, but is not shown to beat random",
+    "no second floor": "beats random; not compared with random with ERK quotas",
+    "floor": "beats random, and is the other floor",
     "not significant": "no significant difference from random",
     "too few seeds": "too few seeds",
 }
 
 FAMILY = (*TRACK, "density_asked")
 """The tests of cells with equal values here are corrected together, as one column of a table."""
+_STATISTICS = ["n", "lost", "difference", "half", "p", "p_holm"]
 
 
 def against_random(runs: pd.DataFrame, family: Sequence[str] = FAMILY) -> pd.DataFrame:
-    """Compare each method with `random` at equal track, density and seed: a row per cell.
+    """Compare each method with the random floors at equal track, density and seed: a row per cell.
 
     Leaves out controls, dense, `random` itself, cells at density 1, and cells without a pair.
-    Columns: those of `CELL`; `n`, the number of pairs; `lost`, the runs without a pair;
-    `difference`, the mean of accuracy minus that of random, and `half`, half the width of its 95 %
-    t interval, as fractions; `p` of the two-sided paired t test; `p_holm`, corrected over all cells
-    with equal `family`; `verdict`, one of the values of `VERDICTS`.
+    Columns: those of `CELL`; `n`, the number of pairs with `random`; `lost`, the runs without such
+    a pair; `difference`, the mean of accuracy minus that of random, and `half`, half the width of
+    its 95 % t interval, as fractions; `p` of the two-sided paired t test; `p_holm`, corrected over
+    all cells with equal `family`; the same with the prefix `erk_` for `random(layers=erk)`, which
+    is not compared with itself; and `verdict`, one of the values of `VERDICTS`.
     """
     own = own_cells(runs)
-    # Random with options is compared with plain random, as any method is.
-    floor = own & (runs["method_label"] == "random")
     pair = [*TRACK, "density_asked", "seed"]
-    cells = compare(runs[own & ~floor], runs[floor], pair)
-    cells["p_holm"] = holm(cells["p"], cells.groupby(list(family)).ngroup())
-    cells["verdict"] = outcomes(cells).map(VERDICTS).astype("str")
+    cells = runs.loc[own, CELL].drop_duplicates().sort_values(CELL)
+    for label, prefix in FLOORS.items():
+        floor = own & (runs["method_label"] == label)
+        # Random with other options is compared with both floors, as any method is.
+        compared = compare(
+            runs[own & ~floor & (runs["method_label"] != "random")], runs[floor], pair
+        )
+        compared["p_holm"] = holm(compared["p"], compared.groupby(list(family)).ngroup())
+        cells = cells.merge(
+            compared.rename(columns={c: prefix + c for c in _STATISTICS}), how="left"
+        )
+    counts = [f"{prefix}{name}" for prefix in FLOORS.values() for name in ("n", "lost")]
+    cells[counts] = cells[counts].fillna(0).astype("int64")
+    cells = cells[(cells["n"] > 0) | (cells["erk_n"] > 0)].reset_index(drop=True)
+    cells["verdict"] = _verdicts(cells).map(VERDICTS).astype("str")
     return cells
+
+
+def _verdicts(cells: pd.DataFrame) -> pd.Series:
+    """Return the key of `VERDICTS` of each row: it beats random only if it beats both floors."""
+    plain = outcomes(cells)
+    quotas = outcomes(cells[[f"erk_{name}" for name in _STATISTICS]].set_axis(_STATISTICS, axis=1))
+    is_floor = cells["method_label"].isin(list(FLOORS))
+    alone = cells["erk_n"] == 0
+    keys = np.select(
+        [
+            (plain == "worse") | (quotas == "worse"),
+            is_floor & (plain == "better"),
+            alone & (plain == "better"),
+            (plain == "better") & (quotas == "better"),
+            (plain == "too few seeds") | (~alone & (quotas == "too few seeds")),
+            plain == "better",
+            quotas == "better",
+        ],
+        [
+            *("worse", "floor", "no second floor", "better", "too few seeds"),
+            *("plain only", "quotas only"),
+        ],
+        "not significant",
+    )
+    return pd.Series(keys, index=cells.index, dtype="str")
 
 
 def own_cells(runs: pd.DataFrame) -> pd.Series:
@@ -107,7 +154,10 @@ def holm(p: pd.Series, family: pd.Series) -> pd.Series:
 
 
 def outcomes(cells: pd.DataFrame) -> pd.Series:
-    """Return the key of `VERDICTS` of each row, from `n`, `difference` and `p_holm`."""
+    """Return whether each row is "better", "worse", "not significant" or has "too few seeds".
+
+    This takes `n`, `difference` and `p_holm` of one comparison.
+    """
     significant = cells["p_holm"] <= ALPHA
     keys = np.select(
         [cells["n"] < FEWEST, significant & (cells["difference"] > 0), significant],

@@ -56,6 +56,7 @@ def test_prints_of_a_recipe_go_to_standard_error(tmp_path: Path) -> None:
     assert "a loud recipe\n" in done.stderr
 
 
+@pytest.mark.slow
 def test_prints_in_workers_go_to_standard_error(tmp_path: Path) -> None:
     """The events of a sweep are the only lines of its standard output."""
     (tmp_path / "s.toml").write_text(SWEEP.replace("lenet-300-100", "prints"))

@@ -46,8 +46,13 @@ def halves(marks: Tensor) -> Tensor:
     return first.sum() - second.sum()
 
 
-@pytest.mark.parametrize("density", [0.7, 0.4, 0.2, 0.05])
-@pytest.mark.parametrize("method", ["magnitude", "synflow"])
+@pytest.mark.parametrize(
+    ("method", "density"),
+    [
+        *(("magnitude", density) for density in (0.7, 0.4, 0.2, 0.05)),
+        *(("synflow", density) for density in (0.4, 0.05)),
+    ],
+)
 def test_signed_constants_lose_no_rows(method: str, density: float) -> None:
     """If all weights of a layer tie, its first half keeps as much as its second, over seeds."""
     net, gaps, ties = nn.Sequential(nn.Flatten(), chain()), [], 0

@@ -7,7 +7,8 @@
   const tools = document.getElementById("tools");
   const KINDS = { ranked: "at initialization", elsewhere: "not at initialization",
     controls: "controls", supermasks: "supermasks before training",
-    differences: "against random", verdicts: "what the controls say" };
+    differences: "against random", "differences-erk": "against random with ERK quotas",
+    verdicts: "what the controls say" };
   const HIDDEN = ["best", "seconds", "memory"];
   const view = { q: "", kind: "", hide: null, sort: "" };
   const boards = tables.map((table) => ({

@@ -164,6 +164,7 @@ def test_what_is_done_is_found(peace: Swept) -> None:
     assert len(peace.store.attempts(DONE.key)) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_its_worker_never_came_to(tmp_path: Path) -> None:
     """A worker that dies as it is given a run costs nothing: another one does the run."""
     frozen: list[int] = []
@@ -340,6 +341,7 @@ def test_workers_told_to_leave(tmp_path: Path, told: bool) -> None:
     assert heard[0].returncode == 143
 
 
+@pytest.mark.slow
 def test_left_when_told(tmp_path: Path) -> None:
     """Told to leave, a pool ends soon and says what its worker was at, which is kept and goes on
     to the record of a run that was never left.

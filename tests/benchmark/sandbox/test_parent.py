@@ -153,6 +153,7 @@ def test_what_is_handed_over(method: Callable[[str], str], tmp_path: Path) -> No
     assert str(caught.value).endswith(": RuntimeError: (7, 1437, 10, (1, 8, 8), 46, 'cpu')")
 
 
+@pytest.mark.slow
 def test_diverged_and_refused(method: Callable[[str], str], tmp_path: Path) -> None:
     """A loss that is not finite makes a record; what a method cannot do is bad input."""
     store = Store.open(tmp_path / "store")
@@ -165,6 +166,7 @@ def test_diverged_and_refused(method: Callable[[str], str], tmp_path: Path) -> N
     assert caught.value.cause == "input"
 
 
+@pytest.mark.slow
 def test_a_search_that_is_silent(method: Callable[[str], str], tmp_path: Path) -> None:
     """It is killed after the seconds that it has, and its note says so."""
     with pytest.raises(Failed, match="the search took more than its 1.5 s; killed") as caught:

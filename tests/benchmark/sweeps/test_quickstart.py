@@ -1,21 +1,24 @@
-"""The sweep of `paibench quickstart`: nine methods of the suite, and the dense reference."""
+"""The sweep of `paibench quickstart`: methods, random floors, and the dense reference."""
 
 import pytest
 
 from paibench.benchmark.sweeps.sweep import quickstart
+from paibench.leaderboard.stats.paired import FLOORS
 from paibench.methods.core.registry import UserError, names
 
 DENSITIES, SEEDS = 4, 3
 
 
 def test_what_is_in_it() -> None:
-    """Nine methods run at four densities and dense at one, each with three seeds."""
+    """Nine methods and the floor with quotas run at four densities, dense at one, three seeds."""
     sweep = quickstart()
     methods = {spec.method.name for spec in sweep.specs}
+    rows = {str(spec.method) for spec in sweep.specs}
     assert methods < set(names())
-    assert len(methods) == 10
-    assert len(sweep.specs) == ((len(methods) - 1) * DENSITIES + 1) * SEEDS
-    assert sweep.id == "e61807ddc77b0b6a1d7da039de6e6a98db312c2a"
+    assert (len(methods), len(rows)) == (10, 11)
+    assert set(FLOORS) < rows
+    assert len(sweep.specs) == ((len(rows) - 1) * DENSITIES + 1) * SEEDS
+    assert sweep.id == "779900fb91feb5b6ee3001b33d0b68624d4c09c3"
 
 
 @pytest.mark.parametrize(

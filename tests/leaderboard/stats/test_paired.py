@@ -170,23 +170,71 @@ def test_differences_that_only_rounding_tells_apart_are_equal() -> None:
     assert against_random(runs)["p"].iloc[0] == 0.25
 
 
+LOW: list[float | None] = [0.5, 0.505, 0.5, 0.502]
+HIGH: list[float | None] = [0.7, 0.71, 0.695, 0.702]
+
+
 @pytest.mark.parametrize(
-    ("ours", "verdict"),
+    ("ours", "plain", "quotas", "verdict"),
     [
-        ([0.90, 0.91, 0.905, 0.9], "beats random"),
-        ([0.10, 0.11, 0.105, 0.1], "worse than random"),
-        ([0.50, 0.52, 0.48, 0.5], "no significant difference from random"),
-        ([0.90, 0.91], "too few seeds"),
-        ([0.90, 0.91, None, None], "too few seeds"),
-        ([0.90], "too few seeds"),
+        ([0.90, 0.91, 0.905, 0.9], LOW, HIGH, "better"),
+        ([0.90, 0.91, 0.905, 0.9], HIGH, LOW, "better"),
+        ([0.60, 0.61, 0.605, 0.6], LOW, HIGH, "worse"),
+        ([0.10, 0.11, 0.105, 0.1], LOW, HIGH, "worse"),
+        ([0.70, 0.72, 0.68, 0.7], LOW, HIGH, "plain only"),
+        ([0.70, 0.72, 0.68, 0.7], HIGH, LOW, "quotas only"),
+        ([0.50, 0.52, 0.48, 0.5], LOW, LOW, "not significant"),
+        ([0.90, 0.91, 0.905, 0.9], LOW, [], "no second floor"),
+        ([0.10, 0.11, 0.105, 0.1], LOW, [], "worse"),
+        ([0.50, 0.52, 0.48, 0.5], LOW, [], "not significant"),
+        ([0.90, 0.91], LOW, HIGH, "too few seeds"),
+        ([0.90, 0.91, None, None], LOW, HIGH, "too few seeds"),
+        ([0.90], LOW, HIGH, "too few seeds"),
+        ([0.90, 0.91, 0.905, 0.9], LOW, HIGH[:2], "too few seeds"),
+        ([0.90, 0.91, 0.905, 0.9], LOW[:2], HIGH, "too few seeds"),
+        ([0.60, 0.61, 0.605, 0.6], LOW[:2], HIGH, "worse"),
     ],
-    ids=["above", "below", "within", "two seeds", "two of four", "one seed"],
 )
-def test_verdicts(ours: list[float | None], verdict: str) -> None:
-    """By the corrected p and the sign, and none from fewer than three pairs."""
-    found = against_random(runs_of({"snip": ours, "random": [0.5, 0.505, 0.5, 0.502]}))
-    assert list(found["verdict"]) == [verdict]
-    assert verdict in VERDICTS.values()
+def test_verdicts(
+    ours: list[float | None],
+    plain: list[float | None],
+    quotas: list[float | None],
+    verdict: str,
+) -> None:
+    """A method beats random only if it beats both floors, and is worse if it is worse than one."""
+    runs = runs_of({"snip": ours, "random": plain, "random(layers=erk)": quotas})
+    found = against_random(runs).set_index("method_label")
+    assert found.loc["snip", "verdict"] == VERDICTS[verdict]
+    assert len(set(VERDICTS.values())) == len(VERDICTS)
+
+
+@pytest.mark.parametrize(
+    ("quotas", "verdict"), [(HIGH, "floor"), (LOW, "not significant"), (LOW[:2], "too few seeds")]
+)
+def test_the_second_floor(quotas: list[float | None], verdict: str) -> None:
+    """It is compared with the first one, and not with itself; other quotas are with both."""
+    random = {"random": LOW, "random(layers=erk)": quotas, "random(layers=igq)": HIGH}
+    found = against_random(runs_of(random)).set_index("method_label")
+    assert "random" not in found.index
+    assert found.loc["random(layers=erk)", "verdict"] == VERDICTS[verdict]
+    assert found.loc["random(layers=erk)", "erk_n"] == 0
+    assert found.loc["random(layers=igq)", "erk_n"] == len(quotas)
+
+
+def test_each_floor_has_its_own_family() -> None:
+    """Holm's correction is over the cells that are compared with one floor."""
+    accuracies: dict[str, list[float | None]] = {
+        "snip": [0.9, 0.91, 0.92],
+        "grasp": [0.5, 0.51, 0.53],
+    }
+    runs = runs_of(
+        accuracies | {"random": [0.4, 0.44, 0.41], "random(layers=erk)": [0.45, 0.46, 0.44]}
+    )
+    found = against_random(runs)
+    for prefix, compared in (("", 3), ("erk_", 2)):
+        p = found[f"{prefix}p"].dropna()
+        assert len(p) == compared
+        assert list(found[f"{prefix}p_holm"].dropna()) == pytest.approx(by_definition(list(p)))
 
 
 def test_each_density_of_a_track_is_a_family_of_its_own() -> None:

@@ -367,8 +367,14 @@ def test_options_of_other_jobs_are_not_inherited(
     "message",
     [
         "Unable to contact slurm controller (connect failure)",
-        "Batch job submission failed: Transport endpoint is not connected",
-        "Batch job submission failed: Zero Bytes were transmitted or received",
+        pytest.param(
+            "Batch job submission failed: Transport endpoint is not connected",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "Batch job submission failed: Zero Bytes were transmitted or received",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_an_unavailable_controller(
