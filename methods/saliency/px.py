@@ -15,25 +15,20 @@ rectifiers are open. In our reading biases count as 0, as they begin paths that 
 authors' networks have none), and smooth rectifiers (GELU, SiLU) are open for positive inputs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
 
 from paibench.methods.core.mask import flatten, prunable, unflatten
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.scoring import refusing_small_batches, scoring_copy
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
-from paibench.methods.saliency.positive import name_of
+from paibench.methods.saliency.rectifiers import Rectifiers
 from paibench.methods.saliency.rounds import Schedule, prune_in_rounds, round_counts
-
-RECTIFIERS = {"relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu"} | {
-    *("gelu", "silu", "mish", "hardswish", "hardtanh", "threshold"),
-}
 
 
 def px(
@@ -117,7 +112,7 @@ class Paths:
         masked = {name: self.weights[name] * (part > 0) for name, part in parts.items()}
         first = {name: masked[name] if name in self._signed else parts[name] for name in parts}
         leaves = {name: weight.clone().requires_grad_() for name, weight in first.items()}
-        with _Rectifiers(lambda x: x):
+        with Rectifiers(lambda x: x):
             outputs = self._run(leaves, torch.ones_like(inputs))
         if data:
             outputs = outputs * self._second(masked, parts, inputs)
@@ -130,39 +125,17 @@ class Paths:
         """Return the outputs of the network with weights of one and the rectifiers of `inputs`."""
         is_open: list[Tensor] = []
 
-        with _Rectifiers(lambda x: is_open.append(x > 0)):
+        with Rectifiers(lambda x: is_open.append(x > 0)):
             functional_call(self._given, masked, (inputs,))
         ones = {
             name: masked[name] if name in self._signed else (part > 0).to(part.dtype)
             for name, part in parts.items()
         }
         patterns = iter(is_open)
-        with _Rectifiers(lambda x: x * next(patterns)):
+        with Rectifiers(lambda x: x * next(patterns)):
             return self._run(ones, inputs.square())
 
     def _run(self, weights: dict[str, Tensor], inputs: Tensor) -> Tensor:
         with refusing_small_batches():
             outputs: Tensor = functional_call(self._net, {**self._biases, **weights}, (inputs,))
         return outputs
-
-
-class _Rectifiers(TorchFunctionMode):
-    """Calls a function with the input of each rectifier; a result takes the place of its output."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor | None]) -> None:
-        super().__init__()
-        self._function = function
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Return what the function returns, or the replacement of a rectifier."""
-        kwargs = kwargs or {}
-        if name_of(func) not in RECTIFIERS:
-            return func(*args, **kwargs)
-        output = self._function(args[0] if args else kwargs["input"])
-        return func(*args, **kwargs) if output is None else output

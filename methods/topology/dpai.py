@@ -24,6 +24,7 @@ from paibench.methods.core.mask import Mask, keep_top_per_layer, num_kept, pruna
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
 from paibench.methods.saliency.positive import Flow
+from paibench.methods.saliency.rectifiers import Rectifiers
 
 TINY = 2.0**-400
 
@@ -78,7 +79,9 @@ def path_gradients(paths: Flow, mask: Mask) -> list[Tensor]:
     """
     for name, weight in paths.weights.items():
         weight.data.copy_(mask[name])
-    flow = paths()
+    # the derivative of a rectifier at 0 would hide the paths behind a unit that nothing reaches
+    with Rectifiers(lambda x: x):
+        flow = paths()
     if not float(flow.detach()) > 0:
         return [torch.zeros_like(weight) for weight in paths.weights.values()]
     # the number of paths behind the first layer is as large as the whole, and must not overflow

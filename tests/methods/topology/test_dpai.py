@@ -63,6 +63,45 @@ def test_shares_of_paths() -> None:
     check_shares(gradients_of(mask), mask)
 
 
+def check_gains(found: list[Tensor], mask: Mask) -> None:
+    """Compare the gradient of each pruned weight with the share of paths that it would add."""
+    before = len(paths_of(mask))
+    for slope, (name, layer) in zip(found, mask.items(), strict=True):
+        for b, a in (~layer).nonzero().tolist():
+            more = layer.clone()
+            more[b, a] = True
+            gain = len(paths_of(mask | {name: more})) - before
+            assert float(slope[b, a]) == pytest.approx(gain / before, abs=1e-12)
+
+
+def with_a_dead_unit() -> Mask:
+    """A mask in which nothing reaches a unit from which paths lead on."""
+    mask = select(random(net(), points(), 0.4), net(), 0.4)
+    first, second, _ = mask.values()
+    first[3], second[:, 3] = False, True
+    return mask
+
+
+def test_what_a_pruned_weight_would_add() -> None:
+    """This holds for weights into dead units too, which the search is to bring back to life."""
+    mask = with_a_dead_unit()
+    found = gradients_of(mask)
+    check_gains(found, mask)
+    assert bool((found[0][3] > 0).all())
+
+
+def test_the_check_sees_the_slope_of_a_rectifier_at_0() -> None:
+    """The flow of SynFlow through rectifiers does not see the paths behind a dead unit."""
+    mask = with_a_dead_unit()
+    flow = Flow(net(), (1, 1, SIZES[0]), torch.float64)
+    for name, weight in flow.weights.items():
+        weight.data.copy_(mask[name])
+    total = flow()
+    slopes = torch.autograd.grad(total, list(flow.weights.values()))
+    with pytest.raises(AssertionError):
+        check_gains([slope / total.detach() for slope in slopes], mask)
+
+
 def test_the_check_sees_weights() -> None:
     """The flow of SynFlow, with weights in place of the mask, fails the check."""
     mask = select(random(net(), points(), 0.4), net(), 0.4)
