@@ -152,3 +152,45 @@ def test_too_few_weights(rule: str, kept: int, message: str) -> None:
     """A density that is below what a rule fixes is refused."""
     with pytest.raises(UserError, match=f"^{message}"):
         counts(rule, kept)
+
+
+AUTHORS: dict[str, list[tuple[int, ...]]] = {
+    "small": [(16, 3, 3, 3), (32, 16, 3, 3), (64, 32, 3, 3), (10, 64)],
+    "deep": [(16, 3, 3, 3), *[(16, 16, 3, 3)] * 3, (32, 16, 3, 3), *[(32, 32, 3, 3)] * 2, (10, 32)],
+    "wide": [(64, 3, 3, 3), (128, 64, 3, 3), (256, 128, 3, 3), (256, 256, 3, 3), (10, 256)],
+}
+
+
+@pytest.mark.parametrize(
+    ("net", "density", "rule", "theirs"),
+    [
+        ("small", 0.2, "igq", [370.4, 1661.6, 2277.5, 513.5]),
+        ("small", 0.05, "igq", [206.9, 365.7, 388.8, 245.1]),
+        ("deep", 0.2, "igq", [320.1, 804.4, 804.4, 804.4, 974.6, 1089.8, 1089.8, 254.2]),
+        ("deep", 0.05, "igq", [147.0, 203.2, 203.2, 203.2, 212.6, 217.6, 217.6, 131.4]),
+        ("wide", 0.2, "igq", [1695.6, 40632.2, 69259.2, 78473.8, 2489.6]),
+        ("wide", 0.05, "igq", [1561.3, 13271.0, 15342.3, 15752.0, 2210.4]),
+        ("small", 0.2, "uniform_plus", [432.0, 852.5, 3409.9, 128.0]),
+        ("small", 0.05, "uniform_plus", [432.0, 129.1, 516.5, 128.0]),
+        ("deep", 0.2, "uniform_plus", [432.0, 434.2, 434.2, 434.2, 868.4, 1736.9, 1736.9, 64.0]),
+        ("wide", 0.05, "uniform_plus", [1728.0, 3530.6, 14122.3, 28244.7, 512.0]),
+        ("small", 0.2, "smart_ratio", [229, 1466, 2933, 192]),
+        ("small", 0.05, "smart_ratio", [50, 320, 641, 192]),
+        ("deep", 0.2, "smart_ratio", [321, 1335, 1001, 715, 953, 1144, 572, 96]),
+        ("wide", 0.05, "smart_ratio", [285, 8117, 19482, 19482, 768]),
+        ("small", 0.2, "smart_ratio_vgg", [432, 2560, 1637, 192]),
+        ("deep", 0.2, "smart_ratio_vgg", [432, 2304, 2304, 451, 258, 215, 79, 96]),
+        ("deep", 0.05, "smart_ratio_vgg", [432, 623, 179, 72, 61, 51, 18, 96]),
+        ("wide", 0.2, "smart_ratio_vgg", [1728, 73728, 75336, 40989, 768]),
+    ],
+)
+def test_authors(net: str, density: float, rule: Any, theirs: list[float]) -> None:
+    """Their counts, up to the rounding of each layer, which they truncate or leave out.
+
+    From avysogorets/effective-sparsity 7924cfe (igq, uniform_plus) and
+    JingtongSu/sanity-checking-pruning 65aa267 (smart_ratio, with its two kinds of networks).
+    """
+    given = weights({str(place): shape for place, shape in enumerate(AUTHORS[net])})
+    kept = round(density * sum(each.numel() for each in given.values()))
+    found = quotas(given, rule, kept).values()
+    assert all(abs(ours - other) <= 2 for ours, other in zip(found, theirs, strict=True))

@@ -1,9 +1,11 @@
 """Scores and masks of the authors' own code, on the same weights and examples.
 
-The vectors come from mil-ad/prospr a921779, naver/force 7494eed and iurada/px-ntk-pruning ed6c40e,
-run in float64 on the CPU on three networks: a perceptron, a convolutional network, and one with
-batch norms. The densities are such that truncating the counts of the rounds, as FORCE does, or
-rounding them up, as PX does, gives the counts of rounding to the nearest, as we do.
+The vectors come from mil-ad/prospr a921779, naver/force 7494eed, iurada/px-ntk-pruning ed6c40e,
+YiteWang/NTK-SAP e23682b, QuanNguyen-Tri/DPaI 137c555, tanayarora09/TLAB f5ac761 (CTS) and
+jaeho-lee/layer-adaptive-sparsity 94e53b1 (LAMP), run in float64 on the CPU on three networks: a
+perceptron, a convolutional network, and one with batch norms. What these methods draw was given to
+the authors' code. The densities are such that truncating the counts of the rounds, as FORCE does,
+or rounding them up, as PX and NTK-SAP do, gives the counts of rounding to the nearest, as we do.
 
 PHEW is random: its vectors are how many of 400 masks have each weight, from
 ShreyasMalakarjunPatil/PHEW c4a0d40.
@@ -11,21 +13,26 @@ ShreyasMalakarjunPatil/PHEW c4a0d40.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from paibench.methods.baselines.magnitude import lamp
 from paibench.methods.core.mask import flatten
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, select
 from paibench.methods.saliency.force import force
+from paibench.methods.saliency.ntk_sap import Kernel, ntk_sap
 from paibench.methods.saliency.prospr import prospr
 from paibench.methods.saliency.px import Paths, px
+from paibench.methods.supermasks.cts import cts
+from paibench.methods.topology.dpai import dpai
 from paibench.methods.topology.phew import Walks
 
-VECTORS = load_file(Path(__file__).parent / "authors.safetensors")
+VECTORS = load_file(Path(__file__).parents[1] / "golden" / "authors.safetensors")
 ROUNDS = 4
 DENSITIES = {
     ("force", "perceptron"): (0.2016, 0.0494),
@@ -113,6 +120,48 @@ def test_px(name: str, density: float) -> None:
     torch.testing.assert_close(ours / ours.sum(), theirs / theirs.sum(), rtol=1e-6, atol=1e-12)
     found = px(network(name), work(), density, rounds=ROUNDS)
     assert torch.equal(mask_of(found, name, density), VECTORS[f"px/{name}/{density}"])
+
+
+@pytest.mark.parametrize("key", [key for key in VECTORS if key.startswith("ntk_sap/")])
+def test_ntk_sap(key: str) -> None:
+    """The scores of the first round, and the masks after four, with the weights as they are."""
+    _, name, density = key.split("/")
+    net, examples = network(name), 30
+    if density == "first":
+        kernel = Kernel(net, work(), 0.01, shuffles=False)
+        gates = torch.ones_like(flatten(kernel.weights))
+        found = (kernel.gradient(gates, examples) + kernel.gradient(gates, examples)).abs()
+        torch.testing.assert_close(found.float(), VECTORS[key], rtol=1e-5, atol=1e-12)
+        return
+    kept = float(VECTORS[key].double().mean())
+    result = ntk_sap(net, work(), kept, rounds=ROUNDS, repeats=2, weights="kept")
+    assert torch.equal(mask_of(result, name, kept), VECTORS[key])
+
+
+@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("density", [0.2, 0.05])
+def test_dpai(name: str, density: float) -> None:
+    """The scores after twelve steps, for the same quotas."""
+    found = flatten(dpai(network(name), work(), density, steps=12).values)
+    torch.testing.assert_close(
+        found.float(), VECTORS[f"dpai/{name}/{density}"], rtol=1e-6, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("objective", ["kl", "loss"])
+@pytest.mark.parametrize("density", [0.2, 0.05])
+def test_cts(name: str, objective: Any, density: float) -> None:
+    """The log-odds after six epochs of four steps."""
+    found = cts(network(name), work(), density, objective=objective, epochs=6, batch=8)
+    assert isinstance(found, Scores)
+    theirs = VECTORS[f"cts/{name}/{objective}/{density}"]
+    torch.testing.assert_close(flatten(found.values).float(), theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_lamp() -> None:
+    """The scores of one layer."""
+    torch.testing.assert_close(lamp(VECTORS["lamp/weight"]), VECTORS["lamp/score"])
 
 
 def kept_by_walks(name: str, density: float, seeds: int) -> Tensor:
