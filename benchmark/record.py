@@ -137,6 +137,7 @@ class Record(BaseModel):
     evaluation_seconds: Amount = None
     peak_memory_mb: Amount = None
 
+    mask_distances: list[list[Fraction]] = []
     mask_file: str | None = None
     curve_file: str | None = None
     mask_sha256: Digest = None

@@ -4,6 +4,7 @@ This module imports torch; `paibench.methods` imports it on the first use of one
 """
 
 from paibench.methods.core.mask import Mask as Mask
+from paibench.methods.core.mask import MaskHistory as MaskHistory
 from paibench.methods.core.mask import Weights as Weights
 from paibench.methods.core.mask import apply as apply
 from paibench.methods.core.mask import apportion as apportion

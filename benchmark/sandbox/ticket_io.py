@@ -41,6 +41,8 @@ def pack(ticket: Ticket) -> bytes:
         "start": ticket.start,
         "finetune": ticket.finetune,
         "native": len(ticket.native),
+        "distances": ticket.distances,
+        "notes": ticket.notes,
     }
     tensors = {
         f"{role}/{name}": _plain(tensor)
@@ -77,6 +79,8 @@ def unpack(data: bytes) -> Ticket:
         start=about["start"],
         finetune=about["finetune"],
         native=tuple(roles.get(role, {}) for role in natives),
+        distances=tuple(map(tuple, about["distances"])),
+        notes=tuple(about["notes"]),
     )
 
 
@@ -120,6 +124,8 @@ def _about(data: bytes) -> dict[str, Any]:
             and type(about["start"]) is int
             and type(about["native"]) is int
             and 0 <= about["native"] <= MOST_NATIVE
+            and all(type(about[name]) is list for name in ("distances", "notes"))
+            and all(type(row) is list for row in about["distances"])
             and (kept_counts is None or all(type(count) is int for count in kept_counts.values()))
         )
     except Corrupt as error:

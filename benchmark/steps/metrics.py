@@ -63,6 +63,7 @@ def mask_metrics(spec: Spec, net: nn.Module, result: SearchResult, data: DataSet
         "multiply_adds_dense": sum(use.dense for use in used.values()),
         "multiply_adds_sparse": sum(use.sparse for use in used.values()),
         "at_initialization": result.ticket.weights is None,
+        "mask_distances": [[round(d, 6) for d in row] for row in result.ticket.distances],
         "mask_sha256": result.packed.sha256,
         "search_forward": result.cost.forward,
         "search_backward": result.cost.backward,
@@ -76,7 +77,7 @@ def notes(result: SearchResult, facts: Mapping[str, Any]) -> list[str]:
 
     `facts` are those of `mask_metrics` and `untrained_metrics`.
     """
-    remarks = []
+    remarks = list(result.ticket.notes)
     scores, layers = result.ticket.mask, facts["layer_names"]
     if isinstance(scores, Scores) and facts["kept"] < facts["prunable"]:
         zero = [name for name in layers if not scores.values[name].any()]

@@ -29,6 +29,7 @@ OF_METHOD: dict[str, tuple[str, ...]] = {
     "px": ("iurada2024finding",),
     "dpai": ("xiang2025dpai",),
     "phew": ("patil2021phew",),
+    "early_bird": ("you2020drawing",),
     "cts": ("arora2025concrete",),
 }
 

@@ -91,6 +91,7 @@ RESULT = {
         layer_kept="the kept weights of each",
         collapsed="the layers that keep nothing while others keep something",
         notes="remarks on the run, one line each",
+        mask_distances="of each mask drawn in the search, from the masks before it",
     ),
 }
 

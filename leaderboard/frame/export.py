@@ -25,6 +25,7 @@ _LISTS = {
     "layer_kept": pa.list_(pa.int64()),
     "collapsed": pa.list_(pa.string()),
     "notes": pa.list_(pa.string()),
+    "mask_distances": pa.list_(pa.list_(pa.float64())),
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from paibench.methods.core.random_streams import derive, generator
@@ -209,6 +210,28 @@ def apportion(
         for name in movable[: abs(shortfall)]:
             counts[name] += step
     return counts
+
+
+class MaskHistory:
+    """Keeps masks of one network, and the distances between all of them.
+
+    The distance of two masks is the fraction of weights that only one of them keeps (the
+    normalised Hamming distance): 0 for equal masks, 1 for opposite ones.
+    """
+
+    def __init__(self) -> None:
+        self._bits: list[NDArray[np.uint8]] = []
+        self.distances: list[tuple[float, ...]] = []
+        """Row t has the distances of mask t from the masks 0 to t - 1."""
+
+    def add(self, mask: Mask) -> tuple[float, ...]:
+        """Add a mask, and return its distances from all earlier ones, the oldest first."""
+        flat = flatten(mask).cpu().numpy()
+        bits = np.packbits(flat)
+        row = tuple(int(np.unpackbits(bits ^ earlier).sum()) / len(flat) for earlier in self._bits)
+        self._bits.append(bits)
+        self.distances.append(row)
+        return row
 
 
 def full(tensors: Mapping[str, Tensor]) -> Mask:

@@ -43,7 +43,9 @@ class Ticket:
     training; without it, the ticket is trained from initialization. Training enters the recipe's
     schedule at step `start`; with `finetune` it uses the schedule's last learning rate throughout.
     `native` holds the supermasks that the search itself would deploy, each as the effective
-    weights by name; the harness measures them without training.
+    weights by name; the harness measures them without training. `distances` are those between the
+    masks that the search drew as it went, see `MaskHistory`; `notes` are lines for the reader of
+    the record. Both are kept with it.
     """
 
     mask: "Mask | Scores"
@@ -51,6 +53,8 @@ class Ticket:
     start: int = 0
     finetune: bool = False
     native: tuple[Weights, ...] = ()
+    distances: tuple[tuple[float, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 FinderOutput: TypeAlias = Mask | Scores | Ticket
@@ -61,6 +65,8 @@ _REAL = {
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
 }
 MOST_NATIVE = 64
+MOST_MASKS = 256
+MOST_NOTES, LONGEST_NOTE = 8, 200
 
 
 def as_ticket(output: object) -> Ticket:
@@ -84,7 +90,35 @@ def as_ticket(output: object) -> Ticket:
         _whole("start", ticket.start),
         bool(ticket.finetune),
         tuple(_tensors("native", weights, any_state) for weights in ticket.native),
+        _distances(ticket.distances),
+        _notes(ticket.notes),
     )
+
+
+def _distances(value: object) -> tuple[tuple[float, ...], ...]:
+    """Return rows of distances; row t is to the t masks before it."""
+    if not isinstance(value, tuple | list) or len(value) > MOST_MASKS:
+        raise ValueError(f"distances are {_shown(value)}, needed at most {MOST_MASKS} rows")
+    rows = []
+    for number, row in enumerate(value):
+        if not isinstance(row, tuple | list) or len(row) != number:
+            raise ValueError(f"row {number} of distances is {_shown(row)}, needed {number} numbers")
+        real = all(isinstance(x, int | float | np.floating) and 0 <= x <= 1 for x in row)
+        if not real:
+            raise ValueError(f"row {number} of distances has other values than numbers from 0 to 1")
+        rows.append(tuple(map(float, row)))
+    return tuple(rows)
+
+
+def _notes(value: object) -> tuple[str, ...]:
+    if not isinstance(value, tuple | list) or len(value) > MOST_NOTES:
+        raise ValueError(f"notes are {_shown(value)}, needed at most {MOST_NOTES} lines")
+    for note in value:
+        if not isinstance(note, str) or not note.isprintable() or len(note) > LONGEST_NOTE:
+            raise ValueError(
+                f"a note is {_shown(note)}, needed a line of at most {LONGEST_NOTE} characters"
+            )
+    return tuple(map(str, value))
 
 
 def _plain_mask(output: object) -> "Mask | Scores":

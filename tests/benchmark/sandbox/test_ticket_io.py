@@ -22,7 +22,7 @@ ABOUT = {"scores": False, "kept": None, "weights": False, "start": 0, "finetune"
 
 
 def raw(tensors: dict[str, Tensor], **about: Any) -> bytes:
-    known = ABOUT | {"native": 0} | about
+    known = ABOUT | {"native": 0, "distances": [], "notes": []} | about
     return save(tensors, metadata={"ticket": json.dumps(known)})
 
 
@@ -34,8 +34,9 @@ def raw(tensors: dict[str, Tensor], **about: Any) -> bytes:
         Ticket(MASK, weights={}),
         Ticket(Scores(SCORES)),
         Ticket(Scores(SCORES, {"a.weight": 3, "b": 0}), native=(WEIGHTS, {}, SCORES)),
+        Ticket(MASK, distances=((), (0.25,), (0.0, 1.0)), notes=("a line",)),
     ],
-    ids=["mask", "weights", "no weights", "scores", "counts and natives"],
+    ids=["mask", "weights", "no weights", "scores", "counts and natives", "distances and notes"],
 )
 def test_there_and_back(ticket: Ticket) -> None:
     """Every tensor has its name, shape, type and values again, and all else is as it was."""
@@ -45,6 +46,7 @@ def test_there_and_back(ticket: Ticket) -> None:
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
         assert all(ours[name].dtype == theirs[name].dtype for name in ours)
     assert (back.start, back.finetune) == (ticket.start, ticket.finetune)
+    assert (back.distances, back.notes) == (ticket.distances, ticket.notes)
     assert (back.weights is None) == (ticket.weights is None)
     if isinstance(ticket.mask, Scores) and isinstance(back.mask, Scores):
         assert back.mask.kept == ticket.mask.kept
@@ -83,6 +85,8 @@ def twice(data: bytes) -> bytes:
         (lambda: raw({}, start="0"), "header does not say"),
         (lambda: raw({}, start=True), "header does not say"),
         (lambda: raw({}, native=10**9), "header does not say"),
+        (lambda: raw({}, distances=[0]), "header does not say"),
+        (lambda: raw({}, notes="a line"), "header does not say"),
         (lambda: raw({}, kept={"a": 1.5}, scores=True), "header does not say"),
         (lambda: raw({"mask/a": torch.ones(2)}), "mask of 'a' has dtype F32, needed BOOL"),
         (lambda: raw({"mask/a": torch.tensor([0, 7], dtype=torch.uint8)}), "dtype U8, needed BOOL"),

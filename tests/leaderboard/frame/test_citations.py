@@ -59,6 +59,7 @@ def test_keys_never_change() -> None:
         "wang2020picking",
         "wang2023ntksap",
         "xiang2025dpai",
+        "you2020drawing",
         "zhou2019deconstructing",
     ]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from paibench.methods.core.mask import (
     Mask,
+    MaskHistory,
     apply,
     apportion,
     as_float,
@@ -348,3 +349,38 @@ def test_check_covers(found: dict[str, Tensor], message: str) -> None:
     """Tensors that do not cover exactly the prunable weights are refused with the difference."""
     with pytest.raises(ValueError, match=f"^{message}$"):
         check_covers(found, prunable(net()))
+
+
+def small(bits: list[bool]) -> Mask:
+    flat = torch.tensor(bits)
+    return {"a": flat[:3], "b": flat[3:].view(1, -1)}
+
+
+@given(
+    st.integers(4, 40).flatmap(
+        lambda n: st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=1, max_size=5)
+    )
+)
+@settings(max_examples=60)
+def test_distances(masks: list[list[bool]]) -> None:
+    """The fraction of the weights that differ, to each earlier mask, the oldest first."""
+    history = MaskHistory()
+    for number, bits in enumerate(masks):
+        row = history.add(small(bits))
+        flat = flatten(small(bits))
+        assert row == tuple(
+            float((flat != flatten(small(earlier))).double().mean()) for earlier in masks[:number]
+        )
+        assert row == history.distances[number]
+
+
+def test_equal_and_opposite_masks() -> None:
+    """0 and 1; and the distance of two masks does not depend on their order."""
+    history, other = MaskHistory(), MaskHistory()
+    one, two = [True, False, True, False, False], [True, True, True, False, True]
+    for bits in (one, one, [not bit for bit in one], two):
+        history.add(small(bits))
+    for bits in (two, one):
+        other.add(small(bits))
+    assert history.distances[1:3] == [(0.0,), (1.0, 1.0)]
+    assert other.distances[1] == history.distances[3][:1] == (0.4,)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -179,3 +180,33 @@ def test_refused(found: Any, options: dict[str, bool], message: str) -> None:
     with pytest.raises(ValueError) as caught:
         select(found, net(), 1 / 3, **options)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"distances": 3}, "distances are 3, needed at most 256 rows"),
+        ({"distances": [()] * 257}, "distances are a list, needed at most 256 rows"),
+        ({"distances": [(), ()]}, "row 1 of distances is a tuple, needed 1 numbers"),
+        ({"distances": [(), (1.5,)]}, "row 1 of distances has other values than numbers from 0"),
+        ({"distances": [(), (float("nan"),)]}, "row 1 of distances has other values than numbers"),
+        ({"distances": [(), ("0",)]}, "row 1 of distances has other values than numbers from 0"),
+        ({"notes": "a line"}, "notes are 'a line', needed at most 8 lines"),
+        ({"notes": ["a line"] * 9}, "notes are a list, needed at most 8 lines"),
+        ({"notes": ["two\nlines"]}, r"a note is 'two\nlines', needed a line of at most 200"),
+        ({"notes": ["x" * 201]}, "needed a line of at most 200 characters"),
+        ({"notes": [b"bytes"]}, "a note is a bytes, needed a line of at most 200 characters"),
+    ],
+)
+def test_refused_beside_the_mask(fields: dict[str, Any], message: str) -> None:
+    """Distances between masks and notes are of one form, and short."""
+    with pytest.raises(ValueError) as caught:
+        as_ticket(Ticket(kept(6), **fields))
+    assert message in str(caught.value)
+
+
+def test_beside_the_mask() -> None:
+    """They become tuples of plain numbers and lines."""
+    ticket = Ticket(kept(6), distances=[[], [np.float32(0.5)], (0, 1)], notes=["a line"])  # type: ignore[arg-type]
+    found = as_ticket(ticket)
+    assert (found.distances, found.notes) == (((), (0.5,), (0.0, 1.0)), ("a line",))
