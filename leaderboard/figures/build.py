@@ -6,6 +6,7 @@ from typing import NamedTuple
 from paibench.leaderboard.board import Board, TrackBoard
 from paibench.leaderboard.figures.accuracy import MEANINGS, Measure, curve
 from paibench.leaderboard.figures.cost import cost
+from paibench.leaderboard.figures.distances import distances
 from paibench.leaderboard.figures.layers import profiles
 from paibench.leaderboard.figures.style import Drawn, line_styles, pdf, png, svg
 from paibench.leaderboard.figures.trained import trained
@@ -60,3 +61,4 @@ def _drawn(board: Board, track_board: TrackBoard) -> Iterator[tuple[str, Drawn]]
         yield "widths", drawing._replace(reason="")  # most tracks have one width
         if own["native_accuracy_n"].sum() or (own["method"] == "edge_popup").any():
             yield "trained", trained(track, cells, styles)
+        yield "distances", distances(track, runs)

@@ -43,6 +43,7 @@ _FIGURE_TITLES = {
     "untrained": "Accuracy before training against sparsity",
     "trained": "Accuracy before and after training against the share of weights kept",
     "native": "Accuracy of supermasks as their own search deploys them, against sparsity",
+    "distances": "Distances between the masks that a search draws as it goes",
     "profiles": "Share of weights kept in each layer, by method",
     "cost": "Accuracy against the cost of the search",
     "widths": "Accuracy against the width of the model",
