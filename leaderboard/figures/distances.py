@@ -63,7 +63,8 @@ def distances(track: Track, runs: pd.DataFrame) -> Drawn:
                 search.matrix, vmin=0, vmax=most or 1, cmap="viridis_r", interpolation="nearest"
             )
             axes.grid(False)
-            axes.set_title(ascii_only(search.method, 24), loc="left", pad=16, fontweight="bold")
+            title = ascii_only(search.method, 34)
+            axes.set_title(title, loc="left", pad=16, fontweight="bold", fontsize=7)
             small(axes, f"{sparsity_percent(search.density)} sparsity, seed {search.seed}")
             axes.set_xlabel("Mask")
             axes.set_ylabel("Mask")
