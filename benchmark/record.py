@@ -114,6 +114,8 @@ class Record(BaseModel):
     layer_sizes: list[Whole] = []
     layer_kept: list[Whole] = []
     collapsed: list[str] = []
+    channels: Count = None
+    channels_kept: Count = None
     ties: Count = None
     multiply_adds_dense: Count = None
     multiply_adds_sparse: Amount = None

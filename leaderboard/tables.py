@@ -23,7 +23,7 @@ from paibench.leaderboard.format import (
     sparsity_percent,
 )
 from paibench.leaderboard.stats.ranking import incomplete, median_density, ranked, rewound_rows
-from paibench.leaderboard.stats.summary import LOST, Track
+from paibench.leaderboard.stats.summary import LOST, Track, reached
 
 SummaryRow = Mapping[Hashable, Any]
 """A row of the summary: one method, control and density of one track."""
@@ -291,8 +291,19 @@ def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
             "they cannot be repeated exactly; the mean uses the first result, and the store keeps "
             "the other."
         )
+    if fewer := list(_fewer(cells)):
+        yield f"Whole channels keep fewer weights than asked for: {'; '.join(fewer)}."
     if collapsed := list(_collapsed(cells)):
         yield f"Layers collapsed: {'; '.join(collapsed)}."
+
+
+def _fewer(cells: pd.DataFrame) -> Iterable[str]:
+    """Yield the sparsities that rows reach at others than those they are listed under."""
+    other = cells[reached(cells) != cells["density_asked"]]
+    for name, rows in other.groupby("row", sort=False):
+        pairs = zip(rows["density"], rows["density_asked"], strict=True)
+        values = [f"{sparsity_percent(is_)} under {sparsity_percent(due)}" for is_, due in pairs]
+        yield f"{name} has {', '.join(values)}"
 
 
 def _kinds(cells: pd.DataFrame, name: str) -> str:

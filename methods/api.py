@@ -25,6 +25,7 @@ from paibench.methods.core.registry import names as names
 from paibench.methods.core.scoring import losses as losses
 from paibench.methods.core.scoring import scoring_copy as scoring_copy
 from paibench.methods.core.task import Task as Task
+from paibench.methods.core.ticket import Channels as Channels
 from paibench.methods.core.ticket import FinderOutput as FinderOutput
 from paibench.methods.core.ticket import Scores as Scores
 from paibench.methods.core.ticket import Ticket as Ticket
@@ -33,6 +34,7 @@ from paibench.methods.core.ticket import select as select
 from paibench.methods.supermasks.supermask import Supermask as Supermask
 from paibench.methods.supermasks.supermask import cache_name as cache_name
 from paibench.methods.supermasks.supermask import masked as masked
+from paibench.methods.topology.channels import smaller as smaller
 from paibench.methods.training.data import Images as Images
 from paibench.methods.training.recipe import Recipe as Recipe
 from paibench.methods.training.services import State as State

@@ -159,7 +159,7 @@ def _moved_fraction(
 _COPIED = (
     *("key", "spec", "search_forward", "search_backward", "search_epochs", "search_seconds"),
     *("native_accuracy", "native_density", "at_initialization", "mask_file", "curve_file"),
-    *("ties", "notes", "mask_distances"),
+    *("ties", "notes", "mask_distances", "channels", "channels_kept"),
 )
 """Fields that only the search can measure; retraining copies them from the record."""
 

@@ -15,9 +15,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from paibench.benchmark.store.checksummed_json import Corrupt, without_duplicates
+from paibench.methods.core.mask import Mask
 from paibench.methods.core.text import one_line
-from paibench.methods.core.ticket import MOST_NATIVE, Scores, Ticket
+from paibench.methods.core.ticket import MOST_NATIVE, Channels, Scores, Ticket
 
+_ROLES = {"mask", "score", "channel", "row", "column", "weight"}
 _NUMBERS = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8"}
 
 
@@ -28,14 +30,19 @@ class BadTicketFile(ValueError):
 def pack(ticket: Ticket) -> bytes:
     """Return a ticket of plain values as bytes: tensors by role and name, the rest as JSON."""
     scores = ticket.mask if isinstance(ticket.mask, Scores) else None
+    channels = ticket.mask if isinstance(ticket.mask, Channels) else None
     roles: dict[str, Mapping[str, Tensor]] = {
-        "mask": {} if isinstance(ticket.mask, Scores) else ticket.mask,
+        "mask": ticket.mask if isinstance(ticket.mask, Mapping) else {},
+        "channel": {"scores": channels.scores, "layers": channels.layers} if channels else {},
+        "row": channels.rows if channels else {},
+        "column": channels.columns if channels else {},
         "score": scores.values if scores else {},
         "weight": ticket.weights or {},
         **{f"native{number}": native for number, native in enumerate(ticket.native)},
     }
     about = {
         "scores": scores is not None,
+        "channels": channels is not None,
         "kept": dict(scores.kept) if scores and scores.kept is not None else None,
         "weights": ticket.weights is not None,
         "start": ticket.start,
@@ -66,15 +73,16 @@ def unpack(data: bytes) -> Ticket:
         role, _, name = full_name.partition("/")
         roles.setdefault(role, {})[name] = tensor
     natives = [f"native{number}" for number in range(about["native"])]
-    if unexpected := sorted(roles.keys() - {"mask", "score", "weight", *natives}):
+    if unexpected := sorted(roles.keys() - {*_ROLES, *natives}):
         raise BadTicketFile(
             f"it holds {one_line(unexpected[0])[:80]!r}, which is no part of a ticket"
         )
-    mask, scores = roles.get("mask", {}), roles.get("score", {})
-    if about["scores"] and mask or not about["scores"] and scores:
+    found = [role for role in ("mask", "score", "channel") if roles.get(role)]
+    due = "score" if about["scores"] else "channel" if about["channels"] else "mask"
+    if set(found) - {due}:
         raise BadTicketFile("it holds a mask and scores; give one of them")
     return Ticket(
-        Scores(scores, about["kept"]) if about["scores"] else mask,
+        _mask(roles, about, due),
         weights=roles.get("weight", {}) if about["weights"] else None,
         start=about["start"],
         finetune=about["finetune"],
@@ -82,6 +90,20 @@ def unpack(data: bytes) -> Ticket:
         distances=tuple(map(tuple, about["distances"])),
         notes=tuple(about["notes"]),
     )
+
+
+def _mask(
+    roles: Mapping[str, dict[str, Tensor]], about: Mapping[str, Any], due: str
+) -> Mask | Scores | Channels:
+    if due == "score":
+        return Scores(roles.get("score", {}), about["kept"])
+    if due == "mask":
+        return roles.get("mask", {})
+    channel = roles.get("channel", {})
+    if channel.keys() != {"scores", "layers"}:
+        raise BadTicketFile("its channels have no scores and layers")
+    rows, columns = roles.get("row", {}), roles.get("column", {})
+    return Channels(channel["scores"], channel["layers"], rows, columns)
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
@@ -120,7 +142,7 @@ def _about(data: bytes) -> dict[str, Any]:
         kept_counts = about["kept"]
         valid = (
             # `type` and not isinstance, because True is an int too
-            all(type(about[name]) is bool for name in ("scores", "weights", "finetune"))
+            all(type(about[name]) is bool for name in ("scores", "channels", "weights", "finetune"))
             and type(about["start"]) is int
             and type(about["native"]) is int
             and 0 <= about["native"] <= MOST_NATIVE

@@ -18,11 +18,12 @@ from paibench.methods.core.mask import (
     collapsed,
     layer_counts,
     listed,
+    num_kept,
     prunable,
     total,
 )
 from paibench.methods.core.registry import UserError
-from paibench.methods.core.ticket import Scores
+from paibench.methods.core.ticket import Channels, Scores, removed_channels
 from paibench.methods.training.checkpoint import digest
 from paibench.models.core.check import computed_fault
 from paibench.models.core.macs import uses
@@ -60,6 +61,7 @@ def mask_metrics(spec: Spec, net: nn.Module, result: SearchResult, data: DataSet
         "layer_kept": list(counts.values()),
         "collapsed": collapsed(result.mask),
         "ties": result.ties,
+        **_channels(result, spec),
         "multiply_adds_dense": sum(use.dense for use in used.values()),
         "multiply_adds_sparse": sum(use.sparse for use in used.values()),
         "at_initialization": result.ticket.weights is None,
@@ -70,6 +72,17 @@ def mask_metrics(spec: Spec, net: nn.Module, result: SearchResult, data: DataSet
         "search_epochs": result.cost.forward / len(data.train),
         "search_seconds": result.seconds,
     }
+
+
+def _channels(result: SearchResult, spec: Spec) -> dict[str, Any]:
+    """Return how many channels a mask of whole channels has, and how many it keeps."""
+    channels = result.ticket.mask
+    if not isinstance(channels, Channels):
+        return {}
+    kept_count = num_kept(spec.density, total(result.mask))
+    inverts = spec.control == "invert"
+    removed = removed_channels(channels, result.mask, kept_count, invert=inverts, seed=spec.seed)
+    return {"channels": len(removed), "channels_kept": int((~removed).sum())}
 
 
 def notes(result: SearchResult, facts: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from paibench.benchmark.store.names import is_key
 SCHEMA = 4
 """The schema number of new records. Older ones are read: 2 added `plugin_origin`,
 `plugin_sha256`, `other_plugins` and `isolation`; 3 added `parameters`, `ties` and `notes`; 4 added
-`mask_distances`. These are None or empty in older records."""
+`mask_distances`, `channels` and `channels_kept`. These are None or empty in older records."""
 
 Validate = Callable[[Path], object]
 """Reads a file and raises Corrupt if it is damaged."""

@@ -24,7 +24,7 @@ from paibench.leaderboard.figures.style import (
 )
 from paibench.leaderboard.format import ELSEWHERE, ascii_only, common_n, sparsity_percent
 from paibench.leaderboard.stats.ranking import ranked, rewound_rows
-from paibench.leaderboard.stats.summary import Track
+from paibench.leaderboard.stats.summary import Track, reached
 
 PUBLISHED = "published"
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markersize": 7, "markeredgewidth": 0.9}
@@ -129,7 +129,7 @@ def _line(
     NaN interrupts the line at a gap.
     """
     cells = cells.sort_values("density_asked", ascending=False)
-    x = -np.log10(cells["density_asked"].to_numpy()) + shift
+    x = -np.log10(reached(cells).to_numpy()) + shift
     y, half = (100 * cells[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
     gray = line_style.color == GREY
     # Random is thicker, but below the methods that are compared with it.

@@ -17,6 +17,8 @@ CELL = [*TRACK, "method", "method_label", "control", "density_asked"]
 MEASURES = ("accuracy", "accuracy_untrained", "native_accuracy")
 POINT = 0.01
 """One point of accuracy, as a fraction."""
+OTHER_DENSITY = 0.01
+"""A density that is farther than this from the one asked for, as a part of it, is another one."""
 ROUNDING = 1e-12
 """Smaller differences of accuracies are rounding errors of floats."""
 OUTCOMES = ("done", "diverged", "failed", "skipped", "missing")
@@ -125,6 +127,15 @@ def of_track(frame: pd.DataFrame, track: Track) -> pd.DataFrame:
     for name, value in zip(TRACK, track, strict=True):
         own &= frame[name] == value
     return frame[own]
+
+
+def reached(cells: pd.DataFrame) -> pd.Series:
+    """Return the density at which a cell is shown: the one reached, if it is not the one asked for.
+
+    Only masks of whole channels may keep fewer weights; for others the two differ by rounding.
+    """
+    other = (cells["density"] / cells["density_asked"] - 1).abs() > OTHER_DENSITY
+    return cells["density"].where(other, cells["density_asked"])
 
 
 def half_width(std: pd.Series, n: pd.Series) -> pd.Series:

@@ -42,7 +42,7 @@ from paibench.methods.core.registry import UserError, find, is_file, use_file
 from paibench.methods.core.signature import Option, describe
 from paibench.methods.core.task import Task
 from paibench.methods.core.text import in_words
-from paibench.methods.core.ticket import Scores, Ticket, as_ticket
+from paibench.methods.core.ticket import Channels, Scores, Ticket, as_ticket, select
 from paibench.methods.training.data import Images
 from paibench.methods.training.services import Compute, Services, State
 
@@ -117,9 +117,13 @@ def _with_booleans(output: object) -> object:
     return replace(ticket, mask=mask)
 
 
-def _lenient_mask(output: Mask | Scores, net: nn.Module, density: float, seed: int) -> Mask:
+def _lenient_mask(
+    output: Mask | Scores | Channels, net: nn.Module, density: float, seed: int
+) -> Mask:
     # One fault should fail one case: other cases check names, shapes, counts and NaN.
     weights = prunable(net)
+    if isinstance(output, Channels):
+        return _selected(output, net, density)
     values = output.values if isinstance(output, Scores) else output
     fitting = {
         name: values[name].detach()
@@ -133,6 +137,14 @@ def _lenient_mask(output: Mask | Scores, net: nn.Module, density: float, seed: i
         counts = {name: output.kept.get(name, 0) for name in scores}
         return keep_top_per_layer(scores, counts, seed=seed)
     return keep_top(scores, min(round(density * total(weights)), total(scores)), seed=seed)
+
+
+def _selected(output: Channels, net: nn.Module, density: float) -> Mask:
+    """Return the mask of whole channels. Raises CaseFailed if they do not fit the network."""
+    try:
+        return select(output, net, density)
+    except ValueError as error:
+        raise CaseFailed("channels of the network", in_words(error)) from error
 
 
 def finder(method: str) -> Finder:
@@ -206,6 +218,8 @@ def _covers(subject: Finder) -> None:
     net = network("plain")
     weights = prunable(net)
     output = _ticket(subject.output(net, new_task(), subject.density)).mask
+    if isinstance(output, Channels):
+        output = _selected(output, net, subject.density)
     values = output.values if isinstance(output, Scores) else output
     for name in weights:
         if name not in values:
@@ -227,6 +241,10 @@ def _count(subject: Finder) -> None:
         expected = round(density * prunable_count)
         if isinstance(output, Scores):
             kept_count = sum(output.kept.values()) if output.kept else expected
+        elif isinstance(output, Channels):
+            # the only kind of mask that may keep fewer
+            selected = _selected(output, net, density)
+            kept_count = max(sum(int(each.sum()) for each in selected.values()), expected)
         else:
             kept_count = sum(int(each.count_nonzero()) for each in output.values())
         if kept_count != expected:

@@ -19,6 +19,8 @@ from paibench.methods.core.mask import (
     prunable,
     total,
 )
+from paibench.methods.core.random_streams import generator
+from paibench.methods.core.registry import UserError
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,32 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Channels:
+    """One real number per channel, for a mask of whole channels.
+
+    The harness keeps the largest set of the highest channels that needs no more weights than the
+    density keeps; so this is the only result that may keep fewer. `scores` [c] are those of the
+    channels, `layers` [c] the number of the layer of each, of which the highest one stays. `rows`
+    names, for each output unit of a weight [out], its channel, and `columns` the same for the input
+    units [in / groups]; -1 is a unit that always stays, as do all units of other weights. A weight
+    is kept if both of its units are.
+    """
+
+    scores: Tensor
+    layers: Tensor
+    rows: Mapping[str, Tensor]
+    columns: Mapping[str, Tensor]
+
+    def kept(self, removed: Tensor, name: str, shape: Collection[int]) -> tuple[Tensor, Tensor]:
+        """Return which rows and columns of a weight stay if these channels [c] are removed."""
+        sides = []
+        for units, count in zip((self.rows, self.columns), tuple(shape)[:2], strict=True):
+            channel = units.get(name, torch.full((count,), -1))
+            sides.append((channel < 0) | ~removed[channel.clamp(min=0)])
+        return sides[0], sides[1]
+
+
+@dataclass(frozen=True)
 class Ticket:
     """A mask (or scores) with the state from which it is trained.
 
@@ -48,7 +76,7 @@ class Ticket:
     the record. Both are kept with it.
     """
 
-    mask: "Mask | Scores"
+    mask: "Mask | Scores | Channels"
     weights: Weights | None = None
     start: int = 0
     finetune: bool = False
@@ -57,7 +85,7 @@ class Ticket:
     notes: tuple[str, ...] = ()
 
 
-FinderOutput: TypeAlias = Mask | Scores | Ticket
+FinderOutput: TypeAlias = Mask | Scores | Channels | Ticket
 
 
 _REAL = {
@@ -121,7 +149,9 @@ def _notes(value: object) -> tuple[str, ...]:
     return tuple(map(str, value))
 
 
-def _plain_mask(output: object) -> "Mask | Scores":
+def _plain_mask(output: object) -> "Mask | Scores | Channels":
+    if isinstance(output, Channels):
+        return _plain_channels(output)
     if isinstance(output, Scores):
         values = _tensors("scores", output.values, _REAL)
         if output.kept is None:
@@ -131,10 +161,31 @@ def _plain_mask(output: object) -> "Mask | Scores":
         counts = {_name("kept", k): _whole(f"kept of {k}", n) for k, n in output.kept.items()}
         return Scores(values, counts)
     if not isinstance(output, Mapping):
-        raise ValueError(f"expected a Mask, Scores or a Ticket, got {type(output).__name__}")
+        raise ValueError(
+            f"expected a Mask, Scores, Channels or a Ticket, got {type(output).__name__}"
+        )
     mask = _tensors("mask", output, {torch.bool})
     # a byte of 7 is also true, but sums and operators treat it differently
     return {name: layer.view(torch.uint8) != 0 for name, layer in mask.items()}
+
+
+def _plain_channels(output: Channels) -> Channels:
+    """Return channels of plain tensors, whose numbers fit each other."""
+    whole = {torch.int64}
+    scores = _tensors("channels", {"scores": output.scores}, _REAL)["scores"]
+    layers = _tensors("channels", {"layers": output.layers}, whole)["layers"]
+    rows, columns = _tensors("rows", output.rows, whole), _tensors("columns", output.columns, whole)
+    if scores.dim() != 1 or not len(scores) or layers.shape != scores.shape:
+        raise ValueError(
+            f"channels have scores {tuple(scores.shape)} and layers {tuple(layers.shape)}, needed "
+            "one number of each per channel"
+        )
+    if bool(scores.isnan().any()):
+        raise ValueError(f"{int(scores.isnan().sum())} of {len(scores)} scores are NaN")
+    for units in (*rows.values(), *columns.values()):
+        if units.dim() != 1 or not bool(((units >= -1) & (units < len(scores))).all()):
+            raise ValueError(f"rows and columns must be channels from -1 to {len(scores) - 1}")
+    return Channels(scores, layers, rows, columns)
 
 
 def _tensors(field: str, values: object, dtypes: Collection[torch.dtype]) -> dict[str, Tensor]:
@@ -149,7 +200,7 @@ def _tensors(field: str, values: object, dtypes: Collection[torch.dtype]) -> dic
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise ValueError(f"{field} of {name:.80} is no ordinary dense tensor")
         if value.dtype not in dtypes:
-            needed = "torch.bool" if len(dtypes) == 1 else "real numbers"
+            needed = str(next(iter(dtypes))) if len(dtypes) == 1 else "real numbers"
             raise ValueError(f"{field} of {name:.80} has dtype {value.dtype}, needed {needed}")
         plain[name] = value.detach().as_subclass(Tensor)
     return plain
@@ -181,6 +232,8 @@ def check_ticket(ticket: Ticket, net: nn.Module, steps: int) -> None:
     weights = prunable(net)
     if isinstance(ticket.mask, Scores):
         _check_scores(ticket.mask, weights)
+    elif isinstance(ticket.mask, Channels):
+        _check_channels(ticket.mask, weights)
     else:
         check_covers(ticket.mask, weights)
     check_weights(ticket.weights, net)
@@ -196,6 +249,17 @@ def _check_scores(scores: Scores, weights: Mapping[str, Tensor]) -> None:
         )
 
 
+def _check_channels(channels: Channels, weights: Mapping[str, Tensor]) -> None:
+    for field, side, units in (("rows", 0, channels.rows), ("columns", 1, channels.columns)):
+        for name, channel in units.items():
+            if name not in weights:
+                raise ValueError(f"{field} of {name!r:.80}, which is no prunable weight")
+            if len(channel) != weights[name].shape[side]:
+                raise ValueError(
+                    f"{field} of {name:.80} are {len(channel)}, needed {weights[name].shape[side]}"
+                )
+
+
 def check_weights(weights: Weights | None, net: nn.Module) -> None:
     """Raise ValueError for a name or a shape that the state of the network does not have."""
     state = net.state_dict()
@@ -208,17 +272,26 @@ def check_weights(weights: Weights | None, net: nn.Module) -> None:
 
 
 def select(
-    output: "Mask | Scores", net: nn.Module, density: float, *, invert: bool = False, seed: int = 0
+    output: "Mask | Scores | Channels",
+    net: nn.Module,
+    density: float,
+    *,
+    invert: bool = False,
+    seed: int = 0,
 ) -> Mask:
     """Return the exact mask: `round(density * total)` weights of `prunable(net)`.
 
-    Among equal scores a lot decides, which depends on the seed. With `invert` the lowest scores are
-    kept instead (the control of Frankle et al. 2021), and among equal ones those that lose the lot.
-    Raises ValueError that names what was expected if the output breaks the contract.
+    Whole channels may keep fewer, see `Channels`. Among equal scores a lot decides, which depends
+    on the seed. With `invert` the lowest scores are kept instead (the control of Frankle et al.
+    2021), and among equal ones those that lose the lot. Raises ValueError that names what was
+    expected if the output breaks the contract.
     """
     output = _plain_mask(output)
     weights = prunable(net)
     kept_count = num_kept(density, total(weights))
+    if isinstance(output, Channels):
+        _check_channels(output, weights)
+        return select_channels(output, weights, kept_count, invert=invert, seed=seed)
     if isinstance(output, Scores):
         mask = _select_scores(output, weights, kept_count, invert, seed)
     elif invert:
@@ -252,13 +325,78 @@ def _select_scores(
     return complement(keep_top_per_layer(values, pruned, seed=seed))
 
 
+def select_channels(
+    channels: Channels,
+    weights: Mapping[str, Tensor],
+    kept_count: int,
+    *,
+    invert: bool = False,
+    seed: int = 0,
+) -> Mask:
+    """Return the mask of the largest set of whole channels with at most `kept_count` weights.
+
+    Raises UserError if the highest channel of each layer alone has more.
+    """
+    removed = removed_channels(channels, weights, kept_count, invert=invert, seed=seed)
+    mask = {}
+    for name, weight in weights.items():
+        row, column = (
+            side.to(weight.device) for side in channels.kept(removed, name, weight.shape)
+        )
+        ones = torch.ones_like(weight, dtype=torch.bool)
+        tail = (1,) * (weight.dim() - 2)
+        mask[name] = ones & row.view(-1, 1, *tail) & column.view(1, -1, *tail)
+    return mask
+
+
+def removed_channels(
+    channels: Channels,
+    weights: Mapping[str, Tensor],
+    kept_count: int,
+    *,
+    invert: bool = False,
+    seed: int = 0,
+) -> Tensor:
+    """Return which channels [c] are removed: as few as possible of the lowest, see `Channels`."""
+    scores = channels.scores.detach().double().cpu()
+    scores = -scores if invert else scores
+    lot = torch.rand(len(scores), generator=generator(seed, "ties", len(scores)))
+    rising = torch.tensor(np.lexsort((lot.numpy(), scores.numpy())))
+    last_of = dict(zip(channels.layers[rising].tolist(), rising.tolist(), strict=True))
+    removable = torch.tensor([c for c in rising.tolist() if c not in set(last_of.values())])
+
+    def removing(count: int) -> Tensor:
+        removed = torch.zeros(len(scores), dtype=torch.bool)
+        removed[removable[:count].long()] = True
+        return removed
+
+    def remaining(count: int) -> int:
+        kept = 0
+        for name, weight in weights.items():
+            row, column = channels.kept(removing(count), name, weight.shape)
+            kept += int(row.sum()) * int(column.sum()) * weight[0, 0].numel()
+        return kept
+
+    # the first count at which the weights are few enough
+    low, high = 0, len(removable)
+    if remaining(high) > kept_count:
+        raise UserError(
+            f"whole channels keep at least {remaining(high)} weights, and the density keeps "
+            f"{kept_count}; give a higher density, or prune single weights"
+        )
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if remaining(middle) <= kept_count else (middle + 1, high)
+    return removing(low)
+
+
 def complement(mask: Mask) -> Mask:
     """Return the mask that keeps exactly what `mask` prunes."""
     return {name: ~layer_mask for name, layer_mask in mask.items()}
 
 
-def count_ties(output: "Mask | Scores", mask: Mask) -> int | None:
-    """Return the number of weights whose order a lot decided, or None for a plain mask.
+def count_ties(output: "Mask | Scores | Channels", mask: Mask) -> int | None:
+    """Return the number of weights whose order a lot decided, or None for a plain mask or channels.
 
     These are the weights with the score at which `mask`, selected from `output`, separates kept
     from pruned weights, if some of them are kept and others not. With counts per layer, each layer

@@ -16,7 +16,7 @@ from paibench.leaderboard.format import sparsity_percent
 from paibench.leaderboard.frame.export import csv
 from paibench.leaderboard.frame.load import load, tabulate
 from paibench.leaderboard.frame.rows import row_of
-from paibench.leaderboard.stats.summary import summarize, tracks
+from paibench.leaderboard.stats.summary import reached, summarize, tracks
 from paibench.leaderboard.tables import (
     Table,
     accuracy_table,
@@ -270,3 +270,21 @@ def test_terminal_shows_all_cells(usual: Table) -> None:
     for cell in (cell for row in body(usual) for cell in row):
         assert cell in shown
     assert "Accuracy in percent" in shown
+
+
+def test_whole_channels_name_the_sparsity_that_they_reach(record_factory: RecordFactory) -> None:
+    """A mask of whole channels may keep fewer weights than its column says."""
+    few = record_factory(method="snip", seed=1)
+    assert few.kept is not None and few.prunable is not None
+    kept = few.kept // 2
+    fewer = few.model_copy(
+        update={"kept": kept, "density": kept / few.prunable, "channels": 8, "channels_kept": 4}
+    )
+    table = table_of(fewer)
+    assert (
+        "Whole channels keep fewer weights than asked for: snip has 95 % under 90 %." in table.notes
+    )
+    assert not any("Whole channels" in note for note in table_of(few).notes)
+    cells = summary_of(fewer)
+    assert list(reached(cells)) == pytest.approx([0.05], abs=1e-4)
+    assert list(reached(summary_of(few))) == [0.1]

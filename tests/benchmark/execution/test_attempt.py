@@ -124,7 +124,7 @@ def test_divergence_is_a_record(store: Store) -> None:
         (
             "gives_nothing",
             "plugin",
-            "ValueError: expected a Mask, Scores or a Ticket, got NoneType",
+            "ValueError: expected a Mask, Scores, Channels or a Ticket, got NoneType",
         ),
         (
             "gives_other_weights",

@@ -20,7 +20,7 @@ from paibench.benchmark.steps import search
 from paibench.benchmark.steps.blame import MethodError
 from paibench.benchmark.steps.search import SearchResult, find, to_mask
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import Scores, Ticket
+from paibench.methods.core.ticket import Channels, Scores, Ticket
 
 SPEC = spec_of("random", density=0.5)
 NAMES = ("0.weight", "1.weight")
@@ -87,6 +87,8 @@ ACCEPTED: dict[str, Callable[[], object]] = {
     "parameter": lambda: Scores({n: nn.Parameter(s) for n, s in scores().items()}),
     "half scores": lambda: Scores(scores(torch.bfloat16)),
     "byte scores": lambda: Scores(scores(torch.uint8)),
+    "channels": lambda: channels(),
+    "byte channels": lambda: channels(torch.tensor([1, 2, 3], dtype=torch.uint8)),
     "numpy counts": lambda: Scores(scores(), {n: np.int64(count) for n, count in KEPT.items()}),  # type: ignore[misc]
     "numpy start": lambda: Ticket(mask(), start=np.int32(3)),  # type: ignore[arg-type]
     "numpy bool": lambda: Ticket(mask(), finetune=np.True_),  # type: ignore[arg-type]
@@ -103,10 +105,49 @@ def test_accepted(returned: Callable[[], object]) -> None:
     assert not both(returned).startswith("MethodError")
 
 
+def channels(
+    scores: Tensor | None = None,
+    layers: Tensor | None = None,
+    rows: dict[str, Tensor] | None = None,
+) -> Channels:
+    """Return three channels of one layer: the rows of the first weight, the columns of the next."""
+    units = torch.arange(3)
+    return Channels(
+        torch.arange(3.0) if scores is None else scores,
+        torch.zeros(3).long() if layers is None else layers,
+        rows or {"0.weight": units},
+        {"1.weight": units},
+    )
+
+
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
-    "none": (lambda: None, "expected a Mask, Scores or a Ticket, got NoneType"),
-    "pair": (lambda: (mask(), 1), "expected a Mask, Scores or a Ticket, got tuple"),
-    "nested": (lambda: Ticket(Ticket(mask())), "expected a Mask, Scores or a Ticket, got Ticket"),  # type: ignore[arg-type]
+    "none": (lambda: None, "expected a Mask, Scores, Channels or a Ticket, got NoneType"),
+    "pair": (lambda: (mask(), 1), "expected a Mask, Scores, Channels or a Ticket, got tuple"),
+    "nested": (
+        lambda: Ticket(Ticket(mask())),  # type: ignore[arg-type]
+        "expected a Mask, Scores, Channels or a Ticket, got Ticket",
+    ),
+    "channels": (
+        lambda: channels(layers=torch.zeros(2).long()),
+        "channels have scores (3,) and layers (2,), needed one number of each per channel",
+    ),
+    "nan channels": (lambda: channels(torch.tensor([1, 2, float("nan")])), "1 of 3 scores are NaN"),
+    "rows": (
+        lambda: channels(rows={"0.weight": torch.tensor([0, 3, 1])}),
+        "rows and columns must be channels from -1 to 2",
+    ),
+    "few rows": (
+        lambda: channels(rows={"0.weight": torch.tensor([0, 1])}),
+        "rows of 0.weight are 2, needed 3",
+    ),
+    "other rows": (
+        lambda: channels(rows={"x": torch.tensor([0, 1])}),
+        "rows of 'x', which is no prunable weight",
+    ),
+    "float rows": (
+        lambda: channels(rows={"0.weight": torch.ones(3)}),
+        "rows of 0.weight has dtype torch.float32, needed torch.int64",
+    ),
     "bytes": (
         lambda: mask(torch.uint8),
         "mask of 0.weight has dtype torch.uint8, needed",

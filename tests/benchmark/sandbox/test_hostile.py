@@ -55,7 +55,7 @@ COSTS_ITS_RUN = {
         f"processes|MiB of 2500|took more than its {SECONDS:g} s",
     ),
     # what it hands back is not what was asked for
-    "gives_nothing": ("plugin", "expected a Mask, Scores or a Ticket, got NoneType"),
+    "gives_nothing": ("plugin", "expected a Mask, Scores, Channels or a Ticket, got NoneType"),
     "keeps_one_more": ("plugin", "mask keeps 5021 of 50200 weights, density 0.1 asks for 5020"),
     "scores_nan": ("plugin", "1 of 50200 scores are NaN"),
     "scores_words": ("plugin", "scores of fc1.weight is 'high', needed a tensor"),

@@ -1,7 +1,7 @@
 """A ticket as bytes: there and back, and nothing else is taken for one."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -13,16 +13,17 @@ from torch import Tensor
 
 from paibench.benchmark.sandbox.ticket_io import BadTicketFile, pack, unpack
 from paibench.methods.core.mask import Mask
-from paibench.methods.core.ticket import Scores, Ticket
+from paibench.methods.core.ticket import Channels, Scores, Ticket
 
 MASK: Mask = {"a.weight": torch.tensor([[True, False], [False, True]]), "b": torch.ones(3) > 0}
 SCORES = {"a.weight": torch.tensor([[1.5, -2.0], [0.0, 3.0]]), "b": torch.arange(3)}
 WEIGHTS = {"a.weight": torch.randn(2, 2), "norm.running_mean": torch.zeros(4)}
+ROWS = {"a.weight": torch.tensor([0, -1, 2])}
 ABOUT = {"scores": False, "kept": None, "weights": False, "start": 0, "finetune": False}
 
 
 def raw(tensors: dict[str, Tensor], **about: Any) -> bytes:
-    known = ABOUT | {"native": 0, "distances": [], "notes": []} | about
+    known = ABOUT | {"native": 0, "channels": False, "distances": [], "notes": []} | about
     return save(tensors, metadata={"ticket": json.dumps(known)})
 
 
@@ -34,9 +35,10 @@ def raw(tensors: dict[str, Tensor], **about: Any) -> bytes:
         Ticket(MASK, weights={}),
         Ticket(Scores(SCORES)),
         Ticket(Scores(SCORES, {"a.weight": 3, "b": 0}), native=(WEIGHTS, {}, SCORES)),
+        Ticket(Channels(torch.rand(3), torch.zeros(3).long(), ROWS, {}), start=2),
         Ticket(MASK, distances=((), (0.25,), (0.0, 1.0)), notes=("a line",)),
     ],
-    ids=["mask", "weights", "no weights", "scores", "counts and natives", "distances and notes"],
+    ids=["mask", "weights", "no weights", "scores", "counts and natives", "channels", "distances"],
 )
 def test_there_and_back(ticket: Ticket) -> None:
     """Every tensor has its name, shape, type and values again, and all else is as it was."""
@@ -53,8 +55,13 @@ def test_there_and_back(ticket: Ticket) -> None:
 
 
 def tensors(ticket: Ticket) -> list[dict[str, Tensor]]:
-    values = ticket.mask.values if isinstance(ticket.mask, Scores) else ticket.mask
-    return [dict(each) for each in (values, ticket.weights or {}, *ticket.native)]
+    parts: list[Mapping[str, Tensor]] = [ticket.weights or {}, *ticket.native]
+    if isinstance(ticket.mask, Channels):
+        numbers = {"scores": ticket.mask.scores, "layers": ticket.mask.layers}
+        parts += [numbers, ticket.mask.rows, ticket.mask.columns]
+    else:
+        parts += [ticket.mask.values if isinstance(ticket.mask, Scores) else ticket.mask]
+    return [dict(each) for each in parts]
 
 
 def test_a_view_is_packed_as_what_it_shows() -> None:

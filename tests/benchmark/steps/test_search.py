@@ -65,7 +65,7 @@ def same(one: Mask, other: Mask) -> bool:
     [
         ("keeps_one_more", "keeps 5021 of 50200 weights, density 0.1 asks for 5020"),
         ("scores_nan", "1 of 50200 scores are NaN"),
-        ("gives_nothing", "expected a Mask, Scores or a Ticket, got NoneType"),
+        ("gives_nothing", "expected a Mask, Scores, Channels or a Ticket, got NoneType"),
         ("gives_integers", "fc1.weight has dtype torch.int32, needed torch.bool"),
         ("forgets_a_layer", "nothing for the prunable weights 'fc3.weight'"),
         ("adds_a_layer", "names that are no prunable weights: '../../x'"),
@@ -89,7 +89,10 @@ def test_broken_contracts(method: str, said: str) -> None:
         ("raises", "RuntimeError: first second \\x1b[31m"),
         ("raises_mute", "Mute: its message cannot be read"),
         ("leaves", "SystemExit: 0"),
-        ("gives_nothing", "ValueError: expected a Mask, Scores or a Ticket, got NoneType"),
+        (
+            "gives_nothing",
+            "ValueError: expected a Mask, Scores, Channels or a Ticket, got NoneType",
+        ),
     ],
 )
 def test_a_method_is_blamed_for_what_it_does(method: str, said: str) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from paibench.benchmark.record import PROTOCOL
+from paibench.benchmark.record import PROTOCOL, Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.checksummed_json import decode, encode
 from paibench.benchmark.store.records import hashed_name
 from paibench.benchmark.store.store import Store
+from paibench.leaderboard.submission.checks.record import _counts
 from paibench.leaderboard.submission.findings import CHECKS
 from paibench.leaderboard.submission.validate import Report, validate
 from paibench.methods.core.mask_file import digest, from_bytes, pack
@@ -603,3 +604,27 @@ def test_unusable_input(tmp_path: Path, made: Path) -> None:
             with pytest.raises(UserError) as caught:
                 validate(*arguments)
             assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "channels", "sound"),
+    [
+        (0, None, True),
+        (-1, None, False),
+        (1, None, False),
+        (0, 9, True),
+        (-1, 9, True),
+        (1, 9, False),
+    ],
+)
+def test_whole_channels_may_keep_fewer(
+    record_factory: Callable[..., Record], more: int, channels: int | None, sound: bool
+) -> None:
+    """Only a mask of whole channels, and never more than the density keeps."""
+    plain = record_factory()
+    first, *rest = plain.layer_kept
+    assert plain.prunable is not None
+    kept = sum(rest) + first + more
+    changes = {"layer_kept": [first + more, *rest], "kept": kept, "density": kept / plain.prunable}
+    found = plain.model_copy(update=changes | {"channels": channels})
+    assert (list(_counts(found, Spec.read(found.spec))) == []) == sound

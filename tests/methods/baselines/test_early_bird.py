@@ -1,5 +1,6 @@
 """Early-Bird: when a ticket emerges, what it starts from, and what it costs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,18 @@ from paibench.methods.baselines import early_bird as module
 from paibench.methods.baselines.dense import state_of
 from paibench.methods.baselines.early_bird import early_bird
 from paibench.methods.conformance.networks import network, separable
-from paibench.methods.core.mask import Mask, flatten, full, keep_top, prunable
+from paibench.methods.core.mask import (
+    Mask,
+    flatten,
+    full,
+    keep_top,
+    layer_counts,
+    prunable,
+    total,
+)
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import Scores, Ticket, select
+from paibench.methods.core.ticket import Channels, Scores, Ticket, removed_channels, select
 from paibench.methods.training.recipe import Recipe
 
 EPOCHS = 12
@@ -154,7 +163,70 @@ def test_a_mask_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found().distances == ()
 
 
-@pytest.mark.parametrize("options", [{"threshold": 1.5}, {"threshold": -0.1}, {"masks": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"threshold": 1.5}, {"threshold": -0.1}, {"masks": 1}, {"l1": -1.0, "units": "channel"}],
+)
 def test_options_out_of_range(options: dict[str, Any]) -> None:
+    """They are named with their values."""
     with pytest.raises(UserError, match="early_bird: threshold"):
         found(**options)
+
+
+def chain() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)),
+    )
+
+
+def by_channel(density: float = 0.4, **options: Any) -> Ticket:
+    return early_bird(chain(), work(), density, units="channel", **options)
+
+
+def test_channels() -> None:
+    """The scores are the scales of a dense run, and distances are those of masks of channels."""
+    ticket = by_channel(masks=3)
+    assert isinstance(ticket.mask, Channels)
+    epochs = len(ticket.distances) - 1
+    assert emergence(ticket.distances, 3, 0.1) == epochs
+    net, drawn = chain(), []
+    for epoch in range(epochs + 1):
+        net = chain()
+        work().fit(net, stop=epoch * work().steps_per_epoch)
+        scales = [net.get_parameter(name).detach().abs() for name in ("1.weight", "4.weight")]
+        now = replace(ticket.mask, scores=torch.cat(scales))
+        kept_count = round(0.4 * total(prunable(net)))
+        drawn.append(removed_channels(now, prunable(net), kept_count))
+    assert torch.equal(ticket.mask.scores, torch.cat(scales))
+    for row, mask in zip(ticket.distances, drawn, strict=True):
+        counted = [float((mask != other).double().mean()) for other in drawn[: len(row)]]
+        assert row == pytest.approx(counted, abs=1e-12)
+
+
+def test_the_mask_of_channels() -> None:
+    """It has at most the weights of the density, and a channel more would be too many."""
+    ticket, net = by_channel(0.4), chain()
+    mask = select(ticket.mask, net, 0.4)
+    kept, most = sum(layer_counts(mask).values()), round(0.4 * total(prunable(net)))
+    # a channel of the second layer has 9 weights for each channel before it, and 3 in the head
+    assert most - (9 * 8 + 9 * 2) <= kept <= most
+    rows = mask["3.weight"].flatten(2).all(2).any(1)
+    assert torch.equal(rows, mask["8.weight"].any(0))
+
+
+def test_the_penalty_shrinks_scales() -> None:
+    """The L1 penalty acts on the scales of the channels, in the search alone."""
+    plain, shrunk = (by_channel(threshold=0.0, l1=l1).mask for l1 in (0.0, 0.05))
+    assert isinstance(plain, Channels) and isinstance(shrunk, Channels)
+    assert float(shrunk.scores.sum()) < 0.8 * float(plain.scores.sum())
+
+
+def test_no_channels() -> None:
+    """A network without removable channels is refused, and so is a penalty without channels."""
+    with pytest.raises(UserError, match="early_bird: no channels can be removed"):
+        found(units="channel")
+    with pytest.raises(UserError, match="early_bird: l1 has no effect with units = 'weight'"):
+        found(l1=1e-4)

@@ -148,9 +148,9 @@ NAN = {name: score.where(score != 3, float("nan")) for name, score in scores().i
 @pytest.mark.parametrize(
     ("found", "options", "message"),
     [
-        (None, {}, "expected a Mask, Scores or a Ticket, got NoneType"),
-        (None, {"invert": True}, "expected a Mask, Scores or a Ticket, got NoneType"),
-        ([True], {}, "expected a Mask, Scores or a Ticket, got list"),
+        (None, {}, "expected a Mask, Scores, Channels or a Ticket, got NoneType"),
+        (None, {"invert": True}, "expected a Mask, Scores, Channels or a Ticket, got NoneType"),
+        ([True], {}, "expected a Mask, Scores, Channels or a Ticket, got list"),
         (kept(6), {"invert": True}, "cannot invert: the method returns a mask and no scores"),
         (kept(5), {}, "mask keeps 5 of 18 weights, density 0.3333333333333333 asks for 6"),
         (
