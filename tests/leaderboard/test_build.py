@@ -10,6 +10,7 @@ import pytest
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.checksummed_json import encode
 from paibench.benchmark.store.names import new_attempt_id
+from paibench.benchmark.store.records import SCHEMA
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.build import build
 from paibench.methods.core.registry import UserError
@@ -82,9 +83,11 @@ def test_later_schemas_are_counted_not_listed(
     for seed in (1, 2, 3):
         record = record_factory(seed=seed)
         path = Store.read(root).record_path(record.key)
-        path.write_bytes(encode(record.plain() | {"schema": 4}))
+        path.write_bytes(encode(record.plain() | {"schema": SCHEMA + 1}))
     built = build([root], tmp_path / "out")
-    expected = "unreadable: 3 records of schema 4, later than this program; update paibench"
+    expected = (
+        f"unreadable: 3 records of schema {SCHEMA + 1}, later than this program; update paibench"
+    )
     assert built.left_out == (expected,)
 
 

@@ -182,13 +182,13 @@ def kept_by_walks(name: str, density: float, seeds: int) -> Tensor:
 @pytest.mark.parametrize("density", [0.2, 0.05])
 def test_phew(name: str, density: float) -> None:
     """Each weight is in as many masks as in the authors', up to chance."""
-    seeds = 200
+    seeds = 100
     ours, theirs = kept_by_walks(name, density, seeds), VECTORS[f"phew/{name}/{density}"].double()
     share = (ours + theirs) / (seeds + 400)
-    random = (share > 0.05) & (share < 0.95)
+    random = (share > 0.1) & (share < 0.9)
     deviation = (share * (1 - share) * (1 / seeds + 1 / 400)).sqrt()
     z = ((ours / seeds - theirs / 400) / deviation)[random]
-    assert len(z) > 100
+    assert len(z) > 40
     # the mean of z^2 is 1 for equal probabilities
     assert 0.8 < float(z.square().mean()) < 1.2
     assert float(z.abs().max()) < 4.5

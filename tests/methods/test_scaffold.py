@@ -23,6 +23,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_template_conforms(tmp_path: Path, shape: str) -> None:
     """Every case passes without installing the package."""

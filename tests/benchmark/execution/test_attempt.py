@@ -444,11 +444,9 @@ def test_left_with_a_full_store(store: Store) -> None:
     assert is_as_alone(store, spec)
 
 
-# torch tests whether files can be opened when a helper dies while it hands over a batch; the signal
-# of its death can interrupt that
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"
-)
+# when a helper dies, torch raises an error in a signal handler, which can interrupt anything in this
+# process, also a callback of the garbage collector, which cannot raise errors
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("heeded", [True, False], ids=["asked to leave", "not asked"])
 def test_a_helper_that_dies_of_the_same_signal(store: Store, heeded: bool) -> None:
     """When helpers of a data loader end because all is to leave, no run has failed."""

@@ -130,11 +130,11 @@ def test_readers_report_a_damaged_record_and_its_owner_replaces_it(
 
 def test_a_record_of_a_later_schema_is_kept_and_counted(store: Store) -> None:
     """A record that a later program wrote is neither replaced nor moved."""
-    data = encode({"schema": 4, "id": KEY})
+    data = encode({"schema": SCHEMA + 1, "id": KEY})
     plant(store.record_path(KEY), data)
-    reason = f"schema 4; this program reads <= {SCHEMA}; update paibench"
+    reason = f"schema {SCHEMA + 1}; this program reads <= {SCHEMA}; update paibench"
     assert list(store.records()) == [Problem(store.record_path(KEY), reason)]
-    with pytest.raises(NewerSchema, match="schema 4"):
+    with pytest.raises(NewerSchema, match=f"schema {SCHEMA + 1}"):
         store.read_record(KEY)
     assert store.publish_record(KEY, record(), ATTEMPT) == "already"
     assert not store.quarantine(KEY)

@@ -249,10 +249,10 @@ def test_a_link_is_not_followed(tmp_path: Path, twice: Callable[..., set[str]]) 
 @pytest.mark.parametrize(
     "manifest",
     [
-        "",
-        "[]",
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("[]", marks=pytest.mark.slow),
         "{",
-        '{"files": 1}',
+        pytest.param('{"files": 1}', marks=pytest.mark.slow),
         '{"files": {"../outside": "DIGEST", "/OUTSIDE": "DIGEST", "a/../../outside": "DIGEST"}}',
         '{"files": {"\\u0000": "x", "\\ud800": "x", "": "x", "track": "x", "track/": 5}}',
         '{"files": {".hidden": "DIGEST"}}',

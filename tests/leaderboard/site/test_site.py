@@ -310,7 +310,13 @@ def test_a_broken_curve_is_left_out(
 
 @pytest.mark.parametrize(
     "case",
-    ["one method", "one seed", "mixed protocols", "only skipped", "no dense or random", "0 %"],
+    [
+        *("one method", "only skipped"),
+        *(
+            pytest.param(case, marks=pytest.mark.slow)
+            for case in ("one seed", "mixed protocols", "no dense or random", "0 %")
+        ),
+    ],
 )
 def test_incomplete_stores_have_a_site(
     case: str, tmp_path: Path, record_factory: RecordFactory
