@@ -444,7 +444,7 @@ def test_left_with_a_full_store(store: Store) -> None:
     assert is_as_alone(store, spec)
 
 
-# when a helper dies, torch raises an error in a signal handler, which can interrupt anything in this
+# when a helper dies, torch raises an error in a signal handler; that can interrupt anything in this
 # process, also a callback of the garbage collector, which cannot raise errors
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("heeded", [True, False], ids=["asked to leave", "not asked"])
