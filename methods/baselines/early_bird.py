@@ -38,7 +38,7 @@ from paibench.methods.core.mask import (
 )
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import Channels, Scores, Ticket, removed_channels
+from paibench.methods.core.ticket import MOST_MASKS, Channels, Scores, Ticket, removed_channels
 from paibench.methods.topology.channels import channels_of, layers_of
 
 
@@ -85,7 +85,7 @@ def early_bird(
     search = _Search(copy, task, ranking, threshold, masks, l1)
     epochs, last = search.train()
     notes = () if last <= threshold else (_missed(threshold, masks, last, epochs),)
-    distances = tuple(search.history.distances)
+    distances = tuple(search.history.distances[:MOST_MASKS])
     if start == "initialization":
         return Ticket(search.scores, distances=distances, notes=notes)
     step = epochs * task.steps_per_epoch

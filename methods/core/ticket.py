@@ -45,8 +45,8 @@ class Channels:
     density keeps; so this is the only result that may keep fewer. `scores` [c] are those of the
     channels, `layers` [c] the number of the layer of each, of which the highest one stays. `rows`
     names, for each output unit of a weight [out], its channel, and `columns` the same for the input
-    units [in / groups]; -1 is a unit that always stays, as do all units of other weights. A weight
-    is kept if both of its units are.
+    units [in / groups]; -1 is a unit that always stays, as do all units of other weights. Each
+    channel is a row of at least one weight. A weight is kept if both of its units are.
     """
 
     scores: Tensor
@@ -170,7 +170,7 @@ def _plain_mask(output: object) -> "Mask | Scores | Channels":
 
 
 def _plain_channels(output: Channels) -> Channels:
-    """Return channels of plain tensors, whose numbers fit each other."""
+    """Return channels of plain tensors on the CPU, whose numbers fit each other."""
     whole = {torch.int64}
     scores = _tensors("channels", {"scores": output.scores}, _REAL)["scores"]
     layers = _tensors("channels", {"layers": output.layers}, whole)["layers"]
@@ -185,7 +185,18 @@ def _plain_channels(output: Channels) -> Channels:
     for units in (*rows.values(), *columns.values()):
         if units.dim() != 1 or not bool(((units >= -1) & (units < len(scores))).all()):
             raise ValueError(f"rows and columns must be channels from -1 to {len(scores) - 1}")
-    return Channels(scores, layers, rows, columns)
+    # so there are no more channels than rows, whatever a method returns
+    named = torch.zeros(len(scores) + 1, dtype=torch.bool)
+    for units in rows.values():
+        named[units.cpu()] = True  # -1 is the last entry
+    if missing := int((~named[:-1]).sum()):
+        raise ValueError(f"{missing} of {len(scores)} channels are rows of no weight")
+    return Channels(
+        scores.cpu(),
+        layers.cpu(),
+        {name: units.cpu() for name, units in rows.items()},
+        {name: units.cpu() for name, units in columns.items()},
+    )
 
 
 def _tensors(field: str, values: object, dtypes: Collection[torch.dtype]) -> dict[str, Tensor]:
@@ -363,17 +374,18 @@ def removed_channels(
     lot = torch.rand(len(scores), generator=generator(seed, "ties", len(scores)))
     rising = torch.tensor(np.lexsort((lot.numpy(), scores.numpy())))
     last_of = dict(zip(channels.layers[rising].tolist(), rising.tolist(), strict=True))
-    removable = torch.tensor([c for c in rising.tolist() if c not in set(last_of.values())])
+    stays = set(last_of.values())
+    removable = torch.tensor([c for c in rising.tolist() if c not in stays], dtype=torch.int64)
 
     def removing(count: int) -> Tensor:
         removed = torch.zeros(len(scores), dtype=torch.bool)
-        removed[removable[:count].long()] = True
+        removed[removable[:count]] = True
         return removed
 
     def remaining(count: int) -> int:
-        kept = 0
+        kept, removed = 0, removing(count)
         for name, weight in weights.items():
-            row, column = channels.kept(removing(count), name, weight.shape)
+            row, column = channels.kept(removed, name, weight.shape)
             kept += int(row.sum()) * int(column.sum()) * weight[0, 0].numel()
         return kept
 

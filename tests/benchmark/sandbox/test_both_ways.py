@@ -136,12 +136,16 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: channels(rows={"0.weight": torch.tensor([0, 3, 1])}),
         "rows and columns must be channels from -1 to 2",
     ),
+    "rows of some channels": (
+        lambda: channels(rows={"0.weight": torch.tensor([0, -1, 0])}),
+        "2 of 3 channels are rows of no weight",
+    ),
     "few rows": (
-        lambda: channels(rows={"0.weight": torch.tensor([0, 1])}),
+        lambda: channels(rows={"0.weight": torch.tensor([0, 1]), "1.weight": torch.tensor([2, 0])}),
         "rows of 0.weight are 2, needed 3",
     ),
     "other rows": (
-        lambda: channels(rows={"x": torch.tensor([0, 1])}),
+        lambda: channels(rows={"x": torch.arange(3)}),
         "rows of 'x', which is no prunable weight",
     ),
     "float rows": (

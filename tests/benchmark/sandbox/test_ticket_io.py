@@ -18,7 +18,7 @@ from paibench.methods.core.ticket import Channels, Scores, Ticket
 MASK: Mask = {"a.weight": torch.tensor([[True, False], [False, True]]), "b": torch.ones(3) > 0}
 SCORES = {"a.weight": torch.tensor([[1.5, -2.0], [0.0, 3.0]]), "b": torch.arange(3)}
 WEIGHTS = {"a.weight": torch.randn(2, 2), "norm.running_mean": torch.zeros(4)}
-ROWS = {"a.weight": torch.tensor([0, -1, 2])}
+ROWS = {"a.weight": torch.tensor([0, -1, 2, 1])}
 ABOUT = {"scores": False, "kept": None, "weights": False, "start": 0, "finetune": False}
 
 

@@ -133,6 +133,14 @@ def test_none_emerges() -> None:
     assert short.start == 2 * work().steps_per_epoch
 
 
+def test_no_more_masks_than_a_record_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a search with more masks, the first ones are in the record."""
+    whole = found(threshold=0.0)
+    monkeypatch.setattr(module, "MOST_MASKS", 5)
+    assert found(threshold=0.0).distances == whole.distances[:5]
+    assert found(threshold=0.0).start == whole.start
+
+
 def test_a_recipe_of_one_epoch() -> None:
     """There is only the mask of initialization."""
     ticket = found(task=work(1))

@@ -122,6 +122,16 @@ def test_too_sparse_for_whole_channels() -> None:
         select(channels(net), net, 0.02)
 
 
+def test_many_channels() -> None:
+    """The order of 200,000 channels needs no pass over all of them for each."""
+    count = 200_000
+    weights = {"w": torch.empty(count, 1, device="meta")}
+    given = Channels(torch.rand(count), torch.zeros(count).long(), {"w": torch.arange(count)}, {})
+    removed = removed_channels(given, weights, 1000)
+    assert int((~removed).sum()) == 1000
+    assert float(given.scores[~removed].min()) > float(given.scores[removed].max())
+
+
 def test_equal_scores_are_kept_by_a_lot() -> None:
     """Over seeds, each of several equal channels is removed as often as others."""
     net = drawn()
