@@ -32,7 +32,7 @@ _SAME = {
     *("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
     *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "lp_pool2d"),
     *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
-    *("boolean_dispatch", "interpolate", "pad", "getitem", "contiguous", "clone", "detach"),
+    *("boolean_dispatch", "interpolate", "pad", "contiguous", "clone", "detach"),
     *("to", "float", "double", "half", "bfloat16", "type", "type_as", "expand", "expand_as"),
     *("add", "sub", "rsub", "mul", "div", "truediv", "rtruediv", "radd", "rmul", "iadd", "imul"),
 }
@@ -270,6 +270,11 @@ def _axis(
 ) -> int | None:
     """Return the axis of units after an operation with one input, or None if it is not known."""
     dims = len(shape)
+    if name == "getitem":
+        parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+        # numbers drop an axis, and lists and tensors may change the order of units
+        slices = all(isinstance(part, slice) or part is Ellipsis for part in parts)
+        return axis if slices else None
     if name in _SAME:
         return axis
     if name in ("permute", "transpose", "swapaxes"):
