@@ -331,7 +331,11 @@ def _flags(net: nn.Module) -> list[object]:
 
 def _network(kind: str) -> Callable[[Finder], None]:
     def run(subject: Finder) -> None:
-        subject.mask(network(kind), new_task(), subject.density)
+        try:
+            subject.mask(network(kind), new_task(), subject.density)
+        except UserError as error:
+            # the cases on the plain network fail, so that nobody can refuse everything
+            raise NotApplicable(f"it refuses this network: {error}") from error
 
     return run
 

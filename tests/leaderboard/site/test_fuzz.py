@@ -107,7 +107,7 @@ def spoiled(plain: dict[str, Any], change: tuple[str, str, Any]) -> tuple[str, b
     how, name, value = change
     changed, asked = dict(plain), dict(plain["spec"])
     if how == "without":
-        del changed[name]
+        changed.pop(name, None)  # older records lack the newest fields
     elif how in ("set", "unsealed", "text"):
         changed[name] = value
     elif how == "lost":
