@@ -22,17 +22,15 @@ from paibench.leaderboard.format import (
     row_name,
     sparsity_percent,
 )
+from paibench.leaderboard.stats.paired import FLOORS
 from paibench.leaderboard.stats.ranking import incomplete, median_density, ranked, rewound_rows
 from paibench.leaderboard.stats.summary import LOST, Track, reached
 
 SummaryRow = Mapping[Hashable, Any]
 """A row of the summary: one method, control and density of one track."""
 
-REFERENCES = {
-    "dense": "dense reference",
-    "random": "random floor",
-    "random(layers=erk)": "random floor with ERK quotas",
-}
+_FLOORS = dict(zip(FLOORS, ("random floor", "random floor with ERK quotas"), strict=True))
+REFERENCES = {"dense": "dense reference"} | _FLOORS
 """The rows that a table needs, and what they are."""
 _KINDS = 3  # different environments that a note names
 

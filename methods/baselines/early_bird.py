@@ -18,7 +18,6 @@ A fraction of the channels is no density. Here the ticket keeps the largest set 
 needs no more weights than the density keeps.
 """
 
-from abc import ABC, abstractmethod
 from contextlib import suppress
 from copy import deepcopy
 from typing import Annotated, Literal
@@ -30,7 +29,6 @@ from paibench.methods.baselines.dense import state_of
 from paibench.methods.core.mask import (
     Mask,
     MaskHistory,
-    Weights,
     keep_top,
     num_kept,
     prunable,
@@ -77,19 +75,15 @@ def early_bird(
         raise UserError("early_bird: l1 has no effect with units = 'weight'; leave it out")
     kept_count = num_kept(density, total(prunable(net)))
     copy = deepcopy(net)
-    ranking: _Ranking = (
-        _ByWeight(copy, kept_count, task.seed)
-        if units == "weight"
-        else _ByChannel(copy, kept_count, task.seed, task.shape)
-    )
-    search = _Search(copy, task, ranking, threshold, masks, l1)
+    ranking = _ByWeight(copy) if units == "weight" else _ByChannel(copy, task.shape)
+    search = _Search(copy, task, ranking, kept_count, threshold, masks, l1)
     epochs, last = search.train()
     notes = () if last <= threshold else (_missed(threshold, masks, last, epochs),)
     distances = tuple(search.history.distances[:MOST_MASKS])
     if start == "initialization":
-        return Ticket(search.scores, distances=distances, notes=notes)
-    step = epochs * task.steps_per_epoch
-    return Ticket(search.scores, search.state, start=step, distances=distances, notes=notes)
+        return Ticket(ranking.scores(), distances=distances, notes=notes)
+    step, state = epochs * task.steps_per_epoch, state_of(copy)
+    return Ticket(ranking.scores(), state, start=step, distances=distances, notes=notes)
 
 
 def _missed(threshold: float, masks: int, last: float, epochs: int) -> str:
@@ -98,63 +92,42 @@ def _missed(threshold: float, masks: int, last: float, epochs: int) -> str:
     return f"no ticket emerged: the last distance was {last:.3g}, not {threshold:g} or less"
 
 
-class _Ranking(ABC):
-    """What is ranked, and which of it a mask keeps."""
+class _ByWeight:
+    """Ranks the weights of a network, as they are now."""
 
-    def __init__(self, net: nn.Module, kept_count: int, seed: int) -> None:
-        self.net, self.kept_count, self.seed = net, kept_count, seed
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+        self.scales: list[Tensor] = []
 
-    @abstractmethod
-    def scores(self) -> Scores | Channels:
-        """Return the scores for the weights of the network as they are now."""
-
-    @abstractmethod
-    def mask(self) -> Mask:
-        """Return what a mask drawn now keeps."""
-
-    @abstractmethod
-    def scales(self) -> list[Tensor]:
-        """Return the scales of batch norms that the penalty acts on."""
-
-
-class _ByWeight(_Ranking):
     def scores(self) -> Scores:
-        return Scores({name: w.detach().abs().clone() for name, w in prunable(self.net).items()})
+        return Scores({name: w.detach().abs() for name, w in prunable(self._net).items()})
 
-    def mask(self) -> Mask:
-        return keep_top(self.scores().values, self.kept_count, seed=self.seed)
-
-    def scales(self) -> list[Tensor]:
-        return []
+    def mask(self, kept_count: int, seed: int) -> Mask:
+        """Return the mask of the largest weights."""
+        return keep_top(self.scores().values, kept_count, seed=seed)
 
 
-class _ByChannel(_Ranking):
-    def __init__(
-        self, net: nn.Module, kept_count: int, seed: int, shape: tuple[int, int, int]
-    ) -> None:
-        super().__init__(net, kept_count, seed)
-        self._layers = layers_of(net, shape)
+class _ByChannel:
+    """Ranks the channels of a network by their scales, as they are now."""
+
+    def __init__(self, net: nn.Module, shape: tuple[int, int, int]) -> None:
+        self._net, self._layers = net, layers_of(net, shape)
         if not self._layers:
             raise UserError(
                 "early_bird: no channels can be removed, because no batch norm stands between two "
                 "layers alone; use units = 'weight'"
             )
-        self._scales = [net.get_parameter(layer.scale) for layer in self._layers]
+        self.scales: list[Tensor] = [net.get_parameter(layer.scale) for layer in self._layers]
 
     def scores(self) -> Channels:
-        sizes = {
-            layer.scale: scale.detach().abs().clone()
-            for layer, scale in zip(self._layers, self._scales, strict=True)
-        }
-        return channels_of(self._layers, sizes)
+        names = [layer.scale for layer in self._layers]
+        sizes = [scale.detach().abs() for scale in self.scales]
+        return channels_of(self._layers, dict(zip(names, sizes, strict=True)))
 
-    def mask(self) -> Mask:
-        weights = prunable(self.net)
-        removed = removed_channels(self.scores(), weights, self.kept_count, seed=self.seed)
+    def mask(self, kept_count: int, seed: int) -> Mask:
+        """Return which channels stay."""
+        removed = removed_channels(self.scores(), prunable(self._net), kept_count, seed=seed)
         return {"channels": ~removed}
-
-    def scales(self) -> list[Tensor]:
-        return list(self._scales)
 
 
 class _Emerged(Exception):
@@ -168,21 +141,22 @@ class _Search:
         self,
         net: nn.Module,
         task: Task,
-        ranking: _Ranking,
+        ranking: _ByWeight | _ByChannel,
+        kept_count: int,
         threshold: float,
         masks: int,
         l1: float,
     ) -> None:
         self._net, self._task, self._ranking = net, task, ranking
+        self._kept_count = kept_count
         self._threshold, self._masks, self._l1 = threshold, masks, l1
         self.history = MaskHistory()
-        self.scores = ranking.scores()
-        self.state: Weights = {}
 
     def train(self) -> tuple[int, float]:
         """Return the number of epochs trained, and the largest distance from the last mask.
 
-        The distance is 1 as long as there are too few masks.
+        The network then has the weights that the last mask was drawn from. The distance is 1 as
+        long as there are too few masks.
         """
         distance = self._draw()
 
@@ -201,9 +175,8 @@ class _Search:
 
     def _penalty(self) -> Tensor:
         # the sub-gradient of |scale| is its sign
-        return self._l1 * torch.stack([s.abs().sum() for s in self._ranking.scales()]).sum()
+        return self._l1 * torch.stack([s.abs().sum() for s in self._ranking.scales]).sum()
 
     def _draw(self) -> float:
-        self.scores, self.state = self._ranking.scores(), state_of(self._net)
-        row = self.history.add(self._ranking.mask())
+        row = self.history.add(self._ranking.mask(self._kept_count, self._task.seed))
         return max(row[1 - self._masks :]) if len(row) >= self._masks - 1 else 1.0
