@@ -355,8 +355,8 @@ def select_channels(
             side.to(weight.device) for side in channels.kept(removed, name, weight.shape)
         )
         ones = torch.ones_like(weight, dtype=torch.bool)
-        tail = (1,) * (weight.dim() - 2)
-        mask[name] = ones & row.view(-1, 1, *tail) & column.view(1, -1, *tail)
+        kernel = (1,) * (weight.dim() - 2)
+        mask[name] = ones & row.view(-1, 1, *kernel) & column.view(1, -1, *kernel)
     return mask
 
 
