@@ -3,14 +3,17 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text()
+VENV = "python3 -m venv venv && . venv/bin/activate"
 TYPED = re.compile(r"(?:in `(?P<path>[^`]+)`:\n\n)?```(?P<kind>sh|python)\n(?P<text>.*?)```", re.S)
 
 
@@ -27,6 +30,7 @@ def script() -> str:
 
 def test_all_of_it_is_typed() -> None:
     """The page has its two kinds of blocks, and the file that is filled in."""
+    assert script().count(VENV) == 1
     assert script().count("cat > mine/src/paibench_mine/mine.py") == 1
     assert [line.split()[1] for line in script().splitlines() if line.startswith("paibench ")] == [
         *("new-method", "check-method", "quickstart", "run", "run", "check-method", "quickstart")
@@ -35,15 +39,32 @@ def test_all_of_it_is_typed() -> None:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which all of it was typed, with nothing but Python and a wheel of the suite."""
+    """A folder in which all of it was typed, with nothing but Python, torch and a wheel of ours."""
     place = tmp_path_factory.mktemp("tutorial")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
     for source in (ROOT, ROOT / "examples" / "kron"):
         subprocess.run([*build, place / "dist", source], check=True, capture_output=True)
     (place / "empty").mkdir()
-    said = typed(place / "empty", script())
+    said = typed(place / "empty", script().replace(VENV, f"{VENV}\n{shared(place)}", 1))
     assert said.count("mine conforms: ") == 2
     return place / "empty"
+
+
+def shared(place: Path) -> str:
+    """The command by which a new venv uses this one's torch: a second copy takes 6 GB."""
+    for kind in ("torch*", "functorch", "triton*", "nvidia*", "cuda*"):
+        for path in Path(sysconfig.get_path("purelib")).glob(kind):
+            shutil.copytree(path, place / "torch" / path.name, copy_function=linked)
+    site = f"venv/lib/python{sysconfig.get_python_version()}/site-packages"
+    return f"echo {place / 'torch'} > {site}/torch.pth"
+
+
+def linked(source: str, target: str) -> None:
+    """Link a file, or copy it to another file system: the sandbox follows no symbolic link."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def typed(folder: Path, text: str) -> str:
