@@ -9,7 +9,7 @@ from paibench.leaderboard.figures.cost import cost
 from paibench.leaderboard.figures.distances import distances
 from paibench.leaderboard.figures.layers import profiles
 from paibench.leaderboard.figures.style import Drawn, line_styles, pdf, png, svg
-from paibench.leaderboard.figures.trained import trained
+from paibench.leaderboard.figures.trained import supermasks, trained
 from paibench.leaderboard.figures.width import widths
 from paibench.leaderboard.stats.ranking import median_density
 
@@ -59,6 +59,8 @@ def _drawn(board: Board, track_board: TrackBoard) -> Iterator[tuple[str, Drawn]]
         yield "cost", cost(track, cells, styles)
         drawing = widths(board.cells, track, board.models, styles, at)
         yield "widths", drawing._replace(reason="")  # most tracks have one width
-        if own["native_accuracy_n"].sum() or (own["method"] == "edge_popup").any():
+        if supermasks(own).any():
+            drawing = widths(board.cells, track, board.models, styles, at, "accuracy_untrained")
+            yield "widths_untrained", drawing._replace(reason="")
             yield "trained", trained(track, cells, styles)
         yield "distances", distances(track, runs)

@@ -18,21 +18,29 @@ from paibench.leaderboard.stats.ranking import ranked
 from paibench.leaderboard.stats.summary import Track
 
 _UNTRAINED: dict[str, Any] = {"linestyle": (0, (1, 1.5)), "markerfacecolor": "white"}
-_SUPERMASKS = ("edge_popup",)  # its native accuracy is that of its ticket before training
 _GREY = "#555555"
+
+
+def supermasks(cells: pd.DataFrame) -> pd.Series:
+    """Return which cells are of a method that also gives a network without training its weights.
+
+    These are the methods with a native accuracy, and edge_popup: its native accuracy is that of
+    its ticket before training.
+    """
+    native = cells.groupby("method_label")["native_accuracy_n"].transform("sum") > 0
+    return native | (cells["method"] == "edge_popup")
 
 
 def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> Drawn:
     """Draw accuracy after and before training against the fraction kept, for supermasks.
 
-    Supermasks are the methods with a native accuracy, and edge_popup; if there are none, all
-    methods are drawn. Filled markers and solid lines are trained, white markers and dotted lines
-    untrained. The dashed line is the trained dense network. Bars are 95 % t intervals.
+    If there are no supermasks, all methods are drawn. Filled markers and solid lines are trained,
+    white markers and dotted lines untrained. The dashed line is the trained dense network. Bars are
+    95 % t intervals.
     """
     own = cells[cells["control"] == "none"].assign(row=lambda cells: cells["method_label"])
     pruned = own[(own["method"] != "dense") & (own["accuracy_untrained_n"] > 0)]
-    native = pruned.groupby("row")["native_accuracy_n"].transform("sum") > 0
-    native |= pruned["method"].isin(_SUPERMASKS)
+    native = supermasks(pruned)
     selected = pruned[native] if native.any() else pruned
     if selected.empty:
         return Drawn(None, "no pruned run has an accuracy before training")

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from paibench.benchmark.spec import Named
 from paibench.leaderboard.figures.accuracy import MEANINGS, Measure
 from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet, small
+from paibench.leaderboard.figures.trained import supermasks
 from paibench.leaderboard.format import ascii_only, common_n, sparsity_percent
 from paibench.leaderboard.frame.rows import option_number
 from paibench.leaderboard.stats.summary import TRACK, Track
@@ -66,9 +67,12 @@ def widths(
     """Draw a measure against width: at the left at one sparsity, at the right with equal weights.
 
     `summary` has all tracks. The right panel has cells that keep as many weights, within 5 %, as
-    the model of `track` keeps at `density`. Bars are 95 % t intervals.
+    the model of `track` keeps at `density`. Bars are 95 % t intervals. Before training, only
+    supermasks are drawn, and the dense network after training.
     """
     cells = family(summary[summary["control"] == "none"], track, models)
+    if measure == "accuracy_untrained":
+        cells = _before_training(cells)
     cells = cells[cells[f"{measure}_n"] > 0]
     own = cells[(cells["model"] == track.model) & (cells["method"] != "dense")]
     kept_counts = own.loc[own["density_asked"] == density, "kept"].dropna()
@@ -98,6 +102,15 @@ def widths(
         }
         legend(figure, list(handles.values()), list(handles))
     return Drawn(figure)
+
+
+def _before_training(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the supermasks and dense, whose accuracy in place of the untrained one is trained."""
+    dense = cells["method"] == "dense"
+    cells = cells.copy()
+    for part in ("mean", "half", "n"):
+        cells.loc[dense, f"accuracy_untrained_{part}"] = cells.loc[dense, f"accuracy_{part}"]
+    return cells[dense | supermasks(cells)]
 
 
 def _several(cells: pd.DataFrame) -> pd.DataFrame:

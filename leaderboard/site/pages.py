@@ -47,6 +47,7 @@ _FIGURE_TITLES = {
     "profiles": "Share of weights kept in each layer, by method",
     "cost": "Accuracy against the cost of the search",
     "widths": "Accuracy against the width of the model",
+    "widths_untrained": "Accuracy before training against the width of the model",
 }
 _PIXELS = 4 / 3  # per point
 

@@ -110,6 +110,25 @@ def test_one_width_is_no_figure(summary: pd.DataFrame) -> None:
         assert found.figure is None and "at two widths or more" in found.reason
 
 
+def test_before_training(record_factory: RecordFactory) -> None:
+    """Supermasks with the accuracy before training, dense with that after it, nothing else."""
+    fields = {"accuracy_untrained": 0.3}
+    records = [
+        run(record_factory, width, density, method=method, **fields)
+        for width in (0.5, 1.0, 2.0)
+        for method, density in (("edge_popup", 0.1), ("snip", 0.1), ("dense", 1.0))
+    ]
+    cells = summarize(tabulate(map(row_of, records)))
+    styles = line_styles(cells["method_label"])
+    figure = widths(cells, TRACK, MODELS, styles, 0.1, "accuracy_untrained").figure
+    assert figure is not None
+    bars: list[Any] = list(figure.axes[0].containers)
+    assert {bar.get_label(): list(bar.lines[0].get_ydata()) for bar in bars} == {
+        "edge_popup": pytest.approx([30, 30, 30]),
+        "dense": pytest.approx([55, 60, 70]),
+    }
+
+
 def test_bytes_are_a_function_of_the_records(summary: pd.DataFrame) -> None:
     """Drawn twice, the same."""
     first, second = drawn(summary).figure, drawn(summary).figure
