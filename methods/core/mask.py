@@ -227,8 +227,11 @@ class MaskHistory:
     def add(self, mask: Mask) -> tuple[float, ...]:
         """Add a mask, and return its distances from all earlier ones, the oldest first."""
         flat = flatten(mask).cpu().numpy()
-        bits = np.packbits(flat)
-        row = tuple(int(np.unpackbits(bits ^ earlier).sum()) / len(flat) for earlier in self._bits)
+        return self.add_packed(np.packbits(flat), len(flat))
+
+    def add_packed(self, bits: NDArray[np.uint8], size: int) -> tuple[float, ...]:
+        """Add a mask of `size` weights that `numpy.packbits` has packed; see `add`."""
+        row = tuple(int(np.unpackbits(bits ^ earlier).sum()) / size for earlier in self._bits)
         self._bits.append(bits)
         self.distances.append(row)
         return row

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from paibench.methods.core.mask import Weights, apportion, num_kept, prunable, top, total, unflatten
 from paibench.methods.core.random_streams import derive
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import FinderOutput, Scores, Ticket
-from paibench.methods.supermasks.supermask import Supermask, cache_name, masked
+from paibench.methods.core.ticket import Scores, Ticket
+from paibench.methods.supermasks.supermask import MaskLog, Supermask, cache_name, masked, rows
 from paibench.methods.training.services import State
 
 
@@ -35,7 +35,7 @@ def edge_popup(
     lr: Annotated[float, "(0, inf)"] = 0.1,
     weight_decay: Annotated[float, "[0, inf)"] = 1e-4,
     epochs: Annotated[int | None, "[1, inf)"] = None,
-) -> FinderOutput:
+) -> Ticket:
     """Return the trained scores; the weights are not trained.
 
     Scores start as kaiming_uniform(a=sqrt(5)) and are trained by SGD with momentum 0.9 and a
@@ -67,11 +67,23 @@ def edge_popup(
     scaled = {name: w.detach() * factor for name, w in weights.items()} if scale else None
     initial = _initial(weights, task.generator)
 
+    def ranked(scores: Tensor) -> Tensor:
+        return scores.abs() if rank == "abs" else scores
+
     def compute() -> State:
-        supermask = Supermask(net, initial, EdgePopup(groups, used, rank, task.seed), scaled)
+        popup = EdgePopup(groups, used, rank, task.seed)
+        supermask = Supermask(net, initial, popup, scaled)
+        length = task.recipe.epochs if epochs is None else epochs
+        supermask.log = log = MaskLog(total(weights), length)
+
+        def draw(epoch: int) -> None:
+            log.put(epoch + 1, popup.mask(ranked(supermask.scores.detach())))
+
+        draw(-1)
         task.fit(
             supermask,
-            epochs=task.recipe.epochs if epochs is None else epochs,
+            epochs=length,
+            after_epoch=draw,
             optimizer="sgd",
             lr=lr,
             momentum=0.9,
@@ -81,13 +93,14 @@ def edge_popup(
             warmup=0,
             resumable=True,
         )
-        return {"scores": supermask.scores.detach()}
+        return {"scores": supermask.scores.detach(), "distances": log.distances()}
 
     options = (density, rank, layers, counts, scale, lr, weight_decay, epochs)
-    scores = task.memo(cache_name("edge_popup", options=options), compute)["scores"]
-    values = unflatten(scores.abs() if rank == "abs" else scores, weights)
+    # stages of the first form have no distances
+    found = task.memo(cache_name("edge_popup", form=2, options=options), compute)
+    values = unflatten(ranked(found["scores"]), weights)
     output = Scores(values, even if layers == "layer" else None)
-    return Ticket(output, weights=scaled) if scale else output
+    return Ticket(output, weights=scaled, distances=rows(found["distances"]))
 
 
 def _initial(weights: dict[str, nn.Parameter], generator: torch.Generator) -> Tensor:

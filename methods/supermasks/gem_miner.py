@@ -20,7 +20,7 @@ from paibench.methods.core.mask import Weights, num_kept, prunable, top, total, 
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores, Ticket
-from paibench.methods.supermasks.supermask import Supermask, cache_name, masked
+from paibench.methods.supermasks.supermask import MaskLog, Supermask, cache_name, masked, rows
 from paibench.methods.training.services import State
 
 Counts = Literal["exact", "authors"]
@@ -74,11 +74,18 @@ def gem_miner(
     def compute() -> State:
         schedule = Schedule(total(weights), kept_count, density, task.recipe.epochs, period, counts)
         search = GemMinerSearch(net, initial, schedule, regularization, task.seed)
+        log = MaskLog(total(weights), task.recipe.epochs)
+        log.put(0, search.used())
+
+        def after_epoch(epoch: int) -> None:
+            search.after_epoch(epoch)
+            log.put(epoch + 1, search.used())
+
         # not resumable, because flags and rounds are no state of the module
         task.fit(
             search.supermask,
             before_step=search.clamp,
-            after_epoch=search.after_epoch,
+            after_epoch=after_epoch,
             penalty=search.penalty if regularization else None,
             optimizer=optimizer,
             lr=lr,
@@ -88,9 +95,11 @@ def gem_miner(
             schedule="cosine",
             warmup=0,
         )
-        return search.state()
+        return search.state() | {"distances": log.distances()}
 
-    name = cache_name("gem_miner", options=(density, regularization, period, lr, optimizer, counts))
+    options = (density, regularization, period, lr, optimizer, counts)
+    # stages of the first form have no distances
+    name = cache_name("gem_miner", form=2, options=options)
     state = {key: value.to(task.device) for key, value in task.memo(name, compute).items()}
     rounded = state["used"].to(dtype)
     native = masked(state["order"], rounded, frozen)
@@ -99,6 +108,7 @@ def gem_miner(
         Scores(unflatten(state["order"], weights)),
         weights=None if keep_unused else without_idle,
         native=(native,),
+        distances=rows(state["distances"]),
     )
 
 
@@ -209,9 +219,13 @@ class GemMinerSearch:
         ranks = torch.unique(self.scores.detach()[active], return_inverse=True)[1]
         self.order[active] = self.order.max() + 1 + ranks
 
+    def used(self) -> Tensor:
+        """Return the rounded supermask, flat: the active weights with scores above 0.5."""
+        return (self.flags > 0) & (self.scores.detach() > 0.5)
+
     def state(self) -> State:
         """Return the order of freezing, and which of the active weights are used or idle."""
-        active, above = self.flags > 0, self.scores.detach() > 0.5
+        active, used = self.flags > 0, self.used()
         if not self.order.any():
             self._rank(active)
-        return {"order": self.order, "used": active & above, "idle": active & ~above}
+        return {"order": self.order, "used": used, "idle": active & ~used}

@@ -10,13 +10,16 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from paibench.methods.core.mask import Weights, prunable, unflatten
+from paibench.methods.core.mask import MaskHistory, Weights, prunable, unflatten
 
 Effective = Callable[[Tensor, Weights], Weights]
+MOST_INTERVALS = 24
+"""A record keeps the distances of at most one mask more: all pairs of 160 epochs take 100 KB."""
 
 
 class Supermask(nn.Module):
@@ -50,6 +53,42 @@ class Supermask(nn.Module):
         effective = self.effective(self.scores, self.weights)
         logits: Tensor = functional_call(self.net, effective, (inputs,))
         return logits
+
+
+class MaskLog(nn.Module):
+    """The masks of a search before training and after every epoch, or every few of a long search.
+
+    They are a buffer, so that as a part of the trained module they are in its checkpoints.
+    """
+
+    bits: Tensor
+
+    def __init__(self, weights_count: int, epochs: int) -> None:
+        super().__init__()
+        self.size = weights_count
+        self.every = max(-(-epochs // MOST_INTERVALS), 1)
+        shape = (epochs // self.every + 1, -(-weights_count // 8))
+        self.register_buffer("bits", torch.zeros(shape, dtype=torch.uint8))
+
+    def put(self, epochs_done: int, mask: Tensor) -> None:
+        """Keep the flat mask, of 0 and 1, if one is due after so many epochs."""
+        if epochs_done % self.every == 0:
+            packed = np.packbits(mask.cpu().numpy() > 0)
+            self.bits[epochs_done // self.every].copy_(torch.from_numpy(packed))
+
+    def distances(self) -> Tensor:
+        """Return the distances [t, t] of `MaskHistory`; those from later masks are 0."""
+        history = MaskHistory()
+        matrix = torch.zeros(len(self.bits), len(self.bits), dtype=torch.float64)
+        for row, bits in zip(matrix, self.bits.cpu().numpy(), strict=True):
+            earlier = history.add_packed(bits, self.size)
+            row[: len(earlier)] = torch.tensor(earlier, dtype=torch.float64)
+        return matrix
+
+
+def rows(distances: Tensor) -> tuple[tuple[float, ...], ...]:
+    """Return a matrix of `MaskLog` as a ticket has it: row t holds the distances before t."""
+    return tuple(tuple(row[:t]) for t, row in enumerate(distances.tolist()))
 
 
 # autograd sees `values` in place of the mask, because a comparison has no gradient

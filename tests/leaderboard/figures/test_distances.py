@@ -50,6 +50,17 @@ def test_one_search_of_each_method_and_density(record_factory: RecordFactory) ->
     ]
 
 
+def test_every_method_comes_before_a_second_density(record_factory: RecordFactory) -> None:
+    """The figure has few panels, and a method with many densities must not take all of them."""
+    fields = [(m, d) for d in (0.5, 0.2, 0.1) for m in ("snip", "imp")]
+    runs = frame_of(
+        *(record_factory(method=m, density=d, mask_distances=ROWS) for m, d in reversed(fields))
+    )
+    assert [(each.density, each.method) for each in searches(runs)] == [
+        (d, m) for d in (0.5, 0.2, 0.1) for m in ("imp", "snip")
+    ]
+
+
 def test_the_figure(record_factory: RecordFactory) -> None:
     """A panel for each search with the same range of colours, and equal bytes when drawn again."""
     densities = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)

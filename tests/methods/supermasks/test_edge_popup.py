@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from paibench.methods.core.mask import Weights, flatten, prunable, top, unflatten
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import FinderOutput, Scores, Ticket, as_ticket, select
+from paibench.methods.core.ticket import Scores, Ticket, as_ticket, select
 from paibench.methods.supermasks.edge_popup import EdgePopup, IncrementalTopK, edge_popup
 from paibench.methods.training.loop import Diverged
 from paibench.methods.training.recipe import Recipe
@@ -103,7 +103,7 @@ SIZES = {"1.weight": 192, "3.weight": 240, "5.weight": 20}
 @pytest.mark.parametrize("density", [0.03, 0.25, 0.5, 0.9])
 def test_layers_keep_the_same_density(density: float) -> None:
     """Layer counts lie within one of density times size and add up exactly."""
-    found = edge_popup(mlp(), blobs(), density)
+    found = edge_popup(mlp(), blobs(), density).mask
     assert isinstance(found, Scores) and found.kept is not None
     assert sum(found.kept.values()) == round(density * 452)
     assert all(abs(found.kept[name] - density * size) <= 1 for name, size in SIZES.items())
@@ -117,7 +117,7 @@ def test_layers_keep_the_same_density(density: float) -> None:
 def test_counts_during_the_search(
     counts: Literal["exact", "authors"], expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In every forward pass each layer uses its exact count, or n - int((1 - k) * n)."""
+    """In every pass, and in the masks of 3 epochs, each layer has its count or the authors'."""
     seen: list[list[int]] = []
     mask = EdgePopup.mask
 
@@ -128,7 +128,7 @@ def test_counts_during_the_search(
 
     monkeypatch.setattr(EdgePopup, "mask", spy)
     edge_popup(mlp(), blobs(), 0.51, counts=counts)
-    assert seen == [expected] * 12
+    assert seen == [expected] * (12 + 1 + 3)
 
 
 def effective(rank: Rank, scores: Tensor, weights: Weights, kept: list[int]) -> Weights:
@@ -205,7 +205,7 @@ def test_scores_start_within_the_kaiming_bound(monkeypatch: pytest.MonkeyPatch) 
 
 def test_global_ranking_lets_layers_compete() -> None:
     """Across layers, the highest |s| win wherever they are."""
-    found = edge_popup(mlp(), blobs(), 0.25, layers="global")
+    found = edge_popup(mlp(), blobs(), 0.25, layers="global").mask
     assert isinstance(found, Scores) and found.kept is None
     mask = select(found, mlp(), 0.25)
     densities = [kept.double().mean().item() for kept in mask.values()]
@@ -218,7 +218,7 @@ def test_scale_multiplies_by_the_root_of_the_kept_fraction() -> None:
     """The ticket starts from weights times sqrt(1 / density): the fraction that is kept."""
     net = mlp()
     found = edge_popup(net, blobs(), 0.25, scale=True)
-    assert isinstance(found, Ticket) and found.weights is not None
+    assert found.weights is not None
     for name, weight in prunable(net).items():
         assert torch.equal(found.weights[name], weight.detach() * 2)
 
@@ -229,6 +229,25 @@ def test_epochs_are_the_recipes_unless_given() -> None:
     edge_popup(mlp(), ours, 0.3)
     edge_popup(mlp(), given, 0.3, epochs=5)
     assert (ours.cost.forward, given.cost.forward) == (3 * 64, 5 * 64)
+
+
+def test_the_distances_between_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row t compares the mask after t epochs with the earlier ones, of searches that stop early."""
+    fit = Task.fit
+
+    def mask_after(epochs: int) -> Tensor:
+        def stopped(task: Task, *args: Any, **arguments: Any) -> None:
+            fit(task, *args, **arguments, stop=epochs * task.steps_per_epoch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Task, "fit", stopped)
+            return flatten(select(edge_popup(mlp(), blobs(), 0.3).mask, mlp(), 0.3))
+
+    masks = [mask_after(epochs) for epochs in range(4)]
+    rows = edge_popup(mlp(), blobs(), 0.3).distances
+    assert len(rows) == 4 and rows[3][0] > 0
+    for t, row in enumerate(rows):
+        assert row == tuple(float((masks[t] != masks[s]).double().mean()) for s in range(t))
 
 
 @pytest.mark.parametrize("layers", ["layer", "global"])
@@ -248,9 +267,9 @@ def test_the_mask_alone_learns(layers: Literal["layer", "global"]) -> None:
     assert accuracy(1, 1e-9) < 0.9
 
 
-def values_of(found: FinderOutput) -> Tensor:
-    assert isinstance(found, Scores)
-    return flatten(found.values)
+def values_of(found: Ticket) -> Tensor:
+    assert isinstance(found.mask, Scores)
+    return flatten(found.mask.values)
 
 
 def test_scores_belong_to_their_weights() -> None:

@@ -232,6 +232,24 @@ def test_scores_at_a_half_are_rounded_down() -> None:
     assert used.nonzero().view(-1).tolist() == [0]
 
 
+def test_the_distances_between_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They compare the rounded supermasks, from that of the initial scores to the native one."""
+    seen: list[Tensor] = []
+    used = GemMinerSearch.used
+
+    def spy(search: GemMinerSearch) -> Tensor:
+        seen.append(used(search))
+        return seen[-1]
+
+    monkeypatch.setattr(GemMinerSearch, "used", spy)
+    ticket = gem_miner(mlp(), blobs(6), 0.3, period=2)
+    masks = seen[:7]
+    assert torch.equal(masks[-1], flatten(ticket.native[0]) != 0)
+    assert len(ticket.distances) == len(masks) and ticket.distances[-1][0] > 0
+    for t, row in enumerate(ticket.distances):
+        assert row == tuple(float((masks[t] != masks[s]).double().mean()) for s in range(t))
+
+
 def test_without_freezing_and_penalty_it_is_a_threshold_at_a_half() -> None:
     """One epoch has no round: the native supermask is w * 1[p > 0.5], the ticket the top of p."""
     net = mlp()

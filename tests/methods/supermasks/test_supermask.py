@@ -13,7 +13,14 @@ from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Ticket, as_ticket, select
 from paibench.methods.supermasks.edge_popup import edge_popup
 from paibench.methods.supermasks.gem_miner import gem_miner
-from paibench.methods.supermasks.supermask import Supermask, cache_name, masked
+from paibench.methods.supermasks.supermask import (
+    MOST_INTERVALS,
+    MaskLog,
+    Supermask,
+    cache_name,
+    masked,
+    rows,
+)
 from paibench.methods.supermasks.zhou import zhou
 from paibench.methods.training.recipe import Recipe
 
@@ -127,6 +134,25 @@ def test_memory_layout_changes_no_mask_and_no_gradient() -> None:
 
     last = gradient(torch.channels_last)
     torch.testing.assert_close(gradient(torch.contiguous_format), last)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "drawn"), [(0, [0]), (3, [0, 1, 2, 3]), (60, list(range(0, 61, 3)))], ids=str
+)
+def test_the_log_of_masks(epochs: int, drawn: list[int]) -> None:
+    """It has the masks of all epochs, or of every third of 60, also from a checkpoint."""
+    masks = [randn(13 + epoch).gt(0)[-13:] for epoch in range(epochs + 1)]
+    first, resumed = MaskLog(13, epochs), MaskLog(13, epochs)
+    for epoch, mask in enumerate(masks[: epochs // 2 + 1]):
+        first.put(epoch, mask.float())
+    resumed.load_state_dict(first.state_dict())
+    for epoch in range(epochs // 2 + 1, epochs + 1):
+        resumed.put(epoch, masks[epoch].float())
+    found = rows(resumed.distances())
+    assert len(found) == len(drawn) <= MOST_INTERVALS + 1
+    for t, row in enumerate(found):
+        later = masks[drawn[t]]
+        assert row == tuple(float((later != masks[s]).double().mean()) for s in drawn[:t])
 
 
 def test_stage_names_tell_options_apart() -> None:
