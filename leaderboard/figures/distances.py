@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from paibench.leaderboard.figures.style import Drawn, sheet, small
@@ -71,6 +72,8 @@ def distances(track: Track, runs: pd.DataFrame) -> Drawn:
             title = ascii_only(search.method, 34)
             axes.set_title(title, loc="left", pad=16, fontweight="bold", fontsize=7)
             small(axes, f"{sparsity_percent(search.density)} sparsity, seed {search.seed}")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(integer=True))
             axes.set_xlabel("Mask")
             axes.set_ylabel("Mask")
         for axes in grid[len(shown) :]:

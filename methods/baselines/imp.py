@@ -23,19 +23,10 @@ from torch import Tensor, nn
 
 from paibench.methods.baselines.dense import dense_state, rewind_step, state_of, train_from
 from paibench.methods.baselines.magnitude import lamp
-from paibench.methods.core.mask import (
-    Mask,
-    MaskHistory,
-    Weights,
-    full,
-    keep_top,
-    num_kept,
-    prunable,
-    total,
-)
+from paibench.methods.core.mask import Mask, Weights, full, keep_top, num_kept, prunable, total
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
-from paibench.methods.core.ticket import MOST_MASKS, Scores, Ticket
+from paibench.methods.core.ticket import Scores, Ticket
 from paibench.methods.supermasks.supermask import cache_name
 from paibench.methods.training.services import State
 
@@ -100,8 +91,7 @@ def imp(
     finetune = after == "finetune"
     trained = dense_state(net, task, task.steps)
     origin = _origin(net, task, after, step)
-    mask, history = full(weights), MaskHistory()
-    history.add(mask)
+    mask = full(weights)
     for level, kept_count in enumerate(levels):
         # level 0 prunes the dense run, which is already trained
         if level > 0:
@@ -110,13 +100,10 @@ def imp(
         ranked = {name: _rank(trained[name], part, score) for name, part in mask.items()}
         scores = _raise_remaining(scores, mask, ranked, level, unpruned)
         mask = keep_top(scores, kept_count, seed=task.seed)
-        history.add(mask)
-    distances = tuple(history.distances[:MOST_MASKS])
     # the harness has the state at initialization itself
     if after == "rewind" and step == 0:
-        return Ticket(Scores(scores), distances=distances)
-    state = trained | origin
-    return Ticket(Scores(scores), state, start=step, finetune=finetune, distances=distances)
+        return Scores(scores)
+    return Ticket(Scores(scores), trained | origin, start=step, finetune=finetune)
 
 
 def at_rate(prunable_count: int, target: int, rate: float, extra: int = 0) -> list[int]:
