@@ -120,6 +120,7 @@ def _several(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _panel(axes: Axes, cells: pd.DataFrame, styles: dict[str, LineStyle], measure: Measure) -> None:
     axes.set_xscale("log", base=2)
+    before = measure == "accuracy_untrained"
     for name, line in cells.groupby("method_label") if len(cells) else ():
         line = line.sort_values("width")
         style = styles[str(name)]
@@ -134,7 +135,8 @@ def _panel(axes: Axes, cells: pd.DataFrame, styles: dict[str, LineStyle], measur
             linewidth=1.3,
             markersize=4.5,
             elinewidth=0.9,
-            label=ascii_only(str(name), 60),
+            # the axis says "before training", which is not true of this line
+            label="dense, trained" if before and name == "dense" else ascii_only(str(name), 60),
         )
     ticks = sorted(cells["width"].unique()) if len(cells) else []
     axes.set_xticks(ticks, [f"{width:g}" for width in ticks])

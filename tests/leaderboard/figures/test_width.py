@@ -125,7 +125,7 @@ def test_before_training(record_factory: RecordFactory) -> None:
     bars: list[Any] = list(figure.axes[0].containers)
     assert {bar.get_label(): list(bar.lines[0].get_ydata()) for bar in bars} == {
         "edge_popup": pytest.approx([30, 30, 30]),
-        "dense": pytest.approx([55, 60, 70]),
+        "dense, trained": pytest.approx([55, 60, 70]),
     }
 
 
