@@ -1,0 +1,170 @@
+"""Each method against both random floors: on its endpoint first, then at each density.
+
+All tests are Welch's, on log-odds, see `log_odds`. A method beats random pruning if it beats
+`random` and `random(layers=erk)`, so the larger of the two p values counts (an intersection-union
+test, which needs no correction). The endpoint is tested first. Only if it is significant are the
+densities tested, corrected by Holm within the method. So a false claim about a method has a
+probability of 5 %, whatever else is on the board.
+"""
+
+import numpy as np
+import pandas as pd
+
+from paibench.leaderboard.stats.log_odds import (
+    ALPHA,
+    Sample,
+    half_width,
+    log_odds,
+    sampling_variance,
+    welch,
+)
+from paibench.leaderboard.stats.summary import TRACK, ended
+
+FEWEST = 5
+"""Fewer runs of a method or of a floor get no verdict."""
+FLOORS = {"random": "", "random(layers=erk)": "erk_"}
+"""The method labels of the random floors, and the prefixes of their columns.
+
+With quotas after Erdos-Renyi, random masks are much better than without at low densities.
+"""
+ROW = [*TRACK, "method", "method_label", "control"]
+OUTCOMES = {
+    "better": "beats both random floors",
+    "worse": "worse than both random floors",
+    "between": "beats one random floor, and is worse than the other",
+    "not significant": "no significant difference from random",
+    "not tested": "not tested, because the endpoint is not significant",
+    "no endpoint": "not tested, because a density of the grid is missing",
+    "too few seeds": "too few seeds",
+}
+
+
+def samples(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return `n`, `mean` and `variance` of log-odds for each group of equal values in `by`.
+
+    `values` has a row per run with `log_odds` and `least`, the variance that the test images give
+    it. The variance of a group is at least the mean of these: equal results of few seeds do not
+    show that there is no spread. It is NaN for n < 2.
+    """
+    groups = values.groupby(by)
+    found = groups["log_odds"].agg(["count", "mean", "var"]).rename(columns={"count": "n"})
+    least = groups["least"].mean()
+    found["variance"] = found.pop("var").where(lambda var: ~(var < least), least)
+    return found
+
+
+def measured(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the pruned runs that have an accuracy, with `log_odds` and `least`."""
+    own = runs[ended(runs) & runs["accuracy"].notna() & (runs["density_asked"] < 1)]
+    numbers = own["accuracy"].astype("float64"), own["test_examples"].astype("float64")
+    values = {"log_odds": log_odds(*numbers), "least": sampling_variance(*numbers)}
+    return own[[*ROW, "density_asked", "seed"]].assign(**values)
+
+
+def grid(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the densities of each track over which endpoints are taken: those of `random`.
+
+    These rows are the maintainers', so that no submission changes the endpoint of another method.
+    """
+    floor = (runs["method_label"] == "random") & (runs["control"] == "none")
+    return runs.loc[
+        floor & (runs["density_asked"] < 1), [*TRACK, "density_asked"]
+    ].drop_duplicates()
+
+
+def endpoints(values: pd.DataFrame, densities: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean log-odds over the grid of each row and seed that has all of its densities.
+
+    The accuracies of one seed are measured on the same images, so their errors may add up, and
+    `least` is as large as if they did.
+    """
+    on_grid = values.merge(densities, on=[*TRACK, "density_asked"])
+    on_grid["error"] = np.sqrt(on_grid.pop("least"))
+    groups = on_grid.groupby([*ROW, "seed"])
+    found = groups[["log_odds", "error"]].mean().assign(points=groups.size()).reset_index()
+    asked = densities.groupby(TRACK).size().rename("asked")
+    found = found.join(asked, on=TRACK)
+    whole = found[found["points"] == found["asked"]]
+    return whole.assign(least=whole["error"] ** 2).drop(columns=["error", "points", "asked"])
+
+
+def verdicts(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the endpoint of each row, and its cells, compared with both random floors.
+
+    Both have a row per method that is no control and not `random`, the second one per density:
+    `n`; `mean`, and `half` of its 95 % interval, as log-odds; for each floor, with its prefix,
+    `floor_n`, `difference` and `difference_half` of log-odds, and `floor_p`; `p`, the larger of
+    these, of the endpoint as it is and of cells corrected by Holm; and `outcome`, a key of
+    `OUTCOMES`. The floor with quotas is compared with `random` alone.
+    """
+    values = measured(runs)
+    whole = endpoints(values, grid(runs))
+    first = _compared(samples(whole, ROW), TRACK)
+    first["outcome"] = _outcomes(first)
+    cells = _compared(samples(values, [*ROW, "density_asked"]), [*TRACK, "density_asked"])
+    cells["p"] = holm(cells["p"], cells.groupby(ROW).ngroup())
+    of_endpoint = cells[ROW].merge(first[[*ROW, "outcome"]], on=ROW, how="left")["outcome"]
+    outcome = _outcomes(cells)
+    open_ = of_endpoint.isin(["better", "worse", "between"])
+    closed = of_endpoint.fillna("no endpoint").where(
+        lambda key: key != "not significant", "not tested"
+    )
+    cells["outcome"] = outcome.where(open_ | (outcome == "too few seeds"), closed)
+    return first, cells
+
+
+def _compared(cells: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Compare samples, indexed by `ROW` and more, with the floors of equal values in `by`."""
+    frame = cells.reset_index()
+    frame["half"] = half_width(_sample(frame))
+    own = frame[(frame["control"] == "none") & (frame["method_label"] != "random")]
+    own = own.reset_index(drop=True)
+    for label, prefix in FLOORS.items():
+        floors = frame[(frame["method_label"] == label) & (frame["control"] == "none")]
+        floor = own[by].merge(floors[[*by, "n", "mean", "variance"]], on=by, how="left")
+        # no row is compared with itself
+        floor = floor.mask(own["method_label"] == label)
+        found = welch(_sample(own), _sample(floor))
+        own[f"{prefix}floor_n"] = floor["n"].fillna(0).astype("int64")
+        own[f"{prefix}difference"], own[f"{prefix}difference_half"] = found.value, found.half
+        own[f"{prefix}floor_p"] = found.p
+    both = ~own["method_label"].isin(list(FLOORS))
+    own["p"] = np.where(both, np.maximum(own["floor_p"], own["erk_floor_p"]), own["floor_p"])
+    return own
+
+
+def _outcomes(cells: pd.DataFrame) -> pd.Series:
+    """Return the outcome of each row from `p` and its two differences."""
+    both = ~cells["method_label"].isin(list(FLOORS))
+    second = cells["erk_difference"].where(both, cells["difference"])
+    least = np.minimum(cells["floor_n"], cells["erk_floor_n"].where(both, cells["floor_n"]))
+    significant = cells["p"] <= ALPHA
+    keys = np.select(
+        [
+            np.minimum(cells["n"], least) < FEWEST,
+            significant & (cells["difference"] > 0) & (second > 0),
+            significant & (cells["difference"] < 0) & (second < 0),
+            significant,
+        ],
+        ["too few seeds", "better", "worse", "between"],
+        "not significant",
+    )
+    return pd.Series(keys, index=cells.index, dtype="str")
+
+
+def _sample(frame: pd.DataFrame) -> Sample:
+    return Sample(*(frame[name].to_numpy(dtype="float64") for name in ("n", "mean", "variance")))
+
+
+def holm(p: pd.Series, family: pd.Series) -> pd.Series:
+    """Return p values after Holm's step-down correction within each family; NaN does not count.
+
+    Holm 1979, Scandinavian Journal of Statistics 6.
+    """
+    rising = p.dropna().sort_values(kind="stable")
+    which = family.loc[rising.index]
+    ordered = rising.groupby(which)
+    scaled = rising * (ordered.transform("size") - ordered.cumcount())
+    # Holm's test stops at the first p that is too large, so corrected values never fall.
+    corrected: pd.Series = scaled.groupby(which).cummax().clip(upper=1.0)
+    return corrected.reindex(p.index)
