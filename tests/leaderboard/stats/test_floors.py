@@ -1,53 +1,18 @@
 """Verdicts against the random floors: Welch's tests, the endpoint first, nothing from elsewhere."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
+from accuracies import ERK, GRID, board, normal, runs_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from paibench.leaderboard.frame.load import tabulate
 from paibench.leaderboard.stats.floors import FLOORS, endpoints, grid, measured, samples, verdicts
 from paibench.leaderboard.stats.log_odds import log_odds
 from paibench.leaderboard.stats.summary import CELL
 
-GRID = (0.5, 0.1, 0.02)
-ERK = "random(layers=erk)"
 MANY = 10**9  # so many test examples that their choice adds no variance
-
-
-def runs_of(accuracies: dict[tuple[str, float], list[float]], **fields: Any) -> pd.DataFrame:
-    """Runs by method label and density, of seeds 0, 1, ... and 1,000 test examples."""
-    usual: dict[str, Any] = {"dataset": "d", "model": "m", "recipe": "r", "init": "i"}
-    usual |= {"control": "none", "evaluated_on": "test", "data_fingerprint": "f" * 64}
-    usual |= {"status": "done", "test_examples": 1000}
-    return tabulate(
-        usual
-        | {"method": label.partition("(")[0], "method_label": label, "density_asked": density}
-        | {"seed": seed, "accuracy": accuracy}
-        | fields
-        for (label, density), values in accuracies.items()
-        for seed, accuracy in enumerate(values)
-    )
-
-
-def normal(mean: float, n: int, seed: int) -> list[float]:
-    """Accuracies around a mean, in whole examples of 1,000."""
-    drawn = np.random.default_rng(seed).normal(mean, 0.02, n)
-    return [float(value) for value in np.clip(np.round(drawn, 3), 0, 1)]
-
-
-def board(
-    means: dict[str, float], n: int = 6, seed: int = 0
-) -> dict[tuple[str, float], list[float]]:
-    return {
-        (label, density): normal(mean - 0.05 * place, n, 100 * seed + 10 * row + place)
-        for row, (label, mean) in enumerate(means.items())
-        for place, density in enumerate(GRID)
-    }
 
 
 USUAL = {"random": 0.7, ERK: 0.75, "snip": 0.9, "grasp": 0.5, "synflow": 0.75}
