@@ -13,8 +13,12 @@ import pandas as pd
 from paibench.leaderboard.stats.log_odds import (
     ALPHA,
     Sample,
-    half_width,
+    accuracy_of,
+    in_points,
+    interval,
     log_odds,
+    sample_of,
+    samples,
     sampling_variance,
     welch,
 )
@@ -22,7 +26,7 @@ from paibench.leaderboard.stats.summary import TRACK, ended
 
 FEWEST = 5
 """Fewer runs of a method or of a floor get no verdict."""
-FLOORS = {"random": "", "random(layers=erk)": "erk_"}
+FLOORS = {"random": "random_", "random(layers=erk)": "erk_"}
 """The method labels of the random floors, and the prefixes of their columns.
 
 With quotas after Erdos-Renyi, random masks are much better than without at low densities.
@@ -37,20 +41,6 @@ OUTCOMES = {
     "no endpoint": "not tested, because a density of the grid is missing",
     "too few seeds": "too few seeds",
 }
-
-
-def samples(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Return `n`, `mean` and `variance` of log-odds for each group of equal values in `by`.
-
-    `values` has a row per run with `log_odds` and `least`, the variance that the test images give
-    it. The variance of a group is at least the mean of these: equal results of few seeds do not
-    show that there is no spread. It is NaN for n < 2.
-    """
-    groups = values.groupby(by)
-    found = groups["log_odds"].agg(["count", "mean", "var"]).rename(columns={"count": "n"})
-    least = groups["least"].mean()
-    found["variance"] = found.pop("var").where(lambda var: ~(var < least), least)
-    return found
 
 
 def measured(runs: pd.DataFrame) -> pd.DataFrame:
@@ -91,15 +81,15 @@ def endpoints(values: pd.DataFrame, densities: pd.DataFrame) -> pd.DataFrame:
 def verdicts(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the endpoint of each row, and its cells, compared with both random floors.
 
-    Both have a row per method that is no control and not `random`, the second one per density:
-    `n`; `mean`, and `half` of its 95 % interval, as log-odds; for each floor, with its prefix,
-    `floor_n`, `difference` and `difference_half` of log-odds, and `floor_p`; `p`, the larger of
-    these, of the endpoint as it is and of cells corrected by Holm; and `outcome`, a key of
+    Both have a row per method that is no control and not `random`, the second one per density.
+    Columns: `n`; `mean` of the log-odds; `accuracy`, `low` and `high`, the mean and the ends of its
+    95 % interval as accuracies; for each floor, with its prefix in `FLOORS`, `n` and `p`, and
+    `difference`, `low` and `high`, in fractions of accuracy (see `in_points`); `p`, the larger of
+    the two, of the endpoint as it is and of cells corrected by Holm; and `outcome`, a key of
     `OUTCOMES`. The floor with quotas is compared with `random` alone.
     """
     values = measured(runs)
-    whole = endpoints(values, grid(runs))
-    first = _compared(samples(whole, ROW), TRACK)
+    first = _compared(samples(endpoints(values, grid(runs)), ROW), TRACK)
     first["outcome"] = _outcomes(first)
     cells = _compared(samples(values, [*ROW, "density_asked"]), [*TRACK, "density_asked"])
     cells["p"] = holm(cells["p"], cells.groupby(ROW).ngroup())
@@ -116,44 +106,44 @@ def verdicts(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _compared(cells: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Compare samples, indexed by `ROW` and more, with the floors of equal values in `by`."""
     frame = cells.reset_index()
-    frame["half"] = half_width(_sample(frame))
+    frame["accuracy"] = accuracy_of(frame["mean"])
+    frame["low"], frame["high"] = interval(sample_of(frame))
     own = frame[(frame["control"] == "none") & (frame["method_label"] != "random")]
     own = own.reset_index(drop=True)
     for label, prefix in FLOORS.items():
         floors = frame[(frame["method_label"] == label) & (frame["control"] == "none")]
-        floor = own[by].merge(floors[[*by, "n", "mean", "variance"]], on=by, how="left")
+        floor = own[by].merge(floors[[*by, *Sample._fields]], on=by, how="left")
         # no row is compared with itself
         floor = floor.mask(own["method_label"] == label)
-        found = welch(_sample(own), _sample(floor))
-        own[f"{prefix}floor_n"] = floor["n"].fillna(0).astype("int64")
-        own[f"{prefix}difference"], own[f"{prefix}difference_half"] = found.value, found.half
-        own[f"{prefix}floor_p"] = found.p
+        difference, base = welch(sample_of(own), sample_of(floor)), sample_of(floor)
+        own[f"{prefix}n"] = floor["n"].fillna(0).astype("int64")
+        for name, part in zip(
+            ("difference", "low", "high"), in_points(difference, base), strict=True
+        ):
+            own[f"{prefix}{name}"] = part
+        own[f"{prefix}p"] = difference.p
     both = ~own["method_label"].isin(list(FLOORS))
-    own["p"] = np.where(both, np.maximum(own["floor_p"], own["erk_floor_p"]), own["floor_p"])
-    return own
+    own["p"] = np.where(both, np.maximum(own["random_p"], own["erk_p"]), own["random_p"])
+    return own.drop(columns="variance")
 
 
 def _outcomes(cells: pd.DataFrame) -> pd.Series:
     """Return the outcome of each row from `p` and its two differences."""
     both = ~cells["method_label"].isin(list(FLOORS))
-    second = cells["erk_difference"].where(both, cells["difference"])
-    least = np.minimum(cells["floor_n"], cells["erk_floor_n"].where(both, cells["floor_n"]))
+    second = cells["erk_difference"].where(both, cells["random_difference"])
+    least = np.minimum(cells["random_n"], cells["erk_n"].where(both, cells["random_n"]))
     significant = cells["p"] <= ALPHA
     keys = np.select(
         [
             np.minimum(cells["n"], least) < FEWEST,
-            significant & (cells["difference"] > 0) & (second > 0),
-            significant & (cells["difference"] < 0) & (second < 0),
+            significant & (cells["random_difference"] > 0) & (second > 0),
+            significant & (cells["random_difference"] < 0) & (second < 0),
             significant,
         ],
         ["too few seeds", "better", "worse", "between"],
         "not significant",
     )
     return pd.Series(keys, index=cells.index, dtype="str")
-
-
-def _sample(frame: pd.DataFrame) -> Sample:
-    return Sample(*(frame[name].to_numpy(dtype="float64") for name in ("n", "mean", "variance")))
 
 
 def holm(p: pd.Series, family: pd.Series) -> pd.Series:

@@ -1,14 +1,15 @@
 """Accuracies as log-odds, the scale of all intervals and tests, and comparisons of their means.
 
 Near 100 % a point of accuracy means more than near 50 %, and an interval of accuracies can leave
-the range from 0 to 1; on the scale of ln(p / (1 - p)) neither happens. Everything here takes and
-returns numpy arrays of one shape; NaN stands for a number that does not exist.
+the range from 0 to 1; on the scale of ln(p / (1 - p)) neither happens. NaN stands for a number that
+does not exist. Arrays of one call have one shape.
 """
 
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import interpolate, special, stats
 
@@ -60,6 +61,43 @@ def _answers(accuracy: ArrayLike, examples: ArrayLike) -> tuple[Array, Array]:
     count = np.asarray(examples, dtype=np.float64)
     right = np.asarray(accuracy, dtype=np.float64) * count
     return right + 0.5, count - right + 0.5
+
+
+def samples(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return `n`, `mean` and `variance` of log-odds for each group of equal values in `by`.
+
+    `values` has a row per run with `log_odds` and `least`, the variance that the test images give
+    it. The variance of a group is at least the mean of these: equal results of few seeds do not
+    show that there is no spread. It is NaN for n < 2.
+    """
+    groups = values.groupby(by)
+    cells = groups["log_odds"].agg(["count", "mean", "var"]).rename(columns={"count": "n"})
+    least = groups["least"].mean()
+    cells["variance"] = cells.pop("var").where(lambda var: ~(var < least), least)
+    return cells
+
+
+def sample_of(frame: pd.DataFrame, prefix: str = "") -> Sample:
+    """Return the columns `n`, `mean` and `variance` of a frame, whose names have a prefix."""
+    names = [f"{prefix}{name}" for name in Sample._fields]
+    return Sample(*(frame[name].to_numpy(dtype="float64") for name in names))
+
+
+def interval(sample: Sample) -> tuple[Array, Array]:
+    """Return the ends of the 95 % t interval of a mean, as accuracies; NaN for n < 2."""
+    half = half_width(sample)
+    return accuracy_of(sample.mean - half), accuracy_of(sample.mean + half)
+
+
+def in_points(difference: Difference, base: Sample) -> tuple[Array, Array, Array]:
+    """Return a difference from a base and the ends of its interval, as fractions of accuracy.
+
+    They are counted from the accuracy at the mean of the base.
+    """
+    ends = (0.0, -difference.half, difference.half)
+    at = accuracy_of(base.mean)
+    value, low, high = (accuracy_of(base.mean + difference.value + end) - at for end in ends)
+    return value, low, high
 
 
 def half_width(sample: Sample) -> Array:

@@ -6,8 +6,8 @@ runs from 1 + the number of better methods to the number of all minus that of wo
 
 import pandas as pd
 
-from paibench.leaderboard.stats.floors import FEWEST, ROW, endpoints, grid, measured, samples
-from paibench.leaderboard.stats.log_odds import Sample, rank_sets
+from paibench.leaderboard.stats.floors import FEWEST, ROW, endpoints, grid, measured
+from paibench.leaderboard.stats.log_odds import Sample, rank_sets, samples
 from paibench.leaderboard.stats.summary import TRACK
 
 

@@ -5,12 +5,17 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import SETTING
+from paibench.leaderboard.stats.log_odds import (
+    interval,
+    log_odds,
+    sample_of,
+    samples,
+    sampling_variance,
+)
 
 TRACK = [*SETTING, "split", "protocol"]
 CELL = [*TRACK, "method", "method_label", "control", "density_asked"]
@@ -25,7 +30,7 @@ OUTCOMES = ("done", "diverged", "failed", "skipped", "missing")
 LOST = OUTCOMES[1:]
 """The outcomes that give no accuracy."""
 _COUNTED = ("collapsed", "conflicts", "not_at_initialization")
-_WORDS = ["unlike", "random_unlike"]
+_WORDS = ["unlike", "floor_unlike"]
 
 
 class Track(NamedTuple):
@@ -67,10 +72,10 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
       weights;
     - `unlike`, how the environments of the averaged runs differ;
     - `prunable`, `parameters`, and the means of `density`, `density_effective` and `search_epochs`;
-    - for each measure of `MEASURES` `_n`, `_mean`, `_std` (with n - 1) and `_half`, half the width
-      of the 95 % t interval (NaN for n < 2);
-    - `random_n`, `random_difference`, `random_half`: the same for accuracy minus that of `random`
-      at equal density and seed; `random_unlike`, how the environments of such pairs differ.
+    - for each measure of `MEASURES` `_n`, `_mean`, `_std` (with n - 1), and `_low` and `_high`, the
+      ends of the 95 % interval (NaN for n < 2), from a t interval of log-odds, see `log_odds`;
+    - `accuracy_log_odds`, the mean of the log-odds;
+    - `floor_unlike`, how the environments differ from those of `random` at equal density.
 
     Accuracies are fractions. Only runs that are done or diverged can have one.
     """
@@ -95,11 +100,10 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
             groups[["prunable", "parameters"]].max(),
             groups[["density", "density_effective", "search_epochs"]].mean(),
             *(_statistics(measured, name) for name in MEASURES),
-            _against_random(measured),
         ],
         axis=1,
     ).reset_index()
-    cells["random_n"] = cells["random_n"].fillna(0).astype("int64")
+    cells = cells.merge(_unlike_floor(averaged), on=CELL, how="left")
     cells[_WORDS] = cells[_WORDS].astype("str").fillna("")
     # In floats, 1 - 0.9 is 0.09999999999999998.
     cells.insert(len(CELL), "sparsity", (1 - cells["density_asked"]).round(12))
@@ -138,33 +142,15 @@ def reached(cells: pd.DataFrame) -> pd.Series:
     return cells["density"].where(other, cells["density_asked"])
 
 
-def half_width(std: pd.Series, n: pd.Series) -> pd.Series:
-    """Return half the width of the 95 % t interval of a mean, from its deviation (n - 1) and n.
-
-    NaN for n < 2: one run says nothing about the spread.
-    """
-    quantile = pd.Series(stats.t.ppf(0.975, (n - 1).where(n > 1)), index=n.index)
-    half: pd.Series = quantile * std / np.sqrt(n)
-    return half
-
-
 def _statistics(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    cells = runs.groupby(CELL)[name].agg(["count", "mean", "std"])
-    cells["half"] = half_width(cells["std"], cells["count"])
-    return cells.rename(columns={"count": "n"}).add_prefix(f"{name}_")
-
-
-def _against_random(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the accuracy minus that of random pruning, in pairs of equal density and seed."""
-    pair = [*TRACK, "density_asked", "seed"]
-    is_floor = (runs["method_label"] == "random") & (runs["control"] == "none")
-    floor = runs.loc[is_floor, [*pair, "accuracy", *ENVIRONMENT]]
-    pairs = runs[~is_floor].merge(floor, on=pair, suffixes=("", "_of_random"))
-    pairs = pairs.dropna(subset=["accuracy", "accuracy_of_random"])
-    pairs["random"] = pairs["accuracy"] - pairs["accuracy_of_random"]
-    cells = _statistics(pairs, "random").drop(columns="random_std")
-    cells["random_unlike"] = mixed_pairs(pairs, "_of_random", CELL)
-    return cells.rename(columns={"random_mean": "random_difference"})
+    cells = runs.groupby(CELL)[name].agg(["count", "mean", "std"]).rename(columns={"count": "n"})
+    numbers = runs[name].astype("float64"), runs["test_examples"].astype("float64")
+    values = {"log_odds": log_odds(*numbers), "least": sampling_variance(*numbers)}
+    on_scale = samples(runs[CELL].assign(**values), CELL)
+    cells["low"], cells["high"] = interval(sample_of(on_scale))
+    if name == "accuracy":
+        cells["log_odds"] = on_scale["mean"]
+    return cells.add_prefix(f"{name}_")
 
 
 # Environments: which runs may be averaged or compared without a mark.
@@ -196,17 +182,21 @@ def mixed_environments(runs: pd.DataFrame, by: list[str]) -> pd.Series:
     return _in_words(ours, ours.groupby(level=by).nunique() > 1)
 
 
-def mixed_pairs(pairs: pd.DataFrame, suffix: str, by: list[str]) -> pd.Series:
-    """Return the same for pairs of runs; the columns of the second run have a suffix.
-
-    The pairs of one group may differ from each other, but the two runs of a pair may not.
-    """
-    ours = pairs.set_index(by)[ENVIRONMENT]
-    theirs = pairs.set_index(by)[[f"{name}{suffix}" for name in ENVIRONMENT]].set_axis(
-        ENVIRONMENT, axis=1
-    )
-    differ = (ours != theirs).groupby(level=by).any()
-    return _in_words(pd.concat([ours, theirs]), differ)
+def _unlike_floor(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how the environments of each cell differ from those of `random` at equal density."""
+    at = [*TRACK, "density_asked"]
+    is_floor = (runs["method_label"] == "random") & (runs["control"] == "none")
+    own = runs.loc[~is_floor, [*CELL, *ENVIRONMENT]].drop_duplicates()
+    floor = runs.loc[is_floor, [*at, *ENVIRONMENT]].drop_duplicates()
+    beside = own[CELL].drop_duplicates().merge(floor, on=at)
+    both = pd.concat([own.merge(beside[CELL].drop_duplicates()), beside]).set_index(CELL)
+    counts = [
+        frame.groupby(CELL)[ENVIRONMENT].nunique().reindex(both.index.unique())
+        for frame in (both.reset_index(), own, beside)
+    ]
+    # If either lacks a value of the other, both together have more than one of them has.
+    differ = (counts[0] > counts[1]) | (counts[0] > counts[2])
+    return _in_words(both, differ).rename("floor_unlike").reset_index()
 
 
 def _in_words(values: pd.DataFrame, differ: pd.DataFrame) -> pd.Series:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from paibench.leaderboard.stats.floors import FLOORS, endpoints, grid, measured, samples, verdicts
-from paibench.leaderboard.stats.log_odds import log_odds
+from paibench.leaderboard.stats.floors import FLOORS, endpoints, grid, measured, verdicts
+from paibench.leaderboard.stats.log_odds import accuracy_of, log_odds, samples
 from paibench.leaderboard.stats.summary import CELL
 
 MANY = 10**9  # so many test examples that their choice adds no variance
@@ -36,12 +36,13 @@ def test_the_numbers_are_scipys() -> None:
         stats.ttest_ind(odds["snip", 0.1], odds[floor, 0.1], equal_var=False).pvalue
         for floor in FLOORS
     ]
-    assert [snip["floor_p"], snip["erk_floor_p"]] == pytest.approx(theirs)
+    assert [snip["random_p"], snip["erk_p"]] == pytest.approx(theirs)
     means = {label: np.mean([odds[label, d] for d in GRID], axis=0) for label in USUAL}
     row = first.set_index("method_label").loc["snip"]
     expected = [stats.ttest_ind(means["snip"], means[f], equal_var=False).pvalue for f in FLOORS]
     assert row["p"] == pytest.approx(max(expected))
     assert row["mean"] == pytest.approx(means["snip"].mean())
+    assert row["accuracy"] == pytest.approx(float(accuracy_of(means["snip"].mean())))
 
 
 def test_outcomes() -> None:
@@ -64,7 +65,7 @@ def test_densities_are_corrected_within_a_method() -> None:
     """Holm's p of the densities of one method, whatever the other methods are."""
     _, cells = verdicts(runs_of(board(USUAL)))
     snip = cells[cells["method_label"] == "snip"]
-    raw = sorted(np.maximum(snip["floor_p"], snip["erk_floor_p"]))
+    raw = sorted(np.maximum(snip["random_p"], snip["erk_p"]))
     corrected = np.maximum.accumulate([min(1, p * (3 - i)) for i, p in enumerate(raw)])
     assert sorted(snip["p"]) == pytest.approx(list(corrected))
 
