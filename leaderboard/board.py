@@ -18,9 +18,10 @@ from paibench.leaderboard.site.slugs import method_slugs, track_slugs
 from paibench.leaderboard.stats.controls import control_verdicts
 from paibench.leaderboard.stats.critical_sparsity import critical_sparsity
 from paibench.leaderboard.stats.cross_track import CrossTrackComparison, cross_track
-from paibench.leaderboard.stats.paired import against_random
+from paibench.leaderboard.stats.floors import FLOORS, endpoint_means, verdicts
 from paibench.leaderboard.stats.pareto import pareto_by_track
-from paibench.leaderboard.stats.ranking import rank_groups, supermasks
+from paibench.leaderboard.stats.rank_set import RANKS, rank_set
+from paibench.leaderboard.stats.ranking import supermasks
 from paibench.leaderboard.stats.summary import (
     CELL,
     OUTCOMES,
@@ -33,7 +34,6 @@ from paibench.leaderboard.stats.summary import (
 from paibench.leaderboard.submission.verification_level import (
     add_marks,
     cell_levels,
-    may_lead,
     read_levels,
 )
 
@@ -41,8 +41,10 @@ _COSTS = (
     *("search_epochs", "search_seconds", "peak_memory_mb", "accuracy_best"),
     *("multiply_adds_dense", "multiply_adds_sparse"),
 )
-_PAIR = ["n", "difference", "half", "p_holm"]
-_PAIR += [f"erk_{name}" for name in _PAIR] + ["verdict"]
+_VERDICT = [
+    *(f"{floor}{name}" for floor in FLOORS.values() for name in ("n", "difference", "low", "high")),
+    *("p", "outcome"),
+]
 
 
 @dataclass(frozen=True)
@@ -69,19 +71,20 @@ class Board:
     """The runs in the order of their keys, with the column `mark`, and the files not read."""
     stores: tuple[Store, ...]
     public: bool
-    """Whether only cells of verified runs can hold places 1 to 3."""
+    """Whether the verification level stands beside every rank."""
     summary: pd.DataFrame
     """See `summarize`."""
     cells: pd.DataFrame
-    """`summary` with more columns: costs (`_n`, `_mean`), rank `group`, `best` for Pareto-optimal
-    cells, the paired differences from the random floors (`pair_`, `pair_erk_`), and `mark`."""
+    """`summary` with more columns: costs (`_n`, `_mean`), `best` for Pareto-optimal cells, `mark`,
+    those of `floors.verdicts` on the differences from both random floors, those of `rank_set`."""
     tracks: Mapping[Track, TrackBoard]
     methods: Mapping[str, str]
     """The part of file names that stands for each method."""
     models: Mapping[str, Named]
     """The models of all runs by their labels."""
     rows: Mapping[tuple[Any, ...], dict[Any, Any]]
-    """Critical density and area by track, method label and control, see `critical_sparsity`."""
+    """Endpoint, verdict, ranks, critical sparsity and area of each row, see `_rows`, by track,
+    method label and control."""
     control_verdicts: pd.DataFrame
     supermasks: pd.DataFrame
     cross_track: CrossTrackComparison
@@ -120,10 +123,11 @@ def compute(
     runs = frame.runs.sort_values("key", kind="stable", ignore_index=True)
     frame = Frame(add_marks(runs, levels), tuple(sorted(frame.problems)))
     summary = summarize(runs)
-    cells = _cells(summary, runs, levels, public)
-    row = [*TRACK, "method_label", "control"]
-    rows = critical_sparsity(summary).to_dict("records")
     named = models(runs)
+    endpoints, verdict_cells = verdicts(runs)
+    ranks, rank_cells = rank_set(runs)
+    cells = _cells(summary, runs, levels, verdict_cells, rank_cells)
+    rows = _rows(runs, endpoints, ranks)
     return Board(
         frame=frame,
         stores=tuple(stores),
@@ -133,30 +137,47 @@ def compute(
         tracks=_tracks(cells, named),
         methods=method_slugs(runs["method"].astype(str)),
         models=named,
-        rows={tuple(each[name] for name in row): each for each in rows},
+        rows=rows,
         control_verdicts=control_verdicts(runs),
         supermasks=supermasks(runs),
-        cross_track=cross_track(summary),
+        cross_track=cross_track(runs),
         left_out=tuple(missing_results(frame)),
     )
 
 
 def _cells(
-    summary: pd.DataFrame, runs: pd.DataFrame, levels: Mapping[str, str], public: bool
+    summary: pd.DataFrame,
+    runs: pd.DataFrame,
+    levels: Mapping[str, str],
+    verdict_cells: pd.DataFrame,
+    ranks: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Return the summary with costs, paired differences, marks, rank groups and the Pareto set."""
-    pairs = against_random(runs)[[*CELL, *_PAIR]]
-    pairs = pairs.rename(columns={name: f"pair_{name}" for name in _PAIR})
-    # Left joins keep the cells that have no pair or no cost.
-    cells = summary.merge(_costs(runs), on=CELL, how="left").merge(pairs, on=CELL, how="left")
+    """Return the summary with costs, differences from the floors, ranks, marks, the Pareto set."""
+    # Left joins keep the cells that have no verdict, no rank or no cost.
+    cells = summary.merge(_costs(runs), on=CELL, how="left")
+    cells = cells.merge(verdict_cells[[*CELL, *_VERDICT]], on=CELL, how="left")
+    cells = cells.merge(ranks[[*CELL, *RANKS]], on=CELL, how="left")
     cells = cells.merge(cell_levels(runs, levels).reset_index(), on=CELL, how="left")
-    # `rank_groups` needs one value per row of `cells`, so join on the columns of `CELL`.
-    leads = may_lead(runs, levels).reset_index()
-    may = cells[CELL].merge(leads, on=CELL, how="left")["may_lead"]
-    # In a private store nothing is verified, so the rule would leave places 1 to 3 empty.
-    cells["group"] = rank_groups(cells, may if public else None)
     cells["best"] = pareto_by_track(cells)
     return cells
+
+
+def _rows(
+    runs: pd.DataFrame, endpoints: pd.DataFrame, ranks: pd.DataFrame
+) -> dict[tuple[Any, ...], dict[Any, Any]]:
+    """Return one dictionary per row of a track: endpoint, verdict, ranks, critical sparsity, area.
+
+    Its keys are the columns of `critical_sparsity`, `RANKS`, and with the prefix `endpoint_` those
+    of `endpoint_means`, and `p` and `outcome` of the verdict.
+    """
+    by = [*TRACK, "method_label", "control"]
+    means = endpoint_means(runs).merge(endpoints[[*by, "p", "outcome"]], on=by, how="left")
+    means = means.drop(columns="method").rename(
+        columns={name: f"endpoint_{name}" for name in means.columns if name not in by}
+    )
+    rows = critical_sparsity(runs).merge(means, on=by, how="left")
+    rows = rows.merge(ranks[[*by, *RANKS]], on=by, how="left")
+    return {tuple(row[name] for name in by): row for row in rows.to_dict("records")}
 
 
 def _costs(runs: pd.DataFrame) -> pd.DataFrame:

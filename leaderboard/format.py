@@ -84,19 +84,33 @@ def number(value: Any) -> float | None:
     return float(value)
 
 
-def percent(mean: float, half: float | None = None) -> str:
-    """Return a fraction in percent, with half the width of its interval: 97.7 ± 0.2"""
-    return f"{100 * mean:.1f}" + (f" ± {100 * half:.1f}" if half is not None else "")
+def percent(mean: float, low: float | None = None, high: float | None = None) -> str:
+    """Return a fraction in percent, with the distances of the ends of its interval.
+
+    97.7 ± 0.2 if both distances are equal as printed, otherwise 36.3 +13.1 −11.8
+    """
+    text = f"{100 * mean:.1f}"
+    return text + _ends(mean, low, high)
 
 
-def signed(mean: float, half: float | None = None) -> str:
-    """Return a difference of fractions in points: +1.2, −0.3
+def signed(mean: float, low: float | None = None, high: float | None = None) -> str:
+    """Return a difference of fractions in points: +1.2, −0.3, with its interval as `percent`.
 
     The sign is U+2212, which no spreadsheet reads as the start of a formula.
     """
     # The sign is that of the rounded number, so that no −0.0 is printed.
-    text = percent(abs(mean), half)
-    return f"{'−' if round(1000 * mean) < 0 else '+'}{text}"
+    sign = "−" if round(1000 * mean) < 0 else "+"
+    return f"{sign}{100 * abs(mean):.1f}" + _ends(mean, low, high)
+
+
+def _ends(mean: float, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    # Seeds that differ very much can have their mean outside the interval of their log-odds.
+    if not low <= mean <= high:
+        return f" ({100 * low:.1f} to {100 * high:.1f})"
+    above, below = f"{100 * (high - mean):.1f}", f"{100 * (mean - low):.1f}"
+    return f" ± {above}" if above == below else f" +{above} −{below}"
 
 
 def amount(value: float, digits: int = 3) -> str:

@@ -22,8 +22,13 @@ from paibench.leaderboard.format import (
     row_name,
     sparsity_percent,
 )
-from paibench.leaderboard.stats.paired import FLOORS
-from paibench.leaderboard.stats.ranking import incomplete, median_density, ranked, rewound_rows
+from paibench.leaderboard.stats.floors import FLOORS
+from paibench.leaderboard.stats.ranking import (
+    endpoint_means,
+    median_density,
+    ranked,
+    rewound_rows,
+)
 from paibench.leaderboard.stats.summary import LOST, Track, reached
 
 SummaryRow = Mapping[Hashable, Any]
@@ -32,6 +37,7 @@ SummaryRow = Mapping[Hashable, Any]
 _FLOORS = dict(zip(FLOORS, ("random floor", "random floor with ERK quotas"), strict=True))
 REFERENCES = {"dense": "dense reference"} | _FLOORS
 """The rows that a table needs, and what they are."""
+INTERVAL = "mean and 95 % interval over seeds (from log-odds; ± if its ends are equally far)"
 _KINDS = 3  # different environments that a note names
 
 
@@ -42,7 +48,7 @@ class Column(NamedTuple):
     title: str
     hint: str = ""
     spread: bool = False
-    """Whether the values come with half widths and n, which the CSV gives separate columns."""
+    """Whether the values come with intervals and n, which the CSV gives separate columns."""
     words: bool = False
     """Whether the cells are sentences, which wrap."""
 
@@ -54,9 +60,12 @@ class Cell(NamedTuple):
     detail: str = ""
     """Words that only the site shows, in small letters below the text."""
     value: float | None = None
-    half: float | None = None
+    low: float | None = None
+    """The lower end of the 95 % interval, in the unit of `value`."""
+    high: float | None = None
     n: int | None = None
-    group: int | None = None
+    best: int | None = None
+    """The best rank that the cell may have at its density."""
     marks: str = ""
     """Signs that the notes of the table explain."""
     lost: str = ""
@@ -107,8 +116,7 @@ def accuracy_table(track: Track, cells: pd.DataFrame) -> Table:
         for name in ranked(cells)
     ]
     caption = (
-        "Accuracy in percent at the last epoch, by sparsity: mean ± half the width of its 95 % t "
-        f"interval over seeds; {GAP} was not asked for."
+        f"Accuracy in percent at the last epoch, by sparsity: {INTERVAL}; {GAP} was not asked for."
     )
     return Table(
         id="accuracy",
@@ -149,7 +157,7 @@ def density_columns(densities: Sequence[float]) -> tuple[Column, ...]:
 
 
 def accuracy(cell: SummaryRow | None, measure: str = "accuracy") -> Cell:
-    """Return the mean of a measure with its interval, n, the lost runs and the rank group."""
+    """Return the mean of a measure with its interval, n, the lost runs and the rank set."""
     if cell is None:
         return Cell(GAP)
     mean, n = number(cell[f"{measure}_mean"]), int(cell[f"{measure}_n"])
@@ -157,23 +165,35 @@ def accuracy(cell: SummaryRow | None, measure: str = "accuracy") -> Cell:
     # A run that is done may still lack a measure: only supermasks have a native accuracy.
     if mean is None or not n:
         return Cell(lost or "no value", n=0)
-    half = number(cell[f"{measure}_half"])
-    # Only trained accuracy is ranked, and only the cells of a board have the column `group`.
-    group = number(cell.get("group")) if measure == "accuracy" else None
-    detail = [f"group {int(group)}"] if group else []
+    low, high = number(cell[f"{measure}_low"]), number(cell[f"{measure}_high"])
+    # Only trained accuracy is ranked, and only the cells of a board have the columns of ranks.
+    best = number(cell.get("best_rank")) if measure == "accuracy" else None
+    detail = [f"rank {rank_set_text(cell)}"] if best else []
     detail += [f"n = {n}"]
     if cell["collapsed"]:
         detail += [f"collapsed {int(cell['collapsed'])}/{int(cell['runs'])}"]
     return Cell(
-        percent(mean, half),
+        percent(mean, low, high),
         ", ".join(detail),
         value=round(100 * mean, 4),
-        half=None if half is None else round(100 * half, 4),
+        low=in_percent(low),
+        high=in_percent(high),
         n=n,
-        group=int(group) if group else None,
+        best=int(best) if best else None,
         marks=_marks(cell),
         lost=lost,
     )
+
+
+def in_percent(fraction: float | None) -> float | None:
+    """Return a fraction in percent for a cell, None for None."""
+    return None if fraction is None else round(100 * fraction, 4)
+
+
+def rank_set_text(row: Mapping[Any, Any]) -> str:
+    """Return a rank set in words, from `best_rank`, `worst_rank` and `ranked_of`: "2–5 of 9"."""
+    best, worst = int(row["best_rank"]), int(row["worst_rank"])
+    return f"{best}{f'–{worst}' if worst > best else ''} of {int(row['ranked_of'])}"
 
 
 def lost_runs(cell: SummaryRow) -> str:
@@ -270,9 +290,7 @@ def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
         if not cells.loc[cells["row"] == name, "accuracy_n"].sum():
             yield f"There is no {role} in this table."
     # Without this note, a higher mean below a lower one would look like a mistake.
-    if incomplete(cells[cells["density_asked"] == median_density(cells)]).any():
-        middle = sparsity_percent(median_density(cells))
-        yield f"Rows are in order of the mean at {middle}; rows that lack runs there come last."
+    yield order_note(cells)
     if late := sorted(rewound_rows(cells)):
         yield (
             f"{ELSEWHERE} weights not at initialization: {', '.join(late)}. They start "
@@ -280,9 +298,9 @@ def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
         )
     if (cells["unlike"] != "").any():
         yield f"{UNLIKE} averages runs of different environments: {_kinds(cells, 'unlike')}."
-    if (cells["random_unlike"] != "").any():
-        kinds = _kinds(cells, "random_unlike")
-        yield f"Not made in the environment of the random runs of equal seed: {kinds}."
+    if (cells["floor_unlike"] != "").any():
+        kinds = _kinds(cells, "floor_unlike")
+        yield f"Not made in the environment of the random runs: {kinds}."
     if cells["conflicts"].any():
         yield (
             f"{CONFLICT} has runs that gave another result when the same spec was run again, so "
@@ -293,6 +311,20 @@ def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
         yield f"Whole channels keep fewer weights than asked for: {'; '.join(fewer)}."
     if collapsed := list(_collapsed(cells)):
         yield f"Layers collapsed: {'; '.join(collapsed)}."
+
+
+def order_note(cells: pd.DataFrame) -> str:
+    """Return in what order the rows of a track stand, from its cells with the column `row`."""
+    known = endpoint_means(cells)
+    if not known:
+        middle = sparsity_percent(median_density(cells))
+        return f"After dense and random, rows are in order of the mean at {middle} sparsity."
+    lacking = set(cells.loc[cells["method"] != "dense", "row"]) - set(known)
+    rest = "; rows without it follow" if lacking else ""
+    return (
+        "After dense and random, rows are in order of the endpoint, the mean log-odds over the "
+        f"sparsities of random{rest}."
+    )
 
 
 def _fewer(cells: pd.DataFrame) -> Iterable[str]:

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from paibench.leaderboard.figures.style import (
     GREY,
     LineStyle,
+    bars,
     dodge,
     heading,
     legend,
@@ -50,7 +51,7 @@ def curve(
     """Draw a measure against sparsity for one track, from its cells of the summary.
 
     The x axis is the logarithm of density, the densest at the left, labelled by sparsity. Bars are
-    95 % t intervals. A line has a gap at a cell without a result, with a cross at the bottom; a
+    95 % intervals. A line has a gap at a cell without a result, with a cross at the bottom; a
     white marker lost some of its runs. If most means are crowded at the top of the range, a panel
     above enlarges them. Controls are only in the tables. Rows of `published_for` are large hollow
     markers on dotted lines, within the densities of our own results.
@@ -110,10 +111,10 @@ def _gaps(cells: pd.DataFrame, measure: Measure) -> pd.Series:
 def _dense(axes: Axes, cells: pd.DataFrame, measure: Measure) -> None:
     """Draw the dense network as a dashed horizontal line, and its interval as a band."""
     for cell in cells[~_gaps(cells, measure)].to_dict("records"):
-        mean, half = 100 * cell[f"{measure}_mean"], 100 * cell[f"{measure}_half"]
+        mean, low, high = (100 * cell[f"{measure}_{part}"] for part in ("mean", "low", "high"))
         axes.axhline(mean, color="black", linewidth=1, linestyle=(0, (4, 2)), label="dense")
-        if not math.isnan(half):
-            axes.axhspan(mean - half, mean + half, color="black", alpha=0.08, linewidth=0)
+        if not math.isnan(low):
+            axes.axhspan(low, high, color="black", alpha=0.08, linewidth=0)
 
 
 def _line(
@@ -130,7 +131,7 @@ def _line(
     """
     cells = cells.sort_values("density_asked", ascending=False)
     x = -np.log10(reached(cells).to_numpy()) + shift
-    y, half = (100 * cells[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
+    y = 100 * cells[f"{measure}_mean"].to_numpy()
     gray = line_style.color == GREY
     # Random is thicker, but below the methods that are compared with it.
     axes.plot(
@@ -146,8 +147,9 @@ def _line(
         label=ascii_only(str(cells["row"].iloc[0]), 60) + ELSEWHERE * bool(rewound_rows(cells)),
         zorder=2 if gray else 3,
     )
-    half[y < floor] = np.nan  # a bar without its point would mislead
-    axes.errorbar(x, y, yerr=half, fmt="none", ecolor=line_style.color, elinewidth=0.9, zorder=2.5)
+    # A bar without its point would mislead.
+    low, high = (cells[f"{measure}_{end}"].where(y >= floor) for end in ("low", "high"))
+    bars(axes, x, low, high, line_style.color, zorder=2.5)
     lost = _gaps(cells, measure).to_numpy()
     fewer = (cells[f"{measure}_n"] < cells["runs"]).to_numpy() & ~lost
     emptied: dict[str, Any] = {
@@ -188,7 +190,7 @@ def _frame(axes: Axes, at: dict[float, float], measure: Measure) -> None:
 
 def _heading(axes: Axes, track: Track, cells: pd.DataFrame, measure: Measure) -> None:
     n = common_n(cells[f"{measure}_n"])
-    words = f"mean and 95 % t interval, n = {n}" if n > 1 else f"n = {n}, so no interval"
+    words = f"mean and 95 % interval, n = {n}" if n > 1 else f"n = {n}, so no interval"
     lost = (cells[f"{measure}_n"] < cells["runs"]) & ~_gaps(cells, measure)
     fewer = "; hollow: some runs lost" if lost.any() else ""
     late = f"; {ELSEWHERE} not at initialization" if rewound_rows(cells) else ""
@@ -232,10 +234,7 @@ def _published(
         marker = line_style.marker or "o"
         style = {"color": line_style.color, "linewidth": 0.9, "zorder": 1.8, **_HOLLOW}
         axes.plot(x, y, linestyle=_DOTS, marker=marker, **style)
-        half = 100 * rows["half"].to_numpy()
-        axes.errorbar(
-            x, y, yerr=half, fmt="none", ecolor=line_style.color, elinewidth=0.5, zorder=1.7
-        )
+        bars(axes, x, rows["low"], rows["high"], line_style.color, linewidth=0.5, zorder=1.7)
     return not near.empty
 
 

@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet
+from paibench.leaderboard.figures.style import Drawn, LineStyle, bars, heading, legend, sheet
 from paibench.leaderboard.format import ELSEWHERE, ascii_only, common_n, sparsity_percent
 from paibench.leaderboard.stats.pareto import pareto
 from paibench.leaderboard.stats.ranking import median_density, ranked, rewound_rows
@@ -26,7 +26,7 @@ def cost(
     """Draw accuracy against the cost of the search at one density, by default the median.
 
     The x axis is the logarithm of the epochs that the search passed forward; searches without data
-    are at its left end, labelled 0. Bars are 95 % t intervals. Rings and the stepped line mark the
+    are at its left end, labelled 0. Bars are 95 % intervals. Rings and the stepped line mark the
     Pareto-optimal cells among complete cells of tickets at initialization.
     """
     own = cells[(cells["control"] == "none")].assign(row=lambda cells: cells["method_label"])
@@ -52,7 +52,7 @@ def cost(
         axes.plot(front["x"], 100 * front["accuracy_mean"], **_RING)
         _frame(axes, free, float(here["x"].max()))
         n = common_n(here["accuracy_n"])
-        words = f"{sparsity_percent(at)} sparsity, mean and 95 % t interval, n = {n}"
+        words = f"{sparsity_percent(at)} sparsity, mean and 95 % interval, n = {n}"
         heading(axes, f"{track.model} on {track.dataset} ({track.split})", words)
         handles, labels = axes.get_legend_handles_labels()
         ring: Artist = Line2D([], [], **_RING)
@@ -71,10 +71,9 @@ _RING: dict[str, Any] = {
 
 
 def _point(axes: Axes, cell: pd.DataFrame, style: LineStyle, sign: str) -> None:
-    y, half = 100 * cell["accuracy_mean"].to_numpy(), 100 * cell["accuracy_half"].to_numpy()
     axes.plot(
         cell["x"].to_numpy(),
-        y,
+        100 * cell["accuracy_mean"].to_numpy(),
         linestyle="",
         color=style.color,
         marker=style.marker or "o",
@@ -82,7 +81,7 @@ def _point(axes: Axes, cell: pd.DataFrame, style: LineStyle, sign: str) -> None:
         label=ascii_only(str(cell["row"].iloc[0]), 60) + sign,
         zorder=3,
     )
-    axes.errorbar(cell["x"], y, yerr=half, fmt="none", ecolor=style.color, elinewidth=0.9)
+    bars(axes, cell["x"], cell["accuracy_low"], cell["accuracy_high"], style.color)
 
 
 def _frame(axes: Axes, free: float, most: float) -> None:

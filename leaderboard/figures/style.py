@@ -147,6 +147,25 @@ def small(axes: Axes, text: str) -> None:
     )
 
 
+def bars(
+    axes: Axes,
+    x: Any,
+    low: pd.Series,
+    high: pd.Series,
+    color: Any,
+    linewidth: float = 0.9,
+    **style: Any,
+) -> None:
+    """Draw intervals of accuracies, in percent, as vertical lines; those with NaN are left out."""
+    # Not `errorbar`, which refuses a mean outside of its interval.
+    ends = 100 * np.array([low, high], dtype="float64")
+    known = np.isfinite(ends).all(axis=0)
+    if known.any():
+        axes.vlines(
+            np.asarray(x)[known], *ends[:, known], color=color, linewidth=linewidth, **style
+        )
+
+
 def legend(figure: Figure, handles: list[Artist], labels: list[str]) -> None:
     """Add a legend below the figure, and increase its height accordingly."""
     widest = max(map(len, labels), default=0)

@@ -12,7 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet
+from paibench.leaderboard.figures.style import Drawn, LineStyle, bars, heading, legend, sheet
 from paibench.leaderboard.format import ascii_only, common_n
 from paibench.leaderboard.stats.ranking import ranked
 from paibench.leaderboard.stats.summary import Track
@@ -36,7 +36,7 @@ def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> 
 
     If there are no supermasks, all methods are drawn. Filled markers and solid lines are trained,
     white markers and dotted lines untrained. The dashed line is the trained dense network. Bars are
-    95 % t intervals.
+    95 % intervals.
     """
     own = cells[cells["control"] == "none"].assign(row=lambda cells: cells["method_label"])
     pruned = own[(own["method"] != "dense") & (own["accuracy_untrained_n"] > 0)]
@@ -60,7 +60,7 @@ def trained(track: Track, cells: pd.DataFrame, styles: dict[str, LineStyle]) -> 
         axes.set_xlabel("Weights kept (%)")
         axes.set_ylabel("Accuracy (%)")
         n = common_n(selected["accuracy_untrained_n"])
-        words = f"mean and 95 % t interval, n = {n}" if n > 1 else "n = 1, so no interval"
+        words = f"mean and 95 % interval, n = {n}" if n > 1 else "n = 1, so no interval"
         heading(axes, f"{track.model} on {track.dataset} ({track.split})", words)
         sns.despine(ax=axes)
         _legend(figure, axes)
@@ -71,21 +71,20 @@ def _line(
     axes: Axes, line: pd.DataFrame, measure: str, line_style: LineStyle, style: dict[str, Any]
 ) -> None:
     x = 100 * line["density_asked"].to_numpy()
-    y, half = (100 * line[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
+    y = 100 * line[f"{measure}_mean"].to_numpy()
     name = ascii_only(str(line["row"].iloc[0]), 60) if len(line) else ""
     # matplotlib leaves out of the legend what has a label that begins with an underscore.
-    axes.errorbar(
+    axes.plot(
         x,
         y,
-        yerr=half,
         color=line_style.color,
         marker=line_style.marker,
         markersize=4.5,
         linewidth=1.3,
-        elinewidth=0.9,
         label=f"_{name}" if style or not name else name,
         **style,
     )
+    bars(axes, x, line[f"{measure}_low"], line[f"{measure}_high"], line_style.color)
 
 
 def _legend(figure: Any, axes: Axes) -> None:

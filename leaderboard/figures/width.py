@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from paibench.benchmark.spec import Named
 from paibench.leaderboard.figures.accuracy import MEANINGS, Measure
-from paibench.leaderboard.figures.style import Drawn, LineStyle, heading, legend, sheet, small
+from paibench.leaderboard.figures.style import Drawn, LineStyle, bars, heading, legend, sheet, small
 from paibench.leaderboard.figures.trained import supermasks
 from paibench.leaderboard.format import ascii_only, common_n, sparsity_percent
 from paibench.leaderboard.frame.rows import option_number
@@ -67,7 +67,7 @@ def widths(
     """Draw a measure against width: at the left at one sparsity, at the right with equal weights.
 
     `summary` has all tracks. The right panel has cells that keep as many weights, within 5 %, as
-    the model of `track` keeps at `density`. Bars are 95 % t intervals. Before training, only
+    the model of `track` keeps at `density`. Bars are 95 % intervals. Before training, only
     supermasks are drawn, and the dense network after training.
     """
     cells = family(summary[summary["control"] == "none"], track, models)
@@ -89,7 +89,7 @@ def widths(
         for axes, part in zip(panels, (left, right), strict=True):
             _panel(axes, part, styles, measure)
         n = common_n(cells[f"{measure}_n"])
-        words = f"at {sparsity_percent(density)} sparsity; mean and 95 % t interval, n = {n}"
+        words = f"at {sparsity_percent(density)} sparsity; mean and 95 % interval, n = {n}"
         heading(panels[0], f"{models[track.model].name} on {track.dataset}", words)
         number = f"{int(kept_counts.iloc[0]):,}" if len(kept_counts) else "as many"
         small(panels[1], f"with {number} kept weights, within {100 * TOLERANCE:g} %")
@@ -108,7 +108,7 @@ def _before_training(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the supermasks and dense, whose accuracy in place of the untrained one is trained."""
     dense = cells["method"] == "dense"
     cells = cells.copy()
-    for part in ("mean", "half", "n"):
+    for part in ("mean", "low", "high", "n"):
         cells.loc[dense, f"accuracy_untrained_{part}"] = cells.loc[dense, f"accuracy_{part}"]
     return cells[dense | supermasks(cells)]
 
@@ -124,20 +124,18 @@ def _panel(axes: Axes, cells: pd.DataFrame, styles: dict[str, LineStyle], measur
     for name, line in cells.groupby("method_label") if len(cells) else ():
         line = line.sort_values("width")
         style = styles[str(name)]
-        y, half = (100 * line[f"{measure}_{part}"].to_numpy() for part in ("mean", "half"))
-        axes.errorbar(
+        axes.plot(
             line["width"],
-            y,
-            yerr=half,
+            100 * line[f"{measure}_mean"],
             color=style.color,
             linestyle=style.dashes,
             marker=style.marker,
             linewidth=1.3,
             markersize=4.5,
-            elinewidth=0.9,
             # the axis says "before training", which is not true of this line
             label="dense, trained" if before and name == "dense" else ascii_only(str(name), 60),
         )
+        bars(axes, line["width"], line[f"{measure}_low"], line[f"{measure}_high"], style.color)
     ticks = sorted(cells["width"].unique()) if len(cells) else []
     axes.set_xticks(ticks, [f"{width:g}" for width in ticks])
     axes.minorticks_off()

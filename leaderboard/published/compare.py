@@ -16,15 +16,15 @@ from paibench.leaderboard.format import (
 )
 from paibench.leaderboard.published.load import comparable
 from paibench.leaderboard.stats.summary import Track
-from paibench.leaderboard.tables import Cell, Column, Row, Table
+from paibench.leaderboard.tables import Cell, Column, Row, Table, in_percent
 
 # Published densities are rarely exactly ours.
 TOLERANCE = 0.05
 _TYPES = {
     **dict.fromkeys(("method_label", "control", "measure"), "str"),
-    **dict.fromkeys(("density_theirs", "theirs", "theirs_half"), "float64"),
+    **dict.fromkeys(("density_theirs", "theirs", "theirs_low", "theirs_high"), "float64"),
     "theirs_n": "Int64",
-    **dict.fromkeys(("density_ours", "ours", "ours_half"), "float64"),
+    **dict.fromkeys(("density_ours", "ours", "ours_low", "ours_high"), "float64"),
     "ours_n": "Int64",
     "difference": "float64",
     **dict.fromkeys(("differs", "kind", "source"), "str"),
@@ -55,9 +55,9 @@ def reproduction(
     """Return every comparable published figure with a cell of ours, a row each.
 
     Ours is the cell of the same method, options and control at the nearest density, if it is at
-    most `tolerance` (relative) away. `difference` is ours minus theirs. The halves are those of 95
-    % t intervals, NaN if the source does not give a deviation with its n. Accuracies are fractions.
-    `differs` says how their protocol differs.
+    most `tolerance` (relative) away. `difference` is ours minus theirs. `_low` and `_high` are the
+    ends of 95 % intervals, NaN if the source does not give a deviation with its n. Accuracies are
+    fractions. `differs` says how their protocol differs.
     """
     rows = []
     own = dict(iter(cells.groupby(["method_label", "control"])))
@@ -82,9 +82,9 @@ def as_table(track: Track, rows: pd.DataFrame, hrefs: Mapping[str, str] | None =
         id="published",
         title=f"Published figures beside ours, {track.model} on {track.dataset}",
         caption=(
-            "Accuracy in percent; the difference is ours minus theirs, in points. ± is half the "
-            "width of the 95 % t interval, shown only if a source gives a deviation and n, the "
-            "number of runs; n = ? if it does not say n."
+            "Accuracy in percent; the difference is ours minus theirs, in points. ± is the "
+            "95 % interval, shown only if a source gives a deviation and n, the number of runs; "
+            "n = ? if it does not say n."
         ),
         head="method",
         columns=COLUMNS,
@@ -117,13 +117,14 @@ def _sparsity(density: float) -> Cell:
 
 
 def _mean(each: dict[Any, Any], whose: str) -> Cell:
-    half = number(each[f"{whose}_half"])
+    low, high = number(each[f"{whose}_low"]), number(each[f"{whose}_high"])
     n = None if pd.isna(each[f"{whose}_n"]) else int(each[f"{whose}_n"])
     return Cell(
-        percent(each[whose], half),
+        percent(each[whose], low, high),
         f"n = {'?' if n is None else n}",
         value=round(100 * each[whose], 4),
-        half=None if half is None else round(100 * half, 4),
+        low=in_percent(low),
+        high=in_percent(high),
         n=n,
     )
 
@@ -141,11 +142,13 @@ def _beside(theirs: dict[Any, Any], ours: pd.DataFrame, tolerance: float) -> dic
         **{name: theirs[name] for name in ("method_label", "control", "measure")},
         "density_theirs": theirs["density"],
         "theirs": theirs["accuracy"],
-        "theirs_half": theirs["half"],
+        "theirs_low": theirs["low"],
+        "theirs_high": theirs["high"],
         "theirs_n": theirs["n"],
         "density_ours": cell["density_asked"],
         "ours": cell[f"{measure}_mean"],
-        "ours_half": cell[f"{measure}_half"],
+        "ours_low": cell[f"{measure}_low"],
+        "ours_high": cell[f"{measure}_high"],
         "ours_n": cell[f"{measure}_n"],
         "difference": cell[f"{measure}_mean"] - theirs["accuracy"],
         **{name: theirs[name] for name in ("differs", "kind", "source")},

@@ -9,11 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from paibench.benchmark.spec import Named
 from paibench.leaderboard.frame.rows import label, option_number
-from paibench.leaderboard.stats.summary import MEASURES, Track, half_width
+from paibench.leaderboard.stats.log_odds import Array, Sample, interval
+from paibench.leaderboard.stats.summary import MEASURES, Track
 from paibench.methods.core.registry import UserError
 
 # What the source says, in its own words.
@@ -33,7 +35,8 @@ COLUMNS = {
     **dict.fromkeys(("method", "method_label", "control", "model", "dataset", "measure"), "str"),
     **dict.fromkeys(("density", "accuracy", "std"), "float64"),
     "n": "Int64",
-    "half": "float64",
+    "low": "float64",
+    "high": "float64",
     **dict.fromkeys(("differs", "doubt", "kind", "setting", "source", "family"), "str"),
     **dict.fromkeys(("width", "depth", "k"), "float64"),
 }
@@ -46,7 +49,7 @@ def load(path: Path | None = None) -> pd.DataFrame:
     Columns: `method`, `method_label`, `model`, `dataset` by our names if we have one, else by those
     of the source; `control`; `measure`, the column of ours that it is compared with; `density`, NaN
     if the source does not say; `accuracy` and `std` as fractions; `n`, the number of runs, and
-    `half`, half the width of the 95 % t interval, if the source gives both; `differs`, how the
+    `low` and `high`, the ends of the 95 % interval, if the source gives both; `differs`, how the
     protocol differs from ours; `doubt`, why it is no reference; `kind`, `setting`, `source`;
     `family`, `width`, `depth`, `k`, the name and size of the model.
     Raises UserError that names the file, the row and the column of the first error.
@@ -59,8 +62,16 @@ def load(path: Path | None = None) -> pd.DataFrame:
     rows = [_row(row, f"{name}, row {line}") for line, row in _rows(text, name)]
     published = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     counts = published["n"].astype("float64")
-    published["half"] = half_width(published["std"].where(counts > 1), counts)
+    published["low"], published["high"] = _interval(published, counts.where(counts > 1))
     return published
+
+
+def _interval(published: pd.DataFrame, counts: pd.Series) -> tuple[Array, Array]:
+    """Return the ends of t intervals on the scale of ours, log-odds, by the delta method."""
+    accuracy = published["accuracy"].where(published["accuracy"].between(0, 1, inclusive="neither"))
+    slope = 1 / (accuracy * (1 - accuracy))
+    parts = counts, np.log(accuracy / (1 - accuracy)), (slope * published["std"]) ** 2
+    return interval(Sample(*(part.to_numpy(dtype="float64") for part in parts)))
 
 
 def comparable(track: Track, model: Named, published: pd.DataFrame) -> pd.DataFrame:

@@ -141,23 +141,27 @@ def _values(cells: pd.DataFrame, names: list[str]) -> Iterator[dict[str, Any]]:
         yield {
             "method": clean(cell["row"]),
             "kind": kind if cell["control"] == "none" else "controls",
-            **_point(cell["density_asked"], cell["accuracy_mean"], cell["accuracy_half"]),
+            **_point(
+                cell["density_asked"],
+                cell["accuracy_mean"],
+                cell["accuracy_low"],
+                cell["accuracy_high"],
+            ),
             "n": int(cell["accuracy_n"]),
             "lost": f"{lost} of {int(cell['runs'])} runs" if lost else "none",
         }
 
 
-def _point(density: float, mean: float, half: Any) -> dict[str, Any]:
-    """Return position and interval of a mean in percent. Both are fractions; `half` may be NaN."""
-    half_width = number(half)
-    centre, spread = 100 * mean, 0.0 if half_width is None else 100 * half_width
+def _point(density: float, mean: float, low: Any, high: Any) -> dict[str, Any]:
+    """Return position and interval of a mean, in percent; the ends may be NaN."""
+    ends = [100 * end for end in (number(low), number(high)) if end is not None]
     return {
         "density": density,
         "sparsity": sparsity_percent(density),
-        "mean": round(centre, 4),
-        "low": round(centre - spread, 4),
-        "high": round(centre + spread, 4),
-        "accuracy": f"{centre:.2f} %" + (f" ± {spread:.2f}" if half_width is not None else ""),
+        "mean": round(100 * mean, 4),
+        "low": round(min(ends, default=100 * mean), 4),
+        "high": round(max(ends, default=100 * mean), 4),
+        "accuracy": f"{100 * mean:.2f} %" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""),
     }
 
 
@@ -206,7 +210,7 @@ def _published_values(
         yield {
             "method": clean(each["method_label"]),
             "kind": kinds[each["method_label"]],
-            **_point(each["density"], each["accuracy"], each["half"]),
+            **_point(each["density"], each["accuracy"], each["low"], each["high"]),
             "n": "not stated" if pd.isna(each["n"]) else str(int(each["n"])),
             "source": f"{clean(each['source'])} ({clean(each['kind'])})",
             "differs": clean(each["differs"]) or "no difference is stated",

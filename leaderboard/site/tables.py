@@ -23,10 +23,11 @@ from paibench.leaderboard.format import (
 )
 from paibench.leaderboard.published.compare import as_table
 from paibench.leaderboard.stats import ranking
-from paibench.leaderboard.stats.paired import FLOORS, VERDICTS
+from paibench.leaderboard.stats.floors import FEWEST, FLOORS, OUTCOMES
 from paibench.leaderboard.stats.summary import of_track
 from paibench.leaderboard.submission.verification_level import LEVELS
 from paibench.leaderboard.tables import (
+    INTERVAL,
     Cell,
     Column,
     Row,
@@ -36,6 +37,9 @@ from paibench.leaderboard.tables import (
     cells_by_row,
     densities,
     density_columns,
+    in_percent,
+    order_note,
+    rank_set_text,
     with_rows,
 )
 
@@ -44,13 +48,16 @@ _CELL_BYTES, _ROW_BYTES = 95, 700  # estimates
 _INDEX_ROWS, _INDEX_DENSITIES = 12, 7
 
 SUMMARY_COLUMNS = (
+    Column("endpoint", "endpoint, %", "mean log-odds over the sparsities of random, as accuracy"),
+    Column("rank", "rank set", "the ranks that the endpoint may have, by comparisons of all pairs"),
+    Column("verdict", "beats random", "Welch's tests of the endpoint against both random floors"),
     Column("critical", "critical sparsity", "the highest sparsity within one point of dense"),
-    Column("area", "area", "under accuracy against log density, from random (0) to dense (1)"),
     Column(
-        "verdict",
-        "beats random",
-        "without and with ERK quotas; paired on equal seeds, tests corrected after Holm",
+        "relative",
+        "critical sparsity, relative",
+        "the highest sparsity with at most 1.2 times the errors of dense",
     ),
+    Column("area", "area", "under log-odds against log density, from random (0) to dense (1)"),
     Column("best", "best epoch, %", "accuracy at the best epoch; shown, but never ranked"),
     Column("epochs", "search, epochs", "epochs of the training split that the search used"),
     Column("seconds", "search, s", "seconds that the search took"),
@@ -62,10 +69,9 @@ CONTROL_COLUMNS = (
     Column("control", "control"),
     Column("sparsity", "sparsity"),
     Column("difference", "difference from its control, points", spread=True),
-    Column("p", "p", "two-sided paired t test, corrected after Holm"),
+    Column("p", "p", "Welch's test of log-odds, corrected by Holm over the sparsities of a method"),
     Column("verdict", "verdict"),
 )
-_INTERVAL = "mean ± half the width of the 95 % t interval over seeds"
 LEGEND = {
     BEST: "Pareto-optimal: no other method is as accurate, as sparse and as cheap to find.",
     UNLIKE: "averages runs of different environments.",
@@ -109,7 +115,7 @@ def accuracy_tables(view: TrackView) -> list[Table]:
             "ranked",
             "Ranking",
             [name for name in order if name not in rewound | controls],
-            f"{_ranking_caption(view)} Costs are those at this sparsity.",
+            f"{_ranking_caption(view)} Costs are those at {sparsity} sparsity.",
         ),
         (
             "elsewhere",
@@ -117,14 +123,14 @@ def accuracy_tables(view: TrackView) -> list[Table]:
             [name for name in order if name in rewound],
             "Tickets that start from weights which their search produced. Pruning at initialization"
             " does not know these weights, so the tickets are not ranked. Accuracy in percent: "
-            f"{_INTERVAL}; costs at {sparsity} sparsity.",
+            f"{INTERVAL}; costs at {sparsity} sparsity.",
         ),
         (
             "controls",
             "Controls",
             [name for name in order if name in controls],
             "Masks shuffled within each layer, masks that keep the lowest scores, and masks "
-            f"trained from new initial weights. Accuracy in percent: {_INTERVAL}; costs at "
+            f"trained from new initial weights. Accuracy in percent: {INTERVAL}; costs at "
             f"{sparsity} sparsity.",
         ),
     )
@@ -141,19 +147,21 @@ def difference_tables(view: TrackView) -> list[Table]:
     for floor, prefix in FLOORS.items():
         # Random is a reference here, and dense is not pruned.
         own = view.cells[~view.cells["row"].isin([floor, "random", "dense"])]
+        own = own[own["control"] == "none"]
         rows = set(own["row"])
         names = [name for name in ranking.ranked(view.cells) if name in rows]
-        pairs = own[f"pair_{prefix}n" if prefix else "random_n"].sum()
-        if not names or not pairs:
+        if not names or not own[f"{prefix}n"].sum():
             continue
         caption = (
-            f"Accuracy minus the accuracy of {floor}, in points, in pairs of equal sparsity and "
-            "seed: mean ± half the width of the 95 % t interval. p values are corrected after "
-            "Holm. A method beats random pruning only if it beats both floors: random, and random "
-            "with ERK quotas."
+            f"Accuracy minus the accuracy of {floor}, in points, with the 95 % interval of Welch's "
+            f"test of log-odds. A method beats random pruning only if it beats both floors, so the "
+            "larger of the two p values counts. The endpoint is tested first; only if it is "
+            "significant are the sparsities tested, corrected by Holm within the method. A verdict "
+            f"needs {FEWEST} runs of the method and of each floor. No significant difference does "
+            "not mean as good as random."
         )
         to_cell = partial(difference, prefix=prefix)
-        id = f"differences{'-erk' if prefix else ''}"
+        id = "differences" if floor == "random" else "differences-erk"
         tables.append(_by_sparsity(view, id, f"Against {floor}", caption, names, to_cell))
     return tables
 
@@ -173,8 +181,8 @@ def control_table(view: TrackView) -> Table | None:
         id="verdicts",
         title="What the controls say",
         caption=(
-            "Accuracy of a method minus that of its control, in points, in pairs of equal sparsity "
-            "and seed: mean ± half the width of the 95 % t interval. Shuffle keeps the number of "
+            "Accuracy of a method minus that of its control, in points, with the 95 % interval of "
+            "Welch's test of log-odds. Shuffle keeps the number of "
             "weights of each layer, at random positions; reinit keeps the mask, with new initial "
             "weights; invert keeps the weights with the lowest scores."
         ),
@@ -206,7 +214,7 @@ def supermask_table(view: TrackView) -> Table | None:
         title="Supermasks before training",
         caption=(
             "Accuracy in percent of supermasks as their own search deploys them, without any "
-            f"training of the weights: {_INTERVAL}. They are not ranked. A search may end at "
+            f"training of the weights: {INTERVAL}. They are not ranked. A search may end at "
             "another sparsity than that of the column; the cell then says at which."
         ),
         head="method",
@@ -242,7 +250,7 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     results = {index: sum(bool(row.cells[index].n) for row in ranked.rows) for index in spread}
     fullest = sorted(spread, key=lambda index: (index > 0, -results[index], index))
     indices = sorted(fullest[:_INDEX_DENSITIES])
-    keys = ("critical", "area", "verdict", "mark")
+    keys = ("endpoint", "rank", "verdict", "critical", "mark")
     indices += [index for index, column in enumerate(ranked.columns) if column.key in keys]
     rows = tuple(
         row._replace(cells=tuple(row.cells[index] for index in indices))
@@ -262,28 +270,24 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
 
 
 def difference(cell: SummaryRow | None, prefix: str = "") -> Cell:
-    """Return the gain of a cell over a random floor in pairs of equal seeds, with the verdict.
+    """Return the gain of a cell over a random floor, with the verdict on both floors.
 
-    `prefix` is that of the columns of the floor, see `FLOORS`; the verdict is on both floors.
+    `prefix` is that of the columns of the floor, see `FLOORS`.
     """
     if cell is None:
         return Cell(GAP)
-    pair = {name: cell[f"pair_{prefix}{name}"] for name in ("n", "difference", "half", "p_holm")}
-    n, verdict = number(pair["n"]), cell["pair_verdict"]
-    mean, half = number(pair["difference"]), number(pair["half"])
-    # Cells that are not at initialization, and controls, are compared but not tested.
-    if not prefix and n is None and (mean := number(cell["random_difference"])) is not None:
-        n, half, verdict = int(cell["random_n"]), number(cell["random_half"]), "not tested"
+    mean, n = number(cell[f"{prefix}difference"]), number(cell[f"{prefix}n"])
     if mean is None or not n:
-        return Cell("no pairs", n=0)
-    p = number(pair["p_holm"])
-    detail = [str(verdict), *([f"p = {p:.2g}"] if p is not None else []), f"n = {int(n)}"]
+        return Cell("not compared", n=0)
+    low, high = number(cell[f"{prefix}low"]), number(cell[f"{prefix}high"])
+    detail = [OUTCOMES[cell["outcome"]], *_p(cell["p"]), f"n = {int(cell['accuracy_n'])}, {int(n)}"]
     return Cell(
-        signed(mean, half),
+        signed(mean, low, high),
         ", ".join(detail),
         value=round(100 * mean, 4),
-        half=None if half is None else round(100 * half, 4),
-        n=int(n),
+        low=in_percent(low),
+        high=in_percent(high),
+        n=int(min(n, cell["accuracy_n"])),
     )
 
 
@@ -335,22 +339,23 @@ def _by_sparsity(
 
 
 def _ranking_caption(view: TrackView) -> str:
-    sparsity = sparsity_percent(ranking.median_density(view.cells))
     return (
-        f"Accuracy in percent at the last epoch, by sparsity: {_INTERVAL}; {GAP} if no run was "
-        f"asked for. Rows are in order of the mean at {sparsity} sparsity."
+        f"Accuracy in percent at the last epoch, by sparsity: {INTERVAL}; {GAP} if no run was "
+        f"asked for. {order_note(view.cells)}"
     )
 
 
 def _legend(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return what the signs and groups in these rows mean; what does not occur is not explained."""
+    """Return what the signs and ranks in these rows mean; what does not occur is not explained."""
     cells = [cell for row in rows for cell in row.cells]
     signs = {sign for cell in cells for sign in cell.marks}
     notes = [f"{sign} {meaning}" for sign, meaning in LEGEND.items() if sign in signs]
-    if any(cell.group for cell in cells):
+    if any(cell.best for cell in cells):
         notes.append(
-            "Methods of one group at a sparsity have intervals that overlap with that of the best "
-            "method of the group; read them as equal."
+            "Rank 2–5 of 9: by comparisons of all pairs (Games and Howell, log-odds), one method "
+            "is significantly better and four are worse. Methods whose ranks overlap are not told "
+            f"apart. Ranks of fewer than {FEWEST} runs are provisional. One configuration of each "
+            "method is ranked."
         )
     return tuple(notes)
 
@@ -359,9 +364,12 @@ def _summary_cells(
     summary: Mapping[Any, Any], by_density: Mapping[float, SummaryRow], costs: SummaryRow | None
 ) -> Iterable[Cell]:
     """Yield the cells of `SUMMARY_COLUMNS` for one row; `costs` is the cell of its costs."""
-    yield _critical(summary)
+    yield _endpoint(summary)
+    yield _rank_set(summary)
+    yield _beats_random(summary, by_density.values())
+    yield _critical(summary, "critical")
+    yield _critical(summary, "relative")
     yield _area(summary)
-    yield _beats_random(by_density.values())
     yield cost(costs, "accuracy_best", 100)
     yield cost(costs, "search_epochs")
     yield cost(costs, "search_seconds")
@@ -370,38 +378,70 @@ def _summary_cells(
     yield _verification(by_density.values())
 
 
-def _critical(summary: Mapping[Any, Any]) -> Cell:
-    density, n = number(summary.get("critical_density")), int(summary.get("n", 0))
+def _endpoint(summary: Mapping[Any, Any]) -> Cell:
+    mean = number(summary.get("endpoint_accuracy"))
+    if mean is None:
+        return Cell(GAP)
+    low, high = number(summary["endpoint_low"]), number(summary["endpoint_high"])
+    n = int(summary["endpoint_n"])
+    return Cell(
+        percent(mean, low, high),
+        f"n = {n}",
+        value=round(100 * mean, 4),
+        low=in_percent(low),
+        high=in_percent(high),
+        n=n,
+    )
+
+
+def _rank_set(summary: Mapping[Any, Any]) -> Cell:
+    if number(summary.get("best_rank")) is None:
+        return Cell(GAP)
+    provisional = int(summary["endpoint_n"]) < FEWEST
+    detail = f"provisional, n = {int(summary['endpoint_n'])}" if provisional else ""
+    return Cell(rank_set_text(summary), detail, value=int(summary["best_rank"]))
+
+
+def _beats_random(summary: Mapping[Any, Any], cells: Iterable[SummaryRow]) -> Cell:
+    """Return the verdict on the endpoint, and at how many sparsities it holds."""
+    outcome = summary.get("endpoint_outcome")
+    if not isinstance(outcome, str):
+        return Cell(GAP)
+    beaten = sum(cell["outcome"] == "better" for cell in cells)
+    texts = {"better": "yes", "worse": "worse", "between": "one floor only"}
+    texts |= {"not significant": "not shown", "too few seeds": "too few seeds"}
+    at = [f"at {beaten} sparsities"] if outcome == "better" else []
+    detail = [OUTCOMES[outcome], *_p(summary["endpoint_p"]), *at]
+    return Cell(texts[outcome], ", ".join(detail), value=beaten)
+
+
+def _p(p: Any) -> list[str]:
+    return [] if number(p) is None else [f"p = {p:.2g}"]
+
+
+def _critical(summary: Mapping[Any, Any], form: str) -> Cell:
+    """Return the critical sparsity in one of its two forms, "critical" or "relative"."""
+    density, n = number(summary.get(f"{form}_density")), int(summary.get("n", 0))
+    sure, possible = (number(summary.get(f"{form}_{end}")) for end in ("sure", "possible"))
+    ends = [sparsity_percent(sure) if sure else "none", sparsity_percent(possible or 1.0)]
+    interval = f"95 % interval: {ends[0]} to {ends[1]}"
     if density is None:
-        return Cell(GAP, str(summary.get("critical_reason", "")))
+        reason = str(summary.get("critical_reason", ""))
+        return Cell(GAP, reason)
     # If even the sparsest cell is within one point, the critical sparsity lies beyond it.
-    at_least = "at least " if summary["beyond"] else ""
+    at_least = "at least " if summary[f"{form}_beyond" if form == "relative" else "beyond"] else ""
     sparsity = round(100 * (1 - density), 9)
-    return Cell(f"{at_least}{sparsity_percent(density)}", f"n = {n}", value=sparsity, n=n)
+    detail = f"{interval}, n = {n}" if n > 1 else f"n = {n}"
+    return Cell(f"{at_least}{sparsity_percent(density)}", detail, value=sparsity, n=n)
 
 
 def _area(summary: Mapping[Any, Any]) -> Cell:
     area, n = number(summary.get("area")), int(summary.get("n", 0))
     if area is None:
         return Cell(GAP, str(summary.get("area_reason", "")))
-    return Cell(f"{area:.3f}", f"n = {n}", value=round(area, 6), n=n)
-
-
-def _beats_random(cells: Iterable[SummaryRow]) -> Cell:
-    """Return at how many of the tested sparsities a row beats both random floors."""
-    verdicts = Counter(str(cell["pair_verdict"]) for cell in cells if number(cell["pair_n"]))
-    if not verdicts:
-        return Cell(GAP)
-    # A cell with too few seeds has no test, so it counts neither for nor against the method.
-    tested = verdicts.total() - verdicts[VERDICTS["too few seeds"]]
-    if not tested:
-        return Cell("too few seeds", f"at all {verdicts.total()}")
-    beats, worse = verdicts[VERDICTS["better"]], verdicts[VERDICTS["worse"]]
-    plain = sum(verdicts[VERDICTS[key]] for key in ("plain only", "no second floor", "floor"))
-    detail = [f"at {beats} of {tested}", *([f"worse at {worse}"] if worse else [])]
-    detail += [f"only without quotas at {plain}"] if plain else []
-    text = "yes" if beats == tested else "in part" if beats else "not shown"
-    return Cell(text, ", ".join(detail), value=beats)
+    low, high = number(summary["area_low"]), number(summary["area_high"])
+    ends = [] if low is None or high is None else [f"{low:.3f} to {high:.3f}"]
+    return Cell(f"{area:.3f}", ", ".join([*ends, f"n = {n}"]), value=round(area, 6), n=n)
 
 
 def _multiply_adds(cell: SummaryRow | None) -> Cell:
@@ -426,15 +466,16 @@ def _verification(cells: Iterable[SummaryRow]) -> Cell:
 
 def _control_row(view: TrackView, pair: dict[Any, Any]) -> Row:
     density, n, mean = float(pair["density_asked"]), int(pair["n"]), float(pair["difference"])
-    half, p = number(pair["half"]), number(pair["p_holm"])
+    low, high, p = number(pair["low"]), number(pair["high"]), number(pair["p"])
     cells = (
         Cell(str(pair["control"])),
         Cell(sparsity_percent(density), value=round(100 * (1 - density), 9)),
         Cell(
-            signed(mean, half),
+            signed(mean, low, high),
             f"n = {n}",
             value=round(100 * mean, 4),
-            half=None if half is None else round(100 * half, 4),
+            low=in_percent(low),
+            high=in_percent(high),
             n=n,
         ),
         Cell(GAP) if p is None else Cell(f"{p:.2g}", value=float(f"{p:.6g}")),
@@ -446,13 +487,15 @@ def _control_row(view: TrackView, pair: dict[Any, Any]) -> Row:
 def _supermask(cell: SummaryRow | None) -> Cell:
     if cell is None:
         return Cell(GAP)
-    mean, half, n = float(cell["mean"]), number(cell["half"]), int(cell["n"])
+    mean, n = float(cell["mean"]), int(cell["n"])
+    low, high = number(cell["low"]), number(cell["high"])
     reached = number(cell["native_density"])
     detail = [f"at {sparsity_percent(reached)}"] if reached else []
     return Cell(
-        percent(mean, half),
+        percent(mean, low, high),
         ", ".join([*detail, f"n = {n}"]),
         value=round(100 * mean, 6),
-        half=None if half is None else round(100 * half, 6),
+        low=in_percent(low),
+        high=in_percent(high),
         n=n,
     )

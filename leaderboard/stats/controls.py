@@ -1,8 +1,16 @@
-"""Each method compared with its own controls on equal seeds, with a verdict in words."""
+"""Each method compared with its own controls, with a verdict in words."""
 
 import pandas as pd
 
-from paibench.leaderboard.stats.paired import FAMILY, compare, holm, outcomes, own_cells
+from paibench.leaderboard.stats.floors import FEWEST, ROW, holm, measured
+from paibench.leaderboard.stats.log_odds import (
+    ALPHA,
+    Sample,
+    in_points,
+    sample_of,
+    samples,
+    welch,
+)
 from paibench.leaderboard.stats.summary import POINT, TRACK
 
 VERDICTS = {
@@ -31,24 +39,39 @@ VERDICTS = {
 
 
 def control_verdicts(runs: pd.DataFrame) -> pd.DataFrame:
-    """Compare each method with its controls at equal density and seed: a row per control cell.
+    """Compare each method with its controls at equal density: a row per control cell.
 
-    The columns are those of `paired.against_random`; `p_holm` is corrected over all methods with
-    one control at one density; `outcome` is a key of `VERDICTS`. The outcome is "equivalent" if the
+    Columns: those of `floors.ROW`; `density_asked`; `n`, the fewest runs of the two; `difference`,
+    `low` and `high`, of the method from its control, in fractions of accuracy (see
+    `log_odds.in_points`); `p` of Welch's test, corrected by Holm over the densities of the method
+    with that control; `outcome`, a key of `VERDICTS`; `verdict`. The outcome is "equivalent" if the
     difference is not significant and its whole 95 % interval is within one point: a difference that
     is not significant alone does not show that there is none.
     """
-    own = own_cells(runs)
-    compared = runs["control"].isin(list(VERDICTS)) & (runs["method"] != "dense")
-    pair = [*TRACK, "method_label", "density_asked", "seed"]
-    # Several controls share one partner, so the control is the run; the sign turns it around.
-    cells = compare(runs[compared & (runs["density_asked"] < 1)], runs[own], pair, sign=-1)
-    cells["p_holm"] = holm(cells["p"], cells.groupby([*FAMILY, "control"]).ngroup())
-    within = cells["difference"].abs() + cells["half"] <= POINT
-    outcome = outcomes(cells)
-    cells["outcome"] = outcome.mask(within & (outcome == "not significant"), "equivalent")
-    words = [
-        VERDICTS[control][outcome]
-        for control, outcome in zip(cells["control"], cells["outcome"], strict=True)
-    ]
-    return cells.assign(verdict=pd.Series(words, index=cells.index, dtype="str"))
+    values = measured(runs)
+    values = values[values["method"] != "dense"]
+    cells = samples(values, [*ROW, "density_asked"]).reset_index()
+    at = [*TRACK, "method_label", "density_asked"]
+    own = cells.loc[cells["control"] == "none", [*at, *Sample._fields]]
+    pairs = cells[cells["control"].isin(list(VERDICTS))].merge(own, on=at, suffixes=("", "_own"))
+    base, method = sample_of(pairs), Sample(*(pairs[f"{name}_own"] for name in Sample._fields))
+    compared = welch(method, base)
+    pairs["n"] = pairs[["n", "n_own"]].min(axis=1)
+    points = in_points(compared, base)
+    pairs = pairs.assign(**dict(zip(("difference", "low", "high"), points, strict=True)))
+    p = pd.Series(compared.p, index=pairs.index)
+    pairs["p"] = holm(p, pairs.groupby(ROW).ngroup())
+    pairs["outcome"] = _outcomes(pairs)
+    words = [VERDICTS[row.control][row.outcome] for row in pairs.itertuples()]
+    pairs["verdict"] = pd.Series(words, index=pairs.index, dtype="str")
+    kept = ["n", "difference", "low", "high", "p", "outcome", "verdict"]
+    return pairs[[*ROW, "density_asked", *kept]]
+
+
+def _outcomes(pairs: pd.DataFrame) -> pd.Series:
+    outcome = pd.Series("not significant", index=pairs.index, dtype="str")
+    outcome = outcome.mask((pairs["low"] >= -POINT) & (pairs["high"] <= POINT), "equivalent")
+    significant = pairs["p"] <= ALPHA
+    outcome = outcome.mask(significant, "worse")
+    outcome = outcome.mask(significant & (pairs["difference"] > 0), "better")
+    return outcome.mask(pairs["n"] < FEWEST, "too few seeds")

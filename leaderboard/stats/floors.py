@@ -78,14 +78,24 @@ def endpoints(values: pd.DataFrame, densities: pd.DataFrame) -> pd.DataFrame:
     return whole.assign(least=whole["error"] ** 2).drop(columns=["error", "points", "asked"])
 
 
+def endpoint_means(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the endpoint of each row: `n`, and `accuracy` with its 95 % interval, `low`, `high`.
+
+    It is the mean over seeds of `endpoints`, as an accuracy.
+    """
+    rows = samples(endpoints(measured(runs), grid(runs)), ROW).reset_index()
+    low, high = interval(sample_of(rows))
+    rows = rows.assign(accuracy=accuracy_of(rows["mean"]), low=low, high=high)
+    return rows.drop(columns=["mean", "variance"])
+
+
 def verdicts(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the endpoint of each row, and its cells, compared with both random floors.
 
     Both have a row per method that is no control and not `random`, the second one per density.
-    Columns: `n`; `mean` of the log-odds; `accuracy`, `low` and `high`, the mean and the ends of its
-    95 % interval as accuracies; for each floor, with its prefix in `FLOORS`, `n` and `p`, and
-    `difference`, `low` and `high`, in fractions of accuracy (see `in_points`); `p`, the larger of
-    the two, of the endpoint as it is and of cells corrected by Holm; and `outcome`, a key of
+    Columns: `n`; `mean` of the log-odds; for each floor, with its prefix in `FLOORS`, `n` and `p`,
+    and `difference`, `low` and `high`, in fractions of accuracy (see `in_points`); `p`, the larger
+    of the two, of the endpoint as it is and of cells corrected by Holm; and `outcome`, a key of
     `OUTCOMES`. The floor with quotas is compared with `random` alone.
     """
     values = measured(runs)
@@ -106,8 +116,6 @@ def verdicts(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _compared(cells: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Compare samples, indexed by `ROW` and more, with the floors of equal values in `by`."""
     frame = cells.reset_index()
-    frame["accuracy"] = accuracy_of(frame["mean"])
-    frame["low"], frame["high"] = interval(sample_of(frame))
     own = frame[(frame["control"] == "none") & (frame["method_label"] != "random")]
     own = own.reset_index(drop=True)
     for label, prefix in FLOORS.items():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from paibench.leaderboard.stats.ranking import incomplete, ranked_class
+from paibench.leaderboard.stats.ranking import incomplete, rankable
 from paibench.leaderboard.stats.summary import TRACK
 
 
@@ -34,7 +34,7 @@ def pareto(cells: pd.DataFrame) -> pd.Series:
 
 def pareto_by_track(cells: pd.DataFrame) -> pd.Series:
     """Return which of the cells of all tracks are Pareto-optimal among those that may be ranked."""
-    own = cells[ranked_class(cells) & (cells["density_asked"] < 1)]
+    own = cells[rankable(cells) & (cells["density_asked"] < 1)]
     fronts = [pareto(part) for _, part in own.groupby(TRACK)]
     front = pd.concat(fronts) if fronts else pd.Series(dtype="bool")
     return front.reindex(cells.index, fill_value=False).astype("bool")

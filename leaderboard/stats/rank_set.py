@@ -4,11 +4,14 @@ A method is better than another if the test of Games and Howell, on log-odds, sa
 runs from 1 + the number of better methods to the number of all minus that of worse ones.
 """
 
+import numpy as np
 import pandas as pd
 
 from paibench.leaderboard.stats.floors import FEWEST, ROW, endpoints, grid, measured
-from paibench.leaderboard.stats.log_odds import Sample, rank_sets, samples
+from paibench.leaderboard.stats.log_odds import rank_sets, sample_of, samples
 from paibench.leaderboard.stats.summary import TRACK
+
+RANKS = ["best_rank", "worst_rank", "ranked_of"]
 
 
 def pool(runs: pd.DataFrame) -> pd.DataFrame:
@@ -29,8 +32,8 @@ def pool(runs: pd.DataFrame) -> pd.DataFrame:
 def rank_set(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rank sets of the endpoint, a row per method, and of every density.
 
-    Columns: those of `ROW` (and `density_asked`), `n`, `best` and `worst` rank, `of` so many, and
-    `provisional` for fewer than five runs. Methods with one run are left out.
+    Columns: those of `ROW` (and `density_asked`); `n`; `best_rank` and `worst_rank` among
+    `ranked_of` methods; and `provisional` for fewer than five runs. A single run has no row.
     """
     values = measured(pool(runs))
     whole = endpoints(values, grid(runs))
@@ -42,11 +45,9 @@ def rank_set(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _ranked(cells: pd.DataFrame, table: list[str]) -> pd.DataFrame:
     frame = cells[cells["n"] > 1].reset_index()
-    frame[["best", "worst", "of"]] = 0
+    ranks = pd.DataFrame(0, index=frame.index, columns=RANKS, dtype="Int64")
     for rows in frame.groupby(table).groups.values():
-        part = frame.loc[rows, ["n", "mean", "variance"]].to_numpy(dtype="float64")
-        best, worst = rank_sets(Sample(*part.T))
-        frame.loc[rows, "best"], frame.loc[rows, "worst"] = best, worst
-        frame.loc[rows, "of"] = len(rows)
-    frame["provisional"] = frame["n"] < FEWEST
+        best, worst = rank_sets(sample_of(frame.loc[rows]))
+        ranks.loc[rows, RANKS] = np.stack([best, worst, np.full(len(rows), len(rows))], axis=1)
+    frame = frame.join(ranks).assign(provisional=frame["n"] < FEWEST)
     return frame.drop(columns=["mean", "variance"])

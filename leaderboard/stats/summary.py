@@ -142,15 +142,25 @@ def reached(cells: pd.DataFrame) -> pd.Series:
     return cells["density"].where(other, cells["density_asked"])
 
 
-def _statistics(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    cells = runs.groupby(CELL)[name].agg(["count", "mean", "std"]).rename(columns={"count": "n"})
+def intervals(runs: pd.DataFrame, name: str, by: list[str]) -> pd.DataFrame:
+    """Return `n`, `log_odds`, `low` and `high` of a measure for each group of equal values in `by`.
+
+    `log_odds` is the mean; the others are the ends of its 95 % interval, as accuracies.
+    """
     numbers = runs[name].astype("float64"), runs["test_examples"].astype("float64")
     values = {"log_odds": log_odds(*numbers), "least": sampling_variance(*numbers)}
-    on_scale = samples(runs[CELL].assign(**values), CELL)
-    cells["low"], cells["high"] = interval(sample_of(on_scale))
-    if name == "accuracy":
-        cells["log_odds"] = on_scale["mean"]
-    return cells.add_prefix(f"{name}_")
+    cells = samples(runs[by].assign(**values), by)
+    low, high = interval(sample_of(cells))
+    return pd.DataFrame({"n": cells["n"], "log_odds": cells["mean"], "low": low, "high": high})
+
+
+def _statistics(runs: pd.DataFrame, name: str) -> pd.DataFrame:
+    groups = runs.groupby(CELL)[name]
+    cells = intervals(runs, name, CELL).drop(columns="n")
+    if name != "accuracy":
+        cells = cells.drop(columns="log_odds")
+    moments = {"n": groups.count(), "mean": groups.mean(), "std": groups.std()}
+    return pd.DataFrame(moments).join(cells).add_prefix(f"{name}_")
 
 
 # Environments: which runs may be averaged or compared without a mark.

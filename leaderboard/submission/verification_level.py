@@ -112,14 +112,5 @@ def cell_levels(runs: pd.DataFrame, levels: Mapping[str, str]) -> pd.Series:
     return lowest.map(dict(enumerate(LEVELS))).astype("str").rename("mark")
 
 
-def may_lead(runs: pd.DataFrame, levels: Mapping[str, str]) -> pd.Series:
-    """Return whether each cell may hold a rank from 1 to 3: whether it is verified.
-
-    This rule is for a public leaderboard. In a private store nothing is verified, so the rule
-    would leave the first three ranks empty.
-    """
-    return (cell_levels(runs, levels) == "verified").rename("may_lead")
-
-
 def _path(store: Store, key: str) -> Path:
     return store.root / "marks" / f"{store.record_path(key).stem}.json"

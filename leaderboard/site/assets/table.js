@@ -102,10 +102,10 @@
   };
   const textOf = (cell) => [...cell.childNodes].map((node) => node.textContent.trim()).filter(Boolean).join("; ");
   const fields = (cell, name, spread) => {
-    const { v, h, n } = cell.dataset;
+    const { v, l, h, n } = cell.dataset;
     const pairs = [[name, v !== undefined ? v : safe(textOf(cell))]];
     if (spread) {
-      pairs.push([`${name} half width`, h ?? ""], [`${name} n`, n ?? ""]);
+      pairs.push([`${name} low`, l ?? ""], [`${name} high`, h ?? ""], [`${name} n`, n ?? ""]);
       const small = cell.querySelector("small");
       pairs.push([`${name} note`, safe(small ? small.textContent : textOf(cell))]);
     }

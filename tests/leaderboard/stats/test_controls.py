@@ -1,7 +1,8 @@
-"""What a control says of its method: a paired test, and words that fit it."""
+"""What a control says of its method: Welch's test, and words that fit it."""
 
 from typing import get_args
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -11,7 +12,8 @@ from paibench.leaderboard.frame.load import tabulate
 from paibench.leaderboard.stats.controls import VERDICTS, control_verdicts
 
 FIELDS = {"dataset": "d", "model": "m", "recipe": "r", "init": "i", "evaluated_on": "test"}
-OURS = [0.900, 0.910, 0.905, 0.903]
+OURS = [0.900, 0.910, 0.905, 0.903, 0.907]
+MANY = 10**9  # so many test examples that their choice adds no variance
 
 
 def runs_of(
@@ -22,6 +24,7 @@ def runs_of(
     return tabulate(
         usual
         | {"control": control, "density_asked": density, "seed": seed, "accuracy": value}
+        | {"test_examples": MANY}
         | {"status": "missing" if value is None else "done"}
         for control, accuracies in values.items()
         for seed, value in enumerate(accuracies)
@@ -39,29 +42,35 @@ def test_every_control_has_its_words() -> None:
     assert len({tuple(words) for words in VERDICTS.values()}) == 1
 
 
-def test_difference_is_paired_and_scipys() -> None:
-    """The method minus its control, on the seeds that both have."""
+def test_the_numbers_are_scipys() -> None:
+    """Welch's test of the log-odds; the difference in points from the accuracy of the control."""
     fresh: list[float | None] = [0.88, 0.87, None, 0.89, 0.7]
     found = control_verdicts(runs_of({"none": [*OURS], "reinit": fresh})).iloc[0]
-    theirs = stats.ttest_rel([0.900, 0.910, 0.903], [0.88, 0.87, 0.89])
-    low, high = theirs.confidence_interval(0.95)
-    assert (found["control"], found["n"], found["lost"]) == ("reinit", 3, 2)
-    assert found["difference"] == pytest.approx((low + high) / 2, abs=1e-12)
-    assert found["half"] == pytest.approx((high - low) / 2, abs=1e-12)
-    assert found["p"] == pytest.approx(theirs.pvalue, rel=1e-9)
+    ours, theirs = (
+        np.log(np.divide(a, np.subtract(1, a))) for a in (OURS, [0.88, 0.87, 0.89, 0.7])
+    )
+    welch = stats.ttest_ind(ours, theirs, equal_var=False)
+    ends = welch.confidence_interval(0.95)
+    points = [
+        1 / (1 + np.exp(-theirs.mean() - by)) - 1 / (1 + np.exp(-theirs.mean()))
+        for by in (ours.mean() - theirs.mean(), *ends)
+    ]
+    assert (found["control"], found["n"]) == ("reinit", 4)
+    assert list(found[["difference", "low", "high"]]) == pytest.approx(points, rel=1e-6)
+    assert found["p"] == pytest.approx(welch.pvalue, rel=1e-6)
 
 
 @pytest.mark.parametrize("control", list(VERDICTS))
 @pytest.mark.parametrize(
     ("other", "outcome"),
     [
-        (shifted(0.10, 0.11, 0.10, 0.09), "better"),
-        (shifted(-0.05, -0.06, -0.05, -0.05), "worse"),
-        (shifted(0.001, -0.001, 0.001, -0.002), "equivalent"),
-        (shifted(0.1, -0.1, 0.08, -0.02), "not significant"),
-        (shifted(0.006, -0.006, 0.005, -0.005), "not significant"),
-        (shifted(0.10, 0.11, 0.10, 0.09)[:2], "too few seeds"),
-        (shifted(0.001, 0.0015, 0.001, 0.0012), "better"),
+        (shifted(0.10, 0.11, 0.10, 0.09, 0.1), "better"),
+        (shifted(-0.05, -0.06, -0.05, -0.05, -0.05), "worse"),
+        (shifted(0.001, -0.001, 0.001, -0.002, 0.001), "equivalent"),
+        (shifted(0.1, -0.08, 0.08, -0.02, -0.03), "not significant"),
+        (shifted(0.016, -0.016, 0.015, -0.015, 0.001), "not significant"),
+        (shifted(0.10, 0.11, 0.10, 0.09, 0.1)[:4], "too few seeds"),
+        (shifted(0.011, 0.015, 0.012, 0.012, 0.01), "better"),
     ],
     ids=[
         "better",
@@ -69,7 +78,7 @@ def test_difference_is_paired_and_scipys() -> None:
         "equivalent",
         "undecided",
         "just undecided",
-        "two seeds",
+        "four seeds",
         "slightly better",
     ],
 )
@@ -82,13 +91,15 @@ def test_verdicts(control: str, other: list[float | None], outcome: str) -> None
 
 def test_shuffled_is_random_with_the_same_density_per_layer() -> None:
     """The verdict of a method that its own shuffle does not reach says so."""
-    found = control_verdicts(runs_of({"none": [*OURS], "shuffle": shifted(0.1, 0.11, 0.1, 0.09)}))
+    found = control_verdicts(
+        runs_of({"none": [*OURS], "shuffle": shifted(0.1, 0.11, 0.1, 0.09, 0.1)})
+    )
     assert list(found["verdict"]) == ["beats random with the same density per layer"]
 
 
 def test_each_method_density_and_control_stands_alone() -> None:
-    """Partners are of one label and density; each control at a density is a family of its own."""
-    clear, unclear = shifted(0.10, 0.11, 0.10, 0.09), shifted(0.1, -0.1, 0.08, -0.02)
+    """Partners are of one label and density; a method with one control is a family of its own."""
+    clear, unclear = shifted(0.10, 0.11, 0.10, 0.09, 0.1), shifted(0.1, -0.08, 0.08, -0.02, 0.0)
     runs = pd.concat(
         [
             runs_of({"none": [*OURS], "shuffle": clear, "reinit": clear}),
@@ -103,12 +114,20 @@ def test_each_method_density_and_control_stands_alone() -> None:
     found = control_verdicts(runs).set_index(["control", "density_asked", "method"]).sort_index()
     at = [("reinit", 0.1), ("shuffle", 0.1), ("shuffle", 0.1), ("shuffle", 0.2)]
     assert [place[:2] for place in found.index] == at
-    ratio = found["p_holm"] / found["p"]
-    assert list(ratio) == pytest.approx([1, 2, 1, 1])
+    odds = {
+        name: np.log(np.divide(a, np.subtract(1, a)))
+        for name, a in {"own": OURS, "clear": clear, "unclear": unclear}.items()
+    }
+    p = {
+        name: stats.ttest_ind(odds["own"], odds[name], equal_var=False).pvalue
+        for name in ("clear", "unclear")
+    }
+    expected = [p["clear"], 2 * p["clear"], p["unclear"], p["unclear"]]
+    assert list(found["p"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_no_controls_make_no_rows() -> None:
     """With the columns that there would be."""
     found = control_verdicts(runs_of({"none": [*OURS]}))
     assert len(found) == 0
-    assert {"control", "n", "difference", "half", "outcome", "verdict"} <= set(found.columns)
+    assert {"control", "n", "difference", "low", "high", "outcome", "verdict"} <= set(found.columns)

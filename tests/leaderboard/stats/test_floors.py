@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from paibench.leaderboard.stats.floors import FLOORS, endpoints, grid, measured, verdicts
+from paibench.leaderboard.stats.floors import (
+    FLOORS,
+    endpoint_means,
+    endpoints,
+    grid,
+    measured,
+    verdicts,
+)
 from paibench.leaderboard.stats.log_odds import accuracy_of, log_odds, samples
 from paibench.leaderboard.stats.summary import CELL
 
@@ -42,7 +49,10 @@ def test_the_numbers_are_scipys() -> None:
     expected = [stats.ttest_ind(means["snip"], means[f], equal_var=False).pvalue for f in FLOORS]
     assert row["p"] == pytest.approx(max(expected))
     assert row["mean"] == pytest.approx(means["snip"].mean())
-    assert row["accuracy"] == pytest.approx(float(accuracy_of(means["snip"].mean())))
+    shown = endpoint_means(runs_of(found, test_examples=MANY)).set_index("method_label")
+    ends = stats.t.interval(0.95, 5, loc=means["snip"].mean(), scale=stats.sem(means["snip"]))
+    expected = accuracy_of([means["snip"].mean(), *ends])
+    assert list(shown.loc["snip", ["accuracy", "low", "high"]]) == pytest.approx(list(expected))
 
 
 def test_outcomes() -> None:

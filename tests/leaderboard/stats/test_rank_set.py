@@ -30,7 +30,7 @@ def test_they_are_those_of_games_and_howell() -> None:
             better = (p[i] <= 0.05) & (means > means[i])
             worse = (p[i] <= 0.05) & (means < means[i])
             assert ranks == (1 + better.sum(), len(values) - worse.sum()), method
-        assert set(table["of"]) == {5}
+        assert set(table["ranked_of"]) == {5}
 
 
 def test_one_configuration_of_each_method() -> None:

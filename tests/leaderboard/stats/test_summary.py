@@ -15,7 +15,6 @@ from paibench.leaderboard.stats.summary import (
     ENVIRONMENT,
     Track,
     environments,
-    half_width,
     mixed_environments,
     summarize,
     tracks,
@@ -30,35 +29,51 @@ def summary_of(*records: Record) -> pd.DataFrame:
 
 
 def test_interval_by_hand(record_factory: RecordFactory) -> None:
-    """0.90, 0.92, 0.94: mean 0.92, deviation 0.02, half width t * 0.02 / sqrt(3).
-
-    With two degrees of freedom t has a closed form: 0.95 * sqrt(2 / (4 * 0.975 * 0.025)).
-    """
-    found = summary_of(*(record_factory(seed=s, accuracy=0.9 + 0.02 * s) for s in range(3)))
-    cell = found.iloc[0]
-    t = 0.95 * (2 / (4 * 0.975 * 0.025)) ** 0.5
-    assert len(found) == 1
+    """The t interval of ln(right / wrong), half an example added to both, as accuracies."""
+    accuracies = [0.90, 0.92, 0.94]
+    cells = summary_of(
+        *(
+            record_factory(seed=seed, accuracy=accuracy, test_examples=1000)
+            for seed, accuracy in enumerate(accuracies)
+        )
+    )
+    odds = [math.log((1000 * a + 0.5) / (1000 - 1000 * a + 0.5)) for a in accuracies]
+    ends = stats.t.interval(0.95, 2, loc=sum(odds) / 3, scale=stats.sem(odds))
+    cell = cells.iloc[0]
+    assert len(cells) == 1
     assert (cell["accuracy_n"], cell["runs"], cell["done"]) == (3, 3, 3)
     assert cell["accuracy_mean"] == pytest.approx(0.92, abs=1e-15)
     assert cell["accuracy_std"] == pytest.approx(0.02, abs=1e-15)
-    assert cell["accuracy_half"] == pytest.approx(t * 0.02 / 3**0.5, abs=1e-13)
+    assert cell["accuracy_log_odds"] == pytest.approx(sum(odds) / 3)
+    expected = [1 / (1 + math.exp(-end)) for end in ends]
+    assert [cell["accuracy_low"], cell["accuracy_high"]] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 10])
-def test_interval_is_scipys(n: int) -> None:
-    """Mean ± half width is the interval of scipy.stats.t over the same numbers."""
-    values = pd.Series([0.5 + 0.01 * (k * k % 7) for k in range(n)])
-    low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
-    half = half_width(pd.Series([values.std()]), pd.Series([n])).iloc[0]
-    assert values.mean() - half == pytest.approx(low, abs=1e-14)
-    assert values.mean() + half == pytest.approx(high, abs=1e-14)
+def test_equal_runs_have_an_interval(record_factory: RecordFactory) -> None:
+    """The variance is at least that of the choice of the test images."""
+    cell = summary_of(
+        *(record_factory(seed=seed, accuracy=0.9, test_examples=1000) for seed in range(3))
+    ).iloc[0]
+    half = stats.t.ppf(0.975, 2) * math.sqrt((1 / 900.5 + 1 / 100.5) / 3)
+    expected = 1 / (1 + math.exp(-math.log(900.5 / 100.5) - half))
+    assert cell["accuracy_std"] == 0
+    assert cell["accuracy_high"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.001, 0.999, 1.0])
+def test_no_interval_leaves_the_range(record_factory: RecordFactory, accuracy: float) -> None:
+    """Not even if one run has an accuracy of a half and the other is at the end."""
+    cell = summary_of(
+        record_factory(seed=0, accuracy=accuracy), record_factory(seed=1, accuracy=0.5)
+    ).iloc[0]
+    assert 0 <= cell["accuracy_low"] < cell["accuracy_high"] <= 1
 
 
 def test_one_run_has_a_mean_and_no_interval(record_factory: RecordFactory) -> None:
     """A spread cannot be told from one number."""
     cell = summary_of(record_factory(accuracy=0.9)).iloc[0]
     assert (cell["accuracy_n"], cell["accuracy_mean"]) == (1, 0.9)
-    assert math.isnan(cell["accuracy_std"]) and math.isnan(cell["accuracy_half"])
+    assert cell[["accuracy_std", "accuracy_low", "accuracy_high"]].isna().all()
 
 
 def test_outcomes_are_counted_and_not_averaged(record_factory: RecordFactory) -> None:
@@ -91,23 +106,6 @@ def test_cells_differ_in_everything_but_the_seed(record_factory: RecordFactory) 
     assert len(list(tracks(found))) == 3
 
 
-def test_gain_over_random_is_paired_by_seed(record_factory: RecordFactory) -> None:
-    """Seeds 0 and 1 have a partner: differences 0.1 and 0.2; seed 2 has none."""
-    pairs = {"snip": [0.8, 0.9, 0.1], "random": [0.7, 0.7]}
-    found = summary_of(
-        *(
-            record_factory(method=method, seed=seed, accuracy=accuracy)
-            for method, values in pairs.items()
-            for seed, accuracy in enumerate(values)
-        )
-    ).set_index("method")
-    assert found.loc["snip", "random_n"] == 2
-    assert found.loc["snip", "random_difference"] == pytest.approx(0.15, abs=1e-15)
-    low, high = stats.t.interval(0.95, 1, loc=0.15, scale=stats.sem([0.1, 0.2]))
-    assert found.loc["snip", "random_half"] == pytest.approx((high - low) / 2, abs=1e-13)
-    assert found.loc["random", "random_n"] == 0
-
-
 def test_unlike_environments_are_named(record_factory: RecordFactory) -> None:
     """What differs stands in the cell; a run that gave nothing to average does not count."""
     found = summary_of(
@@ -119,8 +117,8 @@ def test_unlike_environments_are_named(record_factory: RecordFactory) -> None:
     assert list(found["unlike"]) == ["", "threads: 1, 2"]
 
 
-def test_unlike_pairs_with_random_are_named(record_factory: RecordFactory) -> None:
-    """Seeds may differ from each other as long as the two runs of each pair do not."""
+def test_other_environments_than_those_of_random_are_named(record_factory: RecordFactory) -> None:
+    """The environments of a cell are compared with those of the cell of random."""
     found = summary_of(
         *(
             record_factory(method=method, density=density, seed=seed, environment={"threads": k})
@@ -130,10 +128,10 @@ def test_unlike_pairs_with_random_are_named(record_factory: RecordFactory) -> No
             for k in [3 if (method, density) == ("snip", 0.2) else 1 + seed]
         )
     ).set_index(["method", "density_asked"])
-    assert found.loc[("snip", 0.1), "random_unlike"] == ""
+    assert found.loc[("snip", 0.1), "floor_unlike"] == ""
     assert found.loc[("snip", 0.1), "unlike"] == "threads: 1, 2"
-    assert found.loc[("snip", 0.2), "random_unlike"] == "threads: 1, 2, 3"
-    assert found.loc[("random", 0.1), "random_unlike"] == ""
+    assert found.loc[("snip", 0.2), "floor_unlike"] == "threads: 1, 2, 3"
+    assert found.loc[("random", 0.1), "floor_unlike"] == ""
 
 
 def test_tickets_not_at_initialization_are_counted(record_factory: RecordFactory) -> None:
@@ -170,7 +168,7 @@ def test_no_runs_make_an_empty_summary() -> None:
     """With its columns, and no tracks."""
     found = summary_of()
     assert len(found) == 0
-    assert {"accuracy_mean", "random_difference", "unlike"} <= set(found.columns)
+    assert {"accuracy_mean", "accuracy_low", "floor_unlike", "unlike"} <= set(found.columns)
     assert list(tracks(found)) == []
 
 
