@@ -126,7 +126,7 @@ def compute(
     named = models(runs)
     endpoints, verdict_cells = verdicts(runs)
     ranks, rank_cells = rank_set(runs)
-    cells = _cells(summary, runs, levels, verdict_cells, rank_cells)
+    cells = _cells(summary, runs, levels, verdict_cells, rank_cells, public)
     rows = _rows(runs, endpoints, ranks)
     return Board(
         frame=frame,
@@ -151,6 +151,7 @@ def _cells(
     levels: Mapping[str, str],
     verdict_cells: pd.DataFrame,
     ranks: pd.DataFrame,
+    public: bool,
 ) -> pd.DataFrame:
     """Return the summary with costs, differences from the floors, ranks, marks, the Pareto set."""
     # Left joins keep the cells that have no verdict, no rank or no cost.
@@ -158,6 +159,8 @@ def _cells(
     cells = cells.merge(verdict_cells[[*CELL, *_VERDICT]], on=CELL, how="left")
     cells = cells.merge(ranks[[*CELL, *RANKS]], on=CELL, how="left")
     cells = cells.merge(cell_levels(runs, levels).reset_index(), on=CELL, how="left")
+    # On a public board nobody reads a rank without how far it was checked.
+    cells["rank_mark"] = cells["mark"] if public else ""
     cells["best"] = pareto_by_track(cells)
     return cells
 

@@ -168,13 +168,13 @@ def accuracy(cell: SummaryRow | None, measure: str = "accuracy") -> Cell:
     low, high = number(cell[f"{measure}_low"]), number(cell[f"{measure}_high"])
     # Only trained accuracy is ranked, and only the cells of a board have the columns of ranks.
     best = number(cell.get("best_rank")) if measure == "accuracy" else None
-    detail = [f"rank {rank_set_text(cell)}"] if best else []
+    detail = [f"rank {rank_set_text(cell)}", cell["rank_mark"]] if best else []
     detail += [f"n = {n}"]
     if cell["collapsed"]:
         detail += [f"collapsed {int(cell['collapsed'])}/{int(cell['runs'])}"]
     return Cell(
         percent(mean, low, high),
-        ", ".join(detail),
+        ", ".join(filter(None, detail)),
         value=round(100 * mean, 4),
         low=in_percent(low),
         high=in_percent(high),

@@ -324,7 +324,9 @@ def _by_sparsity(
             key = (*view.own.track, any_cell["method_label"], any_cell["control"])
             # Dense has no cell at the middle density, so its costs are those at density 1.
             costs = by_density.get(middle, by_density.get(1.0))
-            cells += _summary_cells(view.board.rows.get(key, {}), by_density, costs)
+            cells += _summary_cells(
+                view.board.rows.get(key, {}), by_density, costs, view.board.public
+            )
         rows.append(Row(clean(name), view.href(any_cell["method"]), tuple(cells)))
     return Table(
         id=id,
@@ -361,11 +363,15 @@ def _legend(rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def _summary_cells(
-    summary: Mapping[Any, Any], by_density: Mapping[float, SummaryRow], costs: SummaryRow | None
+    summary: Mapping[Any, Any],
+    by_density: Mapping[float, SummaryRow],
+    costs: SummaryRow | None,
+    public: bool,
 ) -> Iterable[Cell]:
     """Yield the cells of `SUMMARY_COLUMNS` for one row; `costs` is the cell of its costs."""
     yield _endpoint(summary)
-    yield _rank_set(summary)
+    level = _verification(by_density.values())
+    yield _rank_set(summary, level.text if public else "")
     yield _beats_random(summary, by_density.values())
     yield _critical(summary, "critical")
     yield _critical(summary, "relative")
@@ -375,7 +381,7 @@ def _summary_cells(
     yield cost(costs, "search_seconds")
     yield cost(costs, "peak_memory_mb")
     yield _multiply_adds(costs)
-    yield _verification(by_density.values())
+    yield level
 
 
 def _endpoint(summary: Mapping[Any, Any]) -> Cell:
@@ -394,12 +400,14 @@ def _endpoint(summary: Mapping[Any, Any]) -> Cell:
     )
 
 
-def _rank_set(summary: Mapping[Any, Any]) -> Cell:
+def _rank_set(summary: Mapping[Any, Any], mark: str) -> Cell:
+    """Return the rank set of the endpoint, with a verification level that must stand beside it."""
     if number(summary.get("best_rank")) is None:
         return Cell(GAP)
-    provisional = int(summary["endpoint_n"]) < FEWEST
-    detail = f"provisional, n = {int(summary['endpoint_n'])}" if provisional else ""
-    return Cell(rank_set_text(summary), detail, value=int(summary["best_rank"]))
+    n = int(summary["endpoint_n"])
+    detail = [mark, f"provisional, n = {n}" if n < FEWEST else ""]
+    text = rank_set_text(summary)
+    return Cell(text, ", ".join(filter(None, detail)), value=int(summary["best_rank"]))
 
 
 def _beats_random(summary: Mapping[Any, Any], cells: Iterable[SummaryRow]) -> Cell:
@@ -426,10 +434,9 @@ def _critical(summary: Mapping[Any, Any], form: str) -> Cell:
     ends = [sparsity_percent(sure) if sure else "none", sparsity_percent(possible or 1.0)]
     interval = f"95 % interval: {ends[0]} to {ends[1]}"
     if density is None:
-        reason = str(summary.get("critical_reason", ""))
-        return Cell(GAP, reason)
+        return Cell(GAP, str(summary.get(f"{form}_reason", "")))
     # If even the sparsest cell is within one point, the critical sparsity lies beyond it.
-    at_least = "at least " if summary[f"{form}_beyond" if form == "relative" else "beyond"] else ""
+    at_least = "at least " if summary[f"{form}_beyond"] else ""
     sparsity = round(100 * (1 - density), 9)
     detail = f"{interval}, n = {n}" if n > 1 else f"n = {n}"
     return Cell(f"{at_least}{sparsity_percent(density)}", detail, value=sparsity, n=n)

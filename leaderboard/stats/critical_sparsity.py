@@ -40,7 +40,7 @@ def critical_sparsity(runs: pd.DataFrame) -> pd.DataFrame:
     Columns, beside those that name the row:
     - `n`, the least number of runs behind a mean of the row, of dense or of random;
     - `critical_density`, the lowest density at which the mean, and the means at all higher
-      densities, are at most one point below dense; `beyond`, whether it is the lowest density of
+      densities, are at most one point below dense; `critical_beyond`, whether it is the lowest density of
       the row, so that the true value may be lower;
     - `critical_sure`, the lowest density down to which this is shown at every density, and
       `critical_possible`, the lowest one down to which the opposite is shown at none, by 95 %
@@ -104,9 +104,9 @@ def _critical(pruned: pd.DataFrame, densest: pd.DataFrame) -> pd.DataFrame:
     lowest = pruned["density_asked"].groupby(pruned["row"]).min()
     single = (densest["n"] < 2) | ~(densest["dense_n"] > 1)
     columns = {}
-    for form, beyond, largest, why in (
-        ("critical", "beyond", error + POINT, BELOW),
-        ("relative", "relative_beyond", error * ERROR_FACTOR, LARGER_ERROR),
+    for form, largest, why in (
+        ("critical", error + POINT, BELOW),
+        ("relative", error * ERROR_FACTOR, LARGER_ERROR),
     ):
         # If dense is so bad that even an error of 1 is allowed, the margin is infinite. The half
         # example of `log_odds` makes a difference of exactly one point slightly less, so that
@@ -115,7 +115,7 @@ def _critical(pruned: pd.DataFrame, densest: pd.DataFrame) -> pd.DataFrame:
         room = difference.value + margin
         density = _down_to(pruned, room >= 0)
         columns[f"{form}_density"] = density
-        columns[beyond] = density == lowest
+        columns[f"{form}_beyond"] = density == lowest
         columns[f"{form}_sure"] = _down_to(pruned, room - difference.half >= 0)
         # A single run shows nothing, so that `half` is NaN. A gap has no mean and ends the search.
         outside = room + difference.half < 0

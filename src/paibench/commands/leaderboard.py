@@ -21,7 +21,7 @@ def leaderboard(
         Path | None, typer.Option(help="The folder of the files; by default STORE/leaderboard.")
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Give places 1 to 3 to verified results only.")
+        bool, typer.Option("--public", help="Show the verification level beside every rank.")
     ] = False,
     as_json: o.Json = False,
 ) -> None:

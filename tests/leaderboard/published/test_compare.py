@@ -53,9 +53,9 @@ def test_both_intervals_and_counts_are_told(record_factory: RecordFactory) -> No
         *(record_factory(density=0.1, seed=s, accuracy=0.92 + s / 100, **VGG) for s in range(3))
     )
     authors = found[found["kind"] == "author-data"]
-    assert list(authors["theirs_n"]) == [3, 3] and (authors["theirs_half"] > 0).all()
+    assert list(authors["theirs_n"]) == [3, 3] and (authors["theirs_low"] < authors["theirs"]).all()
     single = found[found["differs"].str.contains("single run")]
-    assert list(single["theirs_n"]) == [1] and single["theirs_half"].isna().all()
+    assert list(single["theirs_n"]) == [1] and single["theirs_high"].isna().all()
     head, *rows = text_rows(as_table(track, found))
     assert all(len(row) == len(head) for row in rows)
     assert any("(n=3)" in row[3] and "±" in row[3] for row in rows)

@@ -88,8 +88,13 @@ def test_an_interval_comes_from_deviation_and_n() -> None:
     """Of the first row: 70.23, deviation 0.21 over 3 runs; none where the source lacks either."""
     first = FIGURES.iloc[0]
     assert (first["accuracy"], first["std"], first["n"]) == (0.7023, 0.0021, 3)
-    assert first["half"] == pytest.approx(stats.t.ppf(0.975, 2) * 0.0021 / 3**0.5)
-    assert FIGURES.loc[FIGURES["n"].isna() | FIGURES["std"].isna(), "half"].isna().all()
+    half = stats.t.ppf(0.975, 2) * 0.0021 / 3**0.5
+    assert [first["low"], first["high"]] == pytest.approx([0.7023 - half, 0.7023 + half], abs=2e-4)
+    ends = FIGURES.loc[FIGURES["n"].isna() | FIGURES["std"].isna(), ["low", "high"]]
+    assert ends.isna().all(axis=None)
+    known = FIGURES.dropna(subset=["low", "high"])
+    assert known["low"].between(0, known["accuracy"]).all()
+    assert known["high"].between(known["accuracy"], 1).all()
 
 
 def test_what_differs_is_said() -> None:

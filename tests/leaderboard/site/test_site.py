@@ -214,10 +214,10 @@ def test_pages_load_nothing_from_other_hosts(built: SiteBuilt) -> None:
 
 
 def test_the_start_page_has_numbers_with_n(built: SiteBuilt) -> None:
-    """The start page has means with intervals, n and rank groups, and names lost runs."""
+    """The start page has means with intervals, n and rank sets, and names lost runs."""
     page = Seen(text(built, "/index.html")).text
     assert re.search(r"6\d\.\d ± \d\.\d", page)
-    assert "group 1, n = 3" in page
+    assert re.search(r"rank 1(–\d+)? of \d+, n = 3", page)
     assert "diverged 1/1" in page
     assert "self-reported" in page
     assert (
@@ -364,30 +364,30 @@ def test_not_a_number_is_never_printed(tmp_path: Path, record_factory: RecordFac
 
 
 def ranks_of(page: str, name: str) -> set[str]:
-    """Return the rank groups in the row of a method on the page of a track."""
+    """Return the best ranks in the row of a method on the page of a track."""
     ranked = re.search(r'id="ranked"(.*?)</section>', page, re.S)[1]  # type: ignore[index]
     row = re.search(rf">{name}</a></th>(.*?)</tr>", ranked, re.S)[1]  # type: ignore[index]
-    return set(re.findall(r'data-g="(\d+)"', row))
+    return set(re.findall(r'data-r="(\d+)"', row))
 
 
 @pytest.mark.parametrize("public", [False, True], ids=["private", "public"])
-def test_only_verified_cells_lead_a_public_site(
+def test_the_level_stands_beside_the_rank_on_a_public_site(
     tmp_path: Path, record_factory: RecordFactory, public: bool
 ) -> None:
-    """Levels are always shown; on a public site only verified cells hold ranks 1 to 3."""
+    """Levels are always shown; a public site shows them with every rank, and changes none."""
     frame = frame_of(some(record_factory))
     given = {"snip": "verified", "zhou": "checked"}
     methods = zip(frame.runs["key"], frame.runs["method"], strict=True)
     marks = {key: given[method] for key, method in methods if method in given}
-    built = build_site(compute(frame, levels=marks, public=public), tmp_path)
+    private = build_site(compute(frame, levels=marks), tmp_path / "private")
+    built = build_site(compute(frame, levels=marks, public=public), tmp_path / "site")
     page = track_page(built)
     assert re.search(r">zhou</a></th>.*?<td>checked</td>", page, re.S)
-    assert ranks_of(page, "zhou") == ({"4"} if public else {"1"})
-    assert ("1" in ranks_of(page, "snip")) == public
-    assert ranks_of(page, "random") == ({"4"} if public else {"3"})
+    assert ranks_of(page, "zhou") == ranks_of(track_page(private), "zhou") != set()
+    assert bool(re.search(r"rank [\d–]+ of \d, checked, n = 3", page)) == public
     index = Seen(text(built, "/index.html")).text
     assert "9 checked" in index and "12 verified" in index and "none with an accuracy" in index
-    assert ("Only verified cells hold ranks 1 to 3" in index) == public
+    assert ("The level stands beside every rank" in index) == public
     assert run_of(built, min(marks))["mark"] in ("checked", "verified")
 
 

@@ -69,7 +69,7 @@ def test_critical_density(means: dict[float, float], expected: float, why: str) 
     """Of a dense mean of 0.90: the last before the first that is more than one point below."""
     row = judged(means)
     assert row["critical_density"] == pytest.approx(expected, nan_ok=True)
-    assert row["beyond"] == (row["critical_density"] == min(means))
+    assert row["critical_beyond"] == (row["critical_density"] == min(means))
     assert row["critical_reason"] == why
 
 
@@ -131,7 +131,7 @@ def test_rows_of_a_track() -> None:
     assert list(found["area"]) == pytest.approx([0, 0.625, 0, 1])
     assert list(found["n"]) == [3, 3, 3, 3]
     assert list(found["critical_density"])[1::2] == [0.1, 0.01]
-    assert list(found["beyond"]) == [False, False, False, True]
+    assert list(found["critical_beyond"]) == [False, False, False, True]
     assert set(found["area_reason"]) == {""}
 
 
@@ -172,7 +172,7 @@ def test_cells_that_lost_runs_do_not_count() -> None:
     parts = [cells_of(DENSE), cells_of(FLOOR), cells_of({"snip": {0.1: 0.9}})]
     lost = cells_of({"snip": {0.01: 0.9}}, accuracy_n=2)
     row = of(critical_sparsity(pd.concat([*parts, lost], ignore_index=True)), "snip")
-    assert (row["critical_density"], row["beyond"]) == (0.1, False)
+    assert (row["critical_density"], row["critical_beyond"]) == (0.1, False)
     assert row["area_reason"] == LOST_AT_FLOOR
 
 

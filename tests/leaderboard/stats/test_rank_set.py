@@ -14,7 +14,7 @@ MANY = 10**9  # so many test examples that their choice adds no variance
 
 
 def sets(table: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    return {row.method_label: (row.best, row.worst) for row in table.itertuples()}
+    return {row.method_label: (row.best_rank, row.worst_rank) for row in table.itertuples()}
 
 
 def test_they_are_those_of_games_and_howell() -> None:
