@@ -38,8 +38,8 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
     """Write the leaderboard of all stores at `roots` into the folder `out`.
 
     These are leaderboard.md, .csv and .tex, methods.bib, the figures and the site. The same records
-    give the same bytes, and each file is replaced as a whole. If it is `public`, the
-    verification level stands beside every rank. Raises UserError if there is no store, if no store has a record,
+    give the same bytes, and each file is replaced as a whole. If it is `public`, the verification
+    level stands beside every rank. Raises UserError if there is no store, if no store has a record,
     or if `out` cannot be written.
     """
     frame = load(*roots)

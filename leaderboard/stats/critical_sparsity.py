@@ -40,8 +40,8 @@ def critical_sparsity(runs: pd.DataFrame) -> pd.DataFrame:
     Columns, beside those that name the row:
     - `n`, the least number of runs behind a mean of the row, of dense or of random;
     - `critical_density`, the lowest density at which the mean, and the means at all higher
-      densities, are at most one point below dense; `critical_beyond`, whether it is the lowest density of
-      the row, so that the true value may be lower;
+      densities, are at most one point below dense; `critical_beyond`, whether it is the lowest
+      density of the row, so that the true value may be lower;
     - `critical_sure`, the lowest density down to which this is shown at every density, and
       `critical_possible`, the lowest one down to which the opposite is shown at none, by 95 %
       intervals of Welch's test. Both are NaN if dense or the densest cell has a single run;

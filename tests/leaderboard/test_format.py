@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paibench.leaderboard.format import ascii_only, markdown, plain, spreadsheet
+from paibench.leaderboard.format import (
+    ascii_only,
+    markdown,
+    percent,
+    plain,
+    signed,
+    spreadsheet,
+)
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -64,3 +71,26 @@ def test_long_text_is_cut_and_says_so() -> None:
 def test_characters_beyond_ascii_become_question_marks_in_figures() -> None:
     """A font that lacks a character is never asked for it."""
     assert ascii_only("naïve 中") == "na?ve ?"
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((None, None), "50.0"),
+        ((0.48, 0.52), "50.0 ± 2.0"),
+        ((0.4796, 0.5204), "50.0 ± 2.0"),
+        ((0.38, 0.63), "50.0 +13.0 −12.0"),
+        ((0.5, 0.5), "50.0 ± 0.0"),
+        ((0.6, 0.9), "50.0 (60.0 to 90.0)"),
+    ],
+    ids=["none", "even", "even as printed", "uneven", "no width", "mean outside"],
+)
+def test_intervals(ends: tuple[float | None, float | None], text: str) -> None:
+    """± only if both ends are equally far as printed; the same for differences, with a sign."""
+    assert percent(0.5, *ends) == text
+    assert signed(0.5, *ends) == f"+{text}"
+
+
+def test_an_interval_of_a_loss() -> None:
+    """The distances of the ends keep their meaning if the difference is negative."""
+    assert signed(-0.05, -0.08, -0.01) == "−5.0 +4.0 −3.0"

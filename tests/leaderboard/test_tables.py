@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from scipy import special, stats
 
 from paibench.benchmark.record import PROTOCOL, Record
 from paibench.leaderboard.format import sparsity_percent
@@ -45,6 +47,20 @@ def body(table: Table) -> list[list[str]]:
     return text_rows(table)[1:]
 
 
+def shown(*accuracies: float) -> str:
+    """The mean and its interval in percent, from 360 test examples, by the formula in the docs."""
+    right = np.array(accuracies) * 360 + 0.5
+    odds, n = np.log(right / (361 - right)), len(accuracies)
+    variance = max(odds.var(ddof=1), (1 / right + 1 / (361 - right)).mean())
+    half = stats.t.ppf(0.975, n - 1) * (variance / n) ** 0.5
+    mean, low, high = (
+        100 * float(x)
+        for x in (np.mean(accuracies), *special.expit([odds.mean() - half, odds.mean() + half]))
+    )
+    above, below = f"{high - mean:.1f}", f"{mean - low:.1f}"
+    return f"{mean:.1f} " + (f"± {above}" if above == below else f"+{above} −{below}")
+
+
 def printed(found: Table, width: int = 200) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
     console.print(terminal(found))
@@ -67,9 +83,10 @@ def usual(record_factory: RecordFactory) -> Table:
     return table_of(*records)
 
 
-def test_rows_are_dense_random_and_then_by_accuracy(usual: Table) -> None:
-    """The reference and the floor lead; who has no mean at the middle density comes last."""
-    assert [row[0] for row in body(usual)] == ["dense", "random", "imp", "snip", "grasp"]
+def test_rows_are_dense_random_and_then_by_endpoint(usual: Table) -> None:
+    """The reference and the floor lead; imp, which lost a run, and grasp have no endpoint."""
+    assert [row[0] for row in body(usual)] == ["dense", "random", "snip", "imp", "grasp"]
+    assert usual.notes[-1].endswith("sparsities of random; rows without it follow.")
 
 
 def test_columns_are_sparsities(usual: Table) -> None:
@@ -80,10 +97,12 @@ def test_columns_are_sparsities(usual: Table) -> None:
 def test_cells_show_interval_n_and_losses(usual: Table) -> None:
     """n stands where it is not that of the title, and what was lost by its name."""
     cells = {row[0]: tuple(row[1:]) for row in body(usual)}
-    assert cells["dense"] == ("90.0 ± 0.0", "–", "–")
-    assert cells["random"] == ("–", "51.0 ± 2.5", "51.0 ± 2.5")
-    assert cells["imp"] == ("–", "81.0 ± 2.5", "81.0 ± 12.7 (n=2), diverged 1/3")
-    assert cells["snip"] == ("–", "61.0 ± 2.5", "60.5 ± 6.4 (n=2)")
+    assert cells["dense"] == (shown(0.9, 0.9, 0.9), "–", "–")
+    assert cells["random"] == ("–", *[shown(0.5, 0.51, 0.52)] * 2)
+    assert cells["random"][1].startswith("51.0 ± ")
+    two = f"{shown(0.8, 0.82)} (n=2), diverged 1/3"
+    assert cells["imp"] == ("–", shown(0.8, 0.81, 0.82), two)
+    assert cells["snip"] == ("–", shown(0.6, 0.61, 0.62), f"{shown(0.6, 0.61)} (n=2)")
     assert cells["grasp"] == ("–", "–", "failed 1/1")
 
 
@@ -126,7 +145,7 @@ def test_marks_are_explained(record_factory: RecordFactory) -> None:
         record_factory(seed=0, environment={"threads": 4}, collapsed=["fc1.weight"]),
         record_factory(seed=1),
     )
-    assert body(found)[0][1] == "90.0 ± 0.0*"
+    assert body(found)[0][1] == f"{shown(0.9, 0.9)}*"
     notes = " ".join(found.notes)
     assert "* averages runs of different environments: threads: 1, 4 (snip)." in notes
     assert "Layers collapsed: snip at 90 % (1/2)." in notes
@@ -143,7 +162,7 @@ def test_tickets_not_at_initialization_are_marked_and_come_last(
         record_factory(method="synflow", seed=1, status="failed", **LOST),
     )
     assert [row[0] for row in body(found)] == ["snip", "synflow", "imp‡"]
-    assert body(found)[-1][1] == "90.0 ± 0.0‡"
+    assert body(found)[-1][1] == f"{shown(0.9, 0.9)}‡"
     assert "‡ weights not at initialization: imp. They start" in " ".join(found.notes)
 
 
@@ -169,7 +188,7 @@ def test_unlike_pairs_with_random_are_noted(record_factory: RecordFactory) -> No
             for seed in (0, 1)
         )
     )
-    assert [row[1] for row in body(found)] == ["90.0 ± 0.0", "90.0 ± 0.0"]
+    assert [row[1] for row in body(found)] == [shown(0.9, 0.9)] * 2
     said = "paibench: 0.1.0 at aaaaaaaa, 0.1.0 at bbbbbbbb (snip)"
     assert f"Not made in the environment of the random runs: {said}." in found.notes
 
