@@ -21,8 +21,8 @@ from paibench.leaderboard.stats.summary import CELL, POINT, ROUNDING, TRACK, end
 ERROR_FACTOR = 1.2
 """How many times the error of dense is still close to dense, in the relative form.
 
-A convention, decided before any result was known. One point alone does not serve all tracks: it
-doubles the error where dense has 99 %, and changes it by a fortieth where dense has 60 %.
+A convention, decided before it was computed for any result. One point alone does not serve all
+tracks: it doubles the error if dense has 99 %, and adds a fortieth to it if dense has 60 %.
 """
 NO_DENSE = "no dense reference with all its runs"
 NO_FLOOR = "no random floor with all its runs at two densities or more"
@@ -171,7 +171,8 @@ def _grid(densest: pd.DataFrame, pruned: pd.DataFrame, floor: pd.DataFrame) -> p
     """Return the cells of each row at the densities of random, beside those of random.
 
     `weight` is that of the density in an area by the trapezoid rule over log10 density: half the
-    distance between its neighbours. On these densities, all rows of a track have the same range.
+    distance between its neighbours, or from an end to its neighbour. On these densities, all rows
+    of a track have the same range.
     """
     numbers = ["n", "mean", "variance"]
     at = floor[["track", "density_asked"]].join(floor[numbers].add_prefix("floor_"))
@@ -190,8 +191,8 @@ def _half_of_area(
     """Return half the width of the 95 % interval of each area, by the delta method.
 
     The derivatives of R by A_m, A_r and A_d are 1, R - 1 and -R, all over the room A_d - A_r. Each
-    A is a sum of means of independent cells with weights, dense a single cell times the whole
-    range. The degrees of freedom are those of Satterthwaite 1946.
+    A is a weighted sum of the means of cells, which are taken as independent; dense is one cell
+    times the whole range. The degrees of freedom are those of Satterthwaite 1946.
     """
     own, scale = grid["row"].map(area), grid["weight"] / grid["row"].map(room)
     of_method = scale**2 * grid["variance"] / grid["n"]
