@@ -1,212 +1,290 @@
-"""Methods compared across data sets, models and densities: mean ranks, tests and wins."""
+"""Methods compared across data sets and models: rank sets, mean ranks and wins over tracks.
 
-from collections.abc import Iterator
+The unit is the track. The densities of one track share data, network and seeds, so that they are
+not evidence of their own: a method has one value in a track, its mean endpoint.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from paibench.leaderboard.format import sparsity_percent
-from paibench.leaderboard.stats.paired import ALPHA
-from paibench.leaderboard.stats.ranking import incomplete, row_class
-from paibench.leaderboard.stats.summary import TRACK
+from paibench.leaderboard.stats.floors import endpoints, grid, measured
+from paibench.leaderboard.stats.log_odds import ALPHA, Array
+from paibench.leaderboard.stats.rank_set import pool, rank_set
+from paibench.leaderboard.stats.summary import TRACK, Track
 
-BLOCK = [*TRACK, "density_asked"]
+FEWEST_TRACKS = 5
+"""With fewer tracks there are no mean ranks and no wins."""
+FEWEST_SEEDS = 2
+"""A method is complete in a track if so many seeds or more have an endpoint."""
+DRAWS = 2000
+_SEED = 0
 _DIGITS = 12  # means that agree in these digits are ties: the rest is rounding
-_SHOWN = 20
+_ESTIMATE = ["value", "low", "high"]
 
 
 @dataclass(frozen=True)
 class CrossTrackComparison:
     """The result of `cross_track`. Methods are named by their labels."""
 
-    blocks: pd.DataFrame
-    """Mean accuracies without gaps: a row per track and density (`BLOCK`), a column per method."""
-    n: int
-    """The least number of runs behind a mean."""
-    mean_rank: pd.Series
-    """The mean rank over the blocks, 1 is best, in rising order."""
-    friedman_p: float
-    """p of the Friedman test that all methods are equal; NaN if there is a `reason`."""
-    critical_difference: float
-    """Mean ranks that differ by more differ significantly (Nemenyi, 0.05).
-
-    NaN if there is a `reason`.
-    """
-    cliques: tuple[tuple[str, ...], ...]
-    """The largest sets of two or more methods whose mean ranks do not differ significantly."""
+    tracks: Mapping[Track, str]
+    """The compared tracks, and names that tell them apart. Not yet escaped."""
+    methods: tuple[str, ...]
+    """The compared methods: by rising mean rank, or by name if there is a `reason`."""
+    rank_sets: pd.DataFrame
+    """The rank set of each method in each track, with the columns of `rank_set`."""
+    mean_rank: pd.DataFrame
+    """Columns `value`, `low` and `high` of each method, 1 is best; empty if there is a `reason`."""
     wins: pd.DataFrame
-    """The number of blocks in which the mean of the row is above that of the column."""
-    ties: pd.DataFrame
-    """The number of blocks in which the two are equal."""
+    """The same columns for each pair of methods: the share of the tracks that the first wins."""
     left_out: tuple[str, ...]
-    """One line for each group of cells that is in no block, with the reason. Not yet escaped."""
+    """One line for each group of runs that is not compared, with the reason. Not yet escaped."""
     reason: str
-    """Why there is no test; "" if there is one."""
+    """Why there are no mean ranks and no wins; "" if there are."""
 
     @property
-    def win_fraction(self) -> pd.DataFrame:
-        """`wins` as a fraction of the blocks, with ties as half; NaN on the diagonal."""
-        total = max(len(self.blocks), 1)
-        fraction = ((self.wins + self.ties / 2) / total).to_numpy(copy=True)
-        np.fill_diagonal(fraction, np.nan)
-        return pd.DataFrame(fraction, index=self.wins.index, columns=self.wins.columns)
+    def seeds(self) -> tuple[int, int]:
+        """The least and the largest number of seeds behind an endpoint; 0 without any."""
+        counts = self.rank_sets["n"].tolist()
+        return min(counts, default=0), max(counts, default=0)
 
 
-def cross_track(summary: pd.DataFrame) -> CrossTrackComparison:
-    """Rank methods over the blocks in which all of them have a complete cell (Demsar 2006).
+def cross_track(runs: pd.DataFrame) -> CrossTrackComparison:
+    """Compare one configuration of each method, see `pool`, by its endpoint in each track.
 
-    A block is a track and a density, with the methods at initialization and `random`. Nothing is
-    imputed: `complete` chooses methods and blocks so that no cell is missing.
+    Nothing is imputed: `complete` chooses methods and tracks so that no endpoint is missing.
     """
+    # Sums of floats and random draws depend on the order, which must not be that of the records.
+    order = [*TRACK, "method_label", "control", "density_asked", "seed"]
+    runs = runs.sort_values(order, kind="stable", ignore_index=True)
     left_out: list[str] = []
-    candidates = _candidates(summary, left_out)
-    blocks = _complete(candidates, left_out)
-    ranks = ranks_of(blocks)
-    # A stable sort keeps ties in one order, so that equal records give equal pages.
-    rising = ranks.mean().sort_values(kind="stable")
-    blocks = blocks[list(rising.index)]
-    count, size = len(rising), len(blocks)
-    reason = _reason(count, size, blocks)
-    cd = np.nan if reason else critical_difference(count, size)
-    wins, ties = _matches(blocks)
-    counts = candidates.pivot(index=BLOCK, columns="method_label", values="accuracy_n")
-    used = counts.loc[blocks.index, list(blocks.columns)].to_numpy()
+    ranked = _candidates(runs, left_out)
+    names, labels = _named(ranked), sorted(ranked["method_label"].unique())
+    values, densities = measured(ranked), grid(runs)
+    found = endpoints(values, densities).groupby([*TRACK, "method_label"])["log_odds"]
+    seeds = {(_track(key[:-1]), str(key[-1])): part.to_numpy() for key, part in found}
+    whole = {pair for pair, part in seeds.items() if len(part) >= FEWEST_SEEDS}
+    # The rows are numbered, because pandas reads a tuple as several levels of an index.
+    table = [[(track, label) in whole for label in labels] for track in names]
+    methods, rows = complete(pd.DataFrame(table, columns=labels, dtype="bool"))
+    methods.sort()
+    tracks = [list(names)[row] for row in rows]
+    gaps = {
+        (track, label): reason
+        for track, label, reason in _gaps(names, labels, values, densities)
+        if (track, label) not in whole
+    }
+    left_out += _not_chosen(names, labels, methods, tracks, gaps)
+    reason = _reason(len(methods), len(tracks))
+    mean_rank = wins = pd.DataFrame(columns=_ESTIMATE, dtype="float64")
+    if not reason:
+        mean_rank, wins = _estimates(
+            methods, [[seeds[track, label] for label in methods] for track in tracks]
+        )
+    sets = rank_set(runs)[0]
+    keys = zip(sets[TRACK].itertuples(index=False, name=None), sets["method_label"], strict=True)
+    chosen = [_track(key) in tracks and label in methods for key, label in keys]
     return CrossTrackComparison(
-        blocks=blocks,
-        n=int(used.min()) if used.size else 0,
-        mean_rank=rising,
-        friedman_p=np.nan if reason else friedman(blocks),
-        critical_difference=cd,
-        cliques=() if reason else tuple(cliques(rising, cd)),
+        tracks={track: names[track] for track in tracks},
+        methods=tuple(methods if reason else mean_rank.index),
+        rank_sets=sets[np.array(chosen, dtype="bool")],
+        mean_rank=mean_rank,
         wins=wins,
-        ties=ties,
         left_out=tuple(left_out),
         reason=reason,
     )
 
 
-def ranks_of(blocks: pd.DataFrame) -> pd.DataFrame:
-    """Return the rank of each method in each block: 1 is best, ties share the mean rank."""
-    ranks: pd.DataFrame = blocks.round(_DIGITS).rank(axis=1, ascending=False, method="average")
-    return ranks
-
-
-def friedman(blocks: pd.DataFrame) -> float:
-    """Return p of the Friedman test, corrected for ties."""
-    # Rounded like the ranks, so that the test sees the same ties.
-    return float(stats.friedmanchisquare(*blocks.round(_DIGITS).to_numpy().T).pvalue)
-
-
-def critical_difference(methods: int, blocks: int) -> float:
-    """Return the difference of two mean ranks that is significant in Nemenyi's test at 0.05.
-
-    It is the quantile of the studentized range over sqrt(2), times sqrt(k (k + 1) / (6 N)).
-    """
-    # Nemenyi's test has infinitely many degrees of freedom, as the table of Demsar.
-    q = float(stats.studentized_range.ppf(1 - ALPHA, methods, np.inf)) / np.sqrt(2)
-    return float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
-
-
-def cliques(mean_rank: pd.Series, difference: float) -> Iterator[tuple[str, ...]]:
-    """Yield the sets of methods, in order of rank, that differ by less; none is part of another."""
-    ranks, names = mean_rank.tolist(), list(mean_rank.index)
-    reached = 0
-    for first, rank in enumerate(ranks):
-        end = sum(other - rank < difference for other in ranks)
-        # A set that reaches no further is part of the one before.
-        if end > reached and end - first > 1:
-            yield tuple(names[first:end])
-        reached = max(reached, end)
-
-
 def complete(whole: pd.DataFrame) -> tuple[list[str], pd.Index]:
-    """Return methods (columns) and blocks (rows) of a table of booleans so that all are true.
+    """Return methods (columns) and tracks (rows) of a table of booleans so that all are true.
 
-    Take the first k methods in the order of how many blocks they have, with the blocks that all of
+    Take the first k methods in the order of how many tracks they have, with the tracks that all of
     them have. The k that gives most cells is chosen, if possible with three methods or more in two
-    blocks or more, since a test needs as many.
+    tracks or more.
     """
     order = whole.sum().sort_values(ascending=False, kind="stable").index
-    # The product along a row is 1 as long as the block has all methods so far.
+    # The product along a row is 1 as long as the track has all methods so far.
     shared = np.cumprod(whole[order].to_numpy(dtype="int64"), axis=1).sum(axis=0)
     best, chosen = (False, False, 0, 0), 0
-    for k, blocks in enumerate(shared.tolist(), start=1):
-        worth = (k >= 3 and blocks >= 2, k >= 2 and blocks >= 1, k * blocks, k)
-        if blocks and worth > best:
+    for k, tracks in enumerate(shared.tolist(), start=1):
+        worth = (k >= 3 and tracks >= 2, k >= 2 and tracks >= 1, k * tracks, k)
+        if tracks and worth > best:
             best, chosen = worth, k
     methods = list(order[:chosen])
     return methods, whole.index[whole[methods].all(axis=1)] if methods else whole.index[:0]
 
 
-def _candidates(summary: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
-    """Return the cells that can be in a block, complete or not."""
-    pruned = summary[(summary["density_asked"] < 1) & (summary["method"] != "dense")]
-    own = pruned[pruned["control"] == "none"]
-    late = row_class(own) == "not at initialization"
-    for name, rewound in own[late].groupby("method_label"):
+# Mean ranks and wins, with their intervals.
+
+
+def win_shares(means: Array) -> Array:
+    """Return the share of the tracks in which each method is above each other, ties as half.
+
+    `means` has the shape (..., tracks, methods), the result (..., methods, methods).
+    """
+    rounded = means.round(_DIGITS)
+    count = means.shape[-1]
+    above = np.zeros((*means.shape[:-2], count, count))
+    # Track by track, since all comparisons of all draws at once need much memory.
+    for track in range(means.shape[-2]):
+        own = rounded[..., track, :]
+        above += own[..., :, None] > own[..., None, :]
+    above /= means.shape[-2]
+    # Tracks that are won by neither are half a win of both.
+    return np.asarray((above + 1 - np.swapaxes(above, -1, -2)) / 2)
+
+
+def mean_ranks(shares: Array) -> Array:
+    """Return mean ranks (..., methods) from win shares: 1 is best, ties share the mean rank.
+
+    The rank in a track is 1 + the methods above + half of those equal. Each method is a tie with
+    itself, which counts as half a win.
+    """
+    return np.asarray((shares.shape[-1] + 0.5 - shares.sum(axis=-1)).round(_DIGITS))
+
+
+def drawn_means(endpoints: Sequence[Sequence[Array]]) -> Array:
+    """Return bootstrap means of shape (DRAWS, tracks, methods), equal for equal endpoints.
+
+    `endpoints` has, for each track and method, one value per seed. Each draw takes as many tracks
+    with replacement, and in each of them, for each method, as many of its seeds.
+    """
+    generator = np.random.default_rng(_SEED)
+    count = len(endpoints)
+    drawn = generator.integers(count, size=(DRAWS, count))
+    means = np.empty((DRAWS, count, len(endpoints[0])))
+    for track, row in enumerate(endpoints):
+        here = drawn == track
+        times = int(here.sum())
+        for method, seeds in enumerate(row):
+            chosen = generator.integers(len(seeds), size=(times, len(seeds)))
+            means[here, method] = seeds[chosen].mean(axis=1)
+    return means
+
+
+def _estimates(
+    methods: list[str], endpoints: Sequence[Sequence[Array]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return mean ranks and wins, each with the ends of its 95 % percentile interval."""
+    shares = win_shares(np.array([[seeds.mean() for seeds in row] for row in endpoints]))
+    drawn = win_shares(drawn_means(endpoints))
+    ends = [ALPHA / 2, 1 - ALPHA / 2]
+    ranks = [mean_ranks(shares), *np.quantile(mean_ranks(drawn), ends, axis=0)]
+    mean_rank = pd.DataFrame(np.transpose(ranks), index=methods, columns=_ESTIMATE)
+    # A stable sort keeps ties in the order of their names.
+    mean_rank = mean_rank.sort_values("value", kind="stable")
+    parts = [part.ravel() for part in (shares, *np.quantile(drawn, ends, axis=0))]
+    pairs = pd.MultiIndex.from_product([methods, methods], names=["method", "other"])
+    wins = pd.DataFrame(np.transpose(parts), index=pairs, columns=_ESTIMATE)
+    others = pairs.get_level_values("method") != pairs.get_level_values("other")
+    return mean_rank, wins[others]
+
+
+def _reason(methods: int, tracks: int) -> str:
+    if tracks < FEWEST_TRACKS:
+        are = "is 1 track" if tracks == 1 else f"are {tracks} tracks"
+        return f"There {are}; a comparison across tracks needs {FEWEST_TRACKS}"
+    return "There is 1 method; a comparison needs two" if methods < 2 else ""
+
+
+# What is compared, and what is left out.
+
+
+def _candidates(runs: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
+    """Return the pruned runs that can be compared, if their methods are complete."""
+    ranked: pd.DataFrame = pool(runs)
+    own = runs[(runs["control"] == "none") & (runs["method"] != "dense")]
+    rest = own.loc[own.index.difference(ranked.index)]
+    elsewhere = ~rest["at_initialization"].fillna(True).astype("bool")
+    late = elsewhere.groupby([rest[name] for name in [*TRACK, "method_label"]]).transform("any")
+    for name, rewound in rest[late].groupby("method_label"):
         left_out.append(f"{name}: weights not at initialization in {_tracks(rewound)}")
-    cells: pd.DataFrame = own[~late]
+    for name, other in rest[~late].groupby("method"):
+        count = other["method_label"].nunique()
+        left_out.append(f"{name}: {count} other configuration{'' if count == 1 else 's'}")
+    ranked = ranked[ranked["density_asked"] < 1]
     # Accuracies of different protocols cannot be compared.
-    newest = cells["protocol"] == cells["protocol"].max()
+    newest = ranked["protocol"] == ranked["protocol"].max()
     if not newest.all():
-        left_out.append(f"{_tracks(cells[~newest])} of an older protocol")
-    cells = cells[newest]
+        left_out.append(f"{_tracks(ranked[~newest])} of an older protocol")
+    ranked = ranked[newest]
     # Test and validation accuracies are measured on different examples.
-    tested = cells["split"].str.startswith("test")
+    tested = ranked["split"].str.startswith("test")
     if tested.any() and not tested.all():
-        left_out.append(f"{_tracks(cells[~tested])} that was not evaluated on a test split")
-        cells = cells[tested]
-    return cells
+        left_out.append(f"{_tracks(ranked[~tested])} that was not evaluated on a test split")
+        ranked = ranked[tested]
+    return ranked
 
 
-def _complete(cells: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
-    """Return the blocks of the chosen methods; add those not chosen to `left_out`."""
-    full = cells[~incomplete(cells) & (cells["accuracy_n"] > 0)]
-    table = full.pivot(index=BLOCK, columns="method_label", values="accuracy_mean")
-    everything = pd.MultiIndex.from_frame(cells[BLOCK].drop_duplicates().sort_values(BLOCK))
-    # Blocks and methods without any complete cell are reported too.
-    table = table.reindex(index=everything, columns=sorted(cells["method_label"].unique()))
-    methods, blocks = complete(table.notna())
-    for name in table.columns.difference(methods):
-        count = int(table[name].notna().sum())
-        left_out.append(f"{name}: has all its runs in {count} of {len(table)} blocks")
-    lost = table.index.difference(blocks)
-    for block in lost[:_SHOWN]:
-        gaps = [name for name in methods if pd.isna(table.loc[block, name])]
-        where = dict(zip(BLOCK, block, strict=True))
-        at = sparsity_percent(where["density_asked"])
-        left_out.append(
-            f"{where['model']} on {where['dataset']} at a sparsity of {at}: "
-            f"no complete cell of {', '.join(gaps)}"
+def _named(ranked: pd.DataFrame) -> dict[Track, str]:
+    """Return each track with its model, data set, and those other fields in which tracks differ."""
+    keys = ranked[TRACK].drop_duplicates().sort_values(TRACK).itertuples(index=False, name=None)
+    tracks = [_track(key) for key in keys]
+    fields = [name for name in TRACK[2:] if len({getattr(track, name) for track in tracks}) > 1]
+    return {
+        track: ", ".join(
+            [f"{track.model} on {track.dataset}", *(str(getattr(track, name)) for name in fields)]
         )
-    if len(lost) > _SHOWN:
-        left_out.append(f"and {len(lost) - _SHOWN} more blocks")
-    chosen: pd.DataFrame = table.loc[blocks, methods]
-    return chosen
+        for track in tracks
+    }
 
 
-def _matches(blocks: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    values = blocks.round(_DIGITS).to_numpy()
-    names = blocks.columns
-    above = [(own[:, None] > values).sum(axis=0) for own in values.T]
-    equal = [(own[:, None] == values).sum(axis=0) for own in values.T]
-    shape = (len(names), len(names))
-    wins = pd.DataFrame(np.reshape(above, shape), index=names, columns=names, dtype="int64")
-    ties = pd.DataFrame(np.reshape(equal, shape), index=names, columns=names, dtype="int64")
-    return wins, ties
+def _gaps(
+    tracks: Iterable[Track], labels: list[str], values: pd.DataFrame, densities: pd.DataFrame
+) -> Iterator[tuple[Track, str, str]]:
+    """Yield each track and method with the reason why it is not complete, if it is not."""
+    counts = values.groupby([*TRACK, "method_label", "density_asked"])["seed"].nunique().to_dict()
+    falling = densities.sort_values("density_asked", ascending=False).groupby(TRACK)
+    asked = {_track(key): part["density_asked"].tolist() for key, part in falling}
+    for track in tracks:
+        all_ = asked.get(track, [])
+        for label in labels:
+            few = [at for at in all_ if counts.get((*track, label, at), 0) < FEWEST_SEEDS]
+            if not all_:
+                reason = "no random pruning, whose sparsities count"
+            elif len(few) == len(all_):
+                reason = "fewer than two seeds at every sparsity"
+            elif few:
+                at = ", ".join(map(sparsity_percent, few))
+                reason = f"fewer than two seeds at a sparsity of {at}"
+            else:
+                reason = "fewer than two seeds that have all sparsities"
+            yield track, label, reason
 
 
-def _reason(methods: int, size: int, blocks: pd.DataFrame) -> str:
-    if methods < 3 or size < 2:
-        return f"a test needs three methods in two blocks; there are {methods} in {size}"
-    # The Friedman statistic is 0 / 0 if all ranks are equal.
-    if (blocks.round(_DIGITS).nunique(axis=1) == 1).all():
-        return "all methods are equal in all blocks"
-    return ""
+def _not_chosen(
+    names: Mapping[Track, str],
+    labels: list[str],
+    methods: list[str],
+    tracks: list[Track],
+    gaps: Mapping[tuple[Track, str], str],
+) -> Iterator[str]:
+    """Yield a line for each method and each track that `complete` did not choose."""
+    for label in sorted(set(labels).difference(methods)):
+        lacking = [track for track in names if (track, label) in gaps]
+        line = f"{label}: complete in {len(names) - len(lacking)} of {len(names)} tracks"
+        # One example is enough: the pages of the tracks have all results.
+        example = [f"{names[track]}: {gaps[track, label]}" for track in lacking[:1]]
+        yield "; ".join([line, *example])
+    for track in (track for track in names if track not in tracks):
+        by_reason: dict[str, list[str]] = {}
+        for label in (label for label in methods if (track, label) in gaps):
+            by_reason.setdefault(gaps[track, label], []).append(label)
+        if by_reason:  # it is empty if there are no methods
+            listed = (f"{reason} ({', '.join(these)})" for reason, these in by_reason.items())
+            yield f"{names[track]}: {', '.join(listed)}"
 
 
-def _tracks(cells: pd.DataFrame) -> str:
-    count = len(cells[TRACK].drop_duplicates())
+def _track(key: Iterable[Any]) -> Track:
+    *names, protocol = key
+    # an integer of numpy would change the digest of the track
+    return Track._make([*names, int(protocol)])
+
+
+def _tracks(runs: pd.DataFrame) -> str:
+    count = len(runs[TRACK].drop_duplicates())
     return f"{count} track{'' if count == 1 else 's'}"

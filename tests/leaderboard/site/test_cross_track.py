@@ -1,34 +1,105 @@
-"""The critical-difference diagram has ranks on a line and joins those that do not differ."""
+"""The section about several tracks says what is compared, and has intervals only from five on."""
 
+from collections import defaultdict
+
+import pandas as pd
 import pytest
+from accuracies import ERK, board, runs_of
 
-from paibench.leaderboard.site.cross_track import diagram
+from paibench.leaderboard.site.cross_track import CrossTrackSection, cross_track_section
+from paibench.leaderboard.stats.cross_track import cross_track
+from paibench.leaderboard.tables import Table
 
-
-def test_positions_follow_ranks() -> None:
-    """The best is at the left end of the axis, the worst at the right, all to scale."""
-    drawn = diagram({"b": 2.5, "a": 1.0, "c": 3.0}, 0.8, [("b", "c")])
-    left, right, _ = drawn.axis
-    at = {method.name: method.x for method in drawn.methods}
-    assert at == {"a": left, "b": pytest.approx(left + 0.75 * (right - left)), "c": right}
-    ((start, end, _),) = drawn.bars
-    assert start < at["b"] and end > at["c"]
-    assert drawn.scale[0] == left
-    assert drawn.scale[1] == pytest.approx(left + 0.4 * (right - left))
+MEANS = {"random": 0.6, ERK: 0.7, "snip": 0.8}
+HREFS: defaultdict[str, str] = defaultdict(lambda: "method/x.html")
 
 
-def test_names_do_not_overlap() -> None:
-    """Each name has a separate line on its side, and the drawing has room for all names."""
-    drawn = diagram({f"method {place}": 1 + place / 2 for place in range(9)}, 2.0, [])
-    for anchor in ("start", "end"):
-        lines = sorted(method.y for method in drawn.methods if method.anchor == anchor)
-        assert all(b - a >= 18 for a, b in zip(lines, lines[1:], strict=False))
-        assert lines[-1] < drawn.height
+def section(count: int, seeds: int = 6) -> CrossTrackSection:
+    """The section for so many tracks of two data sets."""
+    frames = [
+        runs_of(board(MEANS, n=seeds, seed=k), model=f"m{k}", dataset=f"d{k % 2}")
+        for k in range(count)
+    ]
+    return cross_track_section(cross_track(pd.concat(frames, ignore_index=True)), HREFS)
 
 
-def test_the_description_replaces_the_drawing() -> None:
-    """The description has all ranks and all groups."""
-    drawn = diagram({"b": 2.0, "a": 1.0}, 1.5, [("a", "b")])
-    assert drawn.description == (
-        "Mean ranks: a 1.00; b 2.00. No significant difference between a, b."
+def texts(table: Table) -> dict[str, list[tuple[str, str]]]:
+    return {row.name: [(cell.text, cell.detail) for cell in row.cells] for row in table.rows}
+
+
+def test_two_tracks_have_rank_sets_alone() -> None:
+    """The paragraph says why; there is no p and no interval in any text."""
+    found = section(2)
+    assert [table.id for table in found.tables] == ["rank-sets"]
+    assert "3 methods in one configuration each, both random floors among them," in found.paragraph
+    assert "on 2 tracks (2 data sets, 2 models), n = 6 seeds." in found.paragraph
+    assert (
+        "There are 2 tracks; a comparison across tracks needs 5, so there are no mean ranks and no "
+        "test." in found.paragraph
+    )
+    assert "p = " not in repr(found) and "interval" not in repr(found)
+
+
+def test_rank_sets_are_in_words() -> None:
+    """With n, and a word if there are few seeds; rows by name, columns named by track."""
+    (table,) = section(2).tables
+    assert [column.title for column in table.columns] == ["m0 on d0", "m1 on d1"]
+    assert texts(table) == {
+        "random": [("3 of 3", "n = 6")] * 2,
+        ERK: [("2 of 3", "n = 6")] * 2,
+        "snip": [("1 of 3", "n = 6")] * 2,
+    }
+    (table,) = section(2, seeds=3).tables
+    assert {detail for cells in texts(table).values() for _, detail in cells} == {
+        "n = 3, provisional"
+    }
+
+
+def test_rank_sets_of_several_ranks_have_a_dash() -> None:
+    """The cells are sorted by the middle of the set."""
+    runs = runs_of(board({"random": 0.6, "a": 0.8, "b": 0.8}))
+    (table,) = cross_track_section(cross_track(runs), HREFS).tables
+    cell = table.rows[0].cells[0]
+    assert (table.rows[0].name, cell.text, cell.value, cell.half) == ("a", "1–2 of 3", 1.5, 0.5)
+
+
+def test_five_tracks_have_mean_ranks_and_wins() -> None:
+    """Each with its interval, and the paragraph says where it is from and what it cannot say."""
+    found = section(5)
+    assert [table.id for table in found.tables] == ["rank-sets", "mean-ranks", "wins"]
+    for words in (
+        "on 5 tracks (2 data sets, 5 models)",
+        "The unit is the track",
+        "2,000 draws of tracks, and of seeds within each drawn track",
+        "Few tracks say little",
+        "share data or networks",
+        "Ranks ignore the size",
+    ):
+        assert words in found.paragraph
+    ranks, wins = map(texts, found.tables[1:])
+    assert ranks == {
+        "snip": [("1.00", "1.00 to 1.00, 5 tracks")],
+        ERK: [("2.00", "2.00 to 2.00, 5 tracks")],
+        "random": [("3.00", "3.00 to 3.00, 5 tracks")],
+    }
+    all_, none, own = ("100 %", "100 to 100"), ("0 %", "0 to 0"), ("·", "")
+    assert wins == {"snip": [own, all_, all_], ERK: [none, own, all_], "random": [none, none, own]}
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_names_and_reasons_are_cleaned(count: int) -> None:
+    """Invisible characters of records are not in any text."""
+    frames = [runs_of(board({"random": 0.6, "a\u202eb": 0.7}), model=f"m{k}") for k in range(count)]
+    late = runs_of({("c\u202ed", 0.5): [0.5, 0.5]}, model="m0", at_initialization=False)
+    runs = pd.concat([*frames, late], ignore_index=True)
+    found = cross_track_section(cross_track(runs), HREFS)
+    assert "\u202e" not in str(found) and "\\u202e" not in repr(found)
+    assert found.left_out == ("cd: weights not at initialization in 1 track",)
+
+
+def test_nothing_to_compare_is_said() -> None:
+    """Without methods there is no table."""
+    found = cross_track_section(cross_track(runs_of({("dense", 1.0): [0.9]})), HREFS)
+    assert found == CrossTrackSection(
+        "No method has an endpoint of two seeds in any track, so none are compared.", (), ()
     )
