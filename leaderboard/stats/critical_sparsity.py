@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from paibench.leaderboard.stats.floors import endpoints, measured
 from paibench.leaderboard.stats.log_odds import (
     ALPHA,
+    Sample,
     accuracy_of,
     log_odds,
     sample_of,
@@ -67,7 +69,7 @@ def critical_sparsity(runs: pd.DataFrame) -> pd.DataFrame:
     densest = pruned.drop_duplicates("row").set_index("row")
     floor = pruned[(pruned["control"] == "none") & (pruned["method_label"] == "random")]
     rows = densest[_ROW].assign(n=_least_n(pruned, floor))
-    rows = rows.join(_critical(pruned, densest)).join(_area(densest, pruned, floor))
+    rows = rows.join(_critical(pruned, densest)).join(_area(densest, pruned, floor, runs))
     return rows.reset_index(drop=True)
 
 
@@ -136,78 +138,82 @@ def _down_to(pruned: pd.DataFrame, holds: pd.Series) -> pd.Series:
     return pruned["density_asked"].where(still).groupby(pruned["row"]).min()
 
 
-def _area(densest: pd.DataFrame, pruned: pd.DataFrame, floor: pd.DataFrame) -> pd.DataFrame:
+def _area(
+    densest: pd.DataFrame, pruned: pd.DataFrame, floor: pd.DataFrame, runs: pd.DataFrame
+) -> pd.DataFrame:
     """Return the area of each row and its interval, by the trapezoid rule over random's densities.
 
-    It is R = (A_m - A_r) / (A_d - A_r), with the areas A under method, random and dense.
+    It is R = (A_m - A_r) / (A_d - A_r), with the areas A under method, random and dense. Each seed
+    has its own A, so that results of one seed at several densities need not be independent. The
+    interval is that of the delta method: the derivatives of R by A_m, A_r and A_d are 1, R - 1 and
+    -R, all over the room A_d - A_r. The degrees of freedom are those of Satterthwaite 1946.
     """
-    grid = _grid(densest, pruned, floor)
-    gain = _total(grid, grid["weight"] * (grid["mean"] - grid["floor_mean"]), densest)
-    room = _total(grid, grid["weight"] * (grid["dense_mean"] - grid["floor_mean"]), densest)
-    points = grid.groupby("row")[["floor_mean", "mean"]].count()
-    points["asked"] = grid.groupby("row").size()
-    points = points.reindex(densest.index, fill_value=0)
-    why = np.select(
-        [
-            densest["dense_mean"].isna(),
-            (points["asked"] < 2) | (points["floor_mean"] < points["asked"]),
-            points["mean"] < points["asked"],
-            room <= ROUNDING,
-        ],
-        [NO_DENSE, NO_FLOOR, LOST_AT_FLOOR, NO_ROOM],
-        "",
-    )
-    reason = pd.Series(why, index=densest.index, dtype="str")
+    weights = _weights(floor)
+    by_seed = endpoints(measured(runs), weights)
+    areas = densest[_ROW].join(samples(by_seed, _ROW), on=_ROW)
+    of_floor = areas.loc[floor["row"].unique()].set_index(TRACK)[[*Sample._fields]]
+    areas = areas.join(of_floor.add_prefix("floor_"), on=TRACK)
+    width = densest["track"].map(weights.groupby(floor["track"])["weight"].sum())
+    gain = areas["mean"] - areas["floor_mean"]
+    room = width * densest["dense_mean"] - areas["floor_mean"]
+    reason = _why_no_area(densest, pruned, floor, gain, room)
     room = room.where(reason == "")
     area = gain / room
-    half = _half_of_area(grid, area, room, densest)
+    errors = [
+        (areas["variance"], areas["n"]),
+        ((area - 1) ** 2 * areas["floor_variance"], areas["floor_n"]),
+        ((area * width) ** 2 * densest["dense_variance"], densest["dense_n"]),
+    ]
+    parts = [variance / n / room**2 for variance, n in errors]
+    least = sum(part**2 / (n - 1) for part, (_, n) in zip(parts, errors, strict=True))
+    total = sum(parts)
+    half = np.sqrt(total) * stats.t.ppf(1 - ALPHA / 2, total**2 / least)
     # Compared with itself, random would seem to have an error.
     half = half.mask((densest["method_label"] == "random") & (densest["control"] == "none"))
     columns = {"area": area, "area_low": area - half, "area_high": area + half}
     return pd.DataFrame(columns | {"area_reason": reason})
 
 
-def _grid(densest: pd.DataFrame, pruned: pd.DataFrame, floor: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of each row at the densities of random, beside those of random.
+def _weights(floor: pd.DataFrame) -> pd.DataFrame:
+    """Return the `weight` of each density of random in an area over log10 density.
 
-    `weight` is that of the density in an area by the trapezoid rule over log10 density: half the
-    distance between its neighbours, or from an end to its neighbour. On these densities, all rows
-    of a track have the same range.
+    By the trapezoid rule, it is half the distance between its neighbours, or from an end to its
+    neighbour. On these densities, all rows of a track have the same range.
     """
-    numbers = ["n", "mean", "variance"]
-    at = floor[["track", "density_asked"]].join(floor[numbers].add_prefix("floor_"))
-    x = -np.log10(at["density_asked"])
-    gaps = x.groupby(at["track"]).diff()  # NaN at the densest
-    after = gaps.groupby(at["track"]).shift(-1)
-    at["weight"] = (gaps.fillna(0) + after.fillna(0)) / 2
-    grid = densest[["track", "dense_mean"]].reset_index().merge(at, on="track")
-    cells = pruned[["row", "density_asked", *numbers]]
-    return grid.merge(cells, on=["row", "density_asked"], how="left")
+    gaps = (-np.log10(floor["density_asked"])).groupby(floor["track"]).diff()  # NaN at the densest
+    after = gaps.groupby(floor["track"]).shift(-1)
+    weight = (gaps.fillna(0) + after.fillna(0)) / 2
+    return floor[[*TRACK, "density_asked"]].assign(weight=weight)
 
 
-def _half_of_area(
-    grid: pd.DataFrame, area: pd.Series, room: pd.Series, densest: pd.DataFrame
+def _why_no_area(
+    densest: pd.DataFrame,
+    pruned: pd.DataFrame,
+    floor: pd.DataFrame,
+    gain: pd.Series,
+    room: pd.Series,
 ) -> pd.Series:
-    """Return half the width of the 95 % interval of each area, by the delta method.
-
-    The derivatives of R by A_m, A_r and A_d are 1, R - 1 and -R, all over the room A_d - A_r. Each
-    A is a weighted sum of the means of cells, which are taken as independent; dense is one cell
-    times the whole range. The degrees of freedom are those of Satterthwaite 1946.
-    """
-    own, scale = grid["row"].map(area), grid["weight"] / grid["row"].map(room)
-    of_method = scale**2 * grid["variance"] / grid["n"]
-    of_floor = ((own - 1) * scale) ** 2 * grid["floor_variance"] / grid["floor_n"]
-    width = _total(grid, grid["weight"], densest)
-    of_dense = (area * width / room) ** 2 * densest["dense_variance"] / densest["dense_n"]
-    variance = _total(grid, of_method + of_floor, densest) + of_dense
-    squares = of_method**2 / (grid["n"] - 1) + of_floor**2 / (grid["floor_n"] - 1)
-    least = _total(grid, squares, densest) + of_dense**2 / (densest["dense_n"] - 1)
-    half: pd.Series = np.sqrt(variance) * stats.t.ppf(1 - ALPHA / 2, variance**2 / least)
-    return half
-
-
-def _total(grid: pd.DataFrame, values: pd.Series, densest: pd.DataFrame) -> pd.Series:
-    """Return the sum over the grid of each row; unlike that of pandas, NaN if any value is."""
-    row = grid["row"].to_numpy(dtype="int64")
-    weights = values.to_numpy(dtype="float64")
-    return pd.Series(np.bincount(row, weights, minlength=len(densest)), index=densest.index)
+    grid = (
+        densest[["track"]]
+        .reset_index()
+        .merge(
+            floor[["track", "density_asked", "mean"]].rename(columns={"mean": "floor"}), on="track"
+        )
+    )
+    grid = grid.merge(
+        pruned[["row", "density_asked", "mean"]], on=["row", "density_asked"], how="left"
+    )
+    points = grid.groupby("row")[["floor", "mean"]].count()
+    points["asked"] = grid.groupby("row").size()
+    points = points.reindex(densest.index, fill_value=0)
+    why = np.select(
+        [
+            densest["dense_mean"].isna(),
+            (points["asked"] < 2) | (points["floor"] < points["asked"]),
+            (points["mean"] < points["asked"]) | gain.isna(),
+            room <= ROUNDING,
+        ],
+        [NO_DENSE, NO_FLOOR, LOST_AT_FLOOR, NO_ROOM],
+        "",
+    )
+    return pd.Series(why, index=densest.index, dtype="str")

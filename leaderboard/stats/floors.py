@@ -54,27 +54,30 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
 def grid(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the densities of each track over which endpoints are taken: those of `random`.
 
-    These rows are the maintainers', so that no submission changes the endpoint of another method.
+    Their `weight` is one over their number. The rows of `random` are the maintainers', so that no
+    submission changes the endpoint of another method.
     """
     floor = (runs["method_label"] == "random") & (runs["control"] == "none")
-    return runs.loc[
-        floor & (runs["density_asked"] < 1), [*TRACK, "density_asked"]
-    ].drop_duplicates()
+    pruned = runs.loc[floor & (runs["density_asked"] < 1), [*TRACK, "density_asked"]]
+    densities = pruned.drop_duplicates()
+    return densities.assign(weight=1 / densities.groupby(TRACK)["density_asked"].transform("size"))
 
 
 def endpoints(values: pd.DataFrame, densities: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean log-odds over the grid of each row and seed that has all of its densities.
+    """Return the weighted log-odds over a grid of each row and seed that has all its densities.
 
-    The accuracies of one seed are measured on the same images, so their errors may add up, and
-    `least` is as large as if they did.
+    `densities` has a `weight` for each density, which `grid` makes that of a mean. The accuracies
+    of one seed are measured on the same images, so their errors may add up, and `least` is as large
+    as if they did.
     """
     on_grid = values.merge(densities, on=[*TRACK, "density_asked"])
-    on_grid["error"] = np.sqrt(on_grid.pop("least"))
+    on_grid["log_odds"] *= on_grid["weight"]
+    on_grid["error"] = on_grid["weight"] * np.sqrt(on_grid["least"])
     groups = on_grid.groupby([*ROW, "seed"])
-    found = groups[["log_odds", "error"]].mean().assign(points=groups.size()).reset_index()
+    sums = groups[["log_odds", "error"]].sum().assign(points=groups.size()).reset_index()
     asked = densities.groupby(TRACK).size().rename("asked")
-    found = found.join(asked, on=TRACK)
-    whole = found[found["points"] == found["asked"]]
+    sums = sums.join(asked, on=TRACK)
+    whole = sums[sums["points"] == sums["asked"]]
     return whole.assign(least=whole["error"] ** 2).drop(columns=["error", "points", "asked"])
 
 

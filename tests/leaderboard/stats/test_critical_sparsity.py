@@ -72,16 +72,25 @@ def tracks_of(
 
 
 def draws(
-    truth: Mapping[tuple[str, float], float], n: int, count: int, spread: float = 0.1, seed: int = 0
+    truth: Mapping[tuple[str, float], float],
+    n: int,
+    count: int,
+    spread: float = 0.1,
+    shared: float = 0.0,
 ) -> pd.DataFrame:
     """Runs of many tracks, whose log-odds are normal around a true value of each cell.
 
     The standard deviation is `spread` for the first cell and one and a half times that for the
-    last one.
+    last one. `shared` is the correlation of the cells of one method and seed.
     """
     means = np.array(list(truth.values()))[:, None, None]
     scales = spread * np.linspace(1, 1.5, len(truth))[:, None, None]
-    values = np.random.default_rng(seed).normal(means, scales, (len(truth), n, count))
+    generator = np.random.default_rng(0)
+    labels = [label for label, _ in truth]
+    of_row = generator.normal(size=(len(set(labels)), n, count))
+    common = of_row[[sorted(set(labels)).index(label) for label in labels]]
+    own = generator.normal(size=(len(truth), n, count))
+    values = means + scales * (math.sqrt(shared) * common + math.sqrt(1 - shared) * own)
     return tracks_of(list(truth), special.expit(values))
 
 
@@ -110,7 +119,9 @@ def test_critical_densities(
     for form, density, reason in zip(FORMS, expected, why, strict=True):
         for name in ("density", "sure", "possible"):
             assert row[f"{form}_{name}"] == pytest.approx(density, nan_ok=True)
-        assert row["critical_beyond" if form == "critical" else f"{form}_beyond"] == (density == min(means))
+        assert row["critical_beyond" if form == "critical" else f"{form}_beyond"] == (
+            density == min(means)
+        )
         assert row[f"{form}_reason"] == reason
 
 
@@ -242,9 +253,14 @@ def test_area_and_its_interval_are_those_of_the_delta_method() -> None:
     rows = found[found["method"] == "snip"].set_index("dataset").to_dict("index")
     odds = special.logit(runs["accuracy"].to_numpy()).reshape(7, 4, 20)
     for track in range(20):
-        means = odds[:, :, track].mean(axis=1)
-        slopes = optimize.approx_fprime(means, area_of, 1e-7)
-        parts = slopes**2 * odds[:, :, track].var(axis=1, ddof=1) / 4
+        each = odds[:, :, track]
+        means = each.mean(axis=1)
+        curves = np.repeat(each[:1], 3, axis=0), each[1:4], each[4:]
+        by_seed = np.array([np.trapezoid(curve, -np.log10(UNEVEN), axis=0) for curve in curves])
+        slopes = optimize.approx_fprime(
+            by_seed.mean(axis=1), lambda a: (a[2] - a[1]) / (a[0] - a[1]), 1e-7
+        )
+        parts = slopes**2 * by_seed.var(axis=1, ddof=1) / 4
         degrees = parts.sum() ** 2 / (parts**2 / 3).sum()
         low, high = stats.t.interval(0.95, degrees, area_of(means), math.sqrt(parts.sum()))
         row = rows[str(track)]
@@ -407,13 +423,14 @@ NOISE = 2 * math.sqrt(0.05 * 0.95 / TRACKS)
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 10])
 @pytest.mark.parametrize("spread", [0.05, 0.4])
-def test_the_interval_of_the_area_covers(n: int, spread: float) -> None:
-    """The true area is in 90 to 98 % of the intervals of 4,000 tracks."""
+@pytest.mark.parametrize("shared", [0.0, 0.7])
+def test_the_interval_of_the_area_covers(n: int, spread: float, shared: float) -> None:
+    """The true area is in 93 to 97 % of the intervals of 4,000 tracks, if seeds are alike too."""
     true = area_of(np.array(list(CURVES.values())))
-    found = critical_sparsity(draws(CURVES, n, TRACKS, spread))
+    found = critical_sparsity(draws(CURVES, n, TRACKS, spread, shared))
     found = found[found["method"] == "snip"]
     covered = ((found["area_low"] <= true) & (true <= found["area_high"])).mean()
-    assert 0.90 <= covered <= 0.98
+    assert 0.93 <= covered <= 0.97, covered
 
 
 @pytest.mark.slow
