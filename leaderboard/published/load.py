@@ -14,7 +14,7 @@ import pandas as pd
 
 from paibench.benchmark.spec import Named
 from paibench.leaderboard.frame.rows import label, option_number
-from paibench.leaderboard.stats.log_odds import Array, Sample, interval
+from paibench.leaderboard.stats.log_odds import Array, interval, sample_of
 from paibench.leaderboard.stats.summary import MEASURES, Track
 from paibench.methods.core.registry import UserError
 
@@ -69,9 +69,11 @@ def load(path: Path | None = None) -> pd.DataFrame:
 def _interval(published: pd.DataFrame, counts: pd.Series) -> tuple[Array, Array]:
     """Return the ends of t intervals on the scale of ours, log-odds, by the delta method."""
     accuracy = published["accuracy"].where(published["accuracy"].between(0, 1, inclusive="neither"))
-    slope = 1 / (accuracy * (1 - accuracy))
-    parts = counts, np.log(accuracy / (1 - accuracy)), (slope * published["std"]) ** 2
-    return interval(Sample(*(part.to_numpy(dtype="float64") for part in parts)))
+    # The derivative of ln(p / (1 - p)) is 1 / (p (1 - p)).
+    spread = published["std"] / (accuracy * (1 - accuracy))
+    odds = np.log(accuracy / (1 - accuracy))
+    values = pd.DataFrame({"n": counts, "mean": odds, "variance": spread**2})
+    return interval(sample_of(values))
 
 
 def comparable(track: Track, model: Named, published: pd.DataFrame) -> pd.DataFrame:

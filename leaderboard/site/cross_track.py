@@ -7,7 +7,7 @@ from paibench.leaderboard.format import clean
 from paibench.leaderboard.stats.cross_track import DRAWS, CrossTrackComparison
 from paibench.leaderboard.stats.floors import FEWEST, FLOORS
 from paibench.leaderboard.stats.summary import TRACK
-from paibench.leaderboard.tables import Cell, Column, Row, Table
+from paibench.leaderboard.tables import Cell, Column, Row, Table, rank_set_text
 
 _READABLE = 40  # the most methods in a matrix that can still be read
 _LIMITS = (
@@ -88,14 +88,9 @@ def _rank_sets(comparison: CrossTrackComparison, hrefs: Mapping[str, str]) -> Ta
 
 
 def _rank_set(row: Mapping[Hashable, Any]) -> Cell:
-    best, worst, n = int(row["best"]), int(row["worst"]), int(row["n"])
-    return Cell(
-        f"{best if best == worst else f'{best}–{worst}'} of {int(row['of'])}",
-        f"n = {n}{', provisional' * bool(row['provisional'])}",
-        value=(best + worst) / 2,
-        half=(worst - best) / 2,
-        n=n,
-    )
+    best, worst, n = int(row["best_rank"]), int(row["worst_rank"]), int(row["n"])
+    detail = f"n = {n}{', provisional' * bool(row['provisional'])}"
+    return Cell(rank_set_text(row), detail, value=(best + worst) / 2, low=best, high=worst, n=n)
 
 
 def _mean_ranks(comparison: CrossTrackComparison, hrefs: Mapping[str, str]) -> Table:

@@ -269,7 +269,7 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     )
 
 
-def difference(cell: SummaryRow | None, prefix: str = "") -> Cell:
+def difference(cell: SummaryRow | None, prefix: str = FLOORS["random"]) -> Cell:
     """Return the gain of a cell over a random floor, with the verdict on both floors.
 
     `prefix` is that of the columns of the floor, see `FLOORS`.

@@ -53,16 +53,21 @@ def control_verdicts(runs: pd.DataFrame) -> pd.DataFrame:
     cells = samples(values, [*ROW, "density_asked"]).reset_index()
     at = [*TRACK, "method_label", "density_asked"]
     own = cells.loc[cells["control"] == "none", [*at, *Sample._fields]]
-    pairs = cells[cells["control"].isin(list(VERDICTS))].merge(own, on=at, suffixes=("", "_own"))
-    base, method = sample_of(pairs), Sample(*(pairs[f"{name}_own"] for name in Sample._fields))
-    compared = welch(method, base)
-    pairs["n"] = pairs[["n", "n_own"]].min(axis=1)
+    pairs = cells[cells["control"].isin(list(VERDICTS))].merge(
+        own.rename(columns={name: f"own_{name}" for name in Sample._fields}), on=at
+    )
+    base = sample_of(pairs)
+    compared = welch(sample_of(pairs, "own_"), base)
+    pairs["n"] = pairs[["n", "own_n"]].min(axis=1)
     points = in_points(compared, base)
     pairs = pairs.assign(**dict(zip(("difference", "low", "high"), points, strict=True)))
     p = pd.Series(compared.p, index=pairs.index)
     pairs["p"] = holm(p, pairs.groupby(ROW).ngroup())
     pairs["outcome"] = _outcomes(pairs)
-    words = [VERDICTS[row.control][row.outcome] for row in pairs.itertuples()]
+    words = [
+        VERDICTS[control][outcome]
+        for control, outcome in zip(pairs["control"], pairs["outcome"], strict=True)
+    ]
     pairs["verdict"] = pd.Series(words, index=pairs.index, dtype="str")
     kept = ["n", "difference", "low", "high", "p", "outcome", "verdict"]
     return pairs[[*ROW, "density_asked", *kept]]

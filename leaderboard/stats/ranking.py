@@ -33,7 +33,8 @@ def endpoint_means(cells: pd.DataFrame) -> dict[str, float]:
     grid = pruned.loc[pruned["row"] == "random", "density_asked"]
     on_grid = pruned[pruned["density_asked"].isin(grid) & ~incomplete(pruned)]
     means = on_grid.groupby("row")["accuracy_log_odds"].agg(["count", "mean"])
-    return means.loc[means["count"] == len(grid), "mean"].to_dict()
+    whole = means.loc[means["count"] == len(grid), "mean"]
+    return {str(name): float(mean) for name, mean in whole.items()}
 
 
 def ranked(cells: pd.DataFrame) -> list[str]:

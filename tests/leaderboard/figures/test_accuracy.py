@@ -79,7 +79,7 @@ def test_dense_is_a_line_across_and_n_is_said(usual: list[Record]) -> None:
     assert list(line_of(figure, "dense").get_ydata()) == [90, 90]
     assert legend_of(figure) == ["dense", "random", "snip", "no result"]
     said = " ".join(text.get_text() for text in figure.axes[0].texts)
-    assert "95 % t interval, n = 3" in said
+    assert "95 % interval, n = 3" in said
 
 
 @pytest.fixture
@@ -87,7 +87,13 @@ def crowded(record_factory: RecordFactory) -> list[Record]:
     """Four methods just below dense, and one cell of the floor far below with nothing beside."""
     tops = {"random": 0.95, "snip": 0.96, "imp": 0.97, "grasp": 0.965}
     records = [
-        record_factory(method=method, density=density, seed=seed, accuracy=top + 0.001 * seed)
+        record_factory(
+            method=method,
+            density=density,
+            seed=seed,
+            accuracy=top + 0.001 * seed,
+            test_examples=1_000_000,
+        )
         for method, top in tops.items()
         for density in (0.5, 0.1, 0.01)
         for seed in range(2)

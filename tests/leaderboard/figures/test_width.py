@@ -122,8 +122,8 @@ def test_before_training(record_factory: RecordFactory) -> None:
     styles = line_styles(cells["method_label"])
     figure = widths(cells, TRACK, MODELS, styles, 0.1, "accuracy_untrained").figure
     assert figure is not None
-    bars: list[Any] = list(figure.axes[0].containers)
-    assert {bar.get_label(): list(bar.lines[0].get_ydata()) for bar in bars} == {
+    lines: list[Any] = list(figure.axes[0].lines)
+    assert {line.get_label(): list(line.get_ydata()) for line in lines} == {
         "edge_popup": pytest.approx([30, 30, 30]),
         "dense, trained": pytest.approx([55, 60, 70]),
     }

@@ -49,7 +49,7 @@ def test_published_figures_stand_beside_ours(tmp_path: Path, record_factory: Rec
     rows = rows_of(page_of(tmp_path, record_factory, dataset="mnist"), "published")
     (row,) = [row for row in rows if ">snip</a>" in row and ">95 %</td>" in row]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
-    assert cells[2:4] == ["98.4<small>n = ?</small>", "95.1 ± 0.2<small>n = 3</small>"]
+    assert cells[2:4] == ["98.4<small>n = ?</small>", "95.1 +2.1 −3.9<small>n = 3</small>"]
     assert cells[4] == "−3.3"
     assert "which epoch counts is not said" in cells[5]
     assert cells[6] == "Lee 2019 Table 1<small>kind: paper</small>"

@@ -77,6 +77,7 @@ def draws(
     count: int,
     spread: float = 0.1,
     shared: float = 0.0,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Runs of many tracks, whose log-odds are normal around a true value of each cell.
 
@@ -85,7 +86,7 @@ def draws(
     """
     means = np.array(list(truth.values()))[:, None, None]
     scales = spread * np.linspace(1, 1.5, len(truth))[:, None, None]
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     labels = [label for label, _ in truth]
     of_row = generator.normal(size=(len(set(labels)), n, count))
     common = of_row[[sorted(set(labels)).index(label) for label in labels]]

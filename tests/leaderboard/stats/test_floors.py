@@ -51,8 +51,8 @@ def test_the_numbers_are_scipys() -> None:
     assert row["mean"] == pytest.approx(means["snip"].mean())
     shown = endpoint_means(runs_of(found, test_examples=MANY)).set_index("method_label")
     ends = stats.t.interval(0.95, 5, loc=means["snip"].mean(), scale=stats.sem(means["snip"]))
-    expected = accuracy_of([means["snip"].mean(), *ends])
-    assert list(shown.loc["snip", ["accuracy", "low", "high"]]) == pytest.approx(list(expected))
+    accuracies = accuracy_of([means["snip"].mean(), *ends])
+    assert list(shown.loc["snip", ["accuracy", "low", "high"]]) == pytest.approx(list(accuracies))
 
 
 def test_outcomes() -> None:

@@ -74,23 +74,24 @@ def test_the_endpoint_decides_first() -> None:
 
 def test_what_has_a_rank() -> None:
     """No dense, no control, and no row with one ticket from other weights."""
+    rows: list[tuple[str, dict[str, Any], bool]] = [
+        ("dense", {"density_asked": 1.0}, False),
+        ("random", {}, True),
+        ("random(layers=erk)", {}, True),
+        ("snip", {}, True),
+        ("snip", {"control": "shuffle"}, False),
+        ("imp", {"density_asked": 0.5}, False),
+        ("imp", {"not_at_initialization": 1}, False),
+        ("imp", {"model": "other"}, True),
+    ]
     usual = {name: "x" for name in TRACK} | {"control": "none"}
     cells = cells_of(
         *(
-            usual | {"method": cell["method_label"].partition("(")[0]} | cell
-            for cell in (
-                {"method_label": "dense", "density_asked": 1.0},
-                {"method_label": "random"},
-                {"method_label": "random(layers=erk)"},
-                {"method_label": "snip"},
-                {"method_label": "snip", "control": "shuffle"},
-                {"method_label": "imp", "density_asked": 0.5},
-                {"method_label": "imp", "not_at_initialization": 1},
-                {"method_label": "imp", "model": "other"},
-            )
+            usual | {"method": label.partition("(")[0], "method_label": label} | fields
+            for label, fields, _ in rows
         )
     )
-    assert list(rankable(cells)) == [False, True, True, True, False, False, False, True]
+    assert list(rankable(cells)) == [ranked for *_, ranked in rows]
     assert len(rankable(cells.iloc[:0])) == 0
 
 
