@@ -87,7 +87,8 @@ def number(value: Any) -> float | None:
 def percent(mean: float, low: float | None = None, high: float | None = None) -> str:
     """Return a fraction in percent, with the distances of the ends of its interval.
 
-    97.7 ± 0.2 if both distances are equal as printed, otherwise 36.3 +13.1 −11.8
+    97.7 ± 0.3 if both distances are equal up to a tenth of a point, and then the larger one;
+    otherwise 36.3 +13.1 −11.8
     """
     text = f"{100 * mean:.1f}"
     return text + _ends(mean, low, high)
@@ -109,8 +110,11 @@ def _ends(mean: float, low: float | None, high: float | None) -> str:
     # Seeds that differ very much can have their mean outside the interval of their log-odds.
     if not low <= mean <= high:
         return f" ({100 * low:.1f} to {100 * high:.1f})"
-    above, below = f"{100 * (high - mean):.1f}", f"{100 * (mean - low):.1f}"
-    return f" ± {above}" if above == below else f" +{above} −{below}"
+    # In tenths, so that the printed numbers are compared.
+    above, below = round(1000 * (high - mean)), round(1000 * (mean - low))
+    if abs(above - below) <= 1:
+        return f" ± {max(above, below) / 10:.1f}"
+    return f" +{above / 10:.1f} −{below / 10:.1f}"
 
 
 def amount(value: float, digits: int = 3) -> str:

@@ -37,7 +37,7 @@ SummaryRow = Mapping[Hashable, Any]
 _FLOORS = dict(zip(FLOORS, ("random floor", "random floor with ERK quotas"), strict=True))
 REFERENCES = {"dense": "dense reference"} | _FLOORS
 """The rows that a table needs, and what they are."""
-INTERVAL = "mean and 95 % interval over seeds (from log-odds; ± if its ends are equally far)"
+INTERVAL = "mean and 95 % interval over seeds (from log-odds; ± if its ends are equally far to 0.1)"
 _KINDS = 3  # different environments that a note names
 
 

@@ -144,7 +144,7 @@ def test_saving_the_view(rich_site: Path, visit: Visits, size: str) -> None:
     (row,) = csv.DictReader(io.StringIO(text))
     assert row["method"] == "snip"
     assert float(row["50 %"]) == pytest.approx(71.0, abs=2)
-    assert row["50 % n"] == "3" and float(row["50 % half width"]) > 0
+    assert row["50 % n"] == "3" and float(row["50 % low"]) < float(row["50 % high"])
     assert "search, s" not in row
     assert not [cell for cell in re.findall(r'"([^"]*)"', text) if re.match(r"[=+\-@\t\r]", cell)]
 
@@ -172,7 +172,7 @@ def test_the_chart_is_interactive(rich_site: Path, visit: Visits) -> None:
     points.nth(3).hover(force=True)
     tip = page.locator("#vg-tooltip-element")
     tip.wait_for(state="visible")
-    assert re.search(r"accuracy\W+\d+\.\d+ % ± ", tip.inner_text())
+    assert re.search(r"accuracy\W+\d+\.\d+ % \(\d", tip.inner_text())
     assert re.search(r"n\W+3", tip.inner_text())
     marks = "[...document.querySelectorAll('#chart .mark-symbol.role-mark path')]"
     faint = f"{marks}.filter((mark) => Number(mark.getAttribute('opacity')) < 0.2).length"
@@ -255,7 +255,7 @@ def test_published_figures_stand_beside(
     rows = page.locator("#published tbody tr")
     assert rows.count() == 3
     assert "Lee 2019 Table 1" in rows.nth(1).inner_text()
-    assert page.locator("#published [data-g]").count() == 0
+    assert page.locator("#published [data-r]").count() == 0
     hollow = page.locator("#chart .layer_5_marks path")
     assert hollow.count() == 3
     assert {hollow.nth(at).get_attribute("fill") for at in range(3)} == {"transparent"}

@@ -79,14 +79,25 @@ def test_characters_beyond_ascii_become_question_marks_in_figures() -> None:
         ((None, None), "50.0"),
         ((0.48, 0.52), "50.0 ± 2.0"),
         ((0.4796, 0.5204), "50.0 ± 2.0"),
+        ((0.479, 0.52), "50.0 ± 2.1"),
+        ((0.478, 0.52), "50.0 +2.0 −2.2"),
         ((0.38, 0.63), "50.0 +13.0 −12.0"),
         ((0.5, 0.5), "50.0 ± 0.0"),
         ((0.6, 0.9), "50.0 (60.0 to 90.0)"),
     ],
-    ids=["none", "even", "even as printed", "uneven", "no width", "mean outside"],
+    ids=[
+        "none",
+        "even",
+        "even as printed",
+        "a tenth",
+        "more",
+        "uneven",
+        "no width",
+        "mean outside",
+    ],
 )
 def test_intervals(ends: tuple[float | None, float | None], text: str) -> None:
-    """± only if both ends are equally far as printed; the same for differences, with a sign."""
+    """± only if both ends are equally far to a tenth; the same for differences, with a sign."""
     assert percent(0.5, *ends) == text
     assert signed(0.5, *ends) == f"+{text}"
 

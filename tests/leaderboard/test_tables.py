@@ -58,7 +58,8 @@ def shown(*accuracies: float) -> str:
         for x in (np.mean(accuracies), *special.expit([odds.mean() - half, odds.mean() + half]))
     )
     above, below = f"{high - mean:.1f}", f"{mean - low:.1f}"
-    return f"{mean:.1f} " + (f"± {above}" if above == below else f"+{above} −{below}")
+    even = abs(float(above) - float(below)) < 0.15
+    return f"{mean:.1f} " + (f"± {max(above, below)}" if even else f"+{above} −{below}")
 
 
 def printed(found: Table, width: int = 200) -> str:

@@ -1,14 +1,17 @@
 """Frames of runs with chosen accuracies, for tests of statistics."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from paibench.leaderboard.frame.load import tabulate
 
 GRID = (0.5, 0.1, 0.02)
 ERK = "random(layers=erk)"
+MANY = 10**9  # so many test examples that their choice adds no variance
 
 
 def runs_of(accuracies: dict[tuple[str, float], list[float]], **fields: Any) -> pd.DataFrame:
@@ -40,3 +43,14 @@ def board(
         for row, (label, mean) in enumerate(means.items())
         for place, density in enumerate(GRID)
     }
+
+
+def tracks_of(
+    cells: Sequence[tuple[str, float]], accuracies: NDArray[np.float64], examples: int = MANY
+) -> pd.DataFrame:
+    """Runs of many tracks, from accuracies by cell, seed and track; tracks are named 0, 1, ..."""
+    _, n, count = accuracies.shape
+    one = runs_of({cell: [0.5] * n for cell in cells}, test_examples=examples)
+    found = one.loc[one.index.repeat(count)].reset_index(drop=True)
+    names = np.tile(np.arange(count), len(one)).astype("str")
+    return found.assign(dataset=names, accuracy=accuracies.ravel())

@@ -80,7 +80,7 @@ def test_published_figures_are_not_ranked(tmp_path: Path, record_factory: Record
     assert not any("98.4" in row for row in rows_of(page, "ranked"))
     spec = chart(page)
     assert {value["n"] for value in spec["datasets"][spec["data"]["name"]]} == {3}
-    assert not any("data-g" in row for row in rows_of(page, "published"))
+    assert not any("data-r" in row for row in rows_of(page, "published"))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """Critical densities and area of a row: by hand, by scipy, and never over incomplete cells."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from accuracies import runs_of
+from accuracies import MANY, runs_of, tracks_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ from paibench.leaderboard.stats.critical_sparsity import (
     critical_sparsity,
 )
 
-MANY = 10**9  # so many test examples that their choice adds no variance
 DENSE = {"dense": {1.0: 0.90}}
 FLOOR = {"random": {0.1: 0.80, 0.01: 0.60}}
 FORMS = ("critical", "relative")
@@ -58,17 +57,6 @@ def judged(snip: dict[float, float], *references: pd.DataFrame) -> dict[str, Any
 
 
 CLOSE = [("dense", 1.0), ("snip", 0.1)]
-
-
-def tracks_of(
-    cells: Sequence[tuple[str, float]], accuracies: NDArray[np.float64], examples: int = MANY
-) -> pd.DataFrame:
-    """Runs of many tracks, from accuracies by cell, seed and track; tracks are named 0, 1, ..."""
-    _, n, count = accuracies.shape
-    one = runs_of({cell: [0.5] * n for cell in cells}, test_examples=examples)
-    found = one.loc[one.index.repeat(count)].reset_index(drop=True)
-    names = np.tile(np.arange(count), len(one)).astype("str")
-    return found.assign(dataset=names, accuracy=accuracies.ravel())
 
 
 def draws(

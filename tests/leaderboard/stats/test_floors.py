@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from accuracies import ERK, GRID, board, normal, runs_of
+from accuracies import ERK, GRID, MANY, board, normal, runs_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -18,9 +18,6 @@ from paibench.leaderboard.stats.floors import (
 )
 from paibench.leaderboard.stats.log_odds import accuracy_of, log_odds, samples
 from paibench.leaderboard.stats.summary import CELL
-
-MANY = 10**9  # so many test examples that their choice adds no variance
-
 
 USUAL = {"random": 0.7, ERK: 0.75, "snip": 0.9, "grasp": 0.5, "synflow": 0.75}
 

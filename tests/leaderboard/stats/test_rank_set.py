@@ -3,14 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from accuracies import ERK, GRID, board, runs_of
+from accuracies import ERK, GRID, MANY, board, runs_of
 from scipy import stats
 
 from paibench.leaderboard.stats.log_odds import log_odds
 from paibench.leaderboard.stats.rank_set import pool, rank_set
 
 USUAL = {"random": 0.6, ERK: 0.7, "snip": 0.8, "synflow": 0.81, "imp": 0.95}
-MANY = 10**9  # so many test examples that their choice adds no variance
 
 
 def sets(table: pd.DataFrame) -> dict[str, tuple[int, int]]:
