@@ -67,7 +67,7 @@ def test_true_differences_are_found(n: int) -> None:
 @pytest.mark.parametrize("n", [5, 10])
 @pytest.mark.parametrize("gap", [0.0, 0.5, 2.0])
 def test_rank_sets_have_the_true_ranks(n: int, gap: float) -> None:
-    """The sets of all ten rows together, in 95 % of tracks; the set of equals has all their ranks."""
+    """All ten sets together, in 95 % of tracks; the set of equal rows has all of their ranks."""
     means = {f"m{place}": gap * (place + 1) for place in range(8)}
     first, _ = rank_set(simulated(means, n))
     true = pd.Series(FLOORS | means)
