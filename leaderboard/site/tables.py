@@ -417,7 +417,7 @@ def _beats_random(summary: Mapping[Any, Any], cells: Iterable[SummaryRow]) -> Ce
         return Cell(GAP)
     beaten = sum(cell["outcome"] == "better" for cell in cells)
     texts = {"better": "yes", "worse": "worse", "between": "one floor only"}
-    texts |= {"not significant": "not shown", "too few seeds": "too few seeds"}
+    texts |= {"not significant": "not shown", "too few seeds": "too few seeds", "floor": "floor"}
     at = [f"at {beaten} sparsities"] if outcome == "better" else []
     detail = [OUTCOMES[outcome], *_p(summary["endpoint_p"]), *at]
     return Cell(texts[outcome], ", ".join(detail), value=beaten)

@@ -34,6 +34,7 @@ With quotas after Erdos-Renyi, random masks are much better than without at low 
 ROW = [*TRACK, "method", "method_label", "control"]
 OUTCOMES = {
     "better": "beats both random floors",
+    "floor": "beats random, and is the other floor",
     "worse": "worse than both random floors",
     "between": "beats one random floor, and is worse than the other",
     "not significant": "no significant difference from random",
@@ -108,7 +109,7 @@ def verdicts(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     cells["p"] = holm(cells["p"], cells.groupby(ROW).ngroup())
     of_endpoint = cells[ROW].merge(first[[*ROW, "outcome"]], on=ROW, how="left")["outcome"]
     outcome = _outcomes(cells)
-    open_ = of_endpoint.isin(["better", "worse", "between"])
+    open_ = of_endpoint.isin(["better", "floor", "worse", "between"])
     closed = of_endpoint.fillna("no endpoint").where(
         lambda key: key != "not significant", "not tested"
     )
@@ -147,11 +148,12 @@ def _outcomes(cells: pd.DataFrame) -> pd.Series:
     keys = np.select(
         [
             np.minimum(cells["n"], least) < FEWEST,
+            significant & ~both & (cells["random_difference"] > 0),
             significant & (cells["random_difference"] > 0) & (second > 0),
             significant & (cells["random_difference"] < 0) & (second < 0),
             significant,
         ],
-        ["too few seeds", "better", "worse", "between"],
+        ["too few seeds", "floor", "better", "worse", "between"],
         "not significant",
     )
     return pd.Series(keys, index=cells.index, dtype="str")

@@ -243,10 +243,17 @@ def test_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("0.05 {'fc1.weight': ")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/mnist-lenet.md"])
-def test_results(page: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "store"),
+    [
+        ("README.md", "mnist-lenet"),
+        ("docs/mnist-lenet.md", "mnist-lenet"),
+        ("docs/mnist-lenet.md", "mnist-floors"),
+    ],
+)
+def test_results(page: str, store: str) -> None:
     """The printed table of results is the table that the published records give."""
-    ((track, cells),) = tracks(summarize(load(ROOT / "results" / "mnist-lenet").runs))
+    ((track, cells),) = tracks(summarize(load(ROOT / "results" / store).runs))
     rows = [
         line
         for line in board.markdown(board.accuracy_table(track, cells)).splitlines()
