@@ -3,7 +3,7 @@
 import pytest
 
 from paibench.benchmark.sweeps.sweep import quickstart
-from paibench.leaderboard.stats.paired import FLOORS
+from paibench.leaderboard.stats.floors import FLOORS
 from paibench.methods.core.registry import UserError, names
 
 DENSITIES, SEEDS = 4, 3

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.sweeps.sweep import Sweep, expand, read
 from paibench.benchmark.sweeps.toml_file import MAX_BYTES
-from paibench.leaderboard.stats.paired import FLOORS
+from paibench.leaderboard.stats.floors import FLOORS
 from paibench.methods.core.registry import UserError
 
 SWEEPS = Path(__file__).parents[3] / "sweeps"
