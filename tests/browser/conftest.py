@@ -21,7 +21,7 @@ from paibench.leaderboard.site.build import build_site
 from paibench.leaderboard.stats.summary import Track, summarize, tracks
 
 if TYPE_CHECKING:  # the other tests do not need playwright
-    from playwright.sync_api import Browser, BrowserContext, Page, Route
+    from playwright.sync_api import Browser, BrowserContext, Page, Request, Route
 
 HERE = Path(__file__).parent
 RESULTS = Path(__file__).parents[2] / "results" / "mnist-lenet"
@@ -51,7 +51,12 @@ class Visit:
         self.page = context.new_page()
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
-        self.page.on("requestfailed", lambda request: self.wrong.append(f"failed: {request.url}"))
+        self.page.on("requestfailed", self._failed)
+
+    def _failed(self, request: "Request") -> None:
+        # A reader who leaves a page stops the figures that still load.
+        if request.failure != "net::ERR_ABORTED":
+            self.wrong.append(f"failed: {request.url} ({request.failure})")
 
     def _only_files(self, route: "Route") -> None:
         if route.request.url.startswith(("file:", "data:", "blob:")):
