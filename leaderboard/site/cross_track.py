@@ -3,9 +3,10 @@
 from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
+from paibench.benchmark.record import FEWEST_SEEDS
 from paibench.leaderboard.format import clean
 from paibench.leaderboard.stats.cross_track import DRAWS, CrossTrackComparison
-from paibench.leaderboard.stats.floors import FEWEST, FLOORS
+from paibench.leaderboard.stats.floors import FLOORS
 from paibench.leaderboard.stats.summary import TRACK
 from paibench.leaderboard.tables import Cell, Column, Row, Table, rank_set_text
 
@@ -75,8 +76,8 @@ def _rank_sets(comparison: CrossTrackComparison, hrefs: Mapping[str, str]) -> Ta
         title="Rank sets by track",
         caption=(
             "The ranks that a method may have among all methods of the track, by the endpoint, at "
-            f"an error of 5 % for each track. With fewer than {FEWEST} seeds they are provisional. "
-            f"Rows are in the order of {'names' if comparison.reason else 'mean ranks'}."
+            f"an error of 5 % for each track. With fewer than {FEWEST_SEEDS} seeds they are "
+            f"provisional. Rows are in the order of {'names' if comparison.reason else 'mean ranks'}."
         ),
         head="method",
         columns=tuple(

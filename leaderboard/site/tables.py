@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from paibench.benchmark.record import FEWEST_SEEDS
 from paibench.leaderboard.board import Board, TrackBoard
 from paibench.leaderboard.format import (
     BEST,
@@ -23,7 +24,7 @@ from paibench.leaderboard.format import (
 )
 from paibench.leaderboard.published.compare import as_table
 from paibench.leaderboard.stats import ranking
-from paibench.leaderboard.stats.floors import FEWEST, FLOORS, OUTCOMES
+from paibench.leaderboard.stats.floors import FLOORS, OUTCOMES
 from paibench.leaderboard.stats.summary import of_track
 from paibench.leaderboard.submission.verification_level import LEVELS
 from paibench.leaderboard.tables import (
@@ -157,8 +158,8 @@ def difference_tables(view: TrackView) -> list[Table]:
             f"test of log-odds. A method beats random pruning only if it beats both floors, so the "
             "larger of the two p values counts. The endpoint is tested first; only if it is "
             "significant are the sparsities tested, corrected by Holm within the method. A verdict "
-            f"needs {FEWEST} runs of the method and of each floor. No significant difference does "
-            "not mean as good as random."
+            f"needs {FEWEST_SEEDS} runs of the method and of each floor. No significant difference "
+            "does not mean as good as random."
         )
         to_cell = partial(difference, prefix=prefix)
         id = "differences" if floor == "random" else "differences-erk"
@@ -356,8 +357,8 @@ def _legend(rows: Iterable[Row]) -> tuple[str, ...]:
         notes.append(
             "Rank 2–5 of 9: by comparisons of all pairs (Games and Howell, log-odds), one method "
             "is significantly better and four are worse. Methods whose ranks overlap are not told "
-            f"apart. Ranks of fewer than {FEWEST} runs are provisional. One configuration of each "
-            "method is ranked."
+            f"apart. Ranks of fewer than {FEWEST_SEEDS} runs are provisional. One configuration of "
+            "each method is ranked."
         )
     return tuple(notes)
 
@@ -405,7 +406,7 @@ def _rank_set(summary: Mapping[Any, Any], mark: str) -> Cell:
     if number(summary.get("best_rank")) is None:
         return Cell(GAP)
     n = int(summary["endpoint_n"])
-    detail = [mark, f"provisional, n = {n}" if n < FEWEST else ""]
+    detail = [mark, f"provisional, n = {n}" if n < FEWEST_SEEDS else ""]
     text = rank_set_text(summary)
     return Cell(text, ", ".join(filter(None, detail)), value=int(summary["best_rank"]))
 

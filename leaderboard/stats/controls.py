@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from paibench.leaderboard.stats.floors import FEWEST, ROW, holm, measured
+from paibench.benchmark.record import FEWEST_SEEDS
+from paibench.leaderboard.stats.floors import ROW, holm, measured
 from paibench.leaderboard.stats.log_odds import (
     ALPHA,
     Sample,
@@ -79,4 +80,4 @@ def _outcomes(pairs: pd.DataFrame) -> pd.Series:
     significant = pairs["p"] <= ALPHA
     outcome = outcome.mask(significant, "worse")
     outcome = outcome.mask(significant & (pairs["difference"] > 0), "better")
-    return outcome.mask(pairs["n"] < FEWEST, "too few seeds")
+    return outcome.mask(pairs["n"] < FEWEST_SEEDS, "too few seeds")

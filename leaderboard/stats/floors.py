@@ -10,6 +10,7 @@ probability of 5 %, whatever else is on the board.
 import numpy as np
 import pandas as pd
 
+from paibench.benchmark.record import FEWEST_SEEDS
 from paibench.leaderboard.stats.log_odds import (
     ALPHA,
     Sample,
@@ -24,8 +25,6 @@ from paibench.leaderboard.stats.log_odds import (
 )
 from paibench.leaderboard.stats.summary import TRACK, ended
 
-FEWEST = 5
-"""Fewer runs of a method or of a floor get no verdict."""
 FLOORS = {"random": "random_", "random(layers=erk)": "erk_"}
 """The method labels of the random floors, and the prefixes of their columns.
 
@@ -147,7 +146,7 @@ def _outcomes(cells: pd.DataFrame) -> pd.Series:
     significant = cells["p"] <= ALPHA
     keys = np.select(
         [
-            np.minimum(cells["n"], least) < FEWEST,
+            np.minimum(cells["n"], least) < FEWEST_SEEDS,
             significant & ~both & (cells["random_difference"] > 0),
             significant & (cells["random_difference"] > 0) & (second > 0),
             significant & (cells["random_difference"] < 0) & (second < 0),

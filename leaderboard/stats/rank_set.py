@@ -7,7 +7,8 @@ runs from 1 + the number of better methods to the number of all minus that of wo
 import numpy as np
 import pandas as pd
 
-from paibench.leaderboard.stats.floors import FEWEST, ROW, endpoints, grid, measured
+from paibench.benchmark.record import FEWEST_SEEDS
+from paibench.leaderboard.stats.floors import ROW, endpoints, grid, measured
 from paibench.leaderboard.stats.log_odds import rank_sets, sample_of, samples
 from paibench.leaderboard.stats.summary import TRACK
 
@@ -49,5 +50,5 @@ def _ranked(cells: pd.DataFrame, table: list[str]) -> pd.DataFrame:
     for rows in frame.groupby(table).groups.values():
         best, worst = rank_sets(sample_of(frame.loc[rows]))
         ranks.loc[rows, RANKS] = np.stack([best, worst, np.full(len(rows), len(rows))], axis=1)
-    frame = frame.join(ranks).assign(provisional=frame["n"] < FEWEST)
+    frame = frame.join(ranks).assign(provisional=frame["n"] < FEWEST_SEEDS)
     return frame.drop(columns=["mean", "variance"])

@@ -100,8 +100,14 @@ CHECKS: Mapping[str, Check] = {
         "use the data that `paibench prepare` checks",
     ),
     "seeds": Check(
-        "every cell of a track has the seeds 0 to k - 1, as many as `dense` and `random` have",
+        "the cells of a submission have the same seeds 0 to k - 1; k is at least 5, or the number "
+        "of seeds of `dense` and `random` if they have fewer; these have at least as many",
         "run the missing seeds; none may be left out",
+    ),
+    "closed": Check(
+        "published cells get no new seeds, and published tracks no new rows of the random floors "
+        "or of `dense`",
+        "open an issue; only maintainers add to a published cell, with `--maintainer`",
     ),
     "baselines": Check(
         "every track has `dense`, and `random` at each density of a method",

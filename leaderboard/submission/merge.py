@@ -22,11 +22,12 @@ class Merged:
     """The number of records that the target already had, with the same bytes."""
 
 
-def merge(source: Path, target: Path, *, dry_run: bool = False) -> Merged:
+def merge(source: Path, target: Path, *, dry_run: bool = False, maintainer: bool = False) -> Merged:
     """Copy the records of a store into another, with their masks, curves and sweeps.
 
-    The source is validated against the target. Nothing is copied if any error is found, nor with
-    `dry_run`. Raises UserError if either is not a store, or if both are the same.
+    The source is validated against the target; only a `maintainer` adds runs to the cells that it
+    has. Nothing is copied if any error is found, nor with `dry_run`. Raises UserError if either is
+    not a store, or if both are the same.
     """
     if source.resolve() == target.resolve():
         raise UserError(f"{target}: source and target are the same; name another store")
@@ -34,7 +35,7 @@ def merge(source: Path, target: Path, *, dry_run: bool = False) -> Merged:
     # A folder of stores can be validated but not merged.
     if "bench.json" not in {path.name for path in source.glob("*.json")}:
         raise UserError(f"{str(source)!r:.200}: is not a paibench store; name one store to merge")
-    report = validate(source, target)
+    report = validate(source, target, maintainer=maintainer)
     new: Counter[str] = Counter()
     already = 0
     if not report.valid:

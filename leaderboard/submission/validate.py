@@ -47,12 +47,19 @@ class Report:
         return not any(each.severity == "error" for each in self.findings)
 
 
-def validate(root: Path, against: Path | None = None, now: datetime | None = None) -> Report:
+def validate(
+    root: Path,
+    against: Path | None = None,
+    now: datetime | None = None,
+    *,
+    maintainer: bool = False,
+) -> Report:
     """Check a store, or a folder of stores, as a submission. Nothing of it is run or changed.
 
     `against` is what is published: its records are not checked again and must not have changed,
     and a folder of stores must still contain all of them. `now` replaces the current time in the
-    checks of dates. Raises UserError if there is no store to read.
+    checks of dates. A `maintainer` may add runs to published cells. Raises UserError if there is no
+    store to read.
     """
     is_collection, stores = _open_stores(root)
     baseline = Baseline(_open_stores(against)[1]) if against else Baseline()
@@ -73,7 +80,7 @@ def validate(root: Path, against: Path | None = None, now: datetime | None = Non
     # New runs are compared with published ones, which are trusted and give no findings.
     published = baseline.runs_except({run.record.key for run in runs})
     number = sum(len(store.records) for store in stores)
-    faults_of_runs = cross_check([*runs, *published], complete=len(runs) == number)
+    faults_of_runs = cross_check([*runs, *published], len(runs) == number, maintainer)
     findings += [finding(run.file, run.record.key, fault) for run, fault in faults_of_runs]
     # A single store may be a part of what is published, so files may be missing from it.
     findings += baseline.lost(stores) if is_collection else ()

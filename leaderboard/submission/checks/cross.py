@@ -5,12 +5,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from paibench.benchmark.record import Record
+from paibench.benchmark.record import FEWEST_SEEDS, Record
 from paibench.benchmark.spec import Spec
 from paibench.leaderboard.submission.findings import Fault, Severity, shorten
 from paibench.leaderboard.submission.open import Submitted
 
 BASELINES = ("dense", "random")
+FLOORS = ("dense", "random", "random(layers=erk)")
+"""The methods that every other one is compared with."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,16 @@ class Run:
 RunFault = tuple[Run, Fault]
 
 
-def cross_check(runs: Sequence[Run], complete: bool = True) -> Iterator[RunFault]:
+def cross_check(
+    runs: Sequence[Run], complete: bool = True, maintainer: bool = False
+) -> Iterator[RunFault]:
     """Find the faults of new runs that show only beside other runs.
 
     Missing seeds and baselines are reported only if the runs are `complete`: a record that could
-    not be read may be the one that seems to be missing.
+    not be read may be the one that seems to be missing. A `maintainer` may add to published cells.
     """
+    if not maintainer:
+        yield from _closed(runs)
     yield from _initial_weights(runs)
     yield from _layers(runs)
     yield from _data(runs)
@@ -137,27 +143,55 @@ def _same_mask(runs: Sequence[Run]) -> Iterator[RunFault]:
                 yield run, Fault("same-mask", "a mask of its own", shorten(actual), "warning")
 
 
+def _closed(runs: Sequence[Run]) -> Iterator[RunFault]:
+    """Find new runs in published cells, and new rows of the floors on published tracks."""
+    for track in _group_by(runs, _track).values():
+        if all(run.new for run in track):
+            continue
+        for cell in _group_by(track, _cell).values():
+            seeds = sorted(run.spec.seed for run in cell if not run.new)
+            floor = str(cell[0].spec.method) in FLOORS and cell[0].spec.control == "none"
+            # A stranger's seed would change the mean and the verdicts of somebody else.
+            actual = f"seeds {seeds} are published" if seeds else "a row of the maintainers"
+            expected = f"no new runs of {cell[0].spec.method} at {cell[0].spec.density:g}"
+            if seeds or floor:
+                for run in cell:
+                    if run.new:
+                        yield run, Fault("closed", shorten(expected), shorten(actual))
+
+
 def _seeds(runs: Sequence[Run]) -> Iterator[RunFault]:
-    """Find cells with a new run that lack a seed which other cells of the track have."""
+    """Find cells with a new run that lack a seed which other cells of the track have.
+
+    `dense` and `random` may have more seeds than the methods, and need as many.
+    """
     for track in _group_by(runs, _track).values():
         cells = _group_by(track, _cell)
         new_cells = {cell: group for cell, group in cells.items() if any(r.new for r in group)}
         if not new_cells:
             continue
         baselines = {cell: group for cell, group in cells.items() if _is_baseline(group[0])}
+        methods = [group for cell, group in new_cells.items() if cell not in baselines]
         # Leaving out a bad seed improves a mean, so all cells must have the same seeds.
-        judged = new_cells | baselines
-        due = set(range(1 + max(run.spec.seed for group in judged.values() for run in group)))
-        for cell, group in judged.items():
-            if missing := sorted(due - {run.spec.seed for run in group}):
+        judged = methods or list(new_cells.values())
+        least = max((len(_seeds_of(group)) for group in baselines.values()), default=0)
+        highest = max(run.spec.seed for group in judged for run in group)
+        due = set(range(max(1 + highest, min(least, FEWEST_SEEDS))))
+        for group in [*judged, *baselines.values()]:
+            own = _seeds_of(group)
+            if missing := sorted((due | set(range(max(own)))) - own):
                 # An author can act on a new run, but not on a published one.
                 run = next((run for run in group if run.new), group[0])
                 expected = f"seeds 0 to {max(due)} of {run.spec.method} at {run.spec.density:g}"
                 yield run, Fault("seeds", shorten(expected), shorten(f"without {missing}"))
             # One seed gives no interval, so its cell cannot be ranked.
-            elif len(due) == 1 and cell in new_cells:
+            elif len(due) == 1 and group in methods:
                 yield group[0], Fault("seeds", "two or more seeds", "one seed", "warning")
         yield from _missing_baselines(cells, new_cells)
+
+
+def _seeds_of(group: Sequence[Run]) -> set[int]:
+    return {run.spec.seed for run in group}
 
 
 def _missing_baselines(

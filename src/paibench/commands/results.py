@@ -33,6 +33,9 @@ results = typer.Typer(
     no_args_is_help=True,
 )
 
+Maintainer = Annotated[
+    bool, typer.Option("--maintainer", help="Allow new runs in published cells.")
+]
 MarkedStore = Annotated[Path, typer.Argument(help="The store that has the record.")]
 
 
@@ -43,6 +46,7 @@ def validate(
         Path | None, typer.Option(help="The published records: a store, or a folder of stores.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="The file for a Markdown report.")] = None,
+    maintainer: Maintainer = False,
     as_json: o.Json = False,
 ) -> None:
     """Check records, masks and curves without running third-party code.
@@ -53,7 +57,7 @@ def validate(
     from paibench.leaderboard.submission.report import markdown
     from paibench.leaderboard.submission.validate import validate as validate_stores
 
-    validation = validate_stores(folder, against)
+    validation = validate_stores(folder, against, maintainer=maintainer)
     if report:
         replace_atomic(report, markdown(validation).encode())
     _print_report(validation, as_json)
@@ -64,6 +68,7 @@ def validate(
 def merge(
     source: Annotated[Path, typer.Argument(help="A store with new records.")],
     into: Annotated[Path, typer.Argument(help="The store to add them to.")],
+    maintainer: Maintainer = False,
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
 ) -> None:
@@ -74,7 +79,7 @@ def merge(
     from paibench.leaderboard.submission.merge import merge as merge_stores
     from paibench.leaderboard.submission.report import plain
 
-    merged = merge_stores(source, into, dry_run=dry_run)
+    merged = merge_stores(source, into, dry_run=dry_run, maintainer=maintainer)
     valid = merged.report.valid
     if as_json:
         facts = {"new": dict(merged.new), "already": merged.already, "dry_run": dry_run}

@@ -30,23 +30,31 @@ def into(submission: Path, tmp_path: Path) -> Path:
 
 def test_new_records_are_copied(submission: Path, into: Path) -> None:
     """Records, masks and curves are copied byte for byte; a second merge changes nothing."""
-    merged = merge(submission, into)
+    merged = merge(submission, into, maintainer=True)
     assert (dict(merged.new), merged.already) == (
         {"records": 7, "masks": 7, "curves": 7, "sweeps": 0},
         7,
     )
     assert tree(into) == tree(submission)
-    again = merge(submission, into)
+    again = merge(submission, into, maintainer=True)
     assert (sum(again.new.values()), again.already) == (0, 14)
     assert tree(into) == tree(submission)
+
+
+def test_published_cells_are_closed(submission: Path, into: Path) -> None:
+    """Nobody but a maintainer adds seeds to the cells of a store."""
+    before = tree(into)
+    merged = merge(submission, into)
+    assert {each.check for each in merged.report.findings if each.severity == "error"} == {"closed"}
+    assert (sum(merged.new.values()), tree(into)) == (0, before)
 
 
 def test_a_dry_run(submission: Path, into: Path) -> None:
     """A dry run gives the same counts and writes nothing."""
     before = tree(into)
-    counted = merge(submission, into, dry_run=True)
+    counted = merge(submission, into, dry_run=True, maintainer=True)
     assert tree(into) == before
-    assert counted.new == merge(submission, into).new
+    assert counted.new == merge(submission, into, maintainer=True).new
 
 
 def test_an_invalid_submission_adds_nothing(submission: Path, into: Path, edit: Edit) -> None:
@@ -54,7 +62,7 @@ def test_an_invalid_submission_adds_nothing(submission: Path, into: Path, edit: 
     before = tree(into)
     new = min(Store.read(submission).listing().done - Store.read(into).listing().done)
     edit(submission, new, search_seconds=-1.0)
-    merged = merge(submission, into)
+    merged = merge(submission, into, maintainer=True)
     assert [each.check for each in merged.report.findings if each.severity == "error"] == ["range"]
     assert (sum(merged.new.values()), tree(into)) == (0, before)
 
@@ -63,7 +71,7 @@ def test_an_existing_record_is_not_overwritten(submission: Path, into: Path, edi
     """A different record of an existing run is an error."""
     before = tree(into)
     edit(submission, min(Store.read(into).listing().done), environment__host="elsewhere")
-    assert not merge(submission, into).report.valid
+    assert not merge(submission, into, maintainer=True).report.valid
     assert tree(into) == before
 
 

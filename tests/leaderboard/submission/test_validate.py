@@ -422,7 +422,7 @@ def test_a_forgery_is_found(name: str, submission: Path, edit: Edit) -> None:
 
 def test_every_check_has_a_forgery() -> None:
     """There is a forgery for each check, in the list or in a test of its own."""
-    below = {"changed", "removed"}
+    below = {"changed", "closed", "removed"}
     assert {check for check, _ in FORGED.values()} | below | WARNED == set(CHECKS)
 
 
@@ -457,7 +457,7 @@ def test_published_records_are_not_checked_again(submission: Path, tmp_path: Pat
     report = validate(submission.parent, base.parent, now=NOW)
     assert (report.records, report.new, report.findings) == (14, 0, ())
     record(base, OTHER).unlink()
-    report = validate(submission.parent, base.parent, now=NOW)
+    report = validate(submission.parent, base.parent, now=NOW, maintainer=True)
     assert [(each.check, each.key) for each in report.findings if each.check != "code"] == [
         ("mask-file", OTHER)
     ]
@@ -502,7 +502,7 @@ def test_nothing_published_is_removed(
 
 
 def test_fewer_seeds_than_the_published_baselines(submission: Path, made: Path) -> None:
-    """A new method needs as many seeds as dense and random have."""
+    """A new method needs as many seeds as dense and random have, up to five."""
     for path in list((submission / "runs").rglob("*.json")):
         if len(path.stem) == 40 and path.stem != KEY:
             path.unlink()
@@ -514,6 +514,38 @@ def test_fewer_seeds_than_the_published_baselines(submission: Path, made: Path) 
     report = validate(submission, base, now=NOW)
     assert (report.records, report.new, errors(report)) == (1, 1, {"seeds"})
     assert [each.actual for each in report.findings if each.check == "seeds"] == ["without [1]"]
+
+
+@pytest.mark.parametrize(
+    ("method", "density"),
+    [("snip", 0.1), ("random", 0.1), ("dense", 1.0)],
+    ids=["method", "random", "dense"],
+)
+def test_a_stranger_adds_no_seed(submission: Path, made: Path, method: str, density: float) -> None:
+    """A new run of a published cell is refused, and a maintainer may add it."""
+    base = submission.parent.parent / "base"
+    shutil.copytree(made, base)
+    record(base, spec_of(method, density, seed=1).key).unlink()
+    report = validate(submission, base, now=NOW)
+    assert (report.new, errors(report)) == (1, {"closed"})
+    (found,) = [each for each in report.findings if each.check == "closed"]
+    assert found.expected == f"no new runs of {method} at {density:g}"
+    assert found.actual == "seeds [0] are published"
+    assert errors(validate(submission, base, now=NOW, maintainer=True)) == set()
+
+
+def test_a_stranger_adds_no_floor(submission: Path, made: Path) -> None:
+    """On a track with published runs, a new density of random is refused; of snip it is not."""
+    base = submission.parent.parent / "base"
+    shutil.copytree(made, base)
+    for method in ("random", "snip"):
+        for seed in (0, 1):
+            record(base, spec_of(method, 0.5, seed).key).unlink()
+    report = validate(submission, base, now=NOW)
+    assert (report.new, errors(report)) == (4, {"closed"})
+    found = [each for each in report.findings if each.check == "closed"]
+    assert {each.key for each in found} == {spec_of("random", 0.5, seed).key for seed in (0, 1)}
+    assert {each.actual for each in found} == {"a row of the maintainers"}
 
 
 def test_warnings_do_not_refuse_a_submission(submission: Path, edit: Edit) -> None:
