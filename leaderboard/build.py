@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paibench.benchmark.store.atomic import StoreError, replace_atomic
+from paibench.benchmark.store.layout import all_stores
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard import format
 from paibench.leaderboard.board import compute, count
@@ -35,7 +36,7 @@ class Built:
 
 
 def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
-    """Write the leaderboard of all stores at `roots` into the folder `out`.
+    """Write the leaderboard of the stores, or folders of stores, `roots` into the folder `out`.
 
     These are leaderboard.md, .csv and .tex, methods.bib, the figures and the site. The same records
     give the same bytes, and each file is replaced as a whole. If it is `public`, the verification
@@ -52,7 +53,7 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
             f"{where} {have} no records to show ({in_words(counts)}); run a sweep first"
         )
     _make_folder(out)
-    board = compute(frame, list(map(Store.read, roots)), public=public)
+    board = compute(frame, list(map(Store.read, all_stores(roots))), public=public)
     figures_of: dict[Track, dict[str, bytes]] = {}
     missing_figures: list[str] = []
     tables = []

@@ -23,7 +23,7 @@ runs. Older stores also have an empty folder `index`.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,6 +35,29 @@ LAYOUT = 1
 SHARDS = [f"{number:02x}" for number in range(256)]
 
 _FOLDERS = ("runs", "stages", "sweeps", "submissions", "quarantine")
+
+
+def stores_in(root: Path) -> list[Path]:
+    """Return the stores of a folder: the folder itself, or those that lie in it, by name.
+
+    Links are not followed. Raises OSError if the folder cannot be read.
+    """
+    if "bench.json" in os.listdir(root):
+        return [root]
+    with os.scandir(root) as entries:
+        folders = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+    return [Path(folder) for folder in folders if "bench.json" in os.listdir(folder)]
+
+
+def all_stores(folders: Iterable[Path]) -> list[Path]:
+    """Return the stores of several folders; a folder without any stays, to be refused later."""
+    stores: list[Path] = []
+    for folder in folders:
+        try:
+            stores += stores_in(folder) or [folder]
+        except OSError:
+            stores.append(folder)
+    return stores
 
 
 def prepare(root: Path, create: bool) -> bool:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import SETTING
+from paibench.benchmark.store.layout import all_stores
 from paibench.benchmark.store.records import Problem
 from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.leaderboard.frame.read import merge, read_store
@@ -29,7 +30,7 @@ class Frame:
 
 
 def load(root: Path, *more: Path) -> Frame:
-    """Return every run that one or several stores know of.
+    """Return every run that one or several stores, or folders of stores, know of.
 
     Runs that failed, and runs of a sweep that nobody has done yet, are rows without results. Files
     that cannot be trusted or have a later schema are problems, not rows. A run that is in several
@@ -38,7 +39,7 @@ def load(root: Path, *more: Path) -> Frame:
     differ, `conflict` names the columns. Raises UserError if there is no store.
     """
     with _without_garbage_collection():
-        stores = [read_store(path) for path in _distinct([root, *more])]
+        stores = [read_store(path) for path in _distinct(all_stores([root, *more]))]
         runs = merge([store.runs for store in stores]) if len(stores) > 1 else stores[0].runs
         table = _frame([run.values for run in runs.values()])
     return Frame(table, tuple(problem for store in stores for problem in store.problems))

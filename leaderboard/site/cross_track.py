@@ -77,7 +77,7 @@ def _rank_sets(comparison: CrossTrackComparison, hrefs: Mapping[str, str]) -> Ta
         caption=(
             "The ranks that a method may have among all methods of the track, by the endpoint, at "
             f"an error of 5 % for each track. With fewer than {FEWEST_SEEDS} seeds they are "
-            f"provisional. Rows are in the order of {'names' if comparison.reason else 'mean ranks'}."
+            f"provisional. Rows are in order of {'names' if comparison.reason else 'mean ranks'}."
         ),
         head="method",
         columns=tuple(

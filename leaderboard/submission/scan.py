@@ -3,7 +3,6 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,16 +70,6 @@ def scan(root: Path, name: str = "") -> StoreFiles:
             fault = Fault("unknown", "only published files", f"{number} of these", "warning")
             store.findings.append(finding(f"{name}{kind}", None, fault))
     return store
-
-
-def find_stores(root: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the stores of a folder with their names: the folder itself as "", or those in it."""
-    if "bench.json" in os.listdir(root):
-        yield "", root
-        return
-    for entry in _entries(root):
-        if entry.is_dir(follow_symlinks=False) and "bench.json" in os.listdir(entry.path):
-            yield entry.name, Path(entry.path)
 
 
 def _scan_runs(store: StoreFiles, folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.atomic import read
 from paibench.benchmark.store.checksummed_json import Corrupt, decode
-from paibench.benchmark.store.layout import check
+from paibench.benchmark.store.layout import check, stores_in
 from paibench.leaderboard.submission.baseline import Baseline, digest
 from paibench.leaderboard.submission.checks.cross import Run, cross_check
 from paibench.leaderboard.submission.checks.files import check_curve, check_mask
@@ -26,7 +26,7 @@ from paibench.leaderboard.submission.findings import (
     shorten,
 )
 from paibench.leaderboard.submission.open import Opened, Submitted, open_record
-from paibench.leaderboard.submission.scan import SWEEP_LIMIT, StoreFiles, find_stores, scan
+from paibench.leaderboard.submission.scan import SWEEP_LIMIT, StoreFiles, scan
 from paibench.methods.core.registry import UserError
 
 
@@ -93,21 +93,28 @@ def _open_stores(root: Path) -> tuple[bool, list[StoreFiles]]:
     if root.is_symlink():  # in a pull request, a link could lead to the published records
         raise UserError(f"{str(root)!r:.200}: is a link; name the folder itself")
     try:
-        folders = list(find_stores(root))
+        folders = stores_in(root)
         if not folders:
             raise UserError(f"{str(root)!r:.200}: there is no store in it; name a store")
-        for _, folder in folders:
+        for folder in folders:
             check(folder)
-        is_collection = folders[0][0] != ""
-        stores = [scan(folder, f"{name}/" if is_collection else "") for name, folder in folders]
+        is_collection = folders != [root]
+        stores = [scan(each, f"{each.name}/" if is_collection else "") for each in folders]
         if is_collection:
-            for name in sorted(set(os.listdir(root)) - {name for name, _ in folders}):
-                fault = Fault("unknown", "folders that are stores", "another file or folder")
+            known = {folder.name for folder in folders} | _pages(root)
+            for name in sorted(set(os.listdir(root)) - known):
+                fault = Fault("unknown", "stores, README.md and LICENSE", "another file or folder")
                 stores[0].findings.append(finding(name, None, fault))
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{str(root)!r:.200}: cannot be read: {reason}; name a store") from error
     return is_collection, stores
+
+
+def _pages(root: Path) -> set[str]:
+    """Return the files beside the stores that say what the data are."""
+    paths = (root / name for name in ("README.md", "LICENSE"))
+    return {path.name for path in paths if path.is_file() and not path.is_symlink()}
 
 
 def _check_record(

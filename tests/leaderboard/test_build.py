@@ -1,5 +1,6 @@
 """A leaderboard is built from a store alone, says what it leaves out, and comes out the same."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -89,6 +90,19 @@ def test_later_schemas_are_counted_not_listed(
         f"unreadable: 3 records of schema {SCHEMA + 1}, later than this program; update paibench"
     )
     assert built.left_out == (expected,)
+
+
+def test_all_stores_of_a_folder(
+    store_factory: StoreFactory, record_factory: RecordFactory, tmp_path: Path
+) -> None:
+    """A folder of stores gives the same board as its stores by name; pages beside them do not."""
+    for name, method in (("one", "snip"), ("two", "random")):
+        shutil.copytree(store_factory([record_factory(method=method)]), tmp_path / "all" / name)
+    (tmp_path / "all" / "README.md").write_text("what the stores are")
+    folder = build([tmp_path / "all"], tmp_path / "a")
+    stores = build([tmp_path / "all" / "two", tmp_path / "all" / "one"], tmp_path / "b")
+    assert folder.counts["done"] == 2
+    assert folder.tables == stores.tables
 
 
 def test_a_store_without_records_is_refused_in_one_line(

@@ -13,6 +13,7 @@ import typer
 
 from paibench.benchmark.record import Environment, Record, Status
 from paibench.benchmark.store.failures import RETRIED, Cause, Interruption
+from paibench.benchmark.store.layout import stores_in
 from paibench.benchmark.sweeps.sweep import expand
 from paibench.cli import app
 from paibench.commands.options import release_output
@@ -241,6 +242,18 @@ def test_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     [block] = blocks(page("run.md"), "python")
     exec(compile(block, "docs/run.md", "exec"), {})
     assert capsys.readouterr().out.startswith("0.05 {'fc1.weight': ")
+
+
+def test_published_stores_are_listed() -> None:
+    """The list of published stores has every store with its number of runs and its protocol."""
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| .* \| (\d+) \| (\d+) \| (yes|no) \|", text, re.M)
+    stores = stores_in(ROOT / "results")
+    assert sorted(name for name, *_ in rows) == [store.name for store in stores]
+    for store, (_, number, protocol, masks) in zip(stores, sorted(rows), strict=True):
+        runs = load(store).runs
+        assert (len(runs), set(runs["protocol"])) == (int(number), {int(protocol)})
+        assert (masks == "yes") == (len(list(store.rglob("mask-*.safetensors"))) == len(runs))
 
 
 @pytest.mark.parametrize(

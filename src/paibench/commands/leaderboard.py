@@ -16,7 +16,9 @@ LINES_SHOWN = 20  # of the records that were left out
 
 
 def leaderboard(
-    stores: Annotated[list[Path], typer.Argument(help="One store, or several to be combined.")],
+    stores: Annotated[
+        list[Path], typer.Argument(help="Stores, or folders of stores, to be combined.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The folder of the files; by default STORE/leaderboard.")
     ] = None,
@@ -26,7 +28,9 @@ def leaderboard(
     as_json: o.Json = False,
 ) -> None:
     """Build a site, tables and figures from the records of stores, and show the tables."""
-    if out is None and len(stores) > 1:
+    from paibench.benchmark.store.layout import all_stores
+
+    if out is None and all_stores(stores) != stores[:1]:
         raise UserError("several stores have no default folder for the files; give --out FOLDER")
     folder = out or stores[0] / "leaderboard"
     raise SystemExit(write_board(stores, folder, public=public, as_json=as_json))

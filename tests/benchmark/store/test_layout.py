@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from paibench.benchmark.store.checksummed_json import decode, encode
-from paibench.benchmark.store.layout import LAYOUT, SHARDS
+from paibench.benchmark.store.layout import LAYOUT, SHARDS, all_stores, stores_in
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.registry import UserError
 
@@ -181,3 +181,16 @@ def test_a_store_without_hard_links_says_so(
 
     monkeypatch.setattr(os, "link", refuse)
     assert not Store.open(tmp_path).links
+
+
+def test_stores_of_a_folder(tmp_path: Path) -> None:
+    """The folder itself, or those that lie in it, by name, and never through a link."""
+    for name in ("b", "a", "elsewhere/c"):
+        Store.open(tmp_path / name)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "c")
+    (tmp_path / "README.md").touch()
+    assert stores_in(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert stores_in(tmp_path / "a") == [tmp_path / "a"]
+    assert stores_in(tmp_path / "a" / "runs") == []
+    lost = tmp_path / "lost"
+    assert all_stores([tmp_path, lost]) == [tmp_path / "a", tmp_path / "b", lost]
