@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
 
 from paibench.benchmark.spec import Named
 from paibench.benchmark.store.store import Store
+from paibench.leaderboard.format import clean
+from paibench.leaderboard.frame.export import csv
 from paibench.leaderboard.frame.load import Frame
 from paibench.leaderboard.frame.rows import models
 from paibench.leaderboard.missing import missing_results
@@ -41,6 +45,7 @@ _COSTS = (
     *("search_epochs", "search_seconds", "peak_memory_mb", "accuracy_best"),
     *("multiply_adds_dense", "multiply_adds_sparse"),
 )
+_COMMITS = 5  # that are named; a large board has records of many
 _VERDICT = [
     *(f"{floor}{name}" for floor in FLOORS.values() for name in ("n", "difference", "low", "high")),
     *("p", "outcome"),
@@ -90,6 +95,8 @@ class Board:
     cross_track: CrossTrackComparison
     left_out: tuple[str, ...]
     """One line for each reason why a result is not shown."""
+    origin: str
+    """What the board is made of, in one line: records, dates, commits, a digest of the cells."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -142,7 +149,22 @@ def compute(
         supermasks=supermasks(runs),
         cross_track=cross_track(runs),
         left_out=tuple(missing_results(frame)),
+        origin=_origin(runs, cells),
     )
+
+
+def _origin(runs: pd.DataFrame, cells: pd.DataFrame) -> str:
+    days = runs["finished"].dropna().astype("str").str[:10]
+    dates = f"{days.min()} to {days.max()}" if days.nunique() > 1 else days.max()
+    commits = sorted(runs["commit"].dropna().str[:8].unique())
+    more = f" and {len(commits) - _COMMITS} more" if len(commits) > _COMMITS else ""
+    parts = [
+        f"paibench {version('paibench')}",
+        f"{len(days):,} records of {dates}" if len(days) else "no dated records",
+        *([f"made at {', '.join(commits[:_COMMITS])}{more}"] if commits else []),
+        f"sha256 of data/cells.csv {sha256(csv(cells).encode()).hexdigest()[:16]}",
+    ]
+    return clean("; ".join(parts))
 
 
 def _cells(

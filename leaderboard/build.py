@@ -72,10 +72,11 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
     site = build_site(board, out, figures=figures_of)
     left_out = (*site.left_out, *missing_figures)
     page += _section("Left out", left_out)
+    page += ["## Data", "", f"{format.markdown(board.origin, 400)}.", ""]
     files = {
         "leaderboard.csv": csv(board.summary).encode(),
         "leaderboard.md": "\n".join(page).encode(),
-        "leaderboard.tex": "\n".join(map(latex, tables)).encode(),
+        "leaderboard.tex": "\n".join([f"% {board.origin}", *map(latex, tables)]).encode(),
         "methods.bib": cite_runs(frame.runs).encode(),
     }
     paths = (*_write(out, files), *site.paths)

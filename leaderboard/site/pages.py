@@ -73,7 +73,8 @@ class Site:
 
     def page(self, template: str, **values: Any) -> bytes:
         """Render one page."""
-        return self._templates.get_template(template).render(**values).encode()
+        page = self._templates.get_template(template)
+        return page.render(origin=self.board.origin, **values).encode()
 
 
 class Picture(NamedTuple):
@@ -161,6 +162,7 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
         slug=view.own.slug,
         title=title,
         facts=facts,
+        protocol=track.protocol,
         chart=spec,
         published=spec is not None and chart.has_published(spec),
         enlarged=chart.enlarged(cells),

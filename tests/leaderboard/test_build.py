@@ -4,10 +4,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from paibench import __version__
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.checksummed_json import encode
 from paibench.benchmark.store.names import new_attempt_id
@@ -90,6 +92,29 @@ def test_later_schemas_are_counted_not_listed(
         f"unreadable: 3 records of schema {SCHEMA + 1}, later than this program; update paibench"
     )
     assert built.left_out == (expected,)
+
+
+def test_every_page_says_what_it_is_made_of(
+    record_factory: RecordFactory, store_factory: StoreFactory, tmp_path: Path
+) -> None:
+    """Version, number and days of the records, commits, and the digest of the cells."""
+    commits, days = ("a" * 40, "b" * 40), ("2026-01-02", "2026-03-04")
+    records = [
+        record_factory(seed=seed, environment={"commit": commit, "finished": f"{day}T10:00:00Z"})
+        for seed, (commit, day) in enumerate(zip(commits, days, strict=True))
+    ]
+    built = build([store_factory(records)], tmp_path)
+    digest = sha256((tmp_path / "data" / "cells.csv").read_bytes()).hexdigest()[:16]
+    line = (
+        f"paibench {__version__}; 2 records of 2026-01-02 to 2026-03-04; made at aaaaaaaa, "
+        f"bbbbbbbb; sha256 of data/cells.csv {digest}"
+    )
+    assert (tmp_path / "leaderboard.tex").read_text().startswith(f"% {line}\n")
+    pages = [path for path in built.paths if path.suffix == ".html"]
+    assert len(pages) > 3
+    assert [page for page in pages if f"<p>Data: {line}.</p>" not in page.read_text()] == []
+    (track,) = (tmp_path / "track").iterdir()
+    assert "Cite this table" in track.read_text()
 
 
 def test_all_stores_of_a_folder(

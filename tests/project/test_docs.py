@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 import torch
 import typer
+import yaml
 
 from paibench.benchmark.record import Environment, Record, Status
 from paibench.benchmark.store.failures import RETRIED, Cause, Interruption
@@ -242,6 +243,14 @@ def test_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     [block] = blocks(page("run.md"), "python")
     exec(compile(block, "docs/run.md", "exec"), {})
     assert capsys.readouterr().out.startswith("0.05 {'fc1.weight': ")
+
+
+def test_the_citation_has_the_version() -> None:
+    """CITATION.cff and pyproject.toml agree on version and license."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["cff-version"] == "1.2.0" and citation["message"] and citation["authors"]
 
 
 def test_published_stores_are_listed() -> None:
