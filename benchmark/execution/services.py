@@ -25,6 +25,8 @@ from paibench.methods.training.checkpoint import digest
 from paibench.methods.training.services import Compute, Interrupted, Services, State
 
 LONGEST_PAUSE = 5.0  # seconds between two looks at a stage that another run computes
+STAGE_FORM = 2
+"""The form of a stored stage: what it has besides the tensors of the method."""
 _DIGEST = "stage.sha256"
 """The entry beside the tensors that holds their digest."""
 
@@ -67,7 +69,7 @@ def cache_key(spec: Spec, machine: str, data_fingerprint: str) -> str:
     parts = {key: plain.get(key) for key in (*SETTING, "seed")}
     with attributing_errors(spec, "methods"):
         code = code_of(spec.method.name)
-    method = {"method": spec.method.name, "code": code, "protocol": PROTOCOL}
+    method = {"method": spec.method.name, "code": code, "protocol": PROTOCOL, "form": STAGE_FORM}
     text = json.dumps(parts | method | {"place": machine, "data": data_fingerprint}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 

@@ -53,6 +53,11 @@ class Task:
         """The examples that passed forward and backward so far: a cost without a clock."""
         return self._services.cost
 
+    @property
+    def seconds_elsewhere(self) -> float:
+        """Seconds to add to a clock around the search: those of stages that other runs computed."""
+        return self._services.seconds_elsewhere
+
     @classmethod
     def of(
         cls,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # workers and sandboxes import this module before they can wait for torch
@@ -9,8 +10,8 @@ if TYPE_CHECKING:  # workers and sandboxes import this module before they can wa
 
 State = dict[str, "Tensor"]
 Compute = Callable[[], State]
-COST = "cost.examples"
-"""The entry of a stored stage that holds the forward and backward examples it cost."""
+COST, SECONDS = "cost.examples", "cost.seconds"
+"""The entries of a stored stage with the forward and backward examples, and the time, it cost."""
 
 
 class Interrupted(BaseException):
@@ -44,6 +45,8 @@ class Services:
         self, find_stage: Callable[[str, Compute], State] = lambda name, compute: compute()
     ) -> None:
         self.cost = Cost()
+        self.seconds_elsewhere = 0.0
+        """What a clock misses of the search: stages that another run computed, less waiting."""
         self._find_stage = find_stage
 
     def count(self, forward: int, backward: int) -> None:
@@ -54,23 +57,28 @@ class Services:
     def memo(self, name: str, compute: Compute) -> State:
         """Return the stage of this name, computed unless it is stored.
 
-        A stored stage counts as many examples as computing it did, so that the cost of a search
-        does not depend on what ran before it.
+        A stored stage counts as many examples, and as much time, as computing it did, so that the
+        cost of a search does not depend on what ran before it.
         """
         import torch
 
         # a copy, because `count` changes the cost in place
-        before = replace(self.cost)
+        before, clock, elsewhere = replace(self.cost), perf_counter(), self.seconds_elsewhere
 
         def with_cost() -> State:
+            own_clock = perf_counter()
             state = dict(compute())
             spent = self.cost.forward - before.forward, self.cost.backward - before.backward
-            return state | {COST: torch.tensor(spent)}
+            seconds = perf_counter() - own_clock + self.seconds_elsewhere - elsewhere
+            time = torch.tensor(seconds, dtype=torch.float64)
+            return state | {COST: torch.tensor(spent), SECONDS: time}
 
         state = dict(self._find_stage(name, with_cost))
         forward, backward = state.pop(COST).tolist()
         # set and not added, because a computed stage has already counted its examples
         self.cost = Cost(before.forward + forward, before.backward + backward)
+        # a clock around the search counts the time that this call took, computed or found
+        self.seconds_elsewhere = elsewhere + float(state.pop(SECONDS)) - (perf_counter() - clock)
         return state
 
     def heartbeat(self) -> None:

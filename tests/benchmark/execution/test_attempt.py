@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from factories import spec_of
+from safetensors.torch import load
 
 from paibench.benchmark.execution import services
 from paibench.benchmark.execution.attempt import Failed, attempt
@@ -28,7 +29,7 @@ from paibench.benchmark.store.progress import read_progress
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask_file import digest, from_bytes
 from paibench.methods.core.task import Task
-from paibench.methods.training.services import Interrupted
+from paibench.methods.training.services import SECONDS, Interrupted
 
 pytestmark = pytest.mark.usefixtures("hostile")
 
@@ -278,6 +279,20 @@ def test_levels_are_shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
         expected = run(spec).record.stable()
         files = {"mask_file": None, "curve_file": None}
         assert record_of(store, spec).stable() | files == expected
+
+
+def test_a_found_stage_costs_its_seconds(store: Store) -> None:
+    """The last run computes nothing, and reports the time of every training it builds on."""
+    for density in (0.125, 0.5, 0.25):
+        attempt(spec_of(IMP, density=density), store)
+    stages = [load(path.read_bytes()) for path in (store.root / "stages").rglob("*.safetensors")]
+    seconds = sorted(float(stage[SECONDS]) for stage in stages)
+    assert len(seconds) == 3
+    # The stage of a level has the seconds of the levels before it.
+    least = record_of(store, spec_of(IMP, density=0.25)).search_seconds
+    assert least is not None and least >= seconds[1] > seconds[0] > 0
+    most = record_of(store, spec_of(IMP, density=0.125)).search_seconds
+    assert most is not None and most >= seconds[2] > seconds[1]
 
 
 @pytest.mark.parametrize("step", [10, 46, 60, 100])

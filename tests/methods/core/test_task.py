@@ -304,6 +304,47 @@ def test_memo_finds_a_stage_and_its_cost_again() -> None:
     assert first.keys() == make_net().state_dict().keys()
 
 
+def test_a_found_stage_takes_as_long_as_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages within stages, too: a clock around the search counts what it does itself."""
+    now = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("paibench.methods.training.services.perf_counter", lambda: now)
+    stages: dict[str, State] = {}
+
+    def memo(name: str, compute: Callable[[], State]) -> State:
+        wait(1)  # to look, or until another run has computed it
+        if name not in stages:
+            stages[name] = compute()
+            wait(2)  # to store it
+        return dict(stages[name])
+
+    def search(inner: float, outer: float) -> float:
+        task, begun = make_task(services=Services(memo)), now
+        work = torch.ones(1)
+
+        def first() -> State:
+            wait(inner)
+            return {"x": work}
+
+        def second() -> State:
+            state = task.memo("first", first)
+            wait(outer)
+            return state
+
+        wait(10)
+        task.memo("second", second)
+        return now - begun + task.seconds_elsewhere
+
+    assert search(inner=100, outer=50) == 160
+    assert search(inner=0, outer=0) == 160
+    del stages["second"]
+    assert search(inner=0, outer=7) == 117
+
+
 def test_without_a_memo_stages_are_computed() -> None:
     """A task in a notebook computes each stage."""
     calls: list[int] = []
