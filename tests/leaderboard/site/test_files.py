@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import make_record
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.names import new_attempt_id
 from paibench.benchmark.store.store import Store
-from paibench.leaderboard.board import compute
+from paibench.leaderboard.board import Board, compute
 from paibench.leaderboard.frame.load import Frame, load, tabulate
 from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site import runs
@@ -183,8 +184,16 @@ def paths_in(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.fixture(scope="module")
+def boards() -> tuple[Board, Board]:
+    """A board of two tracks, and of one of them."""
+    one = make_record(seed=1)
+    large = frame_of(make_record(dataset="mnist", method="grasp"), one)
+    return compute(large), compute(frame_of(one))
+
+
 @pytest.fixture
-def twice(tmp_path: Path, record_factory: RecordFactory) -> Callable[..., set[str]]:
+def twice(tmp_path: Path, boards: tuple[Board, Board]) -> Callable[..., set[str]]:
     """A function that builds a site of two tracks, then of one, with a change between them.
 
     It returns the files of the second site.
@@ -192,21 +201,20 @@ def twice(tmp_path: Path, record_factory: RecordFactory) -> Callable[..., set[st
 
     def build(between: Callable[[Path], Any] = lambda out: None) -> set[str]:
         out = tmp_path / "site"
-        large = [record_factory(dataset="mnist", method="grasp"), record_factory(seed=1)]
-        build_site(compute(frame_of(*large)), out)
+        build_site(boards[0], out)
         between(out)
-        build_site(compute(frame_of(record_factory(seed=1))), out)
+        build_site(boards[1], out)
         return paths_in(out)
 
     return build
 
 
 def test_stale_pages_are_removed(
-    tmp_path: Path, record_factory: RecordFactory, twice: Callable[..., set[str]]
+    tmp_path: Path, boards: tuple[Board, Board], twice: Callable[..., set[str]]
 ) -> None:
     """A folder that is built again has the same files as a new one, byte for byte."""
     found = twice()
-    build_site(compute(frame_of(record_factory(seed=1))), tmp_path / "new")
+    build_site(boards[1], tmp_path / "new")
     assert found == paths_in(tmp_path / "new")
     one, other = (tmp_path / name / "data" / "manifest.json" for name in ("site", "new"))
     assert one.read_bytes() == other.read_bytes()

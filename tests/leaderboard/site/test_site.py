@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from factories import make_record
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.names import new_attempt_id
@@ -148,10 +149,11 @@ def hostile_frame(factory: RecordFactory) -> Frame:
     return Frame(runs, problems)
 
 
-@pytest.fixture
-def built(tmp_path: Path, record_factory: RecordFactory) -> SiteBuilt:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> SiteBuilt:
     """A site of one track."""
-    return build_site(compute(frame_of(some(record_factory))), tmp_path / "site")
+    folder = tmp_path_factory.mktemp("built")
+    return build_site(compute(frame_of(some(make_record))), folder / "site")
 
 
 def test_hostile_text_is_text(tmp_path: Path, record_factory: RecordFactory) -> None:
