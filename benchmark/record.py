@@ -12,6 +12,8 @@ PROTOCOL = 2
 """The version of the rules in docs/protocol.md; results of different versions are not mixed."""
 FEWEST_SEEDS = 5
 """Fewer runs of a method or of a random floor get no verdict. A part of the protocol."""
+RANDOM_FLOORS = ("random", "random(layers=erk)")
+"""The labels of the methods that a method must beat, without and with Erdos-Renyi quotas."""
 
 # nothing writes "skipped"; it stays because published tables have a column for it
 Status = Literal["done", "diverged", "failed", "skipped"]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
@@ -95,13 +96,32 @@ class Board:
     cross_track: CrossTrackComparison
     left_out: tuple[str, ...]
     """One line for each reason why a result is not shown."""
-    origin: str
-    """What the board is made of, in one line: records, dates, commits, a digest of the cells."""
 
     @property
     def counts(self) -> dict[str, int]:
         """The number of runs of each outcome, and of files that cannot be read."""
         return count(self.frame)
+
+    @cached_property
+    def cells_csv(self) -> bytes:
+        """`cells` as a CSV file."""
+        return csv(self.cells).encode()
+
+    @cached_property
+    def origin(self) -> str:
+        """What the board is made of, in one line: records, days, commits, a digest of the cells."""
+        runs = self.frame.runs
+        days = runs["finished"].dropna().astype("str").str[:10]
+        dates = f"{days.min()} to {days.max()}" if days.nunique() > 1 else days.max()
+        commits = sorted(runs["commit"].dropna().str[:8].unique())
+        more = f" and {len(commits) - _COMMITS} more" if len(commits) > _COMMITS else ""
+        parts = [
+            f"paibench {version('paibench')}",
+            f"{len(days):,} records of {dates}" if len(days) else "no dated records",
+            *([f"made at {', '.join(commits[:_COMMITS])}{more}"] if commits else []),
+            f"sha256 of data/cells.csv {sha256(self.cells_csv).hexdigest()[:16]}",
+        ]
+        return clean("; ".join(parts))
 
 
 def count(frame: Frame) -> dict[str, int]:
@@ -149,22 +169,7 @@ def compute(
         supermasks=supermasks(runs),
         cross_track=cross_track(runs),
         left_out=tuple(missing_results(frame)),
-        origin=_origin(runs, cells),
     )
-
-
-def _origin(runs: pd.DataFrame, cells: pd.DataFrame) -> str:
-    days = runs["finished"].dropna().astype("str").str[:10]
-    dates = f"{days.min()} to {days.max()}" if days.nunique() > 1 else days.max()
-    commits = sorted(runs["commit"].dropna().str[:8].unique())
-    more = f" and {len(commits) - _COMMITS} more" if len(commits) > _COMMITS else ""
-    parts = [
-        f"paibench {version('paibench')}",
-        f"{len(days):,} records of {dates}" if len(days) else "no dated records",
-        *([f"made at {', '.join(commits[:_COMMITS])}{more}"] if commits else []),
-        f"sha256 of data/cells.csv {sha256(csv(cells).encode()).hexdigest()[:16]}",
-    ]
-    return clean("; ".join(parts))
 
 
 def _cells(

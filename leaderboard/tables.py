@@ -1,6 +1,6 @@
 """The one model of a table, from which the terminal, Markdown, LaTeX and the site are rendered."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -24,7 +24,7 @@ from paibench.leaderboard.format import (
 )
 from paibench.leaderboard.stats.floors import FLOORS
 from paibench.leaderboard.stats.ranking import (
-    endpoint_means,
+    endpoint_by_row,
     median_density,
     ranked,
     rewound_rows,
@@ -165,29 +165,32 @@ def accuracy(cell: SummaryRow | None, measure: str = "accuracy") -> Cell:
     # A run that is done may still lack a measure: only supermasks have a native accuracy.
     if mean is None or not n:
         return Cell(lost or "no value", n=0)
-    low, high = number(cell[f"{measure}_low"]), number(cell[f"{measure}_high"])
     # Only trained accuracy is ranked, and only the cells of a board have the columns of ranks.
     best = number(cell.get("best_rank")) if measure == "accuracy" else None
     detail = [f"rank {rank_set_text(cell)}", cell["rank_mark"]] if best else []
     detail += [f"n = {n}"]
     if cell["collapsed"]:
         detail += [f"collapsed {int(cell['collapsed'])}/{int(cell['runs'])}"]
-    return Cell(
-        percent(mean, low, high),
-        ", ".join(filter(None, detail)),
-        value=round(100 * mean, 4),
-        low=in_percent(low),
-        high=in_percent(high),
-        n=n,
-        best=int(best) if best else None,
-        marks=_marks(cell),
-        lost=lost,
-    )
+    shown = interval_cell(mean, cell[f"{measure}_low"], cell[f"{measure}_high"], n, detail)
+    return shown._replace(best=int(best) if best else None, marks=_marks(cell), lost=lost)
 
 
-def in_percent(fraction: float | None) -> float | None:
-    """Return a fraction in percent for a cell, None for None."""
-    return None if fraction is None else round(100 * fraction, 4)
+def interval_cell(
+    mean: float,
+    low: Any,
+    high: Any,
+    n: int | None,
+    detail: Iterable[str],
+    text: Callable[[float, float | None, float | None], str] = percent,
+) -> Cell:
+    """Return a fraction in percent with the ends of its interval, which are None or NaN if unknown.
+
+    `text` is `percent` for means and `signed` for differences; `detail` is joined by commas.
+    """
+    ends = number(low), number(high)
+    low, high = (None if end is None else round(100 * end, 4) for end in ends)
+    details = ", ".join(filter(None, detail))
+    return Cell(text(mean, *ends), details, value=round(100 * mean, 4), low=low, high=high, n=n)
 
 
 def rank_set_text(row: Mapping[Any, Any]) -> str:
@@ -315,7 +318,7 @@ def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
 
 def order_note(cells: pd.DataFrame) -> str:
     """Return in what order the rows of a track stand, from its cells with the column `row`."""
-    known = endpoint_means(cells)
+    known = endpoint_by_row(cells)
     if not known:
         middle = sparsity_percent(median_density(cells))
         return f"After dense and random, rows are in order of the mean at {middle} sparsity."

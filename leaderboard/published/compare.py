@@ -8,15 +8,13 @@ import pandas as pd
 from paibench.benchmark.spec import Named
 from paibench.leaderboard.format import (
     clean,
-    number,
-    percent,
     row_name,
     signed,
     sparsity_percent,
 )
 from paibench.leaderboard.published.load import comparable
 from paibench.leaderboard.stats.summary import Track
-from paibench.leaderboard.tables import Cell, Column, Row, Table, in_percent
+from paibench.leaderboard.tables import Cell, Column, Row, Table, interval_cell
 
 # Published densities are rarely exactly ours.
 TOLERANCE = 0.05
@@ -117,16 +115,9 @@ def _sparsity(density: float) -> Cell:
 
 
 def _mean(each: dict[Any, Any], whose: str) -> Cell:
-    low, high = number(each[f"{whose}_low"]), number(each[f"{whose}_high"])
     n = None if pd.isna(each[f"{whose}_n"]) else int(each[f"{whose}_n"])
-    return Cell(
-        percent(each[whose], low, high),
-        f"n = {'?' if n is None else n}",
-        value=round(100 * each[whose], 4),
-        low=in_percent(low),
-        high=in_percent(high),
-        n=n,
-    )
+    ends = each[f"{whose}_low"], each[f"{whose}_high"]
+    return interval_cell(each[whose], *ends, n, [f"n = {'?' if n is None else n}"])
 
 
 def _beside(theirs: dict[Any, Any], ours: pd.DataFrame, tolerance: float) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paibench.leaderboard.board import Board
 from paibench.leaderboard.format import clean
-from paibench.leaderboard.frame.export import csv, parquet
+from paibench.leaderboard.frame.export import parquet
 from paibench.leaderboard.site import chart, pages
 from paibench.leaderboard.site import runs as run_files
 from paibench.leaderboard.site.method_page import about
@@ -54,7 +54,7 @@ def _files(site: pages.Site) -> Iterator[tuple[str, bytes]]:
     prefixes: list[str] = []
     yield from _run_files(site, prefixes)
     yield "run.html", pages.run_page(site, prefixes)
-    yield "data/cells.csv", csv(board.cells).encode()
+    yield "data/cells.csv", board.cells_csv
     entries = []
     for track, own in board.tracks.items():
         view = track_view(board, own)

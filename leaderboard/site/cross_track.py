@@ -1,6 +1,6 @@
 """The comparison across tracks on the start page: rank sets, mean ranks and a win matrix."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from paibench.benchmark.record import FEWEST_SEEDS
@@ -18,9 +18,9 @@ _LIMITS = (
 
 
 class CrossTrackSection(NamedTuple):
-    """The section: a paragraph, tables, and what is left out."""
+    """The section: paragraphs, tables, and what is left out."""
 
-    paragraph: str
+    paragraphs: tuple[str, ...]
     tables: tuple[Table, ...]
     left_out: tuple[str, ...]
 
@@ -32,18 +32,19 @@ def cross_track_section(
     left_out = tuple(map(clean, comparison.left_out))
     if not comparison.methods:
         nothing = "No method has an endpoint of two seeds in any track, so none are compared."
-        return CrossTrackSection(nothing, (), left_out)
+        return CrossTrackSection((nothing,), (), left_out)
     tables = [_rank_sets(comparison, hrefs)]
     if not comparison.reason:
         tables += [_mean_ranks(comparison, hrefs), _wins(comparison, hrefs)]
-    return CrossTrackSection(_paragraph(comparison), tuple(tables), left_out)
+    return CrossTrackSection(tuple(_paragraphs(comparison)), tuple(tables), left_out)
 
 
-def _paragraph(comparison: CrossTrackComparison) -> str:
+def _paragraphs(comparison: CrossTrackComparison) -> Iterator[str]:
+    # Several, because a page shows at most 400 characters of a text.
     tracks = comparison.tracks
     floors = set(FLOORS) <= set(comparison.methods)
     least, most = comparison.seeds
-    compared = (
+    yield (
         f"{_count(len(comparison.methods), 'method')} in one configuration each"
         f"{', both random floors among them,' * floors} on {_count(len(tracks), 'track')} "
         f"({_count(len({track.dataset for track in tracks}), 'data set')}, "
@@ -53,13 +54,15 @@ def _paragraph(comparison: CrossTrackComparison) -> str:
         "track. The unit is the track, not the sparsity."
     )
     if comparison.reason:
-        return f"{compared} {comparison.reason}, so there are no mean ranks and no test. {_LIMITS}"
-    return (
-        f"{compared} The 95 % intervals of mean ranks and wins come from {DRAWS:,} draws of tracks,"
-        " and of seeds within each drawn track. In simulations with 5 tracks such intervals had "
-        "the true value in 79 to 87 % of all cases, so they are too narrow. If all tracks agree, an"
-        f" interval may have no width, and the next track may still differ. {_LIMITS}"
+        yield f"{comparison.reason}, so there are no mean ranks and no test. {_LIMITS}"
+        return
+    yield (
+        f"The 95 % intervals of mean ranks and wins come from {DRAWS:,} draws of tracks, and of "
+        "seeds within each drawn track. In simulations with 5 tracks such intervals had the true "
+        "value in 79 to 87 % of all cases, so they are too narrow. If all tracks agree, an "
+        "interval may have no width, and the next track may still differ."
     )
+    yield _LIMITS
 
 
 def _rank_sets(comparison: CrossTrackComparison, hrefs: Mapping[str, str]) -> Table:

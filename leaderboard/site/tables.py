@@ -18,7 +18,6 @@ from paibench.leaderboard.format import (
     amount,
     clean,
     number,
-    percent,
     signed,
     sparsity_percent,
 )
@@ -38,7 +37,7 @@ from paibench.leaderboard.tables import (
     cells_by_row,
     densities,
     density_columns,
-    in_percent,
+    interval_cell,
     order_note,
     rank_set_text,
     with_rows,
@@ -155,15 +154,20 @@ def difference_tables(view: TrackView) -> list[Table]:
             continue
         caption = (
             f"Accuracy minus the accuracy of {floor}, in points, with the 95 % interval of Welch's "
-            f"test of log-odds. A method beats random pruning only if it beats both floors, so the "
-            "larger of the two p values counts. The endpoint is tested first; only if it is "
-            "significant are the sparsities tested, corrected by Holm within the method. A verdict "
-            f"needs {FEWEST_SEEDS} runs of the method and of each floor. No significant difference "
-            "does not mean as good as random."
+            "test of log-odds. A method beats random pruning only if it beats both floors, so the "
+            "larger of the two p values counts."
+        )
+        # Not in the caption, because a page shows at most 400 characters of a text.
+        note = (
+            "The endpoint is tested first; only if it is significant are the sparsities tested, "
+            "corrected by Holm within the method. A verdict needs "
+            f"{FEWEST_SEEDS} runs of the method and of each floor. No significant difference does "
+            "not mean as good as random."
         )
         to_cell = partial(difference, prefix=prefix)
         id = "differences" if floor == "random" else "differences-erk"
-        tables.append(_by_sparsity(view, id, f"Against {floor}", caption, names, to_cell))
+        table = _by_sparsity(view, id, f"Against {floor}", caption, names, to_cell)
+        tables.append(table._replace(notes=(*table.notes, note)))
     return tables
 
 
@@ -280,16 +284,9 @@ def difference(cell: SummaryRow | None, prefix: str = FLOORS["random"]) -> Cell:
     mean, n = number(cell[f"{prefix}difference"]), number(cell[f"{prefix}n"])
     if mean is None or not n:
         return Cell("not compared", n=0)
-    low, high = number(cell[f"{prefix}low"]), number(cell[f"{prefix}high"])
     detail = [OUTCOMES[cell["outcome"]], *_p(cell["p"]), f"n = {int(cell['accuracy_n'])}, {int(n)}"]
-    return Cell(
-        signed(mean, low, high),
-        ", ".join(detail),
-        value=round(100 * mean, 4),
-        low=in_percent(low),
-        high=in_percent(high),
-        n=int(min(n, cell["accuracy_n"])),
-    )
+    ends = cell[f"{prefix}low"], cell[f"{prefix}high"]
+    return interval_cell(mean, *ends, int(min(n, cell["accuracy_n"])), detail, signed)
 
 
 def cost(cell: SummaryRow | None, name: str, scale: float = 1) -> Cell:
@@ -389,16 +386,9 @@ def _endpoint(summary: Mapping[Any, Any]) -> Cell:
     mean = number(summary.get("endpoint_accuracy"))
     if mean is None:
         return Cell(GAP)
-    low, high = number(summary["endpoint_low"]), number(summary["endpoint_high"])
     n = int(summary["endpoint_n"])
-    return Cell(
-        percent(mean, low, high),
-        f"n = {n}",
-        value=round(100 * mean, 4),
-        low=in_percent(low),
-        high=in_percent(high),
-        n=n,
-    )
+    ends = summary["endpoint_low"], summary["endpoint_high"]
+    return interval_cell(mean, *ends, n, [f"n = {n}"])
 
 
 def _rank_set(summary: Mapping[Any, Any], mark: str) -> Cell:
@@ -419,7 +409,7 @@ def _beats_random(summary: Mapping[Any, Any], cells: Iterable[SummaryRow]) -> Ce
     beaten = sum(cell["outcome"] == "better" for cell in cells)
     texts = {"better": "yes", "worse": "worse", "between": "one floor only"}
     texts |= {"not significant": "not shown", "too few seeds": "too few seeds", "floor": "floor"}
-    at = [f"at {beaten} sparsities"] if outcome == "better" else []
+    at = [f"at {beaten} sparsit{'y' if beaten == 1 else 'ies'}"] if outcome == "better" else []
     detail = [OUTCOMES[outcome], *_p(summary["endpoint_p"]), *at]
     return Cell(texts[outcome], ", ".join(detail), value=beaten)
 
@@ -474,18 +464,11 @@ def _verification(cells: Iterable[SummaryRow]) -> Cell:
 
 def _control_row(view: TrackView, pair: dict[Any, Any]) -> Row:
     density, n, mean = float(pair["density_asked"]), int(pair["n"]), float(pair["difference"])
-    low, high, p = number(pair["low"]), number(pair["high"]), number(pair["p"])
+    p = number(pair["p"])
     cells = (
         Cell(str(pair["control"])),
         Cell(sparsity_percent(density), value=round(100 * (1 - density), 9)),
-        Cell(
-            signed(mean, low, high),
-            f"n = {n}",
-            value=round(100 * mean, 4),
-            low=in_percent(low),
-            high=in_percent(high),
-            n=n,
-        ),
+        interval_cell(mean, pair["low"], pair["high"], n, [f"n = {n}"], signed),
         Cell(GAP) if p is None else Cell(f"{p:.2g}", value=float(f"{p:.6g}")),
         Cell(str(pair["verdict"])),
     )
@@ -496,14 +479,6 @@ def _supermask(cell: SummaryRow | None) -> Cell:
     if cell is None:
         return Cell(GAP)
     mean, n = float(cell["mean"]), int(cell["n"])
-    low, high = number(cell["low"]), number(cell["high"])
     reached = number(cell["native_density"])
     detail = [f"at {sparsity_percent(reached)}"] if reached else []
-    return Cell(
-        percent(mean, low, high),
-        ", ".join([*detail, f"n = {n}"]),
-        value=round(100 * mean, 6),
-        low=in_percent(low),
-        high=in_percent(high),
-        n=n,
-    )
+    return interval_cell(mean, cell["low"], cell["high"], n, [*detail, f"n = {n}"])

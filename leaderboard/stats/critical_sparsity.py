@@ -7,15 +7,14 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from paibench.leaderboard.stats.floors import endpoints, measured
+from paibench.leaderboard.stats.floors import ROW, endpoints, measured
 from paibench.leaderboard.stats.log_odds import (
     ALPHA,
     Sample,
     accuracy_of,
-    log_odds,
+    on_scale,
     sample_of,
     samples,
-    sampling_variance,
     welch,
 )
 from paibench.leaderboard.stats.summary import CELL, POINT, ROUNDING, TRACK, ended
@@ -33,7 +32,6 @@ LOST_AT_FLOOR = "runs are missing at a density of random"
 LOST_AT_DENSEST = "runs are missing at the densest"
 BELOW = "more than one point below dense at the densest"
 LARGER_ERROR = f"more than {ERROR_FACTOR} times the error of dense at the densest"
-_ROW = [*TRACK, "method", "method_label", "control"]
 
 
 def critical_sparsity(runs: pd.DataFrame) -> pd.DataFrame:
@@ -62,30 +60,22 @@ def critical_sparsity(runs: pd.DataFrame) -> pd.DataFrame:
     dense = cells[own & (cells["method"] == "dense") & (cells["density_asked"] == 1)]
     pruned = cells[(cells["method"] != "dense") & (cells["density_asked"] < 1)].copy()
     pruned["track"] = pruned.groupby(TRACK).ngroup()
-    pruned["row"] = pruned.groupby(_ROW).ngroup()
+    pruned["row"] = pruned.groupby(ROW).ngroup()
     pruned = pruned.sort_values(["row", "density_asked"], ascending=[True, False])
     of_dense = dense.set_index(TRACK)[["n", "mean", "variance"]].add_prefix("dense_")
     pruned = pruned.join(of_dense, on=TRACK)
     densest = pruned.drop_duplicates("row").set_index("row")
     floor = pruned[(pruned["control"] == "none") & (pruned["method_label"] == "random")]
-    rows = densest[_ROW].assign(n=_least_n(pruned, floor))
+    rows = densest[ROW].assign(n=_least_n(pruned, floor))
     rows = rows.join(_critical(pruned, densest)).join(_area(densest, pruned, floor, runs))
     return rows.reset_index(drop=True)
 
 
 def _cells(runs: pd.DataFrame) -> pd.DataFrame:
     """Return `n` of each cell, and `mean` and `variance` of log-odds if the cell is complete."""
-    accuracy = runs["accuracy"].astype("float64").where(ended(runs))
-    examples = runs["test_examples"].astype("float64")
+    values = on_scale(runs["accuracy"].where(ended(runs)), runs["test_examples"])
     # A number groups runs several times faster than ten columns of text.
-    values = pd.DataFrame(
-        {
-            "cell": runs.groupby(CELL).ngroup(),
-            "log_odds": log_odds(accuracy, examples),
-            "least": sampling_variance(accuracy, examples),
-        },
-        index=runs.index,
-    )
+    values["cell"] = runs.groupby(CELL).ngroup()
     names = runs[CELL].assign(cell=values["cell"]).drop_duplicates("cell").set_index("cell")
     cells = names.join(samples(values, ["cell"])).assign(runs=values.groupby("cell").size())
     complete = cells["n"] == cells.pop("runs")
@@ -150,7 +140,7 @@ def _area(
     """
     weights = _weights(floor)
     by_seed = endpoints(measured(runs), weights)
-    areas = densest[_ROW].join(samples(by_seed, _ROW), on=_ROW)
+    areas = densest[ROW].join(samples(by_seed, ROW), on=ROW)
     of_floor = areas.loc[floor["row"].unique()].set_index(TRACK)[[*Sample._fields]]
     areas = areas.join(of_floor.add_prefix("floor_"), on=TRACK)
     width = densest["track"].map(weights.groupby(floor["track"])["weight"].sum())

@@ -19,7 +19,7 @@ from paibench.leaderboard.stats.summary import TRACK, Track
 
 FEWEST_TRACKS = 5
 """With fewer tracks there are no mean ranks and no wins."""
-FEWEST_SEEDS = 2
+COMPLETE = 2
 """A method is complete in a track if so many seeds or more have an endpoint."""
 DRAWS = 2000
 _SEED = 0
@@ -67,7 +67,7 @@ def cross_track(runs: pd.DataFrame) -> CrossTrackComparison:
     values, densities = measured(ranked), grid(runs)
     found = endpoints(values, densities).groupby([*TRACK, "method_label"])["log_odds"]
     seeds = {(_track(key[:-1]), str(key[-1])): part.to_numpy() for key, part in found}
-    whole = {pair for pair, part in seeds.items() if len(part) >= FEWEST_SEEDS}
+    whole = {pair for pair, part in seeds.items() if len(part) >= COMPLETE}
     # The rows are numbered, because pandas reads a tuple as several levels of an index.
     table = [[(track, label) in whole for label in labels] for track in names]
     methods, rows = complete(pd.DataFrame(table, columns=labels, dtype="bool"))
@@ -243,7 +243,7 @@ def _gaps(
     for track in tracks:
         all_ = asked.get(track, [])
         for label in labels:
-            few = [at for at in all_ if counts.get((*track, label, at), 0) < FEWEST_SEEDS]
+            few = [at for at in all_ if counts.get((*track, label, at), 0) < COMPLETE]
             if not all_:
                 reason = "no random pruning, whose sparsities count"
             elif len(few) == len(all_):

@@ -10,22 +10,21 @@ probability of 5 %, whatever else is on the board.
 import numpy as np
 import pandas as pd
 
-from paibench.benchmark.record import FEWEST_SEEDS
+from paibench.benchmark.record import FEWEST_SEEDS, RANDOM_FLOORS
 from paibench.leaderboard.stats.log_odds import (
     ALPHA,
     Sample,
     accuracy_of,
     in_points,
     interval,
-    log_odds,
+    on_scale,
     sample_of,
     samples,
-    sampling_variance,
     welch,
 )
 from paibench.leaderboard.stats.summary import TRACK, ended
 
-FLOORS = {"random": "random_", "random(layers=erk)": "erk_"}
+FLOORS = dict(zip(RANDOM_FLOORS, ("random_", "erk_"), strict=True))
 """The method labels of the random floors, and the prefixes of their columns.
 
 With quotas after Erdos-Renyi, random masks are much better than without at low densities.
@@ -46,9 +45,8 @@ OUTCOMES = {
 def measured(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the pruned runs that have an accuracy, with `log_odds` and `least`."""
     own = runs[ended(runs) & runs["accuracy"].notna() & (runs["density_asked"] < 1)]
-    numbers = own["accuracy"].astype("float64"), own["test_examples"].astype("float64")
-    values = {"log_odds": log_odds(*numbers), "least": sampling_variance(*numbers)}
-    return own[[*ROW, "density_asked", "seed"]].assign(**values)
+    values = on_scale(own["accuracy"], own["test_examples"])
+    return pd.concat([own[[*ROW, "density_asked", "seed"]], values], axis=1)
 
 
 def grid(runs: pd.DataFrame) -> pd.DataFrame:

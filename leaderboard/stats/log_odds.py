@@ -63,6 +63,13 @@ def _answers(accuracy: ArrayLike, examples: ArrayLike) -> tuple[Array, Array]:
     return right + 0.5, count - right + 0.5
 
 
+def on_scale(accuracy: pd.Series, examples: pd.Series) -> pd.DataFrame:
+    """Return the columns `log_odds` and `least` of each run, as `samples` takes them."""
+    numbers = accuracy.astype("float64"), examples.astype("float64")
+    columns = {"log_odds": log_odds(*numbers), "least": sampling_variance(*numbers)}
+    return pd.DataFrame(columns, index=accuracy.index)
+
+
 def samples(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Return `n`, `mean` and `variance` of log-odds for each group of equal values in `by`.
 

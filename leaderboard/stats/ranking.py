@@ -24,7 +24,7 @@ def rewound_rows(cells: pd.DataFrame) -> set[str]:
     return set(cells.loc[cells["not_at_initialization"] > 0, "row"])
 
 
-def endpoint_means(cells: pd.DataFrame) -> dict[str, float]:
+def endpoint_by_row(cells: pd.DataFrame) -> dict[str, float]:
     """Return the mean log-odds over the densities of `random` by the column `row` of cells.
 
     A row is left out if it lacks one of these densities, or a run that was asked for at one.
@@ -44,7 +44,7 @@ def ranked(cells: pd.DataFrame) -> list[str]:
     after those that lost none, since the mean of the runs that succeeded is too favourable. Rows
     with tickets not at initialization come last.
     """
-    endpoints = endpoint_means(cells)
+    endpoints = endpoint_by_row(cells)
     at_middle = cells[cells["density_asked"] == median_density(cells)]
     means = at_middle.set_index("row")["accuracy_mean"]
     whole = set(at_middle.loc[~incomplete(at_middle), "row"])

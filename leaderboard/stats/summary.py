@@ -9,13 +9,7 @@ import pandas as pd
 
 from paibench.benchmark.record import PROTOCOL
 from paibench.benchmark.spec import SETTING
-from paibench.leaderboard.stats.log_odds import (
-    interval,
-    log_odds,
-    sample_of,
-    samples,
-    sampling_variance,
-)
+from paibench.leaderboard.stats.log_odds import interval, on_scale, sample_of, samples
 
 TRACK = [*SETTING, "split", "protocol"]
 CELL = [*TRACK, "method", "method_label", "control", "density_asked"]
@@ -147,9 +141,8 @@ def intervals(runs: pd.DataFrame, name: str, by: list[str]) -> pd.DataFrame:
 
     `log_odds` is the mean; the others are the ends of its 95 % interval, as accuracies.
     """
-    numbers = runs[name].astype("float64"), runs["test_examples"].astype("float64")
-    values = {"log_odds": log_odds(*numbers), "least": sampling_variance(*numbers)}
-    cells = samples(runs[by].assign(**values), by)
+    values = on_scale(runs[name], runs["test_examples"])
+    cells = samples(pd.concat([runs[by], values], axis=1), by)
     low, high = interval(sample_of(cells))
     return pd.DataFrame({"n": cells["n"], "log_odds": cells["mean"], "low": low, "high": high})
 

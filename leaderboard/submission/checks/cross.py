@@ -5,13 +5,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from paibench.benchmark.record import FEWEST_SEEDS, Record
+from paibench.benchmark.record import FEWEST_SEEDS, RANDOM_FLOORS, Record
 from paibench.benchmark.spec import Spec
 from paibench.leaderboard.submission.findings import Fault, Severity, shorten
 from paibench.leaderboard.submission.open import Submitted
 
 BASELINES = ("dense", "random")
-FLOORS = ("dense", "random", "random(layers=erk)")
+FLOORS = ("dense", *RANDOM_FLOORS)
 """The methods that every other one is compared with."""
 
 

@@ -28,14 +28,15 @@ def texts(table: Table) -> dict[str, list[tuple[str, str]]]:
 
 
 def test_two_tracks_have_rank_sets_alone() -> None:
-    """The paragraph says why; there is no p and no interval in any text."""
+    """The text says why; there is no p and no interval in any text."""
     found = section(2)
     assert [table.id for table in found.tables] == ["rank-sets"]
-    assert "3 methods in one configuration each, both random floors among them," in found.paragraph
-    assert "on 2 tracks (2 data sets, 2 models), n = 6 seeds." in found.paragraph
+    text = " ".join(found.paragraphs)
+    assert "3 methods in one configuration each, both random floors among them," in text
+    assert "on 2 tracks (2 data sets, 2 models), n = 6 seeds." in text
     assert (
         "There are 2 tracks; a comparison across tracks needs 5, so there are no mean ranks and no "
-        "test." in found.paragraph
+        "test." in text
     )
     assert "p = " not in repr(found) and "interval" not in repr(found)
 
@@ -65,7 +66,7 @@ def test_rank_sets_of_several_ranks_have_a_dash() -> None:
 
 
 def test_five_tracks_have_mean_ranks_and_wins() -> None:
-    """Each with its interval, and the paragraph says where it is from and what it cannot say."""
+    """Each with its interval, and the text says where it is from and what it cannot say."""
     found = section(5)
     assert [table.id for table in found.tables] == ["rank-sets", "mean-ranks", "wins"]
     for words in (
@@ -76,7 +77,7 @@ def test_five_tracks_have_mean_ranks_and_wins() -> None:
         "share data or networks",
         "Ranks ignore the size",
     ):
-        assert words in found.paragraph
+        assert words in " ".join(found.paragraphs)
     ranks, wins = map(texts, found.tables[1:])
     assert ranks == {
         "snip": [("1.00", "1.00 to 1.00, 5 tracks")],
@@ -102,5 +103,5 @@ def test_nothing_to_compare_is_said() -> None:
     """Without methods there is no table."""
     found = cross_track_section(cross_track(runs_of({("dense", 1.0): [0.9]})), HREFS)
     assert found == CrossTrackSection(
-        "No method has an endpoint of two seeds in any track, so none are compared.", (), ()
+        ("No method has an endpoint of two seeds in any track, so none are compared.",), (), ()
     )

@@ -235,7 +235,15 @@ def test_several_tracks_are_compared(tmp_path: Path, record_factory: RecordFacto
     page = text(build_site(compute(frame_of(records)), tmp_path), "/index.html")
     assert "Across tracks" in page and "Rank sets by track" in page
     assert "There are 2 tracks; a comparison across tracks needs 5" in page
+    assert "Ranks ignore the size of a difference." in page
     assert "imp: weights not at initialization in 2 tracks" in page
+
+
+def test_no_text_of_ours_is_cut(built: SiteBuilt) -> None:
+    """A page shows at most 400 characters of a text, so that ours must be shorter."""
+    for page in (text(built, "/index.html"), track_page(built)):
+        assert re.findall(r"[^<>]{0,40}…", page) == []
+    assert "does not mean as good as random." in track_page(built)
 
 
 def test_each_class_has_its_section(built: SiteBuilt) -> None:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from paibench.leaderboard.frame.load import tabulate
 from paibench.leaderboard.stats.ranking import (
-    endpoint_means,
+    endpoint_by_row,
     median_density,
     rankable,
     ranked,
@@ -68,7 +68,7 @@ def test_the_endpoint_decides_first() -> None:
         {"row": "dense only", "density_asked": 0.1, "accuracy_log_odds": 9.0, "accuracy_mean": 0.9},
         {"row": "even", "density_asked": 0.5, "accuracy_log_odds": -9.0, "accuracy_mean": 0.1},
     )
-    assert endpoint_means(cells) == {"random": -0.5, "even": 1.0, "steep": 0.5}
+    assert endpoint_by_row(cells) == {"random": -0.5, "even": 1.0, "steep": 0.5}
     assert ranked(cells) == ["random", "even", "steep", "dense only", "lost"]
 
 
