@@ -28,8 +28,7 @@ class Checkpoints:
         self._number = (self._number or self._newest()[0]) + 1
         body = self._number.to_bytes(_NUMBER_BYTES, "big") + data
         # the newest file stays intact if the process is killed while it writes
-        name = "ab"[self._number % 2] + ".pt"
-        replace_atomic(self.folder / name, hashlib.sha256(body).digest() + body)
+        replace_atomic(self.folder / self._name(self._number), hashlib.sha256(body).digest() + body)
 
     def load(self) -> bytes | None:
         """Return the newest data that is intact, or None."""
@@ -38,7 +37,16 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove both files and the folder."""
+        # the newest last: nobody may take the older one for where the work stands
+        number = self._number or self._newest()[0]
+        with suppress(OSError):
+            (self.folder / self._name(number + 1)).unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @staticmethod
+    def _name(number: int) -> str:
+        """Return the name of the file that holds the checkpoint of this number."""
+        return "ab"[number % 2] + ".pt"
 
     def _newest(self) -> tuple[int, bytes | None]:
         """Return the number and the data of the newest intact file; 0 and None without one."""

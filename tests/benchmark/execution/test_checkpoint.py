@@ -82,3 +82,16 @@ def test_cleared(folder: Path) -> None:
     (folder / ".tmp-left-over").touch()
     Checkpoints(folder).clear()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_newest_file_is_removed_last(
+    folder: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads while the folder is cleared finds the newest data or nothing."""
+    saved(folder, *(b"%d" % number for number in range(count)))
+    left: list[bytes | None] = []
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: left.append(Checkpoints(folder).load()))
+    Checkpoints(folder).clear()
+    assert left == [b"%d" % (count - 1)]
+    assert len(list(folder.iterdir())) == 1
