@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -114,19 +115,20 @@ class Sieged(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def siege(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sieged]:
+def siege() -> Iterator[Sieged]:
     """One sweep, in which every hostile run has good ones beside it."""
-    folder = tmp_path_factory.mktemp("siege")
-    home, data, known = folder / "home", folder / "data", folder / "known"
-    for place in (home, data, known):
-        place.mkdir()
-    (home / "key").write_text("a secret")
-    (data / "test").write_text("labels")
-    store = Store.open(folder / "store")
     with (
+        tempfile.TemporaryDirectory() as name,
         pytest.MonkeyPatch.context() as patch,
         socket.create_server(("127.0.0.1", 0)) as server,
     ):
+        folder = Path(name)
+        home, data, known = folder / "home", folder / "data", folder / "known"
+        for place in (home, data, known):
+            place.mkdir()
+        (home / "key").write_text("a secret")
+        (data / "test").write_text("labels")
+        store = Store.open(folder / "store")
         told = {"home": home, "data": data, "store": store.root}
         facts = {name: str(path) for name, path in told.items()}
         numbers = {"pid": os.getpid(), "port": server.getsockname()[1]}
