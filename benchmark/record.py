@@ -146,6 +146,7 @@ class Record(BaseModel):
     mask_distances: list[list[Fraction]] = []
     mask_file: str | None = None
     curve_file: str | None = None
+    predictions_file: str | None = None
     mask_sha256: Digest = None
     initial_sha256: Digest = None
     trained_sha256: Digest = None

@@ -86,6 +86,7 @@ def run(
         apply(net, result.mask)
         training = _train(spec, net, result, data, workspace)
         files["curve.json"] = json.dumps(training.curve).encode()
+        files["predictions.bin"] = training.predictions
         facts |= {"status": "done", **metrics.training_metrics(training, net, data)}
     except Diverged as error:
         facts |= {"status": "diverged", "reason": str(error)}

@@ -19,7 +19,7 @@ from paibench.benchmark.steps.environment import environment, now
 from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.steps.search import SearchResult, reinit_seed
 from paibench.benchmark.steps.train import train
-from paibench.benchmark.store.records import StoredRecord
+from paibench.benchmark.store.records import StoredRecord, hashed_name
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask import Mask, apply, check_covers, prunable, total
 from paibench.methods.core.mask_file import from_bytes
@@ -58,6 +58,8 @@ class Verification:
         """The fields that should be equal in two runs of one spec, but differ."""
         before, after = self.recorded.stable(), self.repeated.stable()
         names = before.keys() - {"schema"}  # a newer program writes a newer schema
+        if self.recorded.schema_number < self.repeated.schema_number:
+            names &= self.recorded.model_fields_set  # and fields that older records do not have
         return sorted(name for name in names if before[name] != after[name])
 
     @property
@@ -202,6 +204,8 @@ def retrain(recorded: Record, mask: Mask, settings: RunSettings = RunSettings())
         start = _start(recorded, spec, data)
         training = train(net, mask, data.train, data.test, recipe, seed=spec.seed, start=start)
         facts |= {"status": "done", **metrics.training_metrics(training, net, data)}
+        if recorded.predictions_file:
+            facts["predictions_file"] = hashed_name("predictions.bin", training.predictions)
     except Diverged as error:
         facts |= {"status": "diverged", "reason": str(error)}
     current = _without_method(environment(spec, device, started), recorded.environment)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,10 +18,15 @@ NORM_EXAMPLES = 10_000  # beyond this, running statistics change only after the 
 
 
 class Score(NamedTuple):
-    """The fraction of correct predictions, and the mean cross-entropy in nats."""
+    """The fraction of correct predictions, and the mean cross-entropy in nats.
+
+    `predictions` has one bit per example, 1 if its prediction is correct. The first example is the
+    highest bit of the first byte; the last byte is filled with zeros.
+    """
 
     accuracy: float
     loss: float
+    predictions: bytes
 
 
 def evaluate(net: nn.Module, split: Split, precision: Precision = "fp32") -> Score:
@@ -32,12 +38,12 @@ def evaluate(net: nn.Module, split: Split, precision: Precision = "fp32") -> Sco
     with torch.inference_mode(), autocast(precision, device):
         for inputs, labels in split.batches(torch.arange(len(split)), EVALUATION_BATCH):
             outputs = net(to_layout(inputs, precision)).float()
-            right.append((outputs.argmax(1) == labels).sum())
+            right.append(outputs.argmax(1) == labels)
             losses.append(F.cross_entropy(outputs, labels, reduction="sum"))
     net.train(was_training)
-    correct = int(torch.stack(right).sum())
+    correct = torch.cat(right).cpu().numpy()
     loss = float(torch.stack(losses).double().sum()) / len(split)
-    return Score(correct / len(split), loss)
+    return Score(int(correct.sum()) / len(split), loss, np.packbits(correct).tobytes())
 
 
 def reestimate_norms(

@@ -19,10 +19,14 @@ from paibench.methods.training.services import Services
 
 @dataclass
 class Training:
-    """The result of a training: its curve, whose last point is the headline, and its time."""
+    """The result of a training: its curve, whose last point is the headline, and its time.
+
+    `predictions` are those of the last evaluation, see `Score`.
+    """
 
     epochs: float
     curve: list[CurvePoint] = field(default_factory=list)
+    predictions: bytes = b""
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
 
@@ -60,10 +64,13 @@ def train(
     checkpointer: Checkpointer | None = None
     first = start
     if services.checkpoint_seconds is not None:
-        # the text keeps a training from resuming the checkpoint of another schedule
-        checkpointer = Checkpointer(trainer, services, f"{start} {finetune} {recipe}")
+        # the text keeps a training from resuming the checkpoint of another schedule or layout
+        checkpointer = Checkpointer(trainer, services, f"2 {start} {finetune} {recipe}")
         if resumed := checkpointer.resume():
-            first, (result.curve[:], result.seconds, result.evaluation_seconds) = resumed
+            first, (result.curve[:], predictions, result.seconds, result.evaluation_seconds) = (
+                resumed
+            )
+            result.predictions = bytes.fromhex(predictions)
     # the recorded time includes the time of interrupted attempts
     clock = time.perf_counter() - result.seconds
     report(first, stop)
@@ -83,11 +90,14 @@ def train(
                 "accuracy": score.accuracy,
             }
         )
+        result.predictions = score.predictions
         result.evaluation_seconds += time.perf_counter() - before
         report((epoch + 1) * per_epoch, stop)
 
-    def so_far() -> tuple[object, float, float]:
-        return result.curve, time.perf_counter() - clock, result.evaluation_seconds
+    def so_far() -> tuple[object, str, float, float]:
+        seconds = time.perf_counter() - clock
+        # a checkpoint holds text and numbers, but no bytes
+        return result.curve, result.predictions.hex(), seconds, result.evaluation_seconds
 
     def after_step(take: Callable[[], Checkpoint]) -> None:
         if checkpointer:

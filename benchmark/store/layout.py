@@ -7,6 +7,7 @@
       runs/<ab>/<key>/                       the files of one run:
         mask-<sha16>.safetensors               the mask that the record names
         curve-<sha16>.json                     accuracy and loss after each epoch
+        predictions-<sha16>.bin                which examples are predicted correctly, one bit each
         claim                                  the lease of the process that works on the run
         checkpoints/                           the saved training, until the record is published
         attempts/<attempt>/                    log.txt, headway.json (the progress), failure.json

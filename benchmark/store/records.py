@@ -13,10 +13,11 @@ from paibench.benchmark.store.atomic import Outcome, StoreError, create_once, re
 from paibench.benchmark.store.checksummed_json import Corrupt, decode
 from paibench.benchmark.store.names import is_key
 
-SCHEMA = 4
+SCHEMA = 5
 """The schema number of new records. Older ones are read: 2 added `plugin_origin`,
 `plugin_sha256`, `other_plugins` and `isolation`; 3 added `parameters`, `ties` and `notes`; 4 added
-`mask_distances`, `channels` and `channels_kept`. These are None or empty in older records."""
+`mask_distances`, `channels` and `channels_kept`; 5 added `predictions_file`. These are None or
+empty in older records."""
 
 Validate = Callable[[Path], object]
 """Reads a file and raises Corrupt if it is damaged."""

@@ -44,6 +44,7 @@ RESULT = {
         evaluated_on="the split on which accuracies are measured: test or validation",
         mask_file="the file of the mask, in the folder of the run",
         curve_file="the file of the accuracy by epoch, in the folder of the run",
+        predictions_file="the file of the correct predictions, in the folder of the run",
         mask_sha256="the sha256 of the mask",
         initial_sha256="the sha256 of the weights at the start",
         trained_sha256="the sha256 of the weights at the end",

@@ -75,6 +75,11 @@ CHECKS: Mapping[str, Check] = {
         "the curve exists, has one point per epoch, and ends with the values of the record",
         "submit the curve that the run wrote, with `paibench export`",
     ),
+    "predictions": Check(
+        "the file of predictions exists, has one bit per example, and as many ones as the accuracy "
+        "says",
+        "submit the predictions that the run wrote, with `paibench export`",
+    ),
     "mask-file": Check(
         "the mask exists, and its bytes match its name and its own digest",
         "submit the mask that the run wrote, with `paibench export --masks`",

@@ -10,6 +10,8 @@ from paibench.leaderboard.submission.scan import MASK_LIMIT, SWEEP_LIMIT, scan
 from paibench.leaderboard.submission.validate import Report, validate
 from paibench.methods.core.registry import UserError
 
+_KINDS = {"mask": "masks", "curve": "curves", "predictions": "predictions"}
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -17,13 +19,13 @@ class Merged:
 
     report: Report
     new: Counter[str]
-    """The number of new records, masks, curves and sweeps."""
+    """The number of new records, masks, curves, predictions and sweeps."""
     already: int
     """The number of records that the target already had, with the same bytes."""
 
 
 def merge(source: Path, target: Path, *, dry_run: bool = False, maintainer: bool = False) -> Merged:
-    """Copy the records of a store into another, with their masks, curves and sweeps.
+    """Copy the records of a store into another, with the files beside them and the sweeps.
 
     The source is validated against the target; only a `maintainer` adds runs to the cells that it
     has. Nothing is copied if any error is found, nor with `dry_run`. Raises UserError if either is
@@ -45,10 +47,11 @@ def merge(source: Path, target: Path, *, dry_run: bool = False, maintainer: bool
         into = Store.open(target, create=False)
     files = scan(source)
     for key, path in sorted(files.records.items()):
-        # A record is copied after its mask and curve, so that an interrupted merge can be repeated.
+        # A record is copied after its files, so that an interrupted merge can be repeated.
         for file in files.attachments.get(key, {}).values():
-            kind = "masks" if file.name.startswith("mask-") else "curves"
-            new[kind] += _copy(file, into.run_folder(key) / file.name, MASK_LIMIT, dry_run)
+            new[_KINDS[file.name.partition("-")[0]]] += _copy(
+                file, into.run_folder(key) / file.name, MASK_LIMIT, dry_run
+            )
         is_new = _copy(path, into.record_path(key), MASK_LIMIT, dry_run)
         new["records"] += is_new
         already += not is_new

@@ -17,7 +17,7 @@ _RECORD = re.compile(r"([0-9a-f]{40})\.json")
 _FAILED = re.compile(r"[0-9a-f]{40}\.failed")
 _KEY = re.compile(r"[0-9a-f]{40}")
 _MASK = re.compile(r"mask-[0-9a-f]{16}\.safetensors")
-_CURVE = re.compile(r"curve-[0-9a-f]{16}\.json")
+_SMALL = re.compile(r"curve-[0-9a-f]{16}\.json|predictions-[0-9a-f]{16}\.bin")
 # A store in which runs are executed also has these. They are counted, not refused, so that a user
 # may validate a store before it is exported.
 _WORK_FILES = re.compile(r"attempts|checkpoints|claim.*|\.tmp-.*")
@@ -34,7 +34,7 @@ class StoreFiles:
     records: dict[str, Path] = field(default_factory=dict)
     """By the key in their file name."""
     attachments: dict[str, dict[str, Path]] = field(default_factory=dict)
-    """Masks and curves by key and file name."""
+    """Masks, curves and predictions by key and file name."""
     sweeps: list[Path] = field(default_factory=list)
     marks: list[Path] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -105,11 +105,12 @@ def _scan_attachments(store: StoreFiles, folder: Path) -> None:
         if _WORK_FILES.fullmatch(entry.name):
             kind = entry.name if entry.name in ("attempts", "checkpoints") else "claims"
             store.unpublished[f"runs/*/*/{kind}"] += 1
-        elif _MASK.fullmatch(entry.name) or _CURVE.fullmatch(entry.name):
+        elif _MASK.fullmatch(entry.name) or _SMALL.fullmatch(entry.name):
             if _is_regular(store, entry, MASK_LIMIT if _MASK.fullmatch(entry.name) else LIMIT):
                 attachments[entry.name] = Path(entry.path)
         else:
-            store.refuse(Path(entry.path), "unknown", "a mask and a curve", "another name")
+            expected = "a mask, a curve and predictions"
+            store.refuse(Path(entry.path), "unknown", expected, "another name")
 
 
 def _scan_sweeps(store: StoreFiles, folder: Path) -> None:

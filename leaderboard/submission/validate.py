@@ -15,7 +15,7 @@ from paibench.benchmark.store.checksummed_json import Corrupt, decode
 from paibench.benchmark.store.layout import check, stores_in
 from paibench.leaderboard.submission.baseline import Baseline, digest
 from paibench.leaderboard.submission.checks.cross import Run, cross_check
-from paibench.leaderboard.submission.checks.files import check_curve, check_mask
+from paibench.leaderboard.submission.checks.files import check_curve, check_mask, check_predictions
 from paibench.leaderboard.submission.checks.provenance import check_provenance
 from paibench.leaderboard.submission.checks.record import check_record
 from paibench.leaderboard.submission.findings import (
@@ -140,12 +140,13 @@ def _record_faults(submitted: Submitted, store: StoreFiles, now: datetime) -> It
     yield from check_provenance(record, spec)
     yield from check_mask(record, files)
     yield from check_curve(record, spec, files)
+    yield from check_predictions(record, files)
 
 
 def _added_file_faults(
     submitted: Submitted, store: StoreFiles, baseline: Baseline
 ) -> Iterator[Fault]:
-    """Check a mask or a curve that is added to a published record."""
+    """Check a file that is added to a published record."""
     record = submitted.record
     files = store.attachments.get(record.key, {})
     added = files.keys() - baseline.attachments(record.key)
@@ -153,6 +154,8 @@ def _added_file_faults(
         yield from check_mask(record, files)
     if record.curve_file in added:
         yield from check_curve(record, submitted.spec, files)
+    if record.predictions_file in added:
+        yield from check_predictions(record, files)
 
 
 def _check_sweeps(store: StoreFiles, baseline: Baseline) -> Iterator[Finding]:

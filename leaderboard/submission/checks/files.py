@@ -1,4 +1,4 @@
-"""Check the mask and the curve of a record: read them as data and compare them with it."""
+"""Check the files beside a record: read them as data and compare them with it."""
 
 import json
 import math
@@ -38,6 +38,31 @@ def check_mask(record: Record, files: Mapping[str, Path]) -> Iterator[Fault]:
     for name, kept_count in zip(record.layer_names, record.layer_kept, strict=True):
         if mask.kept[name] != kept_count:
             yield Fault("mask-kept", f"{shorten(name)}: {kept_count} kept", f"{mask.kept[name]}")
+
+
+def check_predictions(record: Record, files: Mapping[str, Path]) -> Iterator[Fault]:
+    """Compare the number of correct predictions with the accuracy of the record."""
+    if record.accuracy is None or not record.test_examples:
+        return  # the checks of schema and range report a finished run without them
+    if record.predictions_file is None:
+        # the first records of this protocol have none
+        yield Fault("predictions", "predictions_file: a name", "nothing", "warning")
+        return
+    size = math.ceil(record.test_examples / 8)
+    try:
+        data = _read(record.predictions_file, files, LIMIT)
+    except Corrupt as error:
+        yield Fault("predictions", shorten(record.predictions_file), str(error))
+        return
+    correct = int.from_bytes(data, "big")
+    unused = 8 * size - record.test_examples
+    if len(data) != size:
+        yield Fault("predictions", f"{size} bytes", f"{len(data)} bytes")
+    elif correct & ((1 << unused) - 1):
+        yield Fault("predictions", f"zeros in the last {unused} bits", "ones")
+    elif correct.bit_count() / record.test_examples != record.accuracy:
+        stated = f"{record.accuracy} of {record.test_examples}"
+        yield Fault("predictions", stated, f"{correct.bit_count()} correct")
 
 
 def check_curve(record: Record, spec: Spec, files: Mapping[str, Path]) -> Iterator[Fault]:

@@ -68,7 +68,7 @@ def export(
         bool, typer.Option("--masks", help="Also copy masks, so that others can check the records.")
     ] = False,
 ) -> None:
-    """Copy records and curves, without checkpoints and stages, for publication."""
+    """Copy records, curves and predictions, without checkpoints and stages, for publication."""
     from paibench.benchmark.store.atomic import create_once
     from paibench.benchmark.store.checksummed_json import Corrupt
     from paibench.benchmark.store.records import Problem
@@ -103,6 +103,7 @@ def _copy(entry: "StoredRecord", source: "Store", target: "Store", masks: bool) 
     # The record comes last: it must not name a file that is not there yet.
     if masks and record.get("mask_file"):
         target.publish_file(key, "mask.safetensors", source.read_file(key, record["mask_file"]))
-    if record.get("curve_file"):
-        target.publish_file(key, "curve.json", source.read_file(key, record["curve_file"]))
+    for name in ("curve.json", "predictions.bin"):
+        if file := record.get(f"{name.partition('.')[0]}_file"):
+            target.publish_file(key, name, source.read_file(key, file))
     target.publish_record(key, record, "export")

@@ -61,7 +61,7 @@ def gc(
 ) -> None:
     """Clean a store: leases of dead jobs, unfinished files, old stages and submissions.
 
-    Records, masks, curves and failures stay, and so does everything that is in use.
+    Records, the files beside them and failures stay, and so does everything that is in use.
     """
     from paibench.benchmark.store.gc import remove_old_stages
     from paibench.benchmark.store.store import Store

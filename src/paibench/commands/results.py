@@ -49,7 +49,7 @@ def validate(
     maintainer: Maintainer = False,
     as_json: o.Json = False,
 ) -> None:
-    """Check records, masks and curves without running third-party code.
+    """Check records and the files beside them without running third-party code.
 
     Exit status 0 if they are valid, 1 if there is an error, 2 if there is no store.
     """

@@ -32,6 +32,7 @@ from paibench.methods.core.task import Task
 from paibench.methods.training.services import SECONDS, Interrupted
 
 pytestmark = pytest.mark.usefixtures("hostile")
+WITHOUT_FILES = {"mask_file": None, "curve_file": None, "predictions_file": None}
 
 
 def record_of(store: Store, spec: Spec) -> Record:
@@ -43,20 +44,23 @@ def is_free(store: Store, spec: Spec) -> bool:
 
 
 def test_record_and_files(store: Store) -> None:
-    """A run leaves its record, its mask and its curve; claim and checkpoints are gone."""
+    """A run leaves its record and the files beside it; claim and checkpoints are gone."""
     spec = spec_of()
     assert attempt(spec, store, RunSettings(checkpoint_seconds=0)) == "done"
     record = record_of(store, spec)
     assert record.status == "done"
     assert record.mask_file is not None
     assert record.curve_file is not None
+    assert record.predictions_file is not None
     mask = from_bytes(store.read_file(spec.key, record.mask_file))
     assert digest(mask) == record.mask_sha256
     assert b'"epoch": 2' in store.read_file(spec.key, record.curve_file)
+    predictions = store.read_file(spec.key, record.predictions_file)
+    assert (len(predictions), record.test_examples) == (45, 360)
+    assert int.from_bytes(predictions, "big").bit_count() / 360 == record.accuracy
     names = {path.name for path in store.run_folder(spec.key).iterdir()}
-    assert names == {record.mask_file, record.curve_file, "attempts"}
-    without_files = {"mask_file": None, "curve_file": None}
-    assert record.stable() | without_files == run(spec).record.stable()
+    assert names == {record.mask_file, record.curve_file, record.predictions_file, "attempts"}
+    assert record.stable() | WITHOUT_FILES == run(spec).record.stable()
 
 
 def test_done_once(store: Store) -> None:
@@ -203,8 +207,7 @@ def test_interrupted(store: Store) -> None:
     steps = 100
     assert attempt(spec, store, on_progress=pulse) == "done"
     assert steps == 117  # all but the 29 that a checkpoint was taken after
-    without_files = {"mask_file": None, "curve_file": None}
-    assert record_of(store, spec).stable() | without_files == run(spec).record.stable()
+    assert record_of(store, spec).stable() | WITHOUT_FILES == run(spec).record.stable()
 
 
 @contextmanager
@@ -277,8 +280,7 @@ def test_levels_are_shared(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
     assert numbers == [1, 2, 3, 3]  # the dense run, then a level each; the last has all it needs
     for spec in specs:
         expected = run(spec).record.stable()
-        files = {"mask_file": None, "curve_file": None}
-        assert record_of(store, spec).stable() | files == expected
+        assert record_of(store, spec).stable() | WITHOUT_FILES == expected
 
 
 def test_a_found_stage_costs_its_seconds(store: Store) -> None:
@@ -312,8 +314,7 @@ def test_imp_broken_off(store: Store, monkeypatch: pytest.MonkeyPatch, step: int
     names = counted(monkeypatch)
     assert attempt(spec, store, on_progress=pulse) == "done"
     assert len(names) == 3 - whole
-    files = {"mask_file": None, "curve_file": None}
-    assert record_of(store, spec).stable() | files == run(spec).record.stable()
+    assert record_of(store, spec).stable() | WITHOUT_FILES == run(spec).record.stable()
 
 
 # -- leaving ----------------------------------------------------------------------------------
@@ -353,8 +354,7 @@ def left(store: Store, spec: Spec, asked: Asked) -> str:
 
 def is_as_alone(store: Store, spec: Spec) -> bool:
     """Whether the record is that of a run which was never left."""
-    files = {"mask_file": None, "curve_file": None}
-    return record_of(store, spec).stable() | files == run(spec).record.stable()
+    return record_of(store, spec).stable() | WITHOUT_FILES == run(spec).record.stable()
 
 
 @pytest.mark.parametrize("step", [1, 22, 23, 30, 46])

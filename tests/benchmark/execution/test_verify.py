@@ -10,7 +10,7 @@ import pytest
 
 from paibench.benchmark.execution.attempt import attempt
 from paibench.benchmark.execution.settings import RunSettings
-from paibench.benchmark.execution.verify import Verification, verify
+from paibench.benchmark.execution.verify import Verification, compare, verify
 from paibench.benchmark.record import Record
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.checksummed_json import decode, encode
@@ -41,6 +41,17 @@ def test_identical(store: Store) -> None:
     found = verify(record_of(store), RunSettings(), store)
     assert (found.verdict, found.differing, found.difference) == ("identical", [], 0.0)
     assert (found.seeds, found.moved_fraction) == (3, 0.0)
+
+
+def test_an_older_record_lacks_newer_fields(store: Store) -> None:
+    """A field that its schema does not have is no difference; one that it has is."""
+    new = record_of(store)
+    plain = new.plain()
+    del plain["predictions_file"]
+    old = Record.read(plain | {"schema": 4})
+    assert compare(old, new, store, 0.0).verdict == "identical"
+    assert compare(old.model_copy(update={"ties": 7}), new, store, 0.0).differing == ["ties"]
+    assert compare(Record.read(plain), new, store, 0.0).differing == ["predictions_file"]
 
 
 def test_nothing_is_written(store: Store) -> None:

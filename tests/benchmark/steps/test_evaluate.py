@@ -44,12 +44,15 @@ def test_plain_computation(count: int, batch: int) -> None:
     net, split = network(), images(count)
     score = evaluate(net, split)
     net.eval()
-    right, losses = 0, []
+    right, losses = [], []
     for image, label in zip(*everything(split), strict=True):
         chances = net(image[None]).detach().double().softmax(1)[0]
-        right += int(chances.argmax()) == int(label)
+        right.append(int(chances.argmax()) == int(label))
         losses.append(-float(chances[label].log()))
-    assert score.accuracy == right / count
+    assert score.accuracy == sum(right) / count
+    bits = "".join(str(int(each)) for each in right)
+    filled = bits.ljust(-(-count // 8) * 8, "0")
+    assert "".join(f"{byte:08b}" for byte in score.predictions) == filled
     assert score.loss == pytest.approx(sum(losses) / count, rel=1e-5)
 
 

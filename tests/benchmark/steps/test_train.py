@@ -136,6 +136,7 @@ def test_killed_between_checkpoints(step: int) -> None:
     assert len(shelf.saved) == step
     resumed, again = trained(services=shelf.services())
     assert (again, resumed.curve) == (bits, whole.curve)
+    assert resumed.predictions == whole.predictions
 
 
 def _another_mask() -> dict[str, Any]:
@@ -203,6 +204,7 @@ def test_left_at_the_next_step(asked: int) -> None:
     resumed, again = trained(services=shelf.services(3600, pulse))
     assert steps == 4 * PER_EPOCH
     assert (again, resumed.curve) == (bits, whole.curve)
+    assert resumed.predictions == whole.predictions
 
 
 def test_the_time_of_all_attempts_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +259,8 @@ def test_curve() -> None:
     result = train(net, masked(), DATA, JUDGE, RECIPE, seed=0)
     score = evaluate(net, JUDGE)
     assert [point["epoch"] for point in result.curve] == [1, 2, 3, 4]
-    assert (result.curve[-1]["accuracy"], result.curve[-1]["loss"]) == score
+    assert (result.curve[-1]["accuracy"], result.curve[-1]["loss"]) == score[:2]
+    assert result.predictions == score.predictions
     assert result.seconds >= result.evaluation_seconds > 0
 
 

@@ -29,10 +29,10 @@ def into(submission: Path, tmp_path: Path) -> Path:
 
 
 def test_new_records_are_copied(submission: Path, into: Path) -> None:
-    """Records, masks and curves are copied byte for byte; a second merge changes nothing."""
+    """Records and their files are copied byte for byte; a second merge changes nothing."""
     merged = merge(submission, into, maintainer=True)
     assert (dict(merged.new), merged.already) == (
-        {"records": 7, "masks": 7, "curves": 7, "sweeps": 0},
+        {"records": 7, "masks": 7, "curves": 7, "predictions": 7, "sweeps": 0},
         7,
     )
     assert tree(into) == tree(submission)

@@ -106,7 +106,7 @@ def test_a_folder_without_a_store(submission: Path, say: Say, command: tuple[str
 def test_merge(submission: Path, say: Say, tmp_path: Path, edit: Edit) -> None:
     """A dry run prints what a merge then adds; an invalid store adds nothing."""
     into = str(Store.open(tmp_path / "into").root)
-    what = "14 curves, 14 masks, 14 records, 1 sweeps"
+    what = "14 curves, 14 masks, 14 predictions, 14 records, 1 sweeps"
     assert say("results", "merge", str(submission), into, "--dry-run") == (
         0,
         f"{into}: {what} would be added; 0 records were there\n",

@@ -16,6 +16,7 @@ from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.checksummed_json import decode, encode
 from paibench.benchmark.store.records import hashed_name
 from paibench.benchmark.store.store import Store
+from paibench.leaderboard.submission.checks.files import check_predictions
 from paibench.leaderboard.submission.checks.record import _counts
 from paibench.leaderboard.submission.findings import CHECKS
 from paibench.leaderboard.submission.validate import Report, validate
@@ -27,7 +28,7 @@ Forge = Callable[[Path, Edit], None]
 
 NOW = datetime.now(UTC)
 BASE = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke"}
-FORGED: dict[str, tuple[str, Forge]] = {}
+FORGED: dict[str, tuple[set[str], Forge]] = {}
 WARNED = {"code", "missing", "same-mask"}
 """The checks whose findings are warnings, always or in these tests."""
 
@@ -76,11 +77,15 @@ def put_curve(root: Path, curve: list[dict[str, Any]]) -> str:
     return put(root, KEY, "curve.json", json.dumps(curve).encode())
 
 
-def forged(check: str) -> Callable[[Forge], Forge]:
-    """Register a forgery with the check that finds it."""
+def predictions_of(root: Path) -> bytes:
+    return Store.read(root).read_file(KEY, plain_of(root)["predictions_file"])
+
+
+def forged(*checks: str) -> Callable[[Forge], Forge]:
+    """Register a forgery with the checks that find it."""
 
     def keep(forge: Forge) -> Forge:
-        FORGED[forge.__name__] = (check, forge)
+        FORGED[forge.__name__] = (set(checks), forge)
         return forge
 
     return keep
@@ -93,7 +98,7 @@ def errors(report: Report) -> set[str]:
 # -- forgeries -------------------------------------------------------------------------------------
 
 
-@forged("curve")
+@forged("curve", "predictions")
 def edited_accuracy_with_its_old_curve(root: Path, edit: Edit) -> None:
     edit(root, KEY, accuracy=357 / 360, accuracy_best=357 / 360)
 
@@ -116,6 +121,28 @@ def more_epochs_than_the_recipe_has(root: Path, edit: Edit) -> None:
 @forged("curve")
 def removed_curve(root: Path, edit: Edit) -> None:
     (folder(root) / plain_of(root)["curve_file"]).unlink()
+
+
+def put_predictions(root: Path, data: bytes) -> str:
+    return put(root, KEY, "predictions.bin", data)
+
+
+@forged("predictions")
+def removed_predictions(root: Path, edit: Edit) -> None:
+    (folder(root) / plain_of(root)["predictions_file"]).unlink()
+
+
+@forged("predictions")
+def one_more_correct_prediction(root: Path, edit: Edit) -> None:
+    data = bytearray(predictions_of(root))
+    wrong = next(index for index, byte in enumerate(data) if byte != 255)
+    data[wrong] |= data[wrong] + 1  # its lowest zero becomes a one
+    edit(root, KEY, predictions_file=put_predictions(root, bytes(data)))
+
+
+@forged("predictions")
+def predictions_of_more_examples(root: Path, edit: Edit) -> None:
+    edit(root, KEY, predictions_file=put_predictions(root, predictions_of(root) + b"\0"))
 
 
 @forged("best")
@@ -199,6 +226,7 @@ def record_copied_to_another_seed(root: Path, edit: Edit) -> None:
         "initial_sha256": plain_of(root, other.key)["initial_sha256"],
         "mask_file": put(root, other.key, "mask.safetensors", mask_of(root, KEY)),
         "curve_file": put(root, other.key, "curve.json", json.dumps(curve_of(root)).encode()),
+        "predictions_file": put(root, other.key, "predictions.bin", predictions_of(root)),
     }
     overwrite(record(root, other.key), encode(copied))
 
@@ -410,12 +438,12 @@ def test_a_valid_store(submission: Path) -> None:
 
 @pytest.mark.parametrize("name", list(FORGED))
 def test_a_forgery_is_found(name: str, submission: Path, edit: Edit) -> None:
-    """A forgery is an error of exactly one check."""
-    check, forge = FORGED[name]
+    """A forgery is an error of exactly these checks."""
+    checks, forge = FORGED[name]
     forge(submission, edit)
     whole = name == "second_copy_in_another_store"
     report = validate(submission.parent if whole else submission, now=NOW)
-    assert errors(report) == {check}
+    assert errors(report) == checks
     assert not report.valid
     assert all(each.expected and each.actual and each.fix for each in report.findings)
 
@@ -423,17 +451,20 @@ def test_a_forgery_is_found(name: str, submission: Path, edit: Edit) -> None:
 def test_every_check_has_a_forgery() -> None:
     """There is a forgery for each check, in the list or in a test of its own."""
     below = {"changed", "closed", "removed"}
-    assert {check for check, _ in FORGED.values()} | below | WARNED == set(CHECKS)
+    found = set().union(*(checks for checks, _ in FORGED.values()))
+    assert found | below | WARNED == set(CHECKS)
 
 
 def test_a_consistent_forgery_of_a_published_record(
     submission: Path, made: Path, edit: Edit
 ) -> None:
-    """A forged accuracy with a matching curve is found only beside the published record."""
+    """A forged accuracy with matching files is found only beside the published record."""
     curve = curve_of(submission)
     curve[-1]["accuracy"] = 357 / 360
     edit(submission, KEY, accuracy=357 / 360, accuracy_best=357 / 360, best_epoch=len(curve))
     edit(submission, KEY, curve_file=put_curve(submission, curve))
+    forged_predictions = (((1 << 357) - 1) << 3).to_bytes(45, "big")
+    edit(submission, KEY, predictions_file=put_predictions(submission, forged_predictions))
     assert errors(validate(submission, now=NOW)) == set()
     assert errors(validate(submission, made, now=NOW)) == {"changed"}
 
@@ -474,7 +505,29 @@ def test_a_mask_added_to_a_published_record(submission: Path, made: Path, tmp_pa
     assert errors(validate(submission.parent, base.parent, now=NOW)) == {"mask-file"}
 
 
-@pytest.mark.parametrize("what", ["record", "mask", "curve", "sweep", "store"])
+@pytest.mark.parametrize(
+    ("data", "faults"),
+    [
+        (b"\xfe\x00", []),
+        (b"\xfc\x40", []),
+        (b"\xfe\x01", ["ones"]),
+        (b"\xff\x00", ["8 correct"]),
+        (b"\xfe", ["1 bytes"]),
+        (None, ["nothing"]),
+    ],
+)
+def test_predictions_of_ten_examples(
+    record_factory: Callable[..., Record], tmp_path: Path, data: bytes | None, faults: list[str]
+) -> None:
+    """Seven of ten are correct, in two bytes of which six bits are not used."""
+    name = hashed_name("predictions.bin", data) if data is not None else None
+    record = record_factory(accuracy=0.7, test_examples=10, predictions_file=name)
+    path = tmp_path / "predictions"
+    path.write_bytes(data or b"")
+    assert [fault.actual for fault in check_predictions(record, {str(name): path})] == faults
+
+
+@pytest.mark.parametrize("what", ["record", "mask", "curve", "predictions", "sweep", "store"])
 def test_nothing_published_is_removed(
     submission: Path, made: Path, tmp_path: Path, what: str
 ) -> None:
@@ -491,6 +544,7 @@ def test_nothing_published_is_removed(
         "record": record(submission),
         "mask": folder(submission) / plain["mask_file"],
         "curve": folder(submission) / plain["curve_file"],
+        "predictions": folder(submission) / plain["predictions_file"],
         "sweep": next((submission / "sweeps").iterdir()),
     }[what]
     data = path.read_bytes()

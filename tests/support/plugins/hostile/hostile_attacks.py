@@ -228,7 +228,7 @@ def frees_itself(net: nn.Module, task: Task, density: float) -> Mask:
 def patches_the_harness(net: nn.Module, task: Task, density: float) -> Mask:
     """Has everything that could count or write say what it likes; sound otherwise."""
     found = _exact(net, task, density)
-    perfect = evaluate.Score(1.0, 0.0)
+    perfect = evaluate.Score(1.0, 0.0, b"")
     evaluate.evaluate = lambda *_, **__: perfect
     record.Record.plain = lambda self: {"accuracy": 1.0}  # type: ignore[method-assign]
     checksummed_json.encode = lambda record: b"{}"
