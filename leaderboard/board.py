@@ -23,6 +23,7 @@ from paibench.leaderboard.site.slugs import method_slugs, track_slugs
 from paibench.leaderboard.stats.controls import control_verdicts
 from paibench.leaderboard.stats.critical_sparsity import critical_sparsity
 from paibench.leaderboard.stats.cross_track import CrossTrackComparison, cross_track
+from paibench.leaderboard.stats.disagreement import disagreement
 from paibench.leaderboard.stats.floors import FLOORS, endpoint_means, verdicts
 from paibench.leaderboard.stats.pareto import pareto_by_track
 from paibench.leaderboard.stats.rank_set import RANKS, rank_set
@@ -92,6 +93,7 @@ class Board:
     """Endpoint, verdict, ranks, critical sparsity and area of each row, see `_rows`, by track,
     method label and control."""
     control_verdicts: pd.DataFrame
+    disagreement: pd.DataFrame
     supermasks: pd.DataFrame
     cross_track: CrossTrackComparison
     left_out: tuple[str, ...]
@@ -166,6 +168,7 @@ def compute(
         models=named,
         rows=rows,
         control_verdicts=control_verdicts(runs),
+        disagreement=disagreement(runs, verdict_cells, stores),
         supermasks=supermasks(runs),
         cross_track=cross_track(runs),
         left_out=tuple(missing_results(frame)),

@@ -24,6 +24,7 @@ from paibench.leaderboard.site.tables import (
     accuracy_tables,
     control_table,
     difference_tables,
+    disagreement_table,
     index_table,
     published_table,
     supermask_table,
@@ -138,6 +139,7 @@ def track_tables(view: TrackView) -> list[Table]:
     optional = [
         *(control_table(view), supermask_table(view)),
         *difference_tables(view),
+        disagreement_table(view),
         published_table(view),
     ]
     return [*accuracy_tables(view), *(table for table in optional if table)]

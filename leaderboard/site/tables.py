@@ -72,6 +72,12 @@ CONTROL_COLUMNS = (
     Column("p", "p", "Welch's test of log-odds, corrected by Holm over the sparsities of a method"),
     Column("verdict", "verdict"),
 )
+DISAGREEMENT_COLUMNS = (
+    Column("different", "differ from random", "methods with a significant difference"),
+    Column("methods", "two methods differ, % of images", "exactly one of two runs is right"),
+    Column("seeds", "two seeds differ, % of images", "the same for two runs of one method"),
+    Column("ranks", "what follows", words=True),
+)
 LEGEND = {
     BEST: "Pareto-optimal: no other method is as accurate, as sparse and as cheap to find.",
     UNLIKE: "averages runs of different environments.",
@@ -169,6 +175,44 @@ def difference_tables(view: TrackView) -> list[Table]:
         table = _by_sparsity(view, id, f"Against {floor}", caption, names, to_cell)
         tables.append(table._replace(notes=(*table.notes, note)))
     return tables
+
+
+def disagreement_table(view: TrackView) -> Table | None:
+    """Return a row for each sparsity at which methods can be compared with random pruning."""
+    own = of_track(view.board.disagreement, view.own.track)
+    own = own[own["tested"] > 0].sort_values("density_asked", ascending=False)
+    if own.empty:
+        return None
+    rows = []
+    for line in own.to_dict("records"):
+        shares = (number(line[name]) for name in ("methods", "seeds"))
+        nobody = "This column ranks nobody: no method differs from random by more than chance."
+        rows.append(
+            Row(
+                sparsity_percent(float(line["density_asked"])),
+                "",
+                (
+                    Cell(f"{line['different']} of {line['tested']}", value=line["different"]),
+                    *(
+                        Cell(GAP) if share is None else Cell(f"{100 * share:.2f}", value=share)
+                        for share in shares
+                    ),
+                    Cell("" if line["different"] else nobody),
+                ),
+            )
+        )
+    return Table(
+        id="disagreement",
+        title="Where methods differ",
+        caption=(
+            "How many methods differ from random pruning at each sparsity, by the verdicts above, "
+            "and on how many images of the evaluation split two runs disagree: exactly one of them "
+            f"predicts the label. {GAP}: no predictions are stored."
+        ),
+        head="sparsity",
+        columns=DISAGREEMENT_COLUMNS,
+        rows=tuple(rows),
+    )
 
 
 def control_table(view: TrackView) -> Table | None:
