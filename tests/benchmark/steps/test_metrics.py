@@ -85,6 +85,7 @@ def test_convolutions_cost_by_position() -> None:
         ("magnitude", 0, 0),
         ("snip", 100, 100),
         ({"name": "snip", "per_class": 3}, 30, 30),
+        ("synflow", 100, 100),
         ({"name": "imp", "rate": 0.9}, 2 * 1437, 2 * 1437),
     ],
     ids=str,

@@ -123,9 +123,9 @@ def test_a_batch_of_one() -> None:
         px(net(norm=True), points(), 0.5, rounds=2, batch=1)
 
 
-@pytest.mark.parametrize(("options", "cost"), [({}, (90, 30)), ({"data": False}, (0, 0))])
+@pytest.mark.parametrize(("options", "cost"), [({}, (90, 30)), ({"data": False}, (3, 3))])
 def test_cost(options: Any, cost: tuple[int, int]) -> None:
-    """An example passes three networks forward and one backward in each round."""
+    """In each round, an example passes three networks forward and one backward; or one of ones."""
     work = points()
     px(net(), work, 0.5, rounds=3, per_class=5, **options)
     assert (work.cost.forward, work.cost.backward) == cost
