@@ -97,6 +97,10 @@ CHECKS: Mapping[str, Check] = {
         "the code is a known version, from a commit without changes",
         "run it from a commit",
     ),
+    "cost": Check(
+        "the examples that a third party's search counted explain its seconds",
+        "count what the search passes through networks (`task.batches`, `task.fit`, `task.count`)",
+    ),
     # Methods are compared in pairs, which needs equal starts, layers and data.
     "initial": Check("runs of one data set, model, init and seed start from equal weights", _RERUN),
     "layers": Check("runs of one data set and model have equal layers", _RERUN),

@@ -1,4 +1,4 @@
-"""Check where the code of a record comes from: paibench itself, and a third party's method."""
+"""Check where the code of a record comes from, and whether its method counts what it does."""
 
 import re
 from collections.abc import Iterator
@@ -12,13 +12,32 @@ from paibench.leaderboard.submission.open import owns
 
 # Short numbers only, because `int` refuses thousands of digits.
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,3}")
+# A search may compute more for an example than training does, in a higher precision, and starts a
+# process in the sandbox.
+_TIMES, _SECONDS = 5, 10.0
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def check_provenance(record: Record, spec: Spec) -> Iterator[Fault]:
-    """Find code that cannot be identified."""
+    """Find code that cannot be identified, and searches that take longer than they say."""
     yield from _code(record)
     yield from _plugin(record, spec)
+    if not owns(spec, "method"):
+        yield from _uncounted(record)
+
+
+def _uncounted(record: Record) -> Iterator[Fault]:
+    """Find a search whose seconds its counted examples do not explain, by those of training."""
+    seconds, passed = record.search_seconds, (record.search_forward, record.search_backward)
+    if not (record.train_examples and record.train_seconds and record.epochs_trained):
+        return
+    if seconds is None or None in passed:
+        return
+    trained = 2 * record.train_examples * record.epochs_trained
+    expected = sum(filter(None, passed)) / trained * record.train_seconds
+    if seconds > _TIMES * expected + _SECONDS:
+        explained = f"about {expected:.3g} s for {passed[0]} examples, by the time of training"
+        yield Fault("cost", explained, f"{seconds:.3g} s", "warning")
 
 
 def _code(record: Record) -> Iterator[Fault]:

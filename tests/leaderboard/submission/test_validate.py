@@ -17,6 +17,7 @@ from paibench.benchmark.store.checksummed_json import decode, encode
 from paibench.benchmark.store.records import hashed_name
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.submission.checks.files import check_predictions
+from paibench.leaderboard.submission.checks.provenance import check_provenance
 from paibench.leaderboard.submission.checks.record import _counts
 from paibench.leaderboard.submission.findings import CHECKS
 from paibench.leaderboard.submission.validate import Report, validate
@@ -450,7 +451,7 @@ def test_a_forgery_is_found(name: str, submission: Path, edit: Edit) -> None:
 
 def test_every_check_has_a_forgery() -> None:
     """There is a forgery for each check, in the list or in a test of its own."""
-    below = {"changed", "closed", "removed"}
+    below = {"changed", "closed", "cost", "removed"}
     found = set().union(*(checks for checks, _ in FORGED.values()))
     assert found | below | WARNED == set(CHECKS)
 
@@ -654,6 +655,33 @@ def test_a_method_of_a_third_party(submission: Path, edit: Edit) -> None:
     assert report.valid
     notes = [each.actual for each in report.findings if each.severity == "note"]
     assert notes == ["their-plugin 1 from an index"] * 2
+
+
+@pytest.mark.parametrize(
+    ("method", "counted", "seconds", "flagged"),
+    [
+        ("theirs", 1, 41 * 0.5, True),
+        ("theirs", 41, 41 * 0.5, False),
+        ("theirs", 0, 9.0, False),
+        ("theirs", 0, 11.0, True),
+        ("theirs", 1, None, False),
+        ("imp", 1, 41 * 0.5, False),
+    ],
+)
+def test_seconds_that_the_counted_examples_do_not_explain(
+    record_factory: Callable[..., Record],
+    method: str,
+    counted: int,
+    seconds: float | None,
+    flagged: bool,
+) -> None:
+    """Forty epochs of half a second that a third party's search did not count are a warning."""
+    costs = {"search_forward": 1437 * counted, "search_backward": 1437 * counted}
+    training = {"train_seconds": 10.0, "epochs_trained": 20.0, "search_seconds": seconds}
+    record = record_factory(method=method, **costs, **training)
+    faults = check_provenance(record, Spec.model_validate(record.spec))
+    found = [fault.severity for fault in faults if fault.check == "cost"]
+    assert found == ["warning"] * flagged
 
 
 def test_disconnected_networks_may_have_equal_results(submission: Path, edit: Edit) -> None:
