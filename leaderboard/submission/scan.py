@@ -17,6 +17,7 @@ _RECORD = re.compile(r"([0-9a-f]{40})\.json")
 _FAILED = re.compile(r"[0-9a-f]{40}\.failed")
 _KEY = re.compile(r"[0-9a-f]{40}")
 _MASK = re.compile(r"mask-[0-9a-f]{16}\.safetensors")
+_MARK = re.compile(r"[0-9a-f]{40}(\.tries)?\.json")
 _SMALL = re.compile(r"curve-[0-9a-f]{16}\.json|predictions-[0-9a-f]{16}\.bin")
 # A store in which runs are executed also has these. They are counted, not refused, so that a user
 # may validate a store before it is exported.
@@ -123,7 +124,7 @@ def _scan_sweeps(store: StoreFiles, folder: Path) -> None:
 
 def _scan_marks(store: StoreFiles, folder: Path) -> None:
     for entry in _entries(folder):
-        if not _RECORD.fullmatch(entry.name):
+        if not _MARK.fullmatch(entry.name):
             store.refuse(Path(entry.path), "unknown", "marks named by a key", "another name")
         elif _is_regular(store, entry, LIMIT):
             store.marks.append(Path(entry.path))

@@ -186,7 +186,8 @@ def _check_sweeps(store: StoreFiles, baseline: Baseline) -> Iterator[Finding]:
 def _check_marks(store: StoreFiles, baseline: Baseline) -> Iterator[Finding]:
     for path in store.marks:
         if baseline.marks.get(path.stem) != digest(path):
-            yield finding(store.display(path), path.stem, Fault("mark", "no marks", "a mark"))
+            key = path.stem.partition(".")[0]  # the log of a mark is named after it
+            yield finding(store.display(path), key, Fault("mark", "no marks", "a mark"))
 
 
 def _duplicates(stores: Sequence[StoreFiles]) -> Iterator[Finding]:

@@ -83,6 +83,22 @@ def read_mark(store: Store, key: str) -> Mark | None:
     return None
 
 
+def log_try(store: Store, key: str, facts: Mapping[str, Any], number: int | None = None) -> int:
+    """Add a try at verifying a record to its log, or replace the one of this number.
+
+    Returns the number of the try, counted from 1. So a try that was stopped or that refused the
+    claim is seen as well as one that gave a mark. Raises StoreError, and Corrupt for a log that
+    cannot be read.
+    """
+    path = _path(store, key).with_suffix(".tries.json")
+    tries = decode(read(path))["tries"] if path.exists() else []
+    number = number or len(tries) + 1
+    tries[number - 1 :] = [dict(facts)]
+    path.parent.mkdir(exist_ok=True)
+    replace_atomic(path, encode({"tries": tries}))
+    return number
+
+
 def read_levels(store: Store) -> dict[str, Level]:
     """Return the level of every record of a store by key; without a mark it is self-reported."""
     # Listing the marks once is cheaper than one failed read for each of many thousand records.

@@ -2,8 +2,10 @@
 
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -182,10 +184,10 @@ def _read_mask(run: str, record: "Record", store: "Store") -> bytes:
 def verify(
     run: o.RecordedRun,
     store: MarkedStore,
-    seed: Annotated[
-        list[int] | None,
-        typer.Option(help="A fresh seed; repeatable; by default three are drawn at random."),
+    salt: Annotated[
+        str | None, typer.Option(help="The text that fresh seeds come from; by default random.")
     ] = None,
+    fresh: Annotated[int, typer.Option(min=5, help="The number of fresh seeds.")] = 5,
     data: o.Data = None,
     device: o.RecordedDevice = None,
     threads: o.RecordedThreads = None,
@@ -194,11 +196,11 @@ def verify(
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
 ) -> None:
-    """Search and train a run again, then with fresh seeds, and mark all its seeds as verified.
+    """Run all seeds of a cell again, then fresh seeds, and mark the cell as verified.
 
-    Exit status 0 if the mask is the same and the means are close enough, 1 if not.
+    Exit status 0 if the masks are the same and the fresh mean is not too low, 1 if not.
     """
-    from paibench.benchmark.execution.acceptance import accept, same_mask
+    from paibench.benchmark.execution.acceptance import accept, fresh_seeds
     from paibench.benchmark.execution.attempt import Failed
     from paibench.benchmark.execution.verify import of_seeds
     from paibench.benchmark.execution.verify import verify as repeat
@@ -210,62 +212,113 @@ def verify(
     records = of_seeds(record, target)
     settings = recorded_settings(record, device, threads, data)
     settings = replace(settings, trusted=trusted, search_seconds=search_limit)
-    seeds = _fresh_seeds(seed, records)
+    salt = secrets.token_hex(8) if salt is None else salt
+    used = {int(each.spec.get("seed", 0)) for each in records}
+    seeds = fresh_seeds(_digests(target, records), salt, fresh, used)
+    facts: dict[str, Any] = {"salt": salt, "fresh_seeds": seeds, "when": _now()}
+    log = _Log(target, records, dry_run)
+    log.write(facts | {"outcome": "started"})
     try:
-        verification = repeat(record, settings, target)
-        accuracies = _fresh_accuracies(record, seeds, settings)
+        verifications = [repeat(each, settings, target) for each in records]
+        accuracies = _fresh_accuracies(record.spec, seeds, settings)
+        floors = _floor_accuracies(record, seeds, settings)
     except Failed as failed:
+        log.write(facts | {"outcome": f"failed: {failed}"})
         raise SystemExit(f"paibench: the run failed now ({failed.cause}): {failed}") from failed
-    equal = record.mask_sha256 == verification.repeated.mask_sha256
-    same = same_mask(equal, bool(verification.environment_differences), verification.moved_fraction)
-    same = same and verification.verdict != "different"
+    # A run that diverged has no accuracy, so that there is no mean to compare.
+    if None in accuracies:
+        log.write(facts | {"outcome": "a fresh seed diverged"})
+        raise SystemExit("paibench: a fresh seed diverged now; the claim is not verified")
+    same = all(map(_is_same, verifications))
     claimed = [each.accuracy for each in records if each.accuracy is not None]
-    acceptance = accept(claimed, accuracies)
+    acceptance = accept(claimed, [each for each in accuracies if each is not None])
     verified = same and acceptance.accepted
-    facts = verification_facts(verification) | {
-        "fresh_seeds": seeds,
-        **acceptance._asdict(),
-        "verified": verified,
-    }
+    outcome = _outcome(same, acceptance)
+    (verification,) = [each for each in verifications if each.recorded.key == record.key]
+    facts = verification_facts(verification) | facts | acceptance._asdict()
+    facts |= {"floors": floors, "verified": verified}
+    facts["tries"] = log.write(facts | {"outcome": outcome})
     if verified and not dry_run:
         _mark(target, records, "verified", facts, verification)
-    lines = [_accuracies(verification), _means(acceptance, seeds), _outcome(same, acceptance)]
-    _print(facts, lines, as_json)
+    lines = [*map(_accuracies, verifications), _means(acceptance, seeds), _floors(floors), outcome]
+    _print(facts, [line for line in lines if line], as_json)
     raise SystemExit(0 if verified else 1)
 
 
-def _fresh_seeds(seeds: list[int] | None, records: "Sequence[Record]") -> list[int]:
-    """Return seeds that none of these records has: the user's or random ones. Raises UserError."""
-    from paibench.benchmark.execution.acceptance import FRESH_SEEDS
+def _is_same(verification: "Verification") -> bool:
+    """Return whether a run that was done again found the same mask and a result as good."""
+    from paibench.benchmark.execution.acceptance import same_mask
 
-    used = {int(record.spec.get("seed", 0)) for record in records}
-    if seeds is None:  # not predictable, so that no author can tune for them
-        # Above all used seeds, and below the limit of a seed.
-        return sorted(secrets.SystemRandom().sample(range(max(used) + 1, 2**31), FRESH_SEEDS))
-    if len(set(seeds)) < len(seeds) or used & set(seeds):
-        raise UserError(f"--seed {seeds}: fresh seeds must differ from {sorted(used)}, each once")
-    return seeds
+    equal = verification.recorded.mask_sha256 == verification.repeated.mask_sha256
+    elsewhere = bool(verification.environment_differences)
+    return verification.verdict != "different" and same_mask(
+        equal, elsewhere, verification.moved_fraction
+    )
 
 
-def _fresh_accuracies(record: "Record", seeds: list[int], settings: "RunSettings") -> list[float]:
-    """Return the accuracies of the run with other seeds, from a temporary store."""
+def _digests(store: "Store", records: Sequence["Record"]) -> list[str]:
+    """Return the sha256 of the files of these records."""
+    from paibench.benchmark.store.atomic import read
+
+    return [sha256(read(store.record_path(record.key))).hexdigest() for record in records]
+
+
+def _fresh_accuracies(
+    fields: Mapping[str, Any], seeds: Sequence[int], settings: "RunSettings"
+) -> list[float | None]:
+    """Return the accuracies of a spec with other seeds, from a temporary store."""
     from paibench.benchmark.execution.attempt import attempt
     from paibench.benchmark.spec import Spec
     from paibench.benchmark.store.store import Store
 
-    accuracies = []
     # An empty store: nothing in it comes from the author, such as a cached stage of a search.
     with tempfile.TemporaryDirectory(prefix="paibench-verify-") as folder:
         fresh = Store.open(Path(folder) / "store")
-        for seed in seeds:
-            spec = Spec.of(**record.spec | {"seed": seed})
+        specs = [Spec.of(**{**fields, "seed": seed}) for seed in seeds]
+        for spec in specs:
             attempt(spec, fresh, settings)
-            accuracy = fresh.read_record(spec.key)["accuracy"]
-            # A run that diverged has no accuracy, so that there is no mean to compare.
-            if accuracy is None:
-                raise SystemExit(f"paibench: seed {seed} diverged now; the claim is not verified")
-            accuracies.append(accuracy)
-    return accuracies
+        return [fresh.read_record(spec.key)["accuracy"] for spec in specs]
+
+
+def _floor_accuracies(
+    record: "Record", seeds: Sequence[int], settings: "RunSettings"
+) -> dict[str, float | None]:
+    """Return the mean accuracy of each random floor with the fresh seeds; None if one diverged."""
+    from statistics import fmean
+
+    from paibench.benchmark.record import RANDOM_FLOORS
+    from paibench.benchmark.spec import Spec
+
+    if Spec.of(**record.spec).method.name in ("dense", "random"):
+        return {}
+    options: tuple[dict[str, str], ...] = ({}, {"layers": "erk"})
+    means: dict[str, float | None] = {}
+    for label, chosen in zip(RANDOM_FLOORS, options, strict=True):
+        fields = record.spec | {"method": {"name": "random", **chosen}, "control": "none"}
+        accuracies = _fresh_accuracies(fields, seeds, settings)
+        finished = [each for each in accuracies if each is not None]
+        means[label] = fmean(finished) if len(finished) == len(accuracies) else None
+    return means
+
+
+class _Log:
+    """The entry of this try in the log of each of the records, unless this is a dry run."""
+
+    def __init__(self, store: "Store", records: Sequence["Record"], dry_run: bool) -> None:
+        self._store, self._dry_run = store, dry_run
+        self._numbers: dict[str, int | None] = {record.key: None for record in records}
+
+    def write(self, facts: dict[str, Any]) -> int:
+        """Write what is known of the try; return the largest number of tries of a record."""
+        from paibench.leaderboard.submission.verification_level import log_try
+
+        if self._dry_run:
+            return 0
+        numbers = {
+            key: log_try(self._store, key, facts, number) for key, number in self._numbers.items()
+        }
+        self._numbers.update(numbers)
+        return max(numbers.values())
 
 
 # -- marks and messages ----------------------------------------------------------------------------
@@ -273,7 +326,7 @@ def _fresh_accuracies(record: "Record", seeds: list[int], settings: "RunSettings
 
 def _mark(
     store: "Store",
-    records: "Sequence[Record]",
+    records: Sequence["Record"],
     level: "Level",
     facts: dict[str, Any],
     verification: "Verification",
@@ -307,20 +360,27 @@ def _accuracies(verification: "Verification") -> str:
 
 def _means(acceptance: "Acceptance", seeds: list[int]) -> str:
     return (
-        f"  mean {acceptance.measured:.4f} of the fresh seeds {', '.join(map(str, seeds))}, "
-        f"{acceptance.claimed:.4f} was claimed; {100 * acceptance.allowed:.2f} points are allowed"
+        f"  mean {acceptance.measured:.4f} of the fresh seeds {', '.join(map(str, seeds))}; "
+        f"{acceptance.claimed:.4f} was claimed, of which {100 * acceptance.allowed:.2f} points may "
+        "be missing"
     )
 
 
 def _outcome(same: bool, acceptance: "Acceptance") -> str:
-    from paibench.benchmark.execution.acceptance import FRESH_SEEDS
-
-    # This reason comes first, because too few seeds prove nothing.
-    if acceptance.n < FRESH_SEEDS:
-        return f"not verified: {FRESH_SEEDS} fresh seeds are needed"
     if not same:
         return "not verified: the same seed gives a different result"
-    return "verified" if acceptance.accepted else "not verified: the means differ too much"
+    return "verified" if acceptance.accepted else "not verified: the fresh mean is too low"
+
+
+def _floors(floors: dict[str, float | None]) -> str:
+    means = [
+        f"{label} {'diverged' if mean is None else f'{mean:.4f}'}" for label, mean in floors.items()
+    ]
+    return f"  the floors with these seeds: {', '.join(means)}" if means else ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _print(facts: dict[str, Any], lines: list[str], as_json: bool) -> None:

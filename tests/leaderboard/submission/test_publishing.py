@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from paibench.benchmark.execution.acceptance import FRESH_SEEDS, OVERLAP, POINTS, SPREADS
+from paibench.benchmark.execution.acceptance import FRESH_SEEDS, LEVEL, OVERLAP, POINTS
 from paibench.leaderboard.submission.findings import CHECKS
 from paibench.leaderboard.submission.verification_level import LEVELS
 
@@ -25,9 +25,9 @@ def test_every_level_is_in_the_table() -> None:
 
 
 def test_the_page_states_the_acceptance_rule() -> None:
-    """The page has half a point, three standard errors, three fresh seeds and 99.9 %."""
-    assert (POINTS, SPREADS, FRESH_SEEDS, OVERLAP) == (0.005, 3.0, 3, 0.999)
-    for words in ("half a point", "3 s / sqrt(k)", "three fresh seeds", "99.9 %"):
+    """The page has half a point, the test at 5 %, five fresh seeds and 99.9 %."""
+    assert (POINTS, LEVEL, FRESH_SEEDS, OVERLAP) == (0.005, 0.05, 5, 0.999)
+    for words in ("half a point", "t(0.95, k - 1)", "five fresh seeds", "99.9 %"):
         assert words in PAGE
 
 

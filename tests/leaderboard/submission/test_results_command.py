@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paibench.benchmark.execution.acceptance import fresh_seeds
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.store.checksummed_json import decode
 from paibench.benchmark.store.store import Store
@@ -17,8 +19,6 @@ from paibench.leaderboard.submission import verification_level
 
 Edit = Callable[..., None]
 Say = Callable[..., tuple[int, str, str]]
-
-FRESH = ("--seed", "11", "--seed", "12", "--seed", "13")
 
 
 def key_of(method: str = "snip", density: float = 0.1, seed: int = 0) -> str:
@@ -176,55 +176,85 @@ def test_check_needs_the_mask_of_the_record(submission: Path, say: Say, edit: Ed
     assert out.splitlines()[-1] == "not checked: the mask is different"
 
 
+def tries(root: Path, key: str = KEY) -> list[dict[str, Any]]:
+    """The log of tries at verifying a record."""
+    path = root / "marks" / f"{key}.tries.json"
+    return decode(path.read_bytes())["tries"] if path.exists() else []
+
+
 def test_verify(submission: Path, say: Say) -> None:
-    """The run and three fresh seeds are run, and both seeds of the cell get a mark."""
-    status, out, _ = say("results", "verify", KEY, str(submission), *FRESH)
+    """Both seeds of the cell and five fresh ones are run, and the floors; both get a mark."""
+    status, out, _ = say("results", "verify", KEY, str(submission), "--salt", "a")
     assert (status, out.splitlines()[-1]) == (0, "verified")
-    assert "of the fresh seeds 11, 12, 13" in out
-    assert marked(submission) == {KEY: "verified", key_of(seed=1): "verified"}
+    both = {KEY, key_of(seed=1)}
+    assert {line[:40] for line in out.splitlines() if line.endswith("identical")} == both
+    assert marked(submission) == dict.fromkeys(both, "verified")
     evidence = decode((submission / "marks" / f"{KEY}.json").read_bytes())["came"]
-    assert (evidence["fresh_seeds"], evidence["n"]) == ([11, 12, 13], 3)
+    files = [Store.read(submission).record_path(key).read_bytes() for key in both]
+    seeds = fresh_seeds([sha256(data).hexdigest() for data in files], "a", 5, {0, 1})
+    assert (evidence["fresh_seeds"], evidence["n"], evidence["tries"]) == (seeds, 5, 1)
+    assert evidence["floors"].keys() == {"random", "random(layers=erk)"}
+    for key in both:
+        assert [each["outcome"] for each in tries(submission, key)] == ["verified"]
 
 
-@pytest.mark.parametrize(
-    ("fields", "seeds", "message"),
-    [
-        ({}, FRESH[:4], "not verified: 3 fresh seeds are needed"),
-        ({"mask_sha256": "0" * 64}, FRESH, "not verified: the same seed gives a different result"),
-    ],
-    ids=["seeds", "mask"],
-)
-def test_a_claim_that_is_not_verified(
-    submission: Path,
-    say: Say,
-    edit: Edit,
-    fields: dict[str, Any],
-    seeds: tuple[str, ...],
-    message: str,
+def test_every_try_is_in_the_log(submission: Path, say: Say, edit: Edit) -> None:
+    """Whoever tries another salt after a refusal leaves both; a dry run leaves nothing."""
+    edit(submission, key_of(seed=1), accuracy=0.99)
+    for salt in ("a", "b"):
+        assert say("results", "verify", KEY, str(submission), "--salt", salt)[0] == 1
+    assert [(each["salt"], each["outcome"]) for each in tries(submission)] == [
+        (salt, "not verified: the same seed gives a different result") for salt in ("a", "b")
+    ]
+    say("results", "verify", KEY, str(submission), "--dry-run")
+    assert len(tries(submission)) == 2
+
+
+def test_a_try_that_was_stopped_is_in_the_log(
+    submission: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The status is 1, with the reason and without a mark."""
-    edit(submission, KEY, **fields)
-    status, out, _ = say("results", "verify", KEY, str(submission), *seeds)
-    assert (status, out.splitlines()[-1], marked(submission)) == (1, message, {})
+    """A maintainer who sees the fresh seeds and stops has left a try."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("paibench.commands.results._fresh_accuracies", stop)
+    assert say("results", "verify", KEY, str(submission), "--salt", "a")[0] == 130
+    assert [(each["salt"], each["outcome"]) for each in tries(submission)] == [("a", "started")]
 
 
-def test_fresh_seeds_find_invented_other_seeds(submission: Path, say: Say, edit: Edit) -> None:
-    """If only the other seeds of a cell are invented, the fresh seeds show it."""
-    edit(submission, key_of(seed=1), accuracy=0.25)
-    status, out, _ = say("results", "verify", KEY, str(submission), *FRESH)
+@pytest.mark.parametrize("field", ["mask_sha256", "trained_sha256"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_each_claimed_seed_is_run_again(
+    submission: Path, say: Say, edit: Edit, field: str, seed: int
+) -> None:
+    """If any of them gives another mask or other bits on the same machine, there is no mark."""
+    edit(submission, key_of(seed=seed), **{field: "0" * 64})
+    status, out, _ = say("results", "verify", KEY, str(submission))
     assert (status, marked(submission)) == (1, {})
-    assert out.startswith(f"{KEY}  identical\n")
-    assert out.splitlines()[-1] == "not verified: the means differ too much"
+    assert out.splitlines()[-1] == "not verified: the same seed gives a different result"
 
 
-@pytest.mark.parametrize("seeds", [("--seed", "0"), ("--seed", "5", "--seed", "5")])
-def test_known_or_repeated_seeds_are_refused(
-    submission: Path, say: Say, seeds: tuple[str, ...]
+def test_fresh_seeds_find_chosen_ones(
+    submission: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """If the claimed seeds are good ones, the fresh seeds show it; bad ones harm nobody."""
+    for accuracy, outcome in ((0.01, "not verified: the fresh mean is too low"), (1.0, "verified")):
+        monkeypatch.setattr(
+            "paibench.commands.results._fresh_accuracies",
+            lambda _, seeds, *__, accuracy=accuracy: [accuracy] * len(seeds),
+        )
+        out = say("results", "verify", KEY, str(submission))[1]
+        assert out.splitlines()[-1] == outcome
+
+
+@pytest.mark.parametrize("number", ["4", "0", "-1", "x"])
+def test_too_few_fresh_seeds_are_refused(submission: Path, say: Say, number: str) -> None:
     """One line of error, and nothing is run."""
-    status, out, err = say("results", "verify", KEY, str(submission), *seeds)
-    assert (status, out) == (2, "")
-    assert "fresh seeds must differ from [0, 1]" in err
+    status, out, err = say("results", "verify", KEY, str(submission), "--fresh", number)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "--fresh" in err
+    assert tries(submission) == []
 
 
 def test_validation_needs_no_torch(submission: Path) -> None:
