@@ -271,6 +271,7 @@ def test_published_stores_are_listed() -> None:
         ("README.md", "mnist-lenet"),
         ("docs/mnist-lenet.md", "mnist-lenet"),
         ("docs/mnist-lenet.md", "mnist-floors"),
+        ("docs/early-bird.md", "fashion-mnist-early-bird"),
     ],
 )
 def test_results(page: str, store: str) -> None:
