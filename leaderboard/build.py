@@ -10,8 +10,9 @@ from paibench.benchmark.store.store import Store
 from paibench.leaderboard import format
 from paibench.leaderboard.board import compute, count
 from paibench.leaderboard.figures.build import figures
-from paibench.leaderboard.frame.citations import cite_runs
-from paibench.leaderboard.frame.export import csv, latex
+from paibench.leaderboard.frame.citations import cite_runs, keys_of
+from paibench.leaderboard.frame.export import csv
+from paibench.leaderboard.frame.latex import PACKAGES, latex
 from paibench.leaderboard.frame.load import load
 from paibench.leaderboard.published.compare import as_table
 from paibench.leaderboard.site.build import build_site
@@ -56,12 +57,14 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
     board = compute(frame, list(map(Store.read, all_stores(roots))), public=public)
     figures_of: dict[Track, dict[str, bytes]] = {}
     missing_figures: list[str] = []
-    tables = []
+    tables, cited = [], keys_of(frame.runs)
+    tex = [f"% {board.origin}", f"% needs the packages {', '.join(PACKAGES)}, and methods.bib"]
     page = ["# Leaderboard", "", f"{in_words(counts).capitalize()}.", ""]
     for track, own in board.tracks.items():
         figures_of[track], missing = figures(board, own)
         missing_figures += missing
         tables.append(accuracy_table(track, own.cells))
+        tex.append(latex(tables[-1], own.slug, cited))
         page += [f"## {format.markdown(f'{track.model} on {track.dataset}')}", ""]
         page += [markdown(tables[-1])]
         # Every figure has three formats; a Markdown page shows one of them.
@@ -76,7 +79,7 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
     files = {
         "leaderboard.csv": csv(board.summary).encode(),
         "leaderboard.md": "\n".join(page).encode(),
-        "leaderboard.tex": "\n".join([f"% {board.origin}", *map(latex, tables)]).encode(),
+        "leaderboard.tex": "\n".join(tex).encode(),
         "methods.bib": cite_runs(frame.runs).encode(),
     }
     paths = (*_write(out, files), *site.paths)

@@ -8,8 +8,9 @@ import pandas as pd
 
 GAP = "–"
 """The text of a cell that no run was asked for."""
-BEST, UNLIKE, CONFLICT, ELSEWHERE = "◆", "*", "†", "‡"
-"""Signs of a cell: Pareto-optimal, mixed environments, not repeatable, not at initialization."""
+BEST, BEATS, UNLIKE, CONFLICT, ELSEWHERE = "◆", "▲", "*", "†", "‡"
+"""Signs of a cell: Pareto-optimal, beats both random floors, mixed environments, not repeatable,
+not at initialization."""
 
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in "\\|`*[]~"}
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from paibench.leaderboard import format
 from paibench.leaderboard.format import (
+    BEATS,
     BEST,
     CONFLICT,
     ELSEWHERE,
@@ -207,6 +208,7 @@ def lost_runs(cell: SummaryRow) -> str:
 def _marks(cell: SummaryRow) -> str:
     signs = {
         BEST: cell.get("best"),
+        BEATS: cell.get("outcome") == "better",
         UNLIKE: cell["unlike"],
         CONFLICT: cell["conflicts"],
         ELSEWHERE: cell["not_at_initialization"],
@@ -294,6 +296,11 @@ def _notes(cells: pd.DataFrame, usual: int) -> Iterable[str]:
             yield f"There is no {role} in this table."
     # Without this note, a higher mean below a lower one would look like a mistake.
     yield order_note(cells)
+    if "outcome" in cells and (cells["outcome"] == "better").any():
+        yield (
+            f"{BEATS} beats both random floors at this sparsity: Welch's tests of log-odds, the "
+            "endpoint first, then Holm over the sparsities of the method, at 5 %."
+        )
     if late := sorted(rewound_rows(cells)):
         yield (
             f"{ELSEWHERE} weights not at initialization: {', '.join(late)}. They start "

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from paibench.leaderboard.frame.export import text
+from paibench.leaderboard.frame.latex import text
 
 # The papers of our methods, by their keys in references.bib. Keys never change: people cite them.
 OF_METHOD: dict[str, tuple[str, ...]] = {
@@ -59,6 +59,20 @@ def cite(names: Iterable[str], plugins: Mapping[str, Plugin] | None = None) -> s
             key = _key(name)
             entries[key] = _misc(key, name, plugins.get(name))
     return "\n\n".join([*comments, *(entries[key] for key in sorted(entries))]) + "\n"
+
+
+def keys_of(runs: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Return the BibTeX keys to cite for the methods of a frame of runs, by their labels.
+
+    They are those of `cite_runs`; a method without a paper has none.
+    """
+    names = runs[["method_label", "method", "plugin"]].drop_duplicates("method_label")
+    return {
+        str(label): OF_METHOD[method]
+        if method in OF_METHOD and (pd.isna(plugin) or plugin == "paibench")
+        else (_key(str(method)),)
+        for label, method, plugin in names.itertuples(index=False)
+    }
 
 
 def cite_runs(runs: pd.DataFrame) -> str:

@@ -1,7 +1,6 @@
-"""Views of the frame as files: Parquet with descriptions of its columns, CSV and LaTeX."""
+"""Views of the frame as files: Parquet with descriptions of its columns, and CSV."""
 
 import io
-import re
 from functools import lru_cache
 
 import pandas as pd
@@ -10,7 +9,6 @@ from pyarrow import parquet as pq
 
 from paibench.leaderboard import format
 from paibench.leaderboard.frame.columns import COLUMNS
-from paibench.leaderboard.tables import Table, legend, text_rows
 
 _TYPES = {
     "str": pa.string(),
@@ -82,73 +80,3 @@ def _cell(value: object) -> object:
 
 
 _text = lru_cache(maxsize=65_536)(format.spreadsheet)  # most texts occur in many runs
-
-
-# LaTeX. pandas' Styler.to_latex leaves quotes, brackets, dashes and most of Unicode unescaped, and
-# the names in a table come from other people's records.
-
-_MARKS = {
-    **{mark: f"\\{mark}" for mark in "&%$#_"},
-    "{": r"\textbraceleft{}",  # BibTeX counts an escaped brace as a brace
-    "}": r"\textbraceright{}",
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "{''}",  # not every font encoding has the straight quote
-    "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}",
-    "[": "{[}",  # after `\\\\` it would start an argument
-    "*": "{*}",  # after `\\\\` it would be part of the command
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "†": r"\textdagger{}",
-    "‡": r"\textdaggerdbl{}",
-    "…": r"\dots{}",
-}
-_JOINT = "\0"  # stands for a hyphen before another one, which would become a dash
-_MARKS[_JOINT] = "-{}"
-_LETTERS = {chr(code) for code in range(0xC0, 0x100)} - set("ÐÞðþ×÷")
-
-
-def text(words: str, limit: int = 120) -> str:
-    """Return plain text as LaTeX; characters that common fonts lack become question marks."""
-    characters = re.sub("-(?=-)", _JOINT, format.plain(words, limit))
-    return "".join(map(_mark, characters))
-
-
-def latex(table: Table) -> str:
-    """Return a table as a float with caption and notes, without a label."""
-    head, *rows = text_rows(table)
-    columns = "l" + "r" * (len(head) - 1)
-    notes = [rf"\par {text(note, 400)}" for note in legend(table)]
-    if notes:
-        notes = [r"\begin{minipage}{\linewidth}\footnotesize", *notes, r"\end{minipage}"]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{text(table.title, 400)}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            _row(head),
-            r"\midrule",
-            *map(_row, rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            *notes,
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def _row(cells: list[str]) -> str:
-    return " & ".join(map(text, cells)) + r" \\"
-
-
-def _mark(mark: str) -> str:
-    return _MARKS.get(mark) or (mark if mark.isascii() or mark in _LETTERS else "?")

@@ -10,6 +10,7 @@ import pandas as pd
 from paibench.benchmark.record import FEWEST_SEEDS
 from paibench.leaderboard.board import Board, TrackBoard
 from paibench.leaderboard.format import (
+    BEATS,
     BEST,
     CONFLICT,
     ELSEWHERE,
@@ -80,6 +81,7 @@ DISAGREEMENT_COLUMNS = (
 )
 LEGEND = {
     BEST: "Pareto-optimal: no other method is as accurate, as sparse and as cheap to find.",
+    BEATS: "beats both random floors at this sparsity.",
     UNLIKE: "averages runs of different environments.",
     CONFLICT: "has runs that gave another result when they were repeated.",
     ELSEWHERE: "starts from weights that are not the initial ones, and is not ranked.",
