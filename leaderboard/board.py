@@ -19,7 +19,7 @@ from paibench.leaderboard.frame.rows import models
 from paibench.leaderboard.missing import missing_results
 from paibench.leaderboard.published.compare import reproduction
 from paibench.leaderboard.published.load import load, published_for
-from paibench.leaderboard.site.slugs import method_slugs, track_slugs
+from paibench.leaderboard.site.slugs import method_slugs
 from paibench.leaderboard.stats.controls import control_verdicts
 from paibench.leaderboard.stats.critical_sparsity import critical_sparsity
 from paibench.leaderboard.stats.cross_track import CrossTrackComparison, cross_track
@@ -59,8 +59,6 @@ class TrackBoard:
     """What is shown of one track."""
 
     track: Track
-    slug: str
-    """The part of file names that stands for the track."""
     model: Named
     cells: pd.DataFrame
     """The rows of `Board.cells` of this track."""
@@ -68,6 +66,11 @@ class TrackBoard:
     """The published figures to draw beside ours, see `published_for`."""
     reproduction: pd.DataFrame
     """The published figures beside the cell of ours at the nearest density."""
+
+    @property
+    def slug(self) -> str:
+        """See `Track.slug`."""
+        return self.track.slug
 
 
 @dataclass(frozen=True)
@@ -225,17 +228,14 @@ def _costs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tracks(cells: pd.DataFrame, named: Mapping[str, Named]) -> dict[Track, TrackBoard]:
-    cells_of = dict(tracks(cells))
-    # All slugs are made together, so that two tracks never get the same one.
-    slugs, published = track_slugs(cells_of), load()
+    published = load()
     return {
         track: TrackBoard(
             track=track,
-            slug=slugs[track],
             model=named[track.model],
             cells=own,
             figures=published_for(track, named[track.model], own, published),
             reproduction=reproduction(track, named[track.model], own, published),
         )
-        for track, own in cells_of.items()
+        for track, own in tracks(cells)
     }

@@ -1,23 +1,10 @@
-"""File names for tracks and methods that are safe on any file system."""
+"""File names for methods that are safe on any file system."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from hashlib import sha256
 
-from paibench.leaderboard.stats.summary import Track
-
 _SAFE = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-
-
-def track_slugs(tracks: Iterable[Track]) -> dict[Track, str]:
-    """Return a different file name for each track."""
-    tracks = list(tracks)
-    count = Counter(track.slug for track in tracks)
-    return {
-        track: f"{track.slug}-{track.digest}" if count[track.slug] > 1 else track.slug
-        for track in tracks
-    }
 
 
 def method_slugs(names: Iterable[str]) -> dict[str, str]:

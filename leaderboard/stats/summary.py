@@ -39,20 +39,18 @@ class Track(NamedTuple):
 
     @property
     def slug(self) -> str:
-        """A part of a file name, of a-z 0-9 _ . and -; with a digest if it was changed."""
+        """The part of file names that stands for the track, of a-z 0-9 _ . and -.
+
+        It depends on the track alone, so that an address stays when other tracks join.
+        """
         parts = [self.dataset, self.model, self.recipe, self.init]
         # The usual split and protocol are left out to keep names short.
         parts += [self.split] if self.split != "test" else []
         parts += [f"protocol{self.protocol}"] if self.protocol != PROTOCOL else []
-        text = "-".join(parts)
         # The name of a file has more parts, and most file systems allow 255 bytes.
-        slug = re.sub(r"[^a-z0-9_.]+", "-", text.lower())[:100].strip("-.")
-        return slug if slug == text else f"{slug}-{self.digest}"
-
-    @property
-    def digest(self) -> str:
-        """8 hexadecimal digits that distinguish tracks with the same slug."""
-        return sha256(repr(tuple(self)).encode()).hexdigest()[:8]
+        slug = re.sub(r"[^a-z0-9_.]+", "-", "-".join(parts).lower())[:100].strip("-.")
+        # Different tracks may be alike up to here.
+        return f"{slug}-{sha256(repr(tuple(self)).encode()).hexdigest()[:8]}"
 
 
 def summarize(runs: pd.DataFrame) -> pd.DataFrame:
