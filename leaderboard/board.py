@@ -13,7 +13,9 @@ import pandas as pd
 from paibench.benchmark.spec import Named
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.format import clean
+from paibench.leaderboard.frame.citations import known_of
 from paibench.leaderboard.frame.export import csv
+from paibench.leaderboard.frame.known import Known
 from paibench.leaderboard.frame.load import Frame
 from paibench.leaderboard.frame.rows import models
 from paibench.leaderboard.missing import missing_results
@@ -90,6 +92,8 @@ class Board:
     tracks: Mapping[Track, TrackBoard]
     methods: Mapping[str, str]
     """The part of file names that stands for each method."""
+    known: Mapping[str, Known | None]
+    """What is known of each method by its label; None for a third party's."""
     models: Mapping[str, Named]
     """The models of all runs by their labels."""
     rows: Mapping[tuple[Any, ...], dict[Any, Any]]
@@ -167,6 +171,7 @@ def compute(
         summary=summary,
         cells=cells,
         tracks=_tracks(cells, named),
+        known={label: found for label, (_, found) in known_of(runs).items()},
         methods=method_slugs(runs["method"].astype(str)),
         models=named,
         rows=rows,

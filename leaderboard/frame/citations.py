@@ -9,28 +9,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from paibench.leaderboard.frame.known import KNOWN, Known, known
 from paibench.leaderboard.frame.latex import text
 
-# The papers of our methods, by their keys in references.bib. Keys never change: people cite them.
-OF_METHOD: dict[str, tuple[str, ...]] = {
-    "dense": (),
-    "random": ("evci2020rigging",),
-    "magnitude": ("han2015learning",),
-    "snip": ("lee2019snip",),
-    "grasp": ("wang2020picking",),
-    "synflow": ("tanaka2020pruning",),
-    "edge_popup": ("ramanujan2020hidden",),
-    "zhou": ("zhou2019deconstructing",),
-    "imp": ("frankle2019lottery", "frankle2020linear", "renda2020comparing"),
-    "gem_miner": ("sreenivasan2022rare",),
-    "force": ("dejorge2021progressive",),
-    "prospr": ("alizadeh2022prospect",),
-    "ntk_sap": ("wang2023ntksap",),
-    "px": ("iurada2024finding",),
-    "dpai": ("xiang2025dpai",),
-    "phew": ("patil2021phew",),
-    "early_bird": ("you2020drawing",),
-    "cts": ("arora2025concrete",),
+_VENUES = {
+    "International Conference on Learning Representations": "ICLR",
+    "International Conference on Machine Learning": "ICML",
+    "Advances in Neural Information Processing Systems": "NeurIPS",
+    "IEEE/CVF Conference on Computer Vision and Pattern Recognition": "CVPR",
 }
 
 
@@ -52,9 +38,9 @@ def cite(names: Iterable[str], plugins: Mapping[str, Plugin] | None = None) -> s
     comments = []
     for name in sorted(set(names)):
         # A plugin may use a name of ours, but our papers do not describe its method.
-        if name in OF_METHOD and name not in plugins:
-            entries |= {key: papers()[key] for key in OF_METHOD[name]}
-            comments += [] if OF_METHOD[name] else [f"% {name}: nothing to cite"]
+        if name in KNOWN and name not in plugins:
+            entries |= {key: papers()[key] for key in KNOWN[name].papers}
+            comments += [] if KNOWN[name].papers else [f"% {name}: nothing to cite"]
         else:
             key = _key(name)
             entries[key] = _misc(key, name, plugins.get(name))
@@ -66,13 +52,28 @@ def keys_of(runs: pd.DataFrame) -> dict[str, tuple[str, ...]]:
 
     They are those of `cite_runs`; a method without a paper has none.
     """
+    return {
+        label: (_key(method),) if found is None else found.papers
+        for label, (method, found) in known_of(runs).items()
+    }
+
+
+def known_of(runs: pd.DataFrame) -> dict[str, tuple[str, Known | None]]:
+    """Return the name of each method of a frame of runs and what is known of it, by its label."""
     names = runs[["method_label", "method", "plugin"]].drop_duplicates("method_label")
     return {
-        str(label): OF_METHOD[method]
-        if method in OF_METHOD and (pd.isna(plugin) or plugin == "paibench")
-        else (_key(str(method)),)
+        str(label): (str(method), known(method, label, None if pd.isna(plugin) else plugin))
         for label, method, plugin in names.itertuples(index=False)
     }
+
+
+def published(found: Known) -> str:
+    """Return the name of a method for people, with venue and year of its first paper."""
+    if not found.papers:
+        return found.title
+    fields = dict(re.findall(r"(\w+) = \{+(.*?)\}+,", papers()[found.papers[0]]))
+    venue = _VENUES.get(fields.get("booktitle", ""), fields.get("archiveprefix", ""))
+    return f"{found.title}, {venue} {fields['year']}".replace(",  ", ", ")
 
 
 def cite_runs(runs: pd.DataFrame) -> str:

@@ -163,7 +163,8 @@ Runs that failed, and runs of a sweep that nobody has done yet, are rows too: `s
 which, and their results are empty. Group by `dataset`, `model`, `recipe`, \
 `init`, `split` and `protocol` before you average, and filter by `control`. Accuracies are \
 fractions; the columns that end in `_percent` are for display. The Parquet file of a leaderboard \
-has the same columns, each with its meaning as the `description` of the field.
+has the same columns, each with its meaning as the `description` of the field, and one more: \
+`mark`, how far the run was verified.
 
 This page is made from the code: `python -c \
 "from paibench.leaderboard.frame.columns import page; print(page(), end='')" > docs/frame.md`.

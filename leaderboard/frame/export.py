@@ -44,10 +44,14 @@ def schema() -> pa.Schema:
 def parquet(runs: pd.DataFrame) -> bytes:
     """Return the runs, in order of key, as a compressed Parquet file.
 
-    The same runs give the same bytes with the same version of pyarrow, which every file names.
+    Runs of a board have one more column, `mark`, the verification level of each. The same runs give
+    the same bytes with the same version of pyarrow, which every file names.
     """
-    ordered = runs.sort_values("key", kind="stable")[list(COLUMNS)]
     fields = schema()
+    if "mark" in runs:
+        meaning = {"description": "how far the run was verified"}
+        fields = fields.append(pa.field("mark", pa.string(), metadata=meaning))
+    ordered = runs.sort_values("key", kind="stable")[fields.names]
     # `DataFrame.to_parquet` would drop the descriptions and add pandas' own metadata.
     columns = [
         pa.Array.from_pandas(_plain(ordered[field.name]), type=field.type) for field in fields

@@ -25,6 +25,7 @@ from paibench.leaderboard.site.tables import (
     control_table,
     difference_tables,
     disagreement_table,
+    headline,
     index_table,
     published_table,
     supermask_table,
@@ -131,7 +132,8 @@ def index_page(site: Site, tracks: list[dict[str, Any]], methods: list[About]) -
 def index_entry(view: TrackView, tables: Iterable[Table]) -> dict[str, Any]:
     """Return what the start page shows of a track."""
     title = _title(view.own.track)
-    return {"slug": view.own.slug, "title": title, "table": index_table(view, tables, title)}
+    table = index_table(view, tables, title)
+    return {"slug": view.own.slug, "title": title, "result": headline(view), "table": table}
 
 
 def track_tables(view: TrackView) -> list[Table]:
@@ -164,6 +166,7 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
         slug=view.own.slug,
         title=title,
         facts=facts,
+        result=headline(view),
         protocol=track.protocol,
         chart=spec,
         published=spec is not None and chart.has_published(spec),

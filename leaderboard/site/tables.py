@@ -1,10 +1,12 @@
 """The tables on the page of a track, and the head of its ranking on the start page."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from paibench.benchmark.record import FEWEST_SEEDS
@@ -19,9 +21,13 @@ from paibench.leaderboard.format import (
     amount,
     clean,
     number,
+    percent,
+    row_name,
     signed,
     sparsity_percent,
 )
+from paibench.leaderboard.frame.citations import published
+from paibench.leaderboard.frame.known import Known
 from paibench.leaderboard.published.compare import as_table
 from paibench.leaderboard.stats import ranking
 from paibench.leaderboard.stats.floors import FLOORS, OUTCOMES
@@ -46,9 +52,13 @@ from paibench.leaderboard.tables import (
 
 _PAGE_BYTES = 1_600_000  # all tables of a page, so that it stays below 3 MB with its chart
 _CELL_BYTES, _ROW_BYTES = 95, 700  # estimates
-_INDEX_ROWS, _INDEX_DENSITIES = 12, 7
+_INDEX_ROWS, _INDEX_DENSITIES = 12, 3
+_TESTED = ("better", "worse", "between", "not significant")
+_INDEX_KEYS = ("paper", "uses", "epochs", "rank", "verdict", "mark")
 
 SUMMARY_COLUMNS = (
+    Column("paper", "paper", "the usual name of the method, venue and year of its paper"),
+    Column("uses", "uses", "the most that the search needs"),
     Column("endpoint", "endpoint, %", "mean log-odds over the sparsities of random, as accuracy"),
     Column("rank", "rank set", "the ranks that the endpoint may have, by comparisons of all pairs"),
     Column("verdict", "beats random", "Welch's tests of the endpoint against both random floors"),
@@ -291,18 +301,19 @@ def published_table(view: TrackView) -> Table | None:
 
 
 def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
-    """Return the first rows of a ranking for the start page, without their costs."""
+    """Return the first rows of a ranking for the start page, in few columns.
+
+    Of the sparsities, those are shown at which the methods differ most.
+    """
     id = f"on-{view.own.slug}"
     ranked = next((table for table in tables if table.id == "ranked"), None)
     if ranked is None:
         return Table(id, title, "No method of this track can be ranked.", "method", (), ())
-    # The densest column has the dense reference; of the others, those with most results are shown.
-    spread = [index for index, column in enumerate(ranked.columns) if column.spread]
-    results = {index: sum(bool(row.cells[index].n) for row in ranked.rows) for index in spread}
-    fullest = sorted(spread, key=lambda index: (index > 0, -results[index], index))
-    indices = sorted(fullest[:_INDEX_DENSITIES])
-    keys = ("endpoint", "rank", "verdict", "critical", "mark")
-    indices += [index for index, column in enumerate(ranked.columns) if column.key in keys]
+    keys = [column.key for column in ranked.columns]
+    spread = {index for index, key in enumerate(keys) if ranked.columns[index].spread}
+    most = sorted(spread, key=lambda index: (-_spread(ranked, index), index))
+    indices = [keys.index(key) for key in _INDEX_KEYS if key != "mark" or view.board.public]
+    indices += sorted(most[:_INDEX_DENSITIES])
     rows = tuple(
         row._replace(cells=tuple(row.cells[index] for index in indices))
         for row in ranked.rows[:_INDEX_ROWS]
@@ -318,6 +329,66 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
         rows=rows,
         notes=_legend(rows),
     )
+
+
+def _spread(table: Table, index: int) -> float:
+    """Return how much the means of a column differ: their standard deviation in log-odds."""
+    means = [row.cells[index].value for row in table.rows if row.cells[index].n]
+    fractions = [min(max(mean / 100, 1e-4), 1 - 1e-4) for mean in means if mean is not None]
+    return float(np.std([math.log(each / (1 - each)) for each in fractions])) if fractions else -1.0
+
+
+def headline(view: TrackView) -> str:
+    """Return the result of a track in a few sentences, from the endpoints of its methods.
+
+    Methods whose search trains the weights are named as a reference, if they are better.
+    """
+    rows = _endpoint_rows(view)
+    floors = [row for row in rows if row["method_label"] in FLOORS]
+    methods = [row for row in rows if row["method_label"] not in FLOORS]
+    trained = [row for row in methods if row["uses"] == "trained weights"]
+    others = [row for row in methods if row not in trained] or methods
+    if not others or not floors:
+        return "There is no method to compare with random pruning."
+    best, floor = (max(part, key=lambda row: row["accuracy"]) for part in (others, floors))
+    sentences = [
+        f"{best['name']} has the highest mean over all sparsities, {best['text']} %, rank "
+        f"{best['rank']}; {floor['name']} has {floor['text']} %."
+    ]
+    top = max(trained, key=lambda row: row["accuracy"], default=best)
+    if top["accuracy"] > best["accuracy"]:
+        sentences.append(f"{top['name']}, whose search trains the weights, has {top['text']} %.")
+    if tested := [row["outcome"] for row in methods if row["outcome"] in _TESTED]:
+        number_of = tested.count("better")
+        verb = "beats" if number_of == 1 else "beat"
+        sentences.append(f"{number_of} of {len(tested)} methods {verb} both random floors.")
+    else:
+        sentences.append(f"With {best['n']} seeds, there is no verdict.")
+    return " ".join(sentences)
+
+
+def _endpoint_rows(view: TrackView) -> list[dict[str, Any]]:
+    """Return what `headline` says of each method that has a rank."""
+    rows = []
+    for key, row in view.board.rows.items():
+        *track, label, control = key
+        accuracy = number(row.get("endpoint_accuracy"))
+        if tuple(track) != view.own.track or number(row.get("best_rank")) is None or not accuracy:
+            continue
+        known = view.board.known.get(label)
+        rows.append(
+            {
+                "method_label": label,
+                "name": clean(row_name(label, control)),
+                "uses": known.uses if known else "",
+                "accuracy": accuracy,
+                "text": percent(accuracy, row["endpoint_low"], row["endpoint_high"]),
+                "rank": rank_set_text(row),
+                "outcome": row.get("endpoint_outcome"),
+                "n": int(row["endpoint_n"]),
+            }
+        )
+    return rows
 
 
 def difference(cell: SummaryRow | None, prefix: str = FLOORS["random"]) -> Cell:
@@ -368,6 +439,7 @@ def _by_sparsity(
             key = (*view.own.track, any_cell["method_label"], any_cell["control"])
             # Dense has no cell at the middle density, so its costs are those at density 1.
             costs = by_density.get(middle, by_density.get(1.0))
+            cells += _about(view.board.known.get(any_cell["method_label"]))
             cells += _summary_cells(
                 view.board.rows.get(key, {}), by_density, costs, view.board.public
             )
@@ -406,13 +478,20 @@ def _legend(rows: Iterable[Row]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _about(known: Known | None) -> tuple[Cell, Cell]:
+    """Return the first two cells of `SUMMARY_COLUMNS`; nothing is known of third parties."""
+    if known is None:
+        return Cell(GAP), Cell(GAP)
+    return Cell(published(known)), Cell(known.uses or GAP)
+
+
 def _summary_cells(
     summary: Mapping[Any, Any],
     by_density: Mapping[float, SummaryRow],
     costs: SummaryRow | None,
     public: bool,
 ) -> Iterable[Cell]:
-    """Yield the cells of `SUMMARY_COLUMNS` for one row; `costs` is the cell of its costs."""
+    """Yield the rest of `SUMMARY_COLUMNS` for one row; `costs` is the cell of its costs."""
     yield _endpoint(summary)
     level = _verification(by_density.values())
     yield _rank_set(summary, level.text if public else "")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paibench.benchmark.record import Record
-from paibench.leaderboard.frame.citations import OF_METHOD, Plugin, cite, cite_runs, papers
+from paibench.leaderboard.frame.citations import Plugin, cite, cite_runs, papers
+from paibench.leaderboard.frame.known import KNOWN
 from paibench.leaderboard.frame.load import tabulate
 from paibench.leaderboard.frame.rows import row_of
 from paibench.methods.core.registry import is_own, names
@@ -24,16 +25,16 @@ def keys(bibtex: str) -> list[str]:
 
 def test_every_method_of_ours_has_its_papers() -> None:
     """All but the reference, which nobody invented; no paper is of no method."""
-    assert set(OF_METHOD) == {name for name in names("methods") if is_own(name)}
-    assert {name for name, keys in OF_METHOD.items() if not keys} == {"dense"}
-    assert set().union(*OF_METHOD.values()) == set(papers())
+    assert set(KNOWN) == {name for name in names("methods") if is_own(name)}
+    assert {name for name, known in KNOWN.items() if not known.papers} == {"dense"}
+    assert set().union(*(known.papers for known in KNOWN.values())) == set(papers())
 
 
-@pytest.mark.parametrize("name", sorted(set(OF_METHOD) - {"dense"}))
+@pytest.mark.parametrize("name", sorted(set(KNOWN) - {"dense"}))
 def test_papers_are_those_of_the_manual(name: str) -> None:
     """Title, year and first author stand in the section of the method."""
     section = re.split(r"^## ", MANUAL.split(f"\n## {name}\n")[1], maxsplit=1, flags=re.M)[0]
-    for key in OF_METHOD[name]:
+    for key in KNOWN[name].papers:
         fields = dict(re.findall(r"(\w+) = \{+(.*?)\}+,", papers()[key]))
         assert fields["title"].rstrip("?") in section and fields["year"] in section, key
         assert fields["author"].partition(",")[0] in section, key
@@ -41,7 +42,7 @@ def test_papers_are_those_of_the_manual(name: str) -> None:
 
 def test_keys_never_change() -> None:
     """Papers that cite a leaderboard keep their keys."""
-    assert keys(cite(OF_METHOD)) == [
+    assert keys(cite(KNOWN)) == [
         "alizadeh2022prospect",
         "arora2025concrete",
         "dejorge2021progressive",

@@ -48,6 +48,13 @@ def test_every_column_is_described(runs: pd.DataFrame) -> None:
     assert said == {name: column.meaning for name, column in COLUMNS.items()}
 
 
+def test_the_runs_of_a_board_have_their_level(runs: pd.DataFrame) -> None:
+    """As a column that is described like the others."""
+    data = io.BytesIO(parquet(runs.assign(mark="checked")))
+    assert set(pd.read_parquet(data)["mark"]) == {"checked"}
+    assert b"verified" in pq.read_schema(data).field("mark").metadata[b"description"]
+
+
 def test_bytes_are_a_function_of_the_runs(runs: pd.DataFrame) -> None:
     """Whatever their order in the frame, and its index."""
     assert parquet(runs) == parquet(runs.iloc[::-1]) == parquet(runs.sample(frac=1, random_state=1))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from accuracies import ERK, GRID
 from factories import make_record
 
 from paibench.benchmark.record import Record
@@ -20,6 +21,13 @@ from paibench.leaderboard.board import compute
 from paibench.leaderboard.frame.load import Frame, load, tabulate
 from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site.build import SiteBuilt, build_site
+from paibench.leaderboard.site.tables import (
+    TrackView,
+    accuracy_tables,
+    headline,
+    index_table,
+    track_view,
+)
 from paibench.methods.core.registry import UserError
 
 RecordFactory = Callable[..., Record]
@@ -227,6 +235,72 @@ def test_the_start_page_has_numbers_with_n(built: SiteBuilt) -> None:
         in page
     )
     assert "Across tracks" not in page
+
+
+def view_of(accuracies: dict[tuple[str, float], list[float]]) -> TrackView:
+    """The only track of runs with these accuracies, by method label and density."""
+    erk = {"name": "random", "layers": "erk"}
+    records = [
+        make_record(
+            method=erk if label == ERK else label, density=density, seed=seed, accuracy=accuracy
+        )
+        for (label, density), values in accuracies.items()
+        for seed, accuracy in enumerate(values)
+    ]
+    found = compute(frame_of(records))
+    (own,) = found.tracks.values()
+    return track_view(found, own)
+
+
+def equal(accuracy: float, *labels: str, n: int = 5) -> dict[tuple[str, float], list[float]]:
+    """Runs with nearly one accuracy at three densities."""
+    values = [accuracy + seed / 1000 for seed in range(n)]
+    return {(label, density): values for label in labels for density in GRID}
+
+
+FLOORS = equal(0.7, "random") | equal(0.72, ERK)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        (
+            FLOORS | equal(0.9, "snip") | equal(0.72, "grasp"),
+            "snip has the highest mean over all sparsities, 90.1 +1.8 −2.1 %, rank 1 of 4; "
+            "random(layers=erk) has 72.1 +2.8 −3.0 %. 1 of 2 methods beats both random floors.",
+        ),
+        (
+            FLOORS | equal(0.9, "snip") | equal(0.95, "imp"),
+            "snip has the highest mean over all sparsities, 90.1 +1.8 −2.1 %, rank 2 of 4; "
+            "random(layers=erk) has 72.1 +2.8 −3.0 %. imp, whose search trains the weights, has "
+            "95.1 +1.2 −1.6 %. 2 of 2 methods beat both random floors.",
+        ),
+        (
+            equal(0.7, "random", n=3) | equal(0.9, "snip", n=3),
+            "snip has the highest mean over all sparsities, 90.0 +3.3 −4.7 %, rank 1 of 2; "
+            "random has 70.0 +5.6 −6.3 %. With 3 seeds, there is no verdict.",
+        ),
+        (FLOORS, "There is no method to compare with random pruning."),
+        (equal(0.9, "snip"), "There is no method to compare with random pruning."),
+    ],
+    ids=["one", "imp", "three-seeds", "floors", "no-floors"],
+)
+def test_the_result_in_words(
+    accuracies: dict[tuple[str, float], list[float]], expected: str
+) -> None:
+    """The best method beside the better floor, and how many methods beat both."""
+    assert headline(view_of(accuracies)) == expected
+
+
+def test_the_short_table_has_the_sparsities_that_differ(built: SiteBuilt) -> None:
+    """Of four, the three at which the means differ most, in the order of the sparsities."""
+    same = {("random", 0.9): [0.8] * 5, ("snip", 0.9): [0.8] * 5}
+    means = {0.5: 0.81, 0.1: 0.95, 0.02: 0.9}
+    other = {("snip", density): [mean] * 5 for density, mean in means.items()}
+    view = view_of(same | other | {("random", density): [0.8] * 5 for density in means})
+    table = index_table(view, accuracy_tables(view), "title")
+    keys = ["paper", "uses", "epochs", "rank", "verdict", "d0.5", "d0.1", "d0.02"]
+    assert [column.key for column in table.columns] == keys
 
 
 def test_several_tracks_are_compared(tmp_path: Path, record_factory: RecordFactory) -> None:
