@@ -351,17 +351,22 @@ def headline(view: TrackView) -> str:
     if not others or not floors:
         return "There is no method to compare with random pruning."
     best, floor = (max(part, key=lambda row: row["accuracy"]) for part in (others, floors))
+    own = f"{best['text']} %, rank {best['rank']}"
     sentences = [
-        f"{best['name']} has the highest mean over all sparsities, {best['text']} %, rank "
-        f"{best['rank']}; {floor['name']} has {floor['text']} %."
+        f"{best['name']} has the highest mean over all sparsities, {own}; {floor['name']} has "
+        f"{floor['text']} %."
+        if best["accuracy"] > floor["accuracy"]
+        else f"Random pruning has the highest mean over all sparsities: {floor['name']} "
+        f"{floor['text']} %; {best['name']} has {own}."
     ]
     top = max(trained, key=lambda row: row["accuracy"], default=best)
-    if top["accuracy"] > best["accuracy"]:
+    if top["accuracy"] > max(best["accuracy"], floor["accuracy"]):
         sentences.append(f"{top['name']}, whose search trains the weights, has {top['text']} %.")
     if tested := [row["outcome"] for row in methods if row["outcome"] in _TESTED]:
-        number_of = tested.count("better")
-        verb = "beats" if number_of == 1 else "beat"
-        sentences.append(f"{number_of} of {len(tested)} methods {verb} both random floors.")
+        better = tested.count("better")
+        verb = "beats" if better < 2 else "beat"
+        of = f"{better or 'None'} of {len(tested)} method{'s' * (len(tested) > 1)}"
+        sentences.append(f"{of} {verb} both random floors.")
     else:
         sentences.append(f"With {best['n']} seeds, there is no verdict.")
     return " ".join(sentences)

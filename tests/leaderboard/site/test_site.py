@@ -280,10 +280,16 @@ FLOORS = equal(0.7, "random") | equal(0.72, ERK)
             "snip has the highest mean over all sparsities, 90.0 +3.3 −4.7 %, rank 1 of 2; "
             "random has 70.0 +5.6 −6.3 %. With 3 seeds, there is no verdict.",
         ),
+        (
+            FLOORS | equal(0.6, "snip"),
+            "Random pruning has the highest mean over all sparsities: random(layers=erk) "
+            "72.1 +2.8 −3.0 %; snip has 60.2 ± 3.2 %, rank 3 of 3. None of 1 method beats both "
+            "random floors.",
+        ),
         (FLOORS, "There is no method to compare with random pruning."),
         (equal(0.9, "snip"), "There is no method to compare with random pruning."),
     ],
-    ids=["one", "imp", "three-seeds", "floors", "no-floors"],
+    ids=["one", "imp", "three-seeds", "worse", "floors", "no-floors"],
 )
 def test_the_result_in_words(
     accuracies: dict[tuple[str, float], list[float]], expected: str
