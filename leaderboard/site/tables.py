@@ -54,7 +54,7 @@ _PAGE_BYTES = 1_600_000  # all tables of a page, so that it stays below 3 MB wit
 _CELL_BYTES, _ROW_BYTES = 95, 700  # estimates
 _INDEX_ROWS, _INDEX_DENSITIES = 12, 3
 _TESTED = ("better", "worse", "between", "not significant")
-_INDEX_KEYS = ("paper", "uses", "epochs", "rank", "verdict", "mark")
+_INDEX_KEYS = ("rank", "verdict", "epochs", "uses", "paper", "mark")
 
 SUMMARY_COLUMNS = (
     Column("paper", "paper", "the usual name of the method, venue and year of its paper"),
@@ -309,16 +309,22 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     ranked = next((table for table in tables if table.id == "ranked"), None)
     if ranked is None:
         return Table(id, title, "No method of this track can be ranked.", "method", (), ())
+    # The dense network, which has another sparsity, is in the headline.
+    pruned = [row for row in ranked.rows if row.name != "dense"]
     keys = [column.key for column in ranked.columns]
-    spread = {index for index, key in enumerate(keys) if ranked.columns[index].spread}
+    spread = {
+        index
+        for index, column in enumerate(ranked.columns)
+        if column.spread and any(row.cells[index].n for row in pruned)
+    }
     most = sorted(spread, key=lambda index: (-_spread(ranked, index), index))
-    indices = [keys.index(key) for key in _INDEX_KEYS if key != "mark" or view.board.public]
-    indices += sorted(most[:_INDEX_DENSITIES])
+    indices = sorted(most[:_INDEX_DENSITIES])
+    indices += [keys.index(key) for key in _INDEX_KEYS if key != "mark" or view.board.public]
     rows = tuple(
-        row._replace(cells=tuple(row.cells[index] for index in indices))
-        for row in ranked.rows[:_INDEX_ROWS]
+        row._replace(cells=tuple(_short(row.cells[index], index in spread) for index in indices))
+        for row in pruned[:_INDEX_ROWS]
     )
-    total = ranked.cut or len(ranked.rows)
+    total = (ranked.cut or len(ranked.rows)) - len(ranked.rows) + len(pruned)
     more = f" These are the first {len(rows)} of {total} rows." if total > len(rows) else ""
     return Table(
         id=id,
@@ -331,11 +337,19 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     )
 
 
+def _short(cell: Cell, is_accuracy: bool) -> Cell:
+    """Return an accuracy without its rank at one sparsity, which the page of the track has."""
+    if not is_accuracy:
+        return cell
+    kept = [part for part in cell.detail.split(", ") if part.startswith(("n = ", "collapsed "))]
+    return cell._replace(detail=", ".join(kept))
+
+
 def _spread(table: Table, index: int) -> float:
     """Return how much the means of a column differ: their standard deviation in log-odds."""
     means = [row.cells[index].value for row in table.rows if row.cells[index].n]
     fractions = [min(max(mean / 100, 1e-4), 1 - 1e-4) for mean in means if mean is not None]
-    return float(np.std([math.log(each / (1 - each)) for each in fractions])) if fractions else -1.0
+    return float(np.std([math.log(each / (1 - each)) for each in fractions]))
 
 
 def headline(view: TrackView) -> str:
@@ -369,6 +383,10 @@ def headline(view: TrackView) -> str:
         sentences.append(f"{of} {verb} both random floors.")
     else:
         sentences.append(f"With {best['n']} seeds, there is no verdict.")
+    dense = view.cells[(view.cells["method"] == "dense") & (view.cells["accuracy_n"] > 0)]
+    for cell in dense.head(1).to_dict("records"):
+        ends = number(cell["accuracy_low"]), number(cell["accuracy_high"])
+        sentences.append(f"The dense network has {percent(cell['accuracy_mean'], *ends)} %.")
     return " ".join(sentences)
 
 

@@ -227,7 +227,7 @@ def test_the_start_page_has_numbers_with_n(built: SiteBuilt) -> None:
     """The start page has means with intervals, n and rank sets, and names lost runs."""
     page = Seen(text(built, "/index.html")).text
     assert re.search(r"6\d\.\d \+\d\.\d −\d\.\d", page)
-    assert re.search(r"rank 1(–\d+)? of \d+, n = 3", page)
+    assert re.search(r"1(–\d+)? of \d+\s*provisional, n = 3", page)
     assert "diverged 1/1" in page
     assert "self-reported" in page
     assert (
@@ -276,6 +276,12 @@ FLOORS = equal(0.7, "random") | equal(0.72, ERK)
             "95.1 +1.2 −1.6 %. 2 of 2 methods beat both random floors.",
         ),
         (
+            FLOORS | equal(0.9, "snip") | {("dense", 1.0): [0.98] * 5},
+            "snip has the highest mean over all sparsities, 90.1 +1.8 −2.1 %, rank 1 of 3; "
+            "random(layers=erk) has 72.1 +2.8 −3.0 %. 1 of 1 method beats both random floors. "
+            "The dense network has 98.0 +0.6 −1.3 %.",
+        ),
+        (
             equal(0.7, "random", n=3) | equal(0.9, "snip", n=3),
             "snip has the highest mean over all sparsities, 90.0 +3.3 −4.7 %, rank 1 of 2; "
             "random has 70.0 +5.6 −6.3 %. With 3 seeds, there is no verdict.",
@@ -289,7 +295,7 @@ FLOORS = equal(0.7, "random") | equal(0.72, ERK)
         (FLOORS, "There is no method to compare with random pruning."),
         (equal(0.9, "snip"), "There is no method to compare with random pruning."),
     ],
-    ids=["one", "imp", "three-seeds", "worse", "floors", "no-floors"],
+    ids=["one", "imp", "dense", "three-seeds", "worse", "floors", "no-floors"],
 )
 def test_the_result_in_words(
     accuracies: dict[tuple[str, float], list[float]], expected: str
@@ -305,7 +311,7 @@ def test_the_short_table_has_the_sparsities_that_differ(built: SiteBuilt) -> Non
     other = {("snip", density): [mean] * 5 for density, mean in means.items()}
     view = view_of(same | other | {("random", density): [0.8] * 5 for density in means})
     table = index_table(view, accuracy_tables(view), "title")
-    keys = ["paper", "uses", "epochs", "rank", "verdict", "d0.5", "d0.1", "d0.02"]
+    keys = ["d0.5", "d0.1", "d0.02", "rank", "verdict", "epochs", "uses", "paper"]
     assert [column.key for column in table.columns] == keys
 
 
