@@ -48,12 +48,15 @@ def use_memory_for_files(folder: str = "/dev/shm", needed_bytes: int = 4 * 2**30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let tests write to memory, and xdist start the files of `--dist loadfile` by their names.
+    """Let the usual tests write to memory, and xdist start the files of `loadfile` by their names.
 
     Its own order starts the files with the most tests first. Our longest files have few tests, so
     that they would come last, and one of two processes would wait for the other.
     """
-    use_memory_for_files()
+    # What is run by name needs a disk: sandboxes have a /dev/shm of their own, and virtual
+    # environments link to the files of this one.
+    if "not slow" in config.option.markexpr:
+        use_memory_for_files()
     config.option.loadscopereorder = False
 
 
