@@ -303,9 +303,10 @@ def test_a_mask_is_downloaded(mask_site: tuple[Path, bytes], visit: Visits) -> N
 def test_levels_of_verification_are_shown(rich_site: Path, visit: Visits) -> None:
     """Levels are in the ranking, in the list of methods and on the page of a run."""
     reader = visit(rich_site)
-    page = reader.open("index.html")
-    row = page.locator("#tracks tr", has=page.locator("th >> text=snip")).first
+    page = reader.open(reader.addresses["track"])
+    row = page.locator("#ranked tr", has=page.locator("th >> text=snip")).first
     assert row.locator("td").last.inner_text() == "verified"
+    page = reader.open("index.html")
     assert "verified" in page.locator("#methods li", has_text="snip").inner_text()
     page = reader.open(reader.addresses["run"])
     page.wait_for_selector("main table")
