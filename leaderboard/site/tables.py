@@ -1,12 +1,10 @@
 """The tables on the page of a track, and the head of its ranking on the start page."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from paibench.benchmark.record import FEWEST_SEEDS
@@ -312,16 +310,17 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     # The dense network, which has another sparsity, is in the headline.
     pruned = [row for row in ranked.rows if row.name != "dense"]
     keys = [column.key for column in ranked.columns]
-    spread = {
-        index
-        for index, column in enumerate(ranked.columns)
-        if column.spread and any(row.cells[index].n for row in pruned)
-    }
-    most = sorted(spread, key=lambda index: (-_spread(ranked, index), index))
-    indices = sorted(most[:_INDEX_DENSITIES])
-    indices += [keys.index(key) for key in _INDEX_KEYS if key != "mark" or view.board.public]
+    own = view.cells[view.cells["row"].isin([row.name for row in pruned])]
+    means = own[own["accuracy_n"] > 0].groupby("density_asked")["accuracy_log_odds"]
+    differing = means.std(ddof=0).nlargest(_INDEX_DENSITIES).index
+    accuracies = sorted(keys.index(f"d{density:g}") for density in differing)
+    indices = accuracies + [
+        keys.index(key) for key in _INDEX_KEYS if key != "mark" or view.board.public
+    ]
     rows = tuple(
-        row._replace(cells=tuple(_short(row.cells[index], index in spread) for index in indices))
+        row._replace(
+            cells=tuple(_short(row.cells[index], index in accuracies) for index in indices)
+        )
         for row in pruned[:_INDEX_ROWS]
     )
     total = (ranked.cut or len(ranked.rows)) - len(ranked.rows) + len(pruned)
@@ -343,13 +342,6 @@ def _short(cell: Cell, is_accuracy: bool) -> Cell:
         return cell
     kept = [part for part in cell.detail.split(", ") if part.startswith(("n = ", "collapsed "))]
     return cell._replace(detail=", ".join(kept))
-
-
-def _spread(table: Table, index: int) -> float:
-    """Return how much the means of a column differ: their standard deviation in log-odds."""
-    means = [row.cells[index].value for row in table.rows if row.cells[index].n]
-    fractions = [min(max(mean / 100, 1e-4), 1 - 1e-4) for mean in means if mean is not None]
-    return float(np.std([math.log(each / (1 - each)) for each in fractions]))
 
 
 def headline(view: TrackView) -> str:
@@ -393,10 +385,11 @@ def headline(view: TrackView) -> str:
 def _endpoint_rows(view: TrackView) -> list[dict[str, Any]]:
     """Return what `headline` says of each method that has a rank."""
     rows = []
-    for key, row in view.board.rows.items():
-        *track, label, control = key
+    names = view.cells[["method_label", "control"]].drop_duplicates()
+    for label, control in names.itertuples(index=False):
+        row = view.board.rows.get((*view.own.track, label, control), {})
         accuracy = number(row.get("endpoint_accuracy"))
-        if tuple(track) != view.own.track or number(row.get("best_rank")) is None or not accuracy:
+        if accuracy is None or number(row.get("best_rank")) is None:
             continue
         known = view.board.known.get(label)
         rows.append(

@@ -4,7 +4,6 @@ import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -204,6 +203,7 @@ def verify(
     from paibench.benchmark.execution.attempt import Failed
     from paibench.benchmark.execution.verify import of_seeds
     from paibench.benchmark.execution.verify import verify as repeat
+    from paibench.benchmark.steps.environment import now
     from paibench.benchmark.store.store import Store
 
     target = Store.read(store)
@@ -215,7 +215,7 @@ def verify(
     salt = secrets.token_hex(8) if salt is None else salt
     used = {int(each.spec.get("seed", 0)) for each in records}
     seeds = fresh_seeds(_digests(target, records), salt, fresh, used)
-    facts: dict[str, Any] = {"salt": salt, "fresh_seeds": seeds, "when": _now()}
+    facts: dict[str, Any] = {"salt": salt, "fresh_seeds": seeds, "when": now()}
     log = _Log(target, records, dry_run)
     log.write(facts | {"outcome": "started"})
     try:
@@ -377,10 +377,6 @@ def _floors(floors: dict[str, float | None]) -> str:
         f"{label} {'diverged' if mean is None else f'{mean:.4f}'}" for label, mean in floors.items()
     ]
     return f"  the floors with these seeds: {', '.join(means)}" if means else ""
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _print(facts: dict[str, Any], lines: list[str], as_json: bool) -> None:
