@@ -6,6 +6,7 @@ Moments = tuple[tuple[float, ...], tuple[float, ...]]
 """The mean and the standard deviation of each channel of pixels scaled to [0, 1]."""
 
 COUNTS: Mapping[str, tuple[int, int]] = {
+    "digits": (1_437, 360),
     "mnist": (60_000, 10_000),
     "fashion_mnist": (60_000, 10_000),
     "kmnist": (60_000, 10_000),

@@ -14,6 +14,7 @@ from torch import nn
 
 from paibench.benchmark.spec import Spec
 from paibench.benchmark.steps.blame import attributing_errors
+from paibench.benchmark.steps.passed import Passed
 from paibench.methods.core.mask import Mask, Weights
 from paibench.methods.core.mask_bits import PackedMask
 from paibench.methods.core.mask_file import pack
@@ -21,6 +22,7 @@ from paibench.methods.core.random_streams import derive, generator
 from paibench.methods.core.registry import UserError, get
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import (
+    MOST_NOTES,
     Ticket,
     as_ticket,
     check_ticket,
@@ -81,6 +83,7 @@ def find(spec: Spec, net: nn.Module, task: Task) -> SearchResult:
     disk space are raised as they are.
     """
     own_copy = copy.deepcopy(net)
+    passed = Passed(own_copy)
     with attributing_errors(spec, "methods"):
         finder: Callable[..., object] = get(spec.method.name)
         clock = time.perf_counter()
@@ -90,6 +93,8 @@ def find(spec: Spec, net: nn.Module, task: Task) -> SearchResult:
         # what a method may return is decided here, before a sandbox packs it for the harness
         ticket = as_ticket(result)
         check_ticket(ticket, net, task.steps)
+    if note := passed.note(task.cost.forward, task.examples):
+        ticket = replace(ticket, notes=(*ticket.notes[: MOST_NOTES - 1], note))
     return SearchResult(ticket, task.cost, seconds)
 
 

@@ -59,6 +59,10 @@ CHECKS: Mapping[str, Check] = {
         "a run ends after it starts, and not in the future",
         "set the clock of the machine and run it again",
     ),
+    "time": Check(
+        "training and evaluation take no more seconds than the run, unless it was continued",
+        "say in the pull request that the run was stopped and continued, or run it again",
+    ),
     "text": Check(
         "text is printable and short, and is neither markup nor a formula",
         "run it again with plain names of host, device and plugin",
@@ -94,7 +98,8 @@ CHECKS: Mapping[str, Check] = {
         "install the method as a distribution and run it again",
     ),
     "code": Check(
-        "the code is a known version, from a commit without changes",
+        "the code is a released version, from a commit without changes, with a torch and a Python "
+        "that it supports",
         "run it from a commit",
     ),
     "cost": Check(
@@ -102,10 +107,15 @@ CHECKS: Mapping[str, Check] = {
         "count what the search passes through networks (`task.batches`, `task.fit`, `task.count`)",
     ),
     # Methods are compared in pairs, which needs equal starts, layers and data.
-    "initial": Check("runs of one data set, model, init and seed start from equal weights", _RERUN),
+    "initial": Check(
+        "runs of one data set, model, init and seed start from equal weights, and our own models "
+        "from those that are known",
+        _RERUN,
+    ),
     "layers": Check("runs of one data set and model have equal layers", _RERUN),
     "data": Check(
-        "runs on one data set use equal data",
+        "runs on one data set use equal data, and on our own data sets the published data and "
+        "numbers of examples",
         "use the data that `paibench prepare` checks",
     ),
     "seeds": Check(
@@ -119,8 +129,9 @@ CHECKS: Mapping[str, Check] = {
         "open an issue; only maintainers add to a published cell, with `--maintainer`",
     ),
     "baselines": Check(
-        "every track has `dense`, and `random` at each density of a method",
-        "run `dense` and `random` too, with the same seeds",
+        "every track has `dense`, and `random` at each density of a method, none of which diverged",
+        "run `dense` and `random` too, with the same seeds; a recipe at which they diverge ranks "
+        "nobody",
     ),
     # Different seeds do not give equal weights, unless the mask disconnects the network.
     "copied": Check(
@@ -128,8 +139,8 @@ CHECKS: Mapping[str, Check] = {
         "run every seed",
     ),
     "same-mask": Check(
-        "no two methods find the same mask",
-        "find out whether one of them was given the mask of the other",
+        "no two methods, no two seeds and no two rows of a method find the same mask",
+        "find out whether one was given the mask of the other, or an option makes no difference",
     ),
     "duplicate": Check("a run is published once", "remove one of the two records"),
     "sweep": Check(

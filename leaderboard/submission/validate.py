@@ -16,6 +16,7 @@ from paibench.benchmark.store.layout import check, stores_in
 from paibench.leaderboard.submission.baseline import Baseline, digest
 from paibench.leaderboard.submission.checks.cross import Run, cross_check
 from paibench.leaderboard.submission.checks.files import check_curve, check_mask, check_predictions
+from paibench.leaderboard.submission.checks.known import check_known
 from paibench.leaderboard.submission.checks.provenance import check_provenance
 from paibench.leaderboard.submission.checks.record import check_record
 from paibench.leaderboard.submission.findings import (
@@ -137,6 +138,7 @@ def _record_faults(submitted: Submitted, store: StoreFiles, now: datetime) -> It
     record, spec = submitted.record, submitted.spec
     files = store.attachments.get(record.key, {})
     yield from check_record(record, spec, now)
+    yield from check_known(record, spec)
     yield from check_provenance(record, spec)
     yield from check_mask(record, files)
     yield from check_curve(record, spec, files)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from paibench.benchmark.record import FEWEST_SEEDS, RANDOM_FLOORS, Record
 from paibench.benchmark.spec import Spec
 from paibench.leaderboard.submission.findings import Fault, Severity, shorten
-from paibench.leaderboard.submission.open import Submitted
+from paibench.leaderboard.submission.open import Submitted, owns
 
 BASELINES = ("dense", "random")
 FLOORS = ("dense", *RANDOM_FLOORS)
@@ -133,14 +133,26 @@ def _has_own_result(record: Record) -> bool:
 
 
 def _same_mask(runs: Sequence[Run]) -> Iterator[RunFault]:
-    """Find two methods with one mask. The options of one method may make no difference."""
-    pruned = (run for run in runs if run.record.mask_sha256 and run.spec.density < 1)
+    """Find two methods, two seeds or two rows of a third party's method with one mask."""
+    # A mask of no weights is the same for everybody.
+    pruned = (
+        run for run in runs if run.record.mask_sha256 and run.record.kept and run.spec.density < 1
+    )
     for group in _group_by(pruned, lambda run: run.record.mask_sha256).values():
         for run in group:
-            others = [o for o in group if o.spec.method.name != run.spec.method.name]
-            if run.new and others:
-                actual = f"that of {others[0].spec.method}, {others[0].file}"
+            other = next((other for other in group if _differ(run, other)), None)
+            if run.new and other:
+                actual = f"that of {other.spec.method}, seed {other.spec.seed}, {other.file}"
                 yield run, Fault("same-mask", "a mask of its own", shorten(actual), "warning")
+
+
+def _differ(run: Run, other: Run) -> bool:
+    """Return whether two runs should have different masks."""
+    mine, theirs = run.spec, other.spec
+    if mine.method.name != theirs.method.name or mine.seed != theirs.seed:
+        return True
+    # Options of ours are known to exist and to differ; some choose the weights and not the mask.
+    return mine.method != theirs.method and not owns(mine, "method")
 
 
 def _closed(runs: Sequence[Run]) -> Iterator[RunFault]:
@@ -197,11 +209,16 @@ def _seeds_of(group: Sequence[Run]) -> set[int]:
 def _missing_baselines(
     cells: Mapping[Hashable, Sequence[Run]], new_cells: Mapping[Hashable, Sequence[Run]]
 ) -> Iterator[RunFault]:
-    present = {
-        (group[0].spec.method.name, group[0].spec.density)
-        for group in cells.values()
-        if _is_baseline(group[0])
-    }
+    present = set()
+    for group in filter(lambda group: _is_baseline(group[0]), cells.values()):
+        spec = group[0].spec
+        present.add((spec.method.name, spec.density))
+        for run in group:
+            # Without this seed the floor is too high or too low for everybody.
+            if run.new and run.record.status == "diverged":
+                expected = f"an accuracy of {spec.method.name} at {spec.density:g}"
+                actual = f"seed {run.spec.seed} diverged"
+                yield run, Fault("baselines", expected, actual, "warning")
     for group in new_cells.values():
         density = group[0].spec.density
         due = [("dense", 1.0), *([("random", density)] if density < 1 else [])]

@@ -12,6 +12,10 @@ from paibench.leaderboard.submission.open import owns
 
 # Short numbers only, because `int` refuses thousands of digits.
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,3}")
+RELEASED = ("0.1.0",)
+"""The versions of paibench that were released."""
+OLDEST = {"python": "3.11", "torch": "2.10"}
+"""The versions that pyproject.toml asks for at least."""
 # A search may compute more for an example than training does, in a higher precision, and starts a
 # process in the sandbox.
 _TIMES, _SECONDS = 5, 10.0
@@ -53,8 +57,14 @@ def _code(record: Record) -> Iterator[Fault]:
     own = _own_version()
     if not _VERSION.fullmatch(environment.paibench):
         yield Fault("code", "a version of paibench", shorten(environment.paibench), "warning")
-    elif _numbers(environment.paibench) > _numbers(own):
-        yield Fault("code", f"a version up to {own}", environment.paibench, "warning")
+    elif environment.paibench not in (*RELEASED, own):
+        expected = f"a released version ({', '.join(RELEASED)}) or {own}"
+        yield Fault("code", expected, environment.paibench, "warning")
+    for name, oldest in OLDEST.items():
+        text = getattr(environment, name)
+        number = _VERSION.match(text)
+        if not number or _numbers(number[0]) < _numbers(oldest):
+            yield Fault("code", f"{name} {oldest} or newer", shorten(text), "warning")
 
 
 def _plugin(record: Record, spec: Spec) -> Iterator[Fault]:

@@ -21,6 +21,7 @@ _DONE = (
 """The optional fields that every finished run has."""
 _COUNTED = ("accuracy", "accuracy_best", "accuracy_untrained")
 _CLOCK_ERROR = timedelta(hours=1)
+_ROUNDED_SECONDS = 1.0  # start and end are full seconds
 _FIRST = datetime(2024, 1, 1, tzinfo=UTC)  # before the first version of paibench
 _MARKUP = set("<>`")
 _FORMULA = ("=", "+", "-", "@")
@@ -76,6 +77,13 @@ def _dates(record: Record, now: datetime) -> Iterator[Fault]:
             yield Fault("date", expected, shorten(text))
     if times["finished"] < times["started"]:
         yield Fault("date", "an end after the start", shorten(record.environment.finished))
+        return
+    elapsed = (times["finished"] - times["started"]).total_seconds() + _ROUNDED_SECONDS
+    needed = (record.train_seconds or 0.0) + (record.evaluation_seconds or 0.0)
+    # A run that was stopped and continued has the training of both attempts, but one start.
+    if needed > elapsed:
+        expected = f"at most {elapsed:.3g} s of training and evaluation from start to end"
+        yield Fault("time", expected, f"{needed:.3g} s", "warning")
 
 
 def _ranges(record: Record) -> Iterator[Fault]:

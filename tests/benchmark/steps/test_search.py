@@ -1,9 +1,11 @@
 """Searches: a method is held to its word, kept from the rest, and controlled."""
 
+import copy
 import errno
 import gc
+import pickle
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.steps.blame import MethodError
 from paibench.benchmark.steps.network import make_network
+from paibench.benchmark.steps.passed import Passed
 from paibench.benchmark.steps.search import (
     SearchResult,
     find,
@@ -33,6 +36,7 @@ from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask import Mask, flatten, layer_counts, prunable
 from paibench.methods.core.registry import UserError
 from paibench.methods.core.task import Task
+from paibench.methods.core.ticket import Scores
 from paibench.methods.training.checkpoint import digest
 from paibench.methods.training.loop import Diverged
 from paibench.methods.training.services import Services
@@ -343,3 +347,48 @@ def test_reinit_seeds_are_seeds_of_their_own() -> None:
     fresh = [reinit_seed(seed) for seed in range(1_000)]
     assert all(0 <= seed < 2**31 for seed in fresh)
     assert len({*fresh, *range(1_000)}) == 2_000
+
+
+def _counts(epochs: int, counted: bool, copies: Callable[[nn.Module], nn.Module]) -> Any:
+    """A method that passes all training examples through a copy of the network."""
+
+    def method(net: nn.Module, task: Task, density: float) -> Scores:
+        net = copies(net)
+        for _ in range(epochs):
+            for inputs, _labels in task.batches():
+                net(inputs)
+        if not counted:
+            task.cost.forward = 0
+        return Scores({name: weight.detach().abs() for name, weight in prunable(net).items()})
+
+    return method
+
+
+@pytest.mark.parametrize(
+    "copies",
+    [lambda net: net, copy.deepcopy, lambda net: copy.deepcopy(copy.deepcopy(net))],
+    ids=["own", "copy", "copy of a copy"],
+)
+@pytest.mark.parametrize("counted", [True, False])
+def test_examples_that_a_search_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, counted: bool, copies: Any
+) -> None:
+    """The record says how many examples passed, if the method counts fewer."""
+    method = _counts(40, counted, copies)
+    monkeypatch.setattr("paibench.benchmark.steps.search.get", lambda name: method)
+    spec = spec_of("snip")
+    task = Task(DIGITS.train, seed=0, recipe=recipe_of(spec.recipe), stream="snip")
+    notes = find(spec, net_of(spec), task).ticket.notes
+    text = "the search passed 57480 examples forward and counted 0, so its cost is higher than"
+    assert [note.startswith(text) for note in notes] == [True] * (not counted)
+
+
+def test_a_counted_network_can_be_pickled() -> None:
+    """A method may save its network; and what counts does not change outputs or state."""
+    net = net_of(spec_of("snip"))
+    inputs = torch.ones(2, *DIGITS.shape)
+    before, names = net(inputs), list(net.state_dict())
+    passed = Passed(net)
+    loaded = pickle.loads(pickle.dumps(net))
+    assert torch.equal(net(inputs), before) and torch.equal(loaded(inputs), before)
+    assert passed.examples == 2 and list(net.state_dict()) == names

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -10,19 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from paibench.benchmark.data.dataset import load
 from paibench.benchmark.record import PROTOCOL, Record
 from paibench.benchmark.spec import Spec
+from paibench.benchmark.steps.network import make_network
 from paibench.benchmark.store.checksummed_json import decode, encode
 from paibench.benchmark.store.records import hashed_name
 from paibench.benchmark.store.store import Store
+from paibench.leaderboard.submission.checks.cross import Run, cross_check
 from paibench.leaderboard.submission.checks.files import check_predictions
+from paibench.leaderboard.submission.checks.known import FILE, check_known, network
 from paibench.leaderboard.submission.checks.provenance import check_provenance
 from paibench.leaderboard.submission.checks.record import _counts
 from paibench.leaderboard.submission.findings import CHECKS
+from paibench.leaderboard.submission.open import Submitted
 from paibench.leaderboard.submission.validate import Report, validate
 from paibench.methods.core.mask_file import digest, from_bytes, pack
 from paibench.methods.core.registry import UserError
+from paibench.methods.training.checkpoint import digest as state_digest
 
 Edit = Callable[..., None]
 Forge = Callable[[Path, Edit], None]
@@ -30,7 +38,7 @@ Forge = Callable[[Path, Edit], None]
 NOW = datetime.now(UTC)
 BASE = {"dataset": "digits", "model": "lenet-300-100", "recipe": "smoke"}
 FORGED: dict[str, tuple[set[str], Forge]] = {}
-WARNED = {"code", "missing", "same-mask"}
+WARNED = {"code", "missing", "same-mask", "time"}
 """The checks whose findings are warnings, always or in these tests."""
 
 
@@ -328,6 +336,17 @@ def other_data(root: Path, edit: Edit) -> None:
     edit(root, KEY, data_fingerprint="0" * 64)
 
 
+@forged("data")
+def fewer_training_examples(root: Path, edit: Edit) -> None:
+    epochs = plain_of(root)["search_forward"] / 1000
+    edit(root, KEY, train_examples=1000, search_epochs=epochs)
+
+
+@forged("data")
+def name_of_a_subset(root: Path, edit: Edit) -> None:
+    edit(root, KEY, data_name="digits-500")
+
+
 @forged("seal")
 def not_a_number(root: Path, edit: Edit) -> None:
     plain = plain_of(root) | {"loss": float("nan")}
@@ -609,6 +628,7 @@ def test_warnings_do_not_refuse_a_submission(submission: Path, edit: Edit) -> No
         for density in (0.1, 0.5):
             record(submission, spec_of("magnitude", density, seed).key).unlink()
     edit(submission, KEY, environment__dirty=True, environment__paibench="99.0.0")
+    edit(submission, KEY, train_seconds=3e6)
     theirs = spec_of("random").key
     fields = ("mask_sha256", "layer_kept", "collapsed")
     edit(submission, theirs, **{name: plain_of(submission)[name] for name in fields})
@@ -617,6 +637,131 @@ def test_warnings_do_not_refuse_a_submission(submission: Path, edit: Edit) -> No
     report = validate(submission, now=NOW)
     assert report.valid
     assert {each.check for each in report.findings} == WARNED
+
+
+def test_a_whole_store_of_other_data(submission: Path, edit: Edit) -> None:
+    """Data and weights that all records of a submission share are compared with those known."""
+    for path in (submission / "runs").glob("*/*.json"):
+        seed = plain_of(submission, path.stem)["spec"].get("seed", 0)
+        edit(submission, path.stem, data_fingerprint="0" * 64, initial_sha256=f"{seed}" * 64)
+    report = validate(submission, now=NOW)
+    assert errors(report) == {"data", "initial"}
+    for check in ("data", "initial"):
+        assert sum(each.check == check for each in report.findings) == 14
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ("digits", 1437, 360)),
+        ({"examples": 500}, ("digits-500", 500, 360)),
+        ({"validation": 0.1}, ("digits-validation-0.1", 1293, 144)),
+        ({"examples": 500, "validation": 0.1}, ("digits-500-validation-0.1", 450, 50)),
+    ],
+)
+def test_the_known_numbers_of_examples(
+    record_factory: Callable[..., Record], options: dict[str, Any], expected: tuple[str, int, int]
+) -> None:
+    """They are those of the loaded data, with each option that changes them."""
+    data = load("digits", options, None, device=torch.device("cpu"), seed=0)
+    assert (data.name, len(data.train), len(data.test)) == expected
+    spec = Spec.of(**BASE | {"dataset": {"name": "digits", **options}}, method="snip", density=0.1)
+    fields = ("data_name", "train_examples", "test_examples")
+    changes = dict(zip(fields, expected, strict=True)) | {"initial_sha256": None}
+    record = record_factory().model_copy(
+        update=changes | {"data_fingerprint": data.fingerprint, "spec": spec.canonical}
+    )
+    assert list(check_known(record, spec)) == []
+    for name in fields:
+        other = record.model_copy(update={name: getattr(record, name) * 2})
+        assert [fault.check for fault in check_known(other, spec)] == ["data"]
+
+
+@pytest.mark.parametrize("seed", [0, 9])
+def test_the_known_initial_weights(seed: int) -> None:
+    """They are those of a network that is made now."""
+    data = load("digits", {}, None, device=torch.device("cpu"), seed=0)
+    found = state_digest(make_network(spec_of(seed=seed), data, seed).state_dict())
+    known = json.loads(FILE.read_text())["initial"][network("lenet-300-100", "digits")]
+    assert known[seed] == found
+
+
+@pytest.mark.data
+def test_the_known_facts_are_those_of_the_real_data() -> None:
+    """The pinned file is what its program makes."""
+    path = Path(__file__).parents[2] / "golden" / "known.py"
+    before = FILE.read_bytes()
+    runpy.run_path(str(path), run_name="__main__")
+    after = FILE.read_bytes()
+    FILE.write_bytes(before)
+    assert after == before
+
+
+def test_a_floor_that_diverged(submission: Path, edit: Edit) -> None:
+    """A random run without an accuracy is a warning, and one of a method is not."""
+    for key in (KEY, spec_of("random").key):
+        edit(submission, key, status="diverged", accuracy=None, reason="step 3", curve_file=None)
+    found = [each for each in validate(submission, now=NOW).findings if each.check == "baselines"]
+    assert [(each.key, each.severity) for each in found] == [(spec_of("random").key, "warning")]
+    assert found[0].actual == "seed 0 diverged"
+
+
+def _with_mask_of(root: Path, edit: Edit, key: str, other: str) -> None:
+    fields = ("mask_sha256", "layer_kept", "collapsed")
+    edit(root, key, **{name: plain_of(root, other)[name] for name in fields})
+    edit(root, key, mask_file=put(root, key, "mask.safetensors", mask_of(root, other)))
+
+
+def test_two_seeds_with_one_mask(submission: Path, edit: Edit) -> None:
+    """A method that finds the same mask with two seeds is a warning."""
+    other = spec_of(seed=1).key
+    _with_mask_of(submission, edit, KEY, other)
+    found = [each for each in validate(submission, now=NOW).findings if each.check == "same-mask"]
+    assert {each.key: each.severity for each in found} == {KEY: "warning", other: "warning"}
+
+
+@pytest.mark.parametrize(("method", "found"), [("theirs", True), ("snip", False)])
+def test_options_that_make_no_difference(
+    record_factory: Callable[..., Record], method: str, found: bool
+) -> None:
+    """Two rows of a third party's method with one mask may be one row under two names."""
+    runs = []
+    for options in ({}, {"alpha": 1}):
+        spec = Spec.model_validate(
+            BASE | {"method": {"name": method, "options": options}, "density": 0.1}
+        )
+        ours = {"spec": spec.canonical, "key": spec.key, "mask_sha256": "1" * 64}
+        record = record_factory().model_copy(update=ours)
+        runs.append(Run(f"{spec.key}.json", Submitted(record, spec, "0" * 64), new=True))
+    faults = [fault for _, fault in cross_check(runs, complete=False)]
+    assert [fault.check for fault in faults] == ["same-mask", "same-mask"] * found
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"torch": "2.15.0+cu132"}, None),
+        ({"torch": "1.13.1"}, "torch 2.10 or newer"),
+        ({"torch": "mine"}, "torch 2.10 or newer"),
+        ({"python": "3.9.1"}, "python 3.11 or newer"),
+        ({"paibench": "0.0.9"}, "a released version (0.1.0) or 0.1.0"),
+    ],
+)
+def test_versions_that_do_not_exist_or_are_too_old(
+    record_factory: Callable[..., Record], changes: dict[str, str], expected: str | None
+) -> None:
+    """A version that was not released, or that the suite does not run with, is a warning."""
+    record = record_factory()
+    current = record.environment.model_copy(
+        update={"paibench": "0.1.0", "python": "3.12.1", "torch": "2.14.1", "commit": "0" * 40}
+        | {"dirty": False}
+        | changes
+    )
+    record = record.model_copy(update={"environment": current})
+    faults = [f for f in check_provenance(record, spec_of()) if f.check == "code"]
+    assert [(fault.expected, fault.severity) for fault in faults] == (
+        [(expected, "warning")] if expected else []
+    )
 
 
 def test_a_machine_of_another_kind(submission: Path, edit: Edit) -> None:
