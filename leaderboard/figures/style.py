@@ -18,8 +18,12 @@ from matplotlib.figure import Figure
 from paibench.leaderboard.format import ascii_only
 
 GREY = "#8a8a8a"
-# Seaborn's palette for colour-blind readers without its grey, the two palest last.
-_COLORS = [sns.color_palette("colorblind")[index] for index in (0, 1, 2, 3, 4, 9, 5, 6, 8)]
+# Seaborn's palette for colour-blind readers without its grey, darkened as far as needed: each has a
+# contrast of 3:1 or more to white and to the dark theme of the site.
+_COLORS = [
+    *("#0173b2", "#b86e00", "#029e73", "#d55e00", "#c061ad"),
+    *("#2f8fc9", "#a5703f", "#9c7bd0", "#868600"),
+]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h"]
 Dashes = str | tuple[int, tuple[float, ...]]
 _DASHES: list[Dashes] = ["-", (0, (4, 1.5)), (0, (1, 1))]
@@ -46,7 +50,7 @@ STYLE: dict[Any, Any] = {
 class LineStyle(NamedTuple):
     """Colour, marker and dashes of the line of one method."""
 
-    color: tuple[float, float, float] | str
+    color: str
     marker: str
     dashes: Dashes
 

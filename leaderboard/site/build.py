@@ -59,7 +59,7 @@ def _files(site: pages.Site) -> Iterator[tuple[str, bytes]]:
     for track, own in board.tracks.items():
         view = track_view(board, own)
         tables = pages.track_tables(view)
-        entries.append(pages.index_entry(view, tables))
+        entries.append(pages.index_entry(site, view, tables))
         yield from pages.figure_files(site.figures.get(track, {}))
         yield f"track/{own.slug}.html", pages.track_page(site, view, tables)
     methods = []

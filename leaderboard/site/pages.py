@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 
 from paibench.leaderboard.board import Board
+from paibench.leaderboard.figures.style import line_styles
 from paibench.leaderboard.format import clean, prunable_counts
 from paibench.leaderboard.frame.columns import COLUMNS
 from paibench.leaderboard.frame.load import Frame
@@ -97,7 +98,10 @@ def asset(name: str) -> bytes:
 
 
 def index_page(site: Site, tracks: list[dict[str, Any]], methods: list[About]) -> bytes:
-    """Return the start page: the head of each ranking, the comparison, methods, missing results."""
+    """Return the start page: the comparison, the head of each ranking, methods, missing results.
+
+    With one track, its chart stands there too.
+    """
     board, runs = site.board, site.board.frame.runs
     counts = board.counts
     outcomes = [f"{counts[outcome]:,} {outcome}" for outcome in OUTCOMES if counts[outcome]]
@@ -114,6 +118,7 @@ def index_page(site: Site, tracks: list[dict[str, Any]], methods: list[About]) -
         root="",
         counts=f"{len(runs):,} runs on {len(tracks)} track{'s' * several}: {', '.join(outcomes)}",
         tracks=tracks,
+        chart=None if several else tracks[0]["chart"],
         across=cross_track_section(board.cross_track, hrefs) if several else None,
         methods=[
             {
@@ -129,11 +134,12 @@ def index_page(site: Site, tracks: list[dict[str, Any]], methods: list[About]) -
     )
 
 
-def index_entry(view: TrackView, tables: Iterable[Table]) -> dict[str, Any]:
+def index_entry(site: Site, view: TrackView, tables: Iterable[Table]) -> dict[str, Any]:
     """Return what the start page shows of a track."""
     title = _title(view.own.track)
     table = index_table(view, tables, title)
-    return {"slug": view.own.slug, "title": title, "result": headline(view), "table": table}
+    shown = {"slug": view.own.slug, "title": title, "result": headline(view), "table": table}
+    return shown | {"chart": _chart(site, view) if len(site.board.tracks) == 1 else None}
 
 
 def track_tables(view: TrackView) -> list[Table]:
@@ -155,8 +161,6 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
         site.left_out.append(
             f"{', '.join(cut)} do not fit on the page of {title}; data/cells.csv has all of them"
         )
-    names, number_of_rows = chart.drawn(cells)
-    spec = chart.chart(cells, view.own.figures)
     # The first two, data set and model, are in the title.
     facts = [(name, getattr(track, name)) for name in TRACK[2:]]
     facts += [("prunable weights", "".join(prunable_counts(cells)))]
@@ -168,11 +172,7 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
         facts=facts,
         result=headline(view),
         protocol=track.protocol,
-        chart=spec,
-        published=spec is not None and chart.has_published(spec),
-        enlarged=chart.enlarged(cells),
-        drawn=len(names),
-        undrawn=number_of_rows - len(names),
+        chart=_chart(site, view),
         tables=tables,
         pictures=pictures(site.figures.get(track, {}), title),
         # Files that cannot be read belong to no track; only the start page lists them.
@@ -180,6 +180,23 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
             list(map(clean, missing_results(Frame(of_track(site.board.frame.runs, track)))))
         ),
     )
+
+
+def _chart(site: Site, view: TrackView) -> dict[str, Any]:
+    """Return what a template needs to draw the chart of a track."""
+    cells, track = view.cells, view.own.track
+    styles = line_styles(site.board.cells["method_label"])
+    names, number_of_rows = chart.drawn(cells)
+    spec = chart.chart(cells, view.own.figures, styles=styles, known=site.board.known)
+    still = pictures(site.figures.get(track, {}), _title(track))
+    return {
+        "spec": spec,
+        "published": spec is not None and chart.has_published(spec),
+        "enlarged": chart.enlarged(cells),
+        "drawn": len(names),
+        "undrawn": number_of_rows - len(names),
+        "still": next((each for each in still if each.title == _FIGURE_TITLES["accuracy"]), None),
+    }
 
 
 def method_page(site: Site, about: About, runs: pd.DataFrame) -> bytes:

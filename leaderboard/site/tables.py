@@ -18,6 +18,7 @@ from paibench.leaderboard.format import (
     UNLIKE,
     amount,
     clean,
+    common_n,
     number,
     percent,
     row_name,
@@ -55,7 +56,9 @@ _TESTED = ("better", "worse", "between", "not significant")
 _INDEX_KEYS = ("rank", "verdict", "epochs", "uses", "paper", "mark")
 
 SUMMARY_COLUMNS = (
-    Column("paper", "paper", "the usual name of the method, venue and year of its paper"),
+    Column(
+        "paper", "paper", "the usual name of the method, venue and year of its paper", words=True
+    ),
     Column("uses", "uses", "the most that the search needs"),
     Column("endpoint", "endpoint, %", "mean log-odds over the sparsities of random, as accuracy"),
     Column("rank", "rank set", "the ranks that the endpoint may have, by comparisons of all pairs"),
@@ -317,9 +320,10 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     indices = accuracies + [
         keys.index(key) for key in _INDEX_KEYS if key != "mark" or view.board.public
     ]
+    usual = common_n(own["accuracy_n"])
     rows = tuple(
         row._replace(
-            cells=tuple(_short(row.cells[index], index in accuracies) for index in indices)
+            cells=tuple(_short(row.cells[index], index in accuracies, usual) for index in indices)
         )
         for row in pruned[:_INDEX_ROWS]
     )
@@ -328,20 +332,20 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
     return Table(
         id=id,
         title=title,
-        caption=_ranking_caption(view) + more,
+        caption=f"Accuracy in percent with 95 % interval; n = {usual} if a cell has none.{more}",
         head="method",
         columns=tuple(ranked.columns[index] for index in indices),
         rows=rows,
-        notes=_legend(rows),
+        notes=(order_note(view.cells), *_legend(rows)),
     )
 
 
-def _short(cell: Cell, is_accuracy: bool) -> Cell:
-    """Return an accuracy without its rank at one sparsity, which the page of the track has."""
-    if not is_accuracy:
-        return cell
-    kept = [part for part in cell.detail.split(", ") if part.startswith(("n = ", "collapsed "))]
-    return cell._replace(detail=", ".join(kept))
+def _short(cell: Cell, is_accuracy: bool, usual: int) -> Cell:
+    """Return a cell without the usual n, and without a rank at one sparsity."""
+    parts = [part for part in cell.detail.split(", ") if part not in ("", f"n = {usual}")]
+    if is_accuracy:
+        parts = [part for part in parts if part.startswith(("n = ", "collapsed "))]
+    return cell._replace(detail=", ".join(parts))
 
 
 def headline(view: TrackView) -> str:
@@ -551,7 +555,8 @@ def _beats_random(summary: Mapping[Any, Any], cells: Iterable[SummaryRow]) -> Ce
     texts = {"better": "yes", "worse": "worse", "between": "one floor only"}
     texts |= {"not significant": "not shown", "too few seeds": "too few seeds", "floor": "floor"}
     at = [f"at {beaten} sparsit{'y' if beaten == 1 else 'ies'}"] if outcome == "better" else []
-    detail = [OUTCOMES[outcome], *_p(summary["endpoint_p"]), *at]
+    words = [] if OUTCOMES[outcome] == texts[outcome] else [OUTCOMES[outcome]]
+    detail = [*words, *_p(summary["endpoint_p"]), *at]
     return Cell(texts[outcome], ", ".join(detail), value=beaten)
 
 

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Visits = Callable[..., Any]
 SIZES = ["desktop", "phone"]
 THEMES = ["light", "dark"]
+POINTS = "[...document.querySelectorAll('#chart .layer_2_marks path')]"
 
 
 def names(page: "Page", board: str) -> list[str]:
@@ -174,23 +176,156 @@ def test_the_chart_is_interactive(rich_site: Path, visit: Visits) -> None:
     tip.wait_for(state="visible")
     assert re.search(r"accuracy\W+\d+\.\d+ % \(\d", tip.inner_text())
     assert re.search(r"n\W+3", tip.inner_text())
-    marks = "[...document.querySelectorAll('#chart .mark-symbol.role-mark path')]"
-    faint = f"{marks}.filter((mark) => Number(mark.getAttribute('opacity')) < 0.2).length"
-    page.locator("#chart .role-legend-symbol path").nth(2).click(force=True)
-    until(page, f"{faint} > 10")
-    page.locator("#chart .role-legend-symbol path").nth(2).click(force=True)
-    until(page, f"{faint} === 0")
     page.select_option("#tools select", "controls")
-    until(page, f"{marks}.length === 9")
+    until(page, f"{POINTS}.length === 9")
+    page.click("#tools >> text=Reset")
+    page.fill("#tools input[type=search]", "synflow")
+    until(page, f"{POINTS}.length === 3")
+
+
+def test_lines_are_chosen_in_the_legend(rich_site: Path, visit: Visits) -> None:
+    """Eight lines have a colour; a click in the legend makes others grey, and a link keeps it."""
+    reader = visit(rich_site)
+    page = reader.open_track()
+    grey = f"new Set({POINTS}.map((mark) => mark.getAttribute('fill'))).size"
+    before = page.evaluate(grey)
+    assert before >= 5
+    page.locator("#chart .role-legend-symbol path").nth(2).click(force=True)
+    until(page, f"{grey} < {before}")
+    until(page, "location.hash.includes('lines=')")
+    other = visit(rich_site).open(page.url.removeprefix(f"file://{rich_site}/"))
+    assert other.evaluate(grey) == page.evaluate(grey) < before
+    other.click("#tools >> text=Reset")
+    until(other, f"{grey} === {before}")
+    assert "#" not in other.url
+
+
+def test_lines_differ_without_their_colour(results_site: Path, visit: Visits) -> None:
+    """Each line of the chart has a shape or dashes of its own, and a contrast of 3:1 or more."""
+    page = visit(results_site).open_track()
+    looks = page.evaluate(
+        """() => [...document.querySelectorAll('#chart .role-legend-symbol path')]
+            .map((mark) => [mark.getAttribute('d'), mark.getAttribute('fill')])"""
+    )
+    assert len(looks) == 10
+    assert len({shape for shape, _ in looks}) == 9  # only edge-popup shares that of random
+
+
+def test_labels_at_the_ends_of_lines(results_site: Path, visit: Visits) -> None:
+    """On a desktop the best lines have their names at their ends, apart from each other."""
+    page = visit(results_site).open_track()
+    texts = page.locator("#chart .layer_5_marks text")
+    boxes = [texts.nth(at).bounding_box() for at in range(texts.count())]
+    assert {"dense", "imp"} <= set(texts.all_text_contents())
+    tops = sorted(box["y"] for box in boxes if box)
+    assert min(below - above for above, below in pairwise(tops)) > 10
+    phone = visit(results_site, "phone").open_track()
+    assert phone.locator("#chart .layer_5_marks text").count() == 0
 
 
 def test_the_chart_is_enlarged(results_site: Path, visit: Visits) -> None:
-    """If most means are close together near the top, a switch shows only their range."""
+    """The chart shows the range of most means, and a switch the whole range, with a link to it."""
     page = visit(results_site).open_track()
     axis = "[...document.querySelectorAll('#chart .role-axis-label text')].map(t => t.textContent)"
-    assert "20" in page.evaluate(axis)
-    page.check("#enlarge input")
-    until(page, f"!({axis}).includes('20') && ({axis}).length > 4")
+    assert "20" not in page.evaluate(axis)
+    page.check("#whole input")
+    until(page, f"({axis}).includes('20')")
+    assert page.url.endswith("#range=all")
+    other = visit(results_site).open(page.url.removeprefix(f"file://{results_site}/"))
+    until(other, f"({axis}).includes('20')")
+    assert other.is_checked("#whole input")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_first_screen_has_the_result(results_site: Path, visit: Visits, size: str) -> None:
+    """The result in words and the chart begin on the first screen of the start page."""
+    page = visit(results_site, size).open("index.html")
+    height = page.evaluate("window.innerHeight")
+    words, chart = (page.locator(name).bounding_box() for name in (".result", "#chart"))
+    assert words and chart
+    assert words["y"] + words["height"] < height and chart["y"] < height - 100
+    if size == "desktop":
+        page.set_viewport_size({"width": 1440, "height": 900})
+        region = "document.querySelector('#tracks .scroll')"
+        assert page.evaluate(f"{region}.scrollWidth <= {region}.clientWidth")
+
+
+def test_classes_of_methods(results_site: Path, visit: Visits) -> None:
+    """A tab shows the methods whose search uses the same, with the references beside them."""
+    page = visit(results_site).open_track()
+    page.click("#tools [data-uses='learned mask']")
+    assert names(page, "ranked") == ["dense", "random", "zhou", "gem_miner", "edge_popup"]
+    assert page.get_attribute("#tools [data-uses='learned mask']", "aria-pressed") == "true"
+    lines = "new Set([...document.querySelectorAll('#chart .layer_0_marks path')]).size"
+    until(page, f"{lines} === 5")
+    assert page.url.endswith("#uses=learned+mask")
+    page.click("#tools [data-uses='']")
+    assert len(names(page, "ranked")) == 10 and "#" not in page.url
+
+
+def test_sparse_columns_come_first_on_a_phone(results_site: Path, visit: Visits) -> None:
+    """A phone shows the columns of a table from the sparsest, a desktop from the densest."""
+    heads = "[...document.querySelectorAll('#ranked th[data-col^=d0]')].map(h => h.dataset.col)"
+    desktop = visit(results_site).open_track().evaluate(heads)
+    phone = visit(results_site, "phone").open_track()
+    assert phone.evaluate(heads) == desktop[::-1] and desktop[0] == "d0.5"
+    column_of = "[...document.querySelectorAll('#ranked tbody tr')].map(r => r.cells[1].dataset.v)"
+    assert [float(v) for v in phone.evaluate(column_of) if v] == column(phone, "ranked", "d0.01")
+
+
+@pytest.mark.parametrize("form", ["Markdown", "LaTeX"])
+def test_copying_a_view(results_site: Path, visit: Visits, form: str) -> None:
+    """What is copied has the visible rows and columns of the visible tables."""
+    reader = visit(results_site)
+    reader.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = reader.open_track()
+    page.fill("#tools input[type=search]", "gem_miner")
+    page.select_option("#tools select", "ranked")
+    page.click(f"text=Copy as {form}")
+    until(
+        page,
+        "[...document.querySelectorAll('#tools button')].some(b => b.textContent === 'Copied')",
+    )
+    text = page.evaluate("navigator.clipboard.readText()")
+    assert r"gem\_miner" in text and "synflow" not in text
+    rows = [line for line in text.splitlines() if "gem" in line]
+    separator = " | " if form == "Markdown" else " & "
+    heads = page.locator("#ranked thead th:visible").count()
+    assert len(rows) == 1 and len(rows[0].split(separator)) == heads
+    assert "98.3 ± 0.4" in rows[0] if form == "Markdown" else r"98.3 $\pm$ 0.4" in rows[0]
+
+
+def test_saving_keeps_words(results_site: Path, visit: Visits) -> None:
+    """A value such as "at least 99 %" is saved with its words."""
+    page = visit(results_site).open_track()
+    page.fill("#tools input[type=search]", "imp")
+    page.select_option("#tools select", "ranked")
+    with page.expect_download() as waited:
+        page.click("text=Download as CSV")
+    text = Path(waited.value.path()).read_text(encoding="utf-8-sig")
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert row["critical sparsity"].startswith("at least 99 %")
+
+
+def test_print_cuts_nothing(results_site: Path, visit: Visits) -> None:
+    """On landscape paper no table is wider than the page."""
+    page = visit(results_site).open_track()
+    page.set_viewport_size({"width": 1045, "height": 718})  # A4 with margins of 1 cm
+    page.emulate_media(media="print")
+    wide = """[...document.querySelectorAll('.board table, #chart svg')]
+        .filter((each) => each.getBoundingClientRect().right > window.innerWidth + 1).length"""
+    assert page.evaluate(wide) == 0
+    assert not page.is_visible("#tools")
+
+
+def test_a_picture_without_scripts(results_site: Path, browser: Any) -> None:
+    """Without JavaScript, the figure stands in the place of the chart."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"file://{min((results_site / 'track').glob('*.html'))}")
+    assert page.is_visible("#chart-part noscript img")
+    assert page.evaluate("document.querySelector('noscript img').naturalWidth") > 100
+    context.close()
 
 
 def test_hostile_text_runs_nothing(rich_site: Path, visit: Visits) -> None:
@@ -256,7 +391,7 @@ def test_published_figures_stand_beside(
     assert rows.count() == 3
     assert "Lee 2019 Table 1" in rows.nth(1).inner_text()
     assert page.locator("#published [data-r]").count() == 0
-    hollow = page.locator("#chart .layer_5_marks path")
+    hollow = page.locator("#chart .layer_7_marks path")
     assert hollow.count() == 3
     assert {hollow.nth(at).get_attribute("fill") for at in range(3)} == {"transparent"}
     hollow.nth(1).hover(force=True)

@@ -37,6 +37,21 @@ def test_the_first_nine_differ_in_colour_and_in_marker() -> None:
     assert len({look.marker for name, look in found.items() if name.startswith("m")}) == 9
 
 
+def luminance(color: str) -> float:
+    """Return the relative luminance of a colour, by the definition of WCAG 2."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return sum(part * each for part, each in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("paper", ["#ffffff", "#fdfdfb", "#15171a"])
+def test_every_colour_has_a_contrast_of_three(paper: str) -> None:
+    """On white paper, and on the light and the dark theme of the site."""
+    looks = line_styles(["random", *(f"m{number}" for number in range(9))])
+    for color in {look.color for look in looks.values()} - {"black"}:
+        above, below = sorted([luminance(color), luminance(paper)], reverse=True)
+        assert (above + 0.05) / (below + 0.05) >= 3
+
+
 def test_random_is_grey_whoever_else_is_there() -> None:
     """The floor is known at a glance; order and repetition of labels change nothing."""
     assert line_styles(["random"])["random"].color == GREY

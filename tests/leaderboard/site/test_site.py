@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pandas as pd
 import pytest
 from accuracies import ERK, GRID
 from factories import make_record
+from hypothesis import given
+from hypothesis import strategies as st
 
 from paibench.benchmark.record import Record
 from paibench.benchmark.store.names import new_attempt_id
@@ -21,6 +24,7 @@ from paibench.leaderboard.board import compute
 from paibench.leaderboard.frame.load import Frame, load, tabulate
 from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site.build import SiteBuilt, build_site
+from paibench.leaderboard.site.chart import _highlighted, spread
 from paibench.leaderboard.site.tables import (
     TrackView,
     accuracy_tables,
@@ -227,7 +231,8 @@ def test_the_start_page_has_numbers_with_n(built: SiteBuilt) -> None:
     """The start page has means with intervals, n and rank sets, and names lost runs."""
     page = Seen(text(built, "/index.html")).text
     assert re.search(r"6\d\.\d \+\d\.\d −\d\.\d", page)
-    assert re.search(r"1(–\d+)? of \d+\s*provisional, n = 3", page)
+    assert re.search(r"1(–\d+)? of \d+\s*provisional", page)
+    assert "n = 3 if a cell has none" in page
     assert "diverged 1/1" in page
     assert "self-reported" in page
     assert (
@@ -353,13 +358,41 @@ def test_the_chart_has_the_numbers_of_the_table(built: SiteBuilt) -> None:
     values = next(iter(spec["datasets"].values())) if "datasets" in spec else spec["data"]["values"]
     assert {value["n"] for value in values} == {3}
     assert {value["kind"] for value in values} == {"ranked", "elsewhere", "controls"}
-    assert all(0 <= value["low"] <= value["mean"] <= value["high"] <= 110 for value in values)
-    assert [layer["name"] for layer in spec["layer"]] == [
-        "layer_0",
-        "layer_1",
-        "layer_2",
-        "layer_3",
-    ]
+    assert all(0 <= value["low"] <= value["mean"] <= value["high"] <= 100 for value in values)
+    assert [layer["name"] for layer in spec["layer"]] == [f"layer_{at}" for at in range(6)]
+    assert {value["uses"] for value in values} <= {"", "no data", "one batch", "learned mask"} | {
+        "trained weights"
+    }
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([9, 5, 1], [9, 5, 1]),
+        ([5, 5], [5.5, 4.5]),
+        ([5, 5, 5, 0], [6, 5, 4, 0]),
+        ([5, 4.9, 3.9], [5.6, 4.6, 3.6]),
+        ([], []),
+    ],
+)
+def test_labels_are_moved_apart(places: list[float], expected: list[float]) -> None:
+    """Labels that would overlap stand around their mean, in order, one gap apart."""
+    assert spread(places, 1) == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(0, 100), max_size=12).map(lambda found: sorted(found, reverse=True)))
+def test_labels_keep_their_order_and_their_gap(places: list[float]) -> None:
+    """No two labels are nearer than the gap, and their mean stays."""
+    found = spread(places, 4)
+    assert all(above - below >= 4 - 1e-9 for above, below in pairwise(found))
+    assert sum(found) == pytest.approx(sum(places), abs=1e-6)
+
+
+def test_the_lines_in_colour() -> None:
+    """At most eight rows are highlighted: the references, and the first of the ranking."""
+    rows = ["dense", "random", *(f"m{at}" for at in range(9)), "random(layers=erk)"]
+    expected = ["dense", "random", "random(layers=erk)", "m0", "m1", "m2", "m3", "m4"]
+    assert _highlighted(rows) == expected
 
 
 def run_of(built: SiteBuilt, key: str) -> dict[str, Any]:
