@@ -105,6 +105,10 @@ class Board:
     cross_track: CrossTrackComparison
     left_out: tuple[str, ...]
     """One line for each reason why a result is not shown."""
+    release: str | None = None
+    """The name of the release, if the board is one."""
+    source: str | None = None
+    """The address of the repository, to which the pages of the site have links."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -125,6 +129,7 @@ class Board:
         commits = sorted(runs["commit"].dropna().str[:8].unique())
         more = f" and {len(commits) - _COMMITS} more" if len(commits) > _COMMITS else ""
         parts = [
+            *([f"release {self.release}"] if self.release else []),
             f"paibench {version('paibench')}",
             f"{len(days):,} records of {dates}" if len(days) else "no dated records",
             *([f"made at {', '.join(commits[:_COMMITS])}{more}"] if commits else []),
@@ -147,11 +152,13 @@ def compute(
     *,
     levels: Mapping[str, str] | None = None,
     public: bool = False,
+    release: str | None = None,
+    source: str | None = None,
 ) -> Board:
     """Return the board of a frame of runs.
 
     `stores` have the marks, the accuracies by epoch and the masks of the runs. `levels` replaces
-    the verification levels that the stores have, by key.
+    the verification levels that the stores have, by key. See `Board` for the others.
     """
     if levels is None:
         levels = {key: level for store in stores for key, level in read_levels(store).items()}
@@ -180,6 +187,8 @@ def compute(
         supermasks=supermasks(runs),
         cross_track=cross_track(runs),
         left_out=tuple(missing_results(frame)),
+        release=release,
+        source=source,
     )
 
 

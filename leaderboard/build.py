@@ -1,7 +1,10 @@
 """The leaderboard as files: tables, figures and a site, made from stores alone."""
 
+import os
+import re
+import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paibench.benchmark.store.atomic import StoreError, replace_atomic
@@ -20,6 +23,7 @@ from paibench.leaderboard.stats.summary import Track
 from paibench.leaderboard.tables import Table, accuracy_table, markdown
 from paibench.methods.core.registry import UserError
 
+_RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 _SHOWN = 200  # reasons for missing results that leaderboard.md lists
 
 
@@ -36,13 +40,49 @@ class Built:
     """The table of each track."""
 
 
-def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
+def build_release(
+    roots: Sequence[Path], out: Path, name: str, *, public: bool = False, source: str | None = None
+) -> Built:
+    """Write a leaderboard into the new folder `out`/`name`, and let `out`/latest lead there.
+
+    A release is never written again: a folder of this name is refused, and the new one appears with
+    all of its files or not at all. Raises UserError as `build` does, and for an unusable name.
+    """
+    folder, link = out / name, out / "latest"
+    if not _RELEASE.fullmatch(name) or name == link.name:
+        raise UserError(
+            f"--release {name!r:.80}: use letters, digits, dots, - and _, such as 2026-12"
+        )
+    if folder.exists() or folder.is_symlink():
+        raise UserError(f"{folder}: this release exists and is not changed; choose another name")
+    if link.exists() and not link.is_symlink():
+        raise UserError(f"{link}: is not a link to a release; move it away")
+    _make_folder(out)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as partial:
+        built = build(roots, Path(partial) / name, public=public, release=name, source=source)
+        os.rename(Path(partial) / name, folder)
+        # replaced in one step, so that it always leads to a whole release
+        os.symlink(name, Path(partial) / link.name)
+        os.replace(Path(partial) / link.name, link)
+    paths = (folder / path.relative_to(Path(partial) / name) for path in built.paths)
+    return replace(built, paths=tuple(paths))
+
+
+def build(
+    roots: Sequence[Path],
+    out: Path,
+    *,
+    public: bool = False,
+    release: str | None = None,
+    source: str | None = None,
+) -> Built:
     """Write the leaderboard of the stores, or folders of stores, `roots` into the folder `out`.
 
     These are leaderboard.md, .csv and .tex, methods.bib, the figures and the site. The same records
     give the same bytes, and each file is replaced as a whole. If it is `public`, the verification
-    level stands beside every rank. Raises UserError if there is no store, if no store has a record,
-    or if `out` cannot be written.
+    level stands beside every rank. `release` is written on every page, and `source` is the address
+    of the repository, to which the pages have links. Raises UserError if there is no store, if no
+    store has a record, or if `out` cannot be written.
     """
     frame = load(*roots)
     counts = count(frame)
@@ -54,7 +94,8 @@ def build(roots: Sequence[Path], out: Path, *, public: bool = False) -> Built:
             f"{where} {have} no records to show ({in_words(counts)}); run a sweep first"
         )
     _make_folder(out)
-    board = compute(frame, list(map(Store.read, all_stores(roots))), public=public)
+    stores = list(map(Store.read, all_stores(roots)))
+    board = compute(frame, stores, public=public, release=release, source=source)
     figures_of: dict[Track, dict[str, bytes]] = {}
     missing_figures: list[str] = []
     tables, cited = [], keys_of(frame.runs)

@@ -77,7 +77,8 @@ class Site:
     def page(self, template: str, **values: Any) -> bytes:
         """Render one page."""
         page = self._templates.get_template(template)
-        return page.render(origin=self.board.origin, **values).encode()
+        source = (self.board.source or "").rstrip("/")
+        return page.render(origin=self.board.origin, source=source, **values).encode()
 
 
 class Picture(NamedTuple):

@@ -30,6 +30,9 @@ from paibench.leaderboard.submission.open import Opened, Submitted, open_record
 from paibench.leaderboard.submission.scan import SWEEP_LIMIT, StoreFiles, scan
 from paibench.methods.core.registry import UserError
 
+PAGES = ("README.md", "LICENSE", "DATA_CARD.md", "croissant.json")
+"""The files beside the stores of a folder."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -104,7 +107,7 @@ def _open_stores(root: Path) -> tuple[bool, list[StoreFiles]]:
         if is_collection:
             known = {folder.name for folder in folders} | _pages(root)
             for name in sorted(set(os.listdir(root)) - known):
-                fault = Fault("unknown", "stores, README.md and LICENSE", "another file or folder")
+                fault = Fault("unknown", f"stores, {', '.join(PAGES)}", "another file or folder")
                 stores[0].findings.append(finding(name, None, fault))
     except OSError as error:
         reason = error.strerror or str(error)
@@ -114,7 +117,7 @@ def _open_stores(root: Path) -> tuple[bool, list[StoreFiles]]:
 
 def _pages(root: Path) -> set[str]:
     """Return the files beside the stores that say what the data are."""
-    paths = (root / name for name in ("README.md", "LICENSE"))
+    paths = (root / name for name in PAGES)
     return {path.name for path in paths if path.is_file() and not path.is_symlink()}
 
 

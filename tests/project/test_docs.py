@@ -1,18 +1,21 @@
 """The manual agrees with the code: names, options, counts, fields, commands, links, results."""
 
+import json
 import re
+import runpy
 import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import mlcroissant as mlc
 import pytest
 import torch
 import typer
 import yaml
 
-from paibench.benchmark.record import Environment, Record, Status
+from paibench.benchmark.record import PROTOCOL, Environment, Record, Status
 from paibench.benchmark.store.failures import RETRIED, Cause, Interruption
 from paibench.benchmark.store.layout import stores_in
 from paibench.benchmark.sweeps.sweep import expand
@@ -283,3 +286,28 @@ def test_results(page: str, store: str) -> None:
         if line.startswith("|")
     ]
     assert "\n".join(rows) in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_description_for_machines() -> None:
+    """results/croissant.json is what its program makes."""
+    program = runpy.run_path(str(ROOT / "tests" / "golden" / "croissant.py"))
+    text = (ROOT / "results" / "croissant.json").read_text(encoding="utf-8")
+    assert text == program["text"](), "run `python tests/golden/croissant.py`"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning")
+def test_mlcroissant_reads_the_results() -> None:
+    """The description has no faults, and each record has the accuracy that its file has."""
+    dataset = mlc.Dataset(jsonld=str(ROOT / "results" / "croissant.json"))
+    issues = dataset.metadata.ctx.issues
+    assert (issues.errors, issues.warnings) == (set(), set())
+    read = {run["runs/key"].decode(): run["runs/accuracy"] for run in dataset.records("runs")}
+    paths = (ROOT / "results").glob("*/runs/*/*.json")
+    assert read == {path.stem: json.loads(path.read_text())["accuracy"] for path in paths}
+
+
+def test_the_last_rules_are_those_of_the_program() -> None:
+    """The table of rules ends with the current protocol."""
+    (head,) = re.findall(r"^\| rule \|(.*)\|$", page("protocol.md"), flags=re.M)
+    assert [int(number) for number in head.split("|")] == list(range(1, PROTOCOL + 1))

@@ -1,5 +1,6 @@
 """The leaderboard of a store, and the export of its records."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,13 @@ def leaderboard(
     public: Annotated[
         bool, typer.Option("--public", help="Show the verification level beside every rank.")
     ] = False,
+    release: Annotated[
+        str | None,
+        typer.Option(help="Write a release: a new folder of this name, to which `latest` leads."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="The address of the repository, for links on every page.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Build a site, tables and figures from the records of stores, and show the tables."""
@@ -33,19 +41,33 @@ def leaderboard(
     if out is None and all_stores(stores) != stores[:1]:
         raise UserError("several stores have no default folder for the files; give --out FOLDER")
     folder = out or stores[0] / "leaderboard"
-    raise SystemExit(write_board(stores, folder, public=public, as_json=as_json))
+    if source is not None and not re.fullmatch(r"https://[!-~]{1,200}", source):
+        raise UserError(f"--source {source!r:.80}: is not an address that begins with https://")
+    raise SystemExit(
+        write_board(stores, folder, public=public, release=release, source=source, as_json=as_json)
+    )
 
 
 def write_board(
-    stores: list[Path], out: Path, *, public: bool = False, as_json: bool = False
+    stores: list[Path],
+    out: Path,
+    *,
+    public: bool = False,
+    release: str | None = None,
+    source: str | None = None,
+    as_json: bool = False,
 ) -> int:
     """Build and show a leaderboard; return exit status 3 if a record is unreadable, else 0."""
     from rich.console import Console
 
-    from paibench.leaderboard.build import build
+    from paibench.leaderboard.build import build, build_release
     from paibench.leaderboard.tables import terminal
 
-    built = build(stores, out, public=public)
+    if release is None:
+        built = build(stores, out, public=public, source=source)
+    else:
+        built = build_release(stores, out, release, public=public, source=source)
+        out = out / release
     if as_json:
         files = [str(path) for path in built.paths]
         o.echo_json({"files": files, "left_out": built.left_out, **built.counts})
