@@ -1,10 +1,12 @@
 """Count the examples that a search passes through its network, beside what it says."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
 
 _FREE = 0.1  # of the training examples: a graph is traced with a few inputs
+_BEGIN, _END = "the search passed", "so its cost is higher than this record says"
 
 
 class Passed:
@@ -30,7 +32,10 @@ class Passed:
         """Return what a record should say if many examples were not counted."""
         if self.examples - counted <= _FREE * train_examples:
             return None
-        return (
-            f"the search passed {self.examples} examples forward and counted {counted}, so its "
-            "cost is higher than this record says"
-        )
+        return f"{_BEGIN} {self.examples} examples forward and counted {counted}, {_END}"
+
+
+def hides_cost(recorded: Sequence[str], repeated: Sequence[str]) -> bool:
+    """Return whether the notes of a record lack such a line that those of its repetition have."""
+    before, after = (any(note.startswith(_BEGIN) for note in each) for each in (recorded, repeated))
+    return after and not before

@@ -204,6 +204,7 @@ def verify(
     from paibench.benchmark.execution.verify import of_seeds
     from paibench.benchmark.execution.verify import verify as repeat
     from paibench.benchmark.steps.environment import now
+    from paibench.benchmark.steps.passed import hides_cost
     from paibench.benchmark.store.store import Store
 
     target = Store.read(store)
@@ -232,8 +233,9 @@ def verify(
     same = all(map(_is_same, verifications))
     claimed = [each.accuracy for each in records if each.accuracy is not None]
     acceptance = accept(claimed, [each for each in accuracies if each is not None])
-    verified = same and acceptance.accepted
-    outcome = _outcome(same, acceptance)
+    costly = any(hides_cost(each.recorded.notes, each.repeated.notes) for each in verifications)
+    verified = same and acceptance.accepted and not costly
+    outcome = _outcome(same, costly, acceptance)
     (verification,) = [each for each in verifications if each.recorded.key == record.key]
     facts = verification_facts(verification) | facts | acceptance._asdict()
     facts |= {"floors": floors, "verified": verified}
@@ -366,9 +368,11 @@ def _means(acceptance: "Acceptance", seeds: list[int]) -> str:
     )
 
 
-def _outcome(same: bool, acceptance: "Acceptance") -> str:
+def _outcome(same: bool, costly: bool, acceptance: "Acceptance") -> str:
     if not same:
         return "not verified: the same seed gives a different result"
+    if costly:
+        return "not verified: the search passes more examples than it counts"
     return "verified" if acceptance.accepted else "not verified: the fresh mean is too low"
 
 

@@ -22,7 +22,7 @@ from paibench.benchmark.execution.settings import RunSettings
 from paibench.benchmark.spec import Spec, recipe_of
 from paibench.benchmark.steps.blame import MethodError
 from paibench.benchmark.steps.network import make_network
-from paibench.benchmark.steps.passed import Passed
+from paibench.benchmark.steps.passed import Passed, hides_cost
 from paibench.benchmark.steps.search import (
     SearchResult,
     find,
@@ -34,7 +34,7 @@ from paibench.benchmark.steps.search import (
 from paibench.benchmark.store.atomic import StoreError
 from paibench.benchmark.store.store import Store
 from paibench.methods.core.mask import Mask, flatten, layer_counts, prunable
-from paibench.methods.core.registry import UserError
+from paibench.methods.core.registry import UserError, is_own, names
 from paibench.methods.core.task import Task
 from paibench.methods.core.ticket import Scores
 from paibench.methods.training.checkpoint import digest
@@ -381,6 +381,30 @@ def test_examples_that_a_search_does_not_count(
     notes = find(spec, net_of(spec), task).ticket.notes
     text = "the search passed 57480 examples forward and counted 0, so its cost is higher than"
     assert [note.startswith(text) for note in notes] == [True] * (not counted)
+
+
+@pytest.mark.parametrize("method", [name for name in names("methods") if is_own(name)])
+def test_our_methods_count_what_they_pass(method: str) -> None:
+    """No search of ours passes a tenth of the training examples more than it counts."""
+    spec = spec_of(method, density=1.0 if method == "dense" else 0.2)
+    task = Task(DIGITS.train, seed=0, recipe=recipe_of(spec.recipe), stream=method)
+    notes = find(spec, net_of(spec), task).ticket.notes
+    assert not [note for note in notes if note.startswith("the search passed")]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "repeated", "hidden"),
+    [(False, False, False), (True, True, False), (True, False, False), (False, True, True)],
+)
+def test_a_record_that_hides_its_cost(recorded: bool, repeated: bool, hidden: bool) -> None:
+    """Only a repetition that says more than the record shows a hidden cost."""
+    net = net_of(spec_of("snip"))
+    passed = Passed(net)
+    net(torch.ones(200, *DIGITS.shape))
+    note = passed.note(0, 1437)
+    assert note is not None and passed.note(0, 2001) is None and passed.note(100, 1437) is None
+    notes = [["other", *[note] * present] for present in (recorded, repeated)]
+    assert hides_cost(*notes) == hidden
 
 
 def test_a_counted_network_can_be_pickled() -> None:
