@@ -99,7 +99,9 @@ def chart(
         toggle="true",
         value=[{"method": label} for label in _highlighted(labels)],
     )
-    _add_labels(values, _highlighted(labels), cells)
+    published = [] if figures is None else list(_published_values(values, figures))
+    shown = [each[end] for each in (*values, *published) for end in ("low", "high")]
+    _add_labels(values, _highlighted(labels), (min(shown), max(shown)), enlarged(cells))
     density = [value["density"] for value in values]
     sparsest, densest = min(density), max(density)
     last = sparsest * (sparsest / densest if sparsest < densest else 0.1) ** _ROOM
@@ -158,7 +160,7 @@ def chart(
         unranked.encode(x, y, opacity=opacity),
         rule,
         ends,
-        *_published_layers(values, figures, x, color, opacity),
+        *_published_layers(published, x, color, opacity),
         data=alt.InlineData(values),
     )
     sized = layered.properties(width="container", height=_HEIGHT, background="transparent")
@@ -243,7 +245,10 @@ def _point(density: float, mean: float, low: Any, high: Any) -> dict[str, Any]:
 
 
 def _add_labels(
-    values: list[dict[str, Any]], highlighted: Sequence[str], cells: pd.DataFrame
+    values: list[dict[str, Any]],
+    highlighted: Sequence[str],
+    whole: tuple[float, float],
+    near: Sequence[float] | None,
 ) -> None:
     """Add to the sparsest point of each of these rows the place of its label, apart from others.
 
@@ -252,15 +257,12 @@ def _add_labels(
     by_density = sorted(values, key=lambda value: -float(value["density"]))
     last = {value["method"]: value for value in by_density if value["method"] in highlighted}
     right = by_density[-1]["density"]
-    ends = [value["mean"] for value in values]
-    near = enlarged(cells)
-    for field, (low, high) in {
-        "label": (min(ends), max(ends)),
-        **({"label_near": (near[0], near[1])} if near else {}),
-    }.items():
+    # Vega shows a range of round numbers, which is a little larger.
+    ranges = {"label": whole, **({"label_near": near} if near else {})}
+    for field, (low, high) in ranges.items():
         shown = {name: value for name, value in last.items() if low <= value["mean"] <= high}
         names = sorted(shown, key=lambda name: -float(shown[name]["mean"]))
-        places = spread([shown[name]["mean"] for name in names], (high - low) * _GAP)
+        places = spread([shown[name]["mean"] for name in names], 1.1 * (high - low) * _GAP)
         for name, place in zip(names, places, strict=True):
             # The line of the dense network runs across the chart.
             end = right if name == "dense" else shown[name]["density"]
@@ -287,14 +289,9 @@ def _bottom(group: Sequence[float], gap: float) -> float:
 
 
 def _published_layers(
-    values: list[dict[str, Any]],
-    figures: pd.DataFrame | None,
-    x: alt.X,
-    color: Any,
-    opacity: Any,
+    published: list[dict[str, Any]], x: alt.X, color: Any, opacity: Any
 ) -> list[alt.Chart]:
     """Return hollow diamonds with their intervals; none without figures."""
-    published = [] if figures is None else list(_published_values(values, figures))
     if not published:
         return []
     base = alt.Chart(alt.InlineData(published)).transform_filter(_FILTER)

@@ -18,8 +18,9 @@ _LIMITS = (
 
 
 class CrossTrackSection(NamedTuple):
-    """The section: paragraphs, tables, and what is left out."""
+    """The section: its result in words, paragraphs, tables, and what is left out."""
 
+    result: str
     paragraphs: tuple[str, ...]
     tables: tuple[Table, ...]
     left_out: tuple[str, ...]
@@ -32,11 +33,28 @@ def cross_track_section(
     left_out = tuple(map(clean, comparison.left_out))
     if not comparison.methods:
         nothing = "No method has an endpoint of two seeds in any track, so none are compared."
-        return CrossTrackSection((nothing,), (), left_out)
+        return CrossTrackSection(nothing, (), (), left_out)
     tables = [_rank_sets(comparison, hrefs)]
     if not comparison.reason:
         tables += [_mean_ranks(comparison, hrefs), _wins(comparison, hrefs)]
-    return CrossTrackSection(tuple(_paragraphs(comparison)), tuple(tables), left_out)
+    paragraphs = tuple(_paragraphs(comparison))
+    return CrossTrackSection(_result(comparison), paragraphs, tuple(tables), left_out)
+
+
+def _result(comparison: CrossTrackComparison) -> str:
+    tracks = _count(len(comparison.tracks), "track")
+    if comparison.reason:
+        return f"{tracks.capitalize()} are too few for a test, so each has its own ranking."
+
+    def words(name: str, of: str = "") -> str:
+        row = comparison.mean_rank.loc[name]
+        return f"{row['value']:.1f}{of} ({row['low']:.1f} to {row['high']:.1f})"
+
+    first, of = comparison.methods[0], f" of {len(comparison.methods)}"
+    best = f"{first} has the best mean rank over {tracks}, {words(first, of)}"
+    # The methods are in the order of mean ranks, so this is the better floor.
+    floor = next((name for name in comparison.methods if name in FLOORS), first)
+    return clean(f"{best}." if floor == first else f"{best}; {floor} has {words(floor)}.")
 
 
 def _paragraphs(comparison: CrossTrackComparison) -> Iterator[str]:
@@ -66,8 +84,10 @@ def _paragraphs(comparison: CrossTrackComparison) -> Iterator[str]:
 
 
 def _rank_sets(comparison: CrossTrackComparison, hrefs: Mapping[str, str]) -> Table:
+    least, most = comparison.seeds
+    usual = least if least == most else None
     cells = {
-        (row["method_label"], *(row[name] for name in TRACK)): _rank_set(row)
+        (row["method_label"], *(row[name] for name in TRACK)): _rank_set(row, usual)
         for row in comparison.rank_sets.to_dict("records")
     }
     rows = [
@@ -79,8 +99,9 @@ def _rank_sets(comparison: CrossTrackComparison, hrefs: Mapping[str, str]) -> Ta
         title="Rank sets by track",
         caption=(
             "The ranks that a method may have among all methods of the track, by the endpoint, at "
-            f"an error of 5 % for each track. With fewer than {FEWEST_SEEDS} seeds they are "
-            f"provisional. Rows are in order of {'names' if comparison.reason else 'mean ranks'}."
+            f"an error of 5 % for each track{f'; n = {usual}' if usual else ''}. With fewer than "
+            f"{FEWEST_SEEDS} seeds they are provisional. "
+            f"Rows are in order of {'names' if comparison.reason else 'mean ranks'}."
         ),
         head="method",
         columns=tuple(
@@ -91,9 +112,10 @@ def _rank_sets(comparison: CrossTrackComparison, hrefs: Mapping[str, str]) -> Ta
     )
 
 
-def _rank_set(row: Mapping[Hashable, Any]) -> Cell:
+def _rank_set(row: Mapping[Hashable, Any], usual: int | None) -> Cell:
     best, worst, n = int(row["best_rank"]), int(row["worst_rank"]), int(row["n"])
-    detail = f"n = {n}{', provisional' * bool(row['provisional'])}"
+    parts = ["" if n == usual else f"n = {n}", "provisional" if row["provisional"] else ""]
+    detail = ", ".join(filter(None, parts))
     return Cell(rank_set_text(row), detail, value=(best + worst) / 2, low=best, high=worst, n=n)
 
 

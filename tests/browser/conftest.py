@@ -15,6 +15,7 @@ from paibench.benchmark.store.store import Store
 from paibench.leaderboard.board import compute
 from paibench.leaderboard.figures.accuracy import curve
 from paibench.leaderboard.figures.style import line_styles, pdf, png, svg
+from paibench.leaderboard.frame.known import KNOWN
 from paibench.leaderboard.frame.load import Frame, load, tabulate
 from paibench.leaderboard.frame.rows import row_of
 from paibench.leaderboard.site.build import build_site
@@ -30,6 +31,12 @@ SHOTS = os.environ.get("PAIBENCH_SHOTS")  # a folder for screenshots
 
 
 _rich: list[Path] = []  # built once
+_wide: list[Path] = []
+WIDE = (
+    *(("mnist", "lenet-300-100"), ("fashion_mnist", "lenet-5-caffe"), ("cifar10", "resnet-20")),
+    *(("cifar10", "vgg-16"), ("cifar100", "resnet-20"), ("tiny_imagenet", "resnet-18")),
+    ("imagenet", "resnet-50"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -191,6 +198,36 @@ def rich(factory: Callable[..., Record]) -> Iterator[Record]:
                     for control in ("shuffle", "reinit", "invert") if method == "snip" else ():
                         worse = accuracy - 0.02 - 0.001 * seed
                         yield factory(**asked, seed=seed, control=control, accuracy=worse)
+
+
+@pytest.fixture
+def wide_site(
+    tmp_path_factory: pytest.TempPathFactory, record_factory: Callable[..., Record]
+) -> Path:
+    """A site of seven tracks with sixteen methods and both random floors, five seeds each."""
+    if not _wide:
+        out = tmp_path_factory.mktemp("wide") / "site"
+        frame = Frame(tabulate(map(row_of, wide(record_factory))))
+        build_site(compute(frame), out)
+        _wide.append(out)
+    return _wide[0]
+
+
+def wide(factory: Callable[..., Record]) -> Iterator[Record]:
+    """Yield runs whose accuracies differ by method, track, density and seed."""
+    methods = [name for name in KNOWN if name not in ("dense", "random")]
+    labels = [{"name": "random"}, {"name": "random", "layers": "erk"}]
+    labels += [{"name": name} for name in methods]
+    for at, (dataset, model) in enumerate(WIDE):
+        for seed in range(5):
+            asked = {"dataset": dataset, "model": model, "seed": seed}
+            top = 0.95 - 0.05 * at
+            yield factory(**asked, method="dense", density=1.0, accuracy=top + 0.001 * seed)
+            for place, label in enumerate(labels):
+                for density in (0.2, 0.05, 0.01):
+                    lost = 0.012 * ((7 * place + 3 * at) % 16) * (0.3 - density)
+                    accuracy = top - 0.1 - lost + 0.002 * ((3 * seed + place) % 5)
+                    yield factory(**asked, method=label, density=density, accuracy=accuracy)
 
 
 @pytest.fixture

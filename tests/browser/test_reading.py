@@ -250,6 +250,23 @@ def test_the_first_screen_has_the_result(results_site: Path, visit: Visits, size
         assert page.evaluate(f"{region}.scrollWidth <= {region}.clientWidth")
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_first_screen_of_many_tracks(wide_site: Path, visit: Visits, size: str) -> None:
+    """With seven tracks and sixteen methods, the comparison begins on the first screen."""
+    reader = visit(wide_site, size)
+    page = reader.open("index.html")
+    if size == "desktop":
+        page.set_viewport_size({"width": 1440, "height": 900})
+        region = "document.querySelector('#rank-sets .scroll')"
+        assert page.evaluate(f"{region}.scrollWidth <= {region}.clientWidth")
+    rows = page.locator("#rank-sets tbody tr")
+    assert rows.count() == 18 and page.locator("#rank-sets thead th").count() == 8
+    box = rows.nth(2).bounding_box()
+    assert box and box["y"] + box["height"] < page.evaluate("window.innerHeight")
+    assert "has the best mean rank over 7 tracks" in page.inner_text("#across .result")
+    reader.screenshot(f"wide-{size}")
+
+
 def test_classes_of_methods(results_site: Path, visit: Visits) -> None:
     """A tab shows the methods whose search uses the same, with the references beside them."""
     page = visit(results_site).open_track()

@@ -1,5 +1,6 @@
 """The section about several tracks says what is compared, and has intervals only from five on."""
 
+import re
 from collections import defaultdict
 
 import pandas as pd
@@ -42,18 +43,17 @@ def test_two_tracks_have_rank_sets_alone() -> None:
 
 
 def test_rank_sets_are_in_words() -> None:
-    """With n, and a word if there are few seeds; rows by name, columns named by track."""
+    """n is in the caption, a word says if there are few seeds; rows by name, columns by track."""
     (table,) = section(2).tables
     assert [column.title for column in table.columns] == ["m0 on d0", "m1 on d1"]
     assert texts(table) == {
-        "random": [("3 of 3", "n = 6")] * 2,
-        ERK: [("2 of 3", "n = 6")] * 2,
-        "snip": [("1 of 3", "n = 6")] * 2,
+        "random": [("3 of 3", "")] * 2,
+        ERK: [("2 of 3", "")] * 2,
+        "snip": [("1 of 3", "")] * 2,
     }
+    assert "an error of 5 % for each track; n = 6. " in table.caption
     (table,) = section(2, seeds=3).tables
-    assert {detail for cells in texts(table).values() for _, detail in cells} == {
-        "n = 3, provisional"
-    }
+    assert {detail for cells in texts(table).values() for _, detail in cells} == {"provisional"}
 
 
 def test_rank_sets_of_several_ranks_have_a_dash() -> None:
@@ -102,6 +102,17 @@ def test_names_and_reasons_are_cleaned(count: int) -> None:
 def test_nothing_to_compare_is_said() -> None:
     """Without methods there is no table."""
     found = cross_track_section(cross_track(runs_of({("dense", 1.0): [0.9]})), HREFS)
-    assert found == CrossTrackSection(
-        ("No method has an endpoint of two seeds in any track, so none are compared.",), (), ()
+    nothing = "No method has an endpoint of two seeds in any track, so none are compared."
+    assert found == CrossTrackSection(nothing, (), (), ())
+
+
+def test_the_result_in_words() -> None:
+    """The method with the best mean rank, beside the better floor; none with few tracks."""
+    assert section(2).result == "2 tracks are too few for a test, so each has its own ranking."
+    found = section(5)
+    numbers = r"\d\.\d( of 3)? \(\d\.\d to \d\.\d\)"
+    assert re.fullmatch(
+        rf"snip has the best mean rank over 5 tracks, {numbers}; "
+        rf"random\(layers=erk\) has {numbers}\.",
+        found.result,
     )

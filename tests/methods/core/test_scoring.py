@@ -104,7 +104,10 @@ def test_hidden_channels_may_be_permuted(finder: Finder) -> None:
     with torch.no_grad():
         turned.get_parameter("0.weight").copy_(net.get_parameter("0.weight")[new])
         turned.get_parameter("3.weight").copy_(net.get_parameter("3.weight")[:, new])
-    mask, after = (select(finder(n, task(), 0.2), n, 0.2) for n in (net, turned))
+    # After a round of SynFlow, weights on one path have equal scores up to rounding, which depends
+    # on the order of sums; so this test does one round.
+    options = {"iterations": 1} if finder is synflow else {}
+    mask, after = (select(finder(n, task(), 0.2, **options), n, 0.2) for n in (net, turned))
     assert torch.equal(after["0.weight"], mask["0.weight"][new])
     assert torch.equal(after["3.weight"], mask["3.weight"][:, new])
     assert torch.equal(after["8.weight"], mask["8.weight"])
