@@ -1,5 +1,6 @@
 """The tables on the page of a track, and the head of its ranking on the start page."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -53,6 +54,8 @@ _PAGE_BYTES = 1_600_000  # all tables of a page, so that it stays below 3 MB wit
 _CELL_BYTES, _ROW_BYTES = 95, 700  # estimates
 _INDEX_ROWS, _INDEX_DENSITIES = 12, 3
 _TESTED = ("better", "worse", "between", "not significant")
+_LEADING = ("rank", "verdict", "endpoint", "epochs", "uses")
+"""What a reader must see without scrolling sideways, beside the accuracies."""
 _INDEX_KEYS = ("rank", "verdict", "epochs", "uses", "paper", "mark")
 
 SUMMARY_COLUMNS = (
@@ -342,10 +345,16 @@ def index_table(view: TrackView, tables: Iterable[Table], title: str) -> Table:
 
 def _short(cell: Cell, is_accuracy: bool, usual: int) -> Cell:
     """Return a cell without the usual n, and without a rank at one sparsity."""
-    parts = [part for part in cell.detail.split(", ") if part not in ("", f"n = {usual}")]
-    if is_accuracy:
-        parts = [part for part in parts if part.startswith(("n = ", "collapsed "))]
-    return cell._replace(detail=", ".join(parts))
+    cell = _without(cell, f"n = {usual}")
+    if not is_accuracy:
+        return cell
+    kept = [part for part in cell.detail.split(", ") if part.startswith(("n = ", "collapsed "))]
+    return cell._replace(detail=", ".join(kept))
+
+
+def _without(cell: Cell, words: str) -> Cell:
+    """Return a cell without one part of its detail."""
+    return cell._replace(detail=", ".join(p for p in cell.detail.split(", ") if p != words))
 
 
 def headline(view: TrackView) -> str:
@@ -449,6 +458,7 @@ def _by_sparsity(
     columns = densities(view.cells)
     by_row = cells_by_row(view.cells[view.cells["row"].isin(row_names)])
     middle = ranking.median_density(view.cells)
+    usual = common_n(view.cells["accuracy_n"])
     rows = []
     for name in row_names:
         by_density = by_row[name]
@@ -463,16 +473,32 @@ def _by_sparsity(
             cells += _summary_cells(
                 view.board.rows.get(key, {}), by_density, costs, view.board.public
             )
+            cells = [_without(cell, f"n = {usual}") for cell in cells]
         rows.append(Row(clean(name), view.href(any_cell["method"]), tuple(cells)))
-    return Table(
+    table = Table(
         id=id,
         title=title,
-        caption=caption,
+        caption=f"{caption} n = {usual} if a cell has none." if summary else caption,
         head="method",
         columns=(*density_columns(columns), *SUMMARY_COLUMNS * summary),
         rows=tuple(rows),
         cut=len(names) if len(names) > len(row_names) else 0,
         notes=_legend(rows),
+    )
+    return _leading(table)
+
+
+def _leading(table: Table) -> Table:
+    """Return the table with the columns of `_LEADING` first, and the dense one after others."""
+    keys = [column.key for column in table.columns]
+    sparse = [key for key in keys if re.fullmatch(r"d0\.\d+|d\d\S*e-\d+", key)]
+    first = [key for key in _LEADING if key in keys] + sparse
+    order = [keys.index(key) for key in (*first, *(key for key in keys if key not in first))]
+    return table._replace(
+        columns=tuple(table.columns[index] for index in order),
+        rows=tuple(
+            row._replace(cells=tuple(row.cells[index] for index in order)) for row in table.rows
+        ),
     )
 
 

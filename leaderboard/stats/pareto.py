@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from paibench.benchmark.record import RANDOM_FLOORS
 from paibench.leaderboard.stats.ranking import incomplete, rankable
 from paibench.leaderboard.stats.summary import TRACK
+
+_ABOVE_CHANCE = 1.5
 
 
 def pareto(cells: pd.DataFrame) -> pd.Series:
@@ -33,8 +36,25 @@ def pareto(cells: pd.DataFrame) -> pd.Series:
 
 
 def pareto_by_track(cells: pd.DataFrame) -> pd.Series:
-    """Return which of the cells of all tracks are Pareto-optimal among those that may be ranked."""
-    own = cells[rankable(cells) & (cells["density_asked"] < 1)]
+    """Return which of the cells of all tracks are Pareto-optimal among those that may be ranked.
+
+    A cell near chance shows no trade-off, however cheap it is, so it is not optimal.
+    """
+    own = cells[rankable(cells) & (cells["density_asked"] < 1) & ~near_chance(cells)]
     fronts = [pareto(part) for _, part in own.groupby(TRACK)]
     front = pd.concat(fronts) if fronts else pd.Series(dtype="bool")
     return front.reindex(cells.index, fill_value=False).astype("bool")
+
+
+def near_chance(cells: pd.DataFrame) -> pd.Series:
+    """Return which cells are not clearly above the untrained accuracy of random masks.
+
+    Chance is the mean of that accuracy over the random floors of the track. A network that always
+    answers with the commonest class can be a little above it, so a cell must have the lower end of
+    its interval above 1.5 times chance. A track without random floors has no such cells.
+    """
+    floors = cells[cells["method_label"].isin(RANDOM_FLOORS) & (cells["control"] == "none")]
+    chance = floors.groupby(TRACK)["accuracy_untrained_mean"].mean().rename("chance")
+    low = cells["accuracy_low"].fillna(cells["accuracy_mean"])
+    limits = cells[TRACK].merge(chance, left_on=TRACK, right_index=True, how="left")["chance"]
+    return low <= _ABOVE_CHANCE * limits.set_axis(cells.index)

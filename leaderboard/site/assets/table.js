@@ -269,7 +269,7 @@
       if (sparsities.length < 2) continue;
       for (const row of table.rows) {
         const cells = [...row.cells];
-        const after = cells[sparsities.at(-1) + 1] ?? null;
+        const after = cells.find((_, at) => at > 0 && !sparsities.includes(at)) ?? null;
         for (const at of sparsities.toReversed()) row.insertBefore(cells[at], after);
       }
     }
