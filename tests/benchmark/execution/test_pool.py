@@ -338,7 +338,8 @@ def test_workers_told_to_leave(tmp_path: Path, told: bool) -> None:
         causes = [event.cause for event in events]
     assert causes == ([] if told else ["killed"])
     assert [spec for spec, _ in pool.interrupted] == ([spec] if told else [])
-    assert heard[0].returncode == 143
+    # the pool that leaves tells it once more, which may end it while it ends by itself
+    assert heard[0].returncode in ((143, -signal.SIGTERM) if told else (143,))
 
 
 @pytest.mark.slow
