@@ -262,10 +262,11 @@
     tools.addEventListener("submit", (event) => event.preventDefault());
     tools.hidden = false;
   };
-  // On a phone the sparse columns come first, because the others are outside of the screen.
+  // On a phone the sparse columns come first, because the others are outside of the screen; the
+  // dense one stays.
   if (window.matchMedia("(max-width: 40rem)").matches) {
     for (const { table, heads } of boards) {
-      const sparsities = heads.map((head, at) => [head.dataset.col, at]).filter(([key]) => /^d[\d.e-]+$/.test(key)).map(([, at]) => at);
+      const sparsities = heads.map((head, at) => [head.dataset.col, at]).filter(([key]) => /^d(0\.\d+|\d.*e-\d+)$/.test(key)).map(([, at]) => at);
       if (sparsities.length < 2) continue;
       for (const row of table.rows) {
         const cells = [...row.cells];
