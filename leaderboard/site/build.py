@@ -59,9 +59,12 @@ def _files(site: pages.Site) -> Iterator[tuple[str, bytes]]:
     for track, own in board.tracks.items():
         view = track_view(board, own)
         tables = pages.track_tables(view)
-        entries.append(pages.index_entry(site, view, tables))
+        drawing = pages.track_chart(site, view)
+        # with several tracks, the start page compares them instead
+        shown = drawing if len(board.tracks) == 1 else None
+        entries.append(pages.index_entry(view, tables, shown))
         yield from pages.figure_files(site.figures.get(track, {}))
-        yield f"track/{own.slug}.html", pages.track_page(site, view, tables)
+        yield f"track/{own.slug}.html", pages.track_page(site, view, tables, drawing)
     methods = []
     for name, runs in board.frame.runs.groupby("method"):
         methods.append(about(str(name), runs))

@@ -135,12 +135,14 @@ def index_page(site: Site, tracks: list[dict[str, Any]], methods: list[About]) -
     )
 
 
-def index_entry(site: Site, view: TrackView, tables: Iterable[Table]) -> dict[str, Any]:
-    """Return what the start page shows of a track."""
+def index_entry(
+    view: TrackView, tables: Iterable[Table], drawing: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the start page shows of a track; `drawing` is its chart, if that is shown."""
     title = _title(view.own.track)
     table = index_table(view, tables, title)
     shown = {"slug": view.own.slug, "title": title, "result": headline(view), "table": table}
-    return shown | {"chart": _chart(site, view) if len(site.board.tracks) == 1 else None}
+    return shown | {"chart": drawing}
 
 
 def track_tables(view: TrackView) -> list[Table]:
@@ -154,7 +156,7 @@ def track_tables(view: TrackView) -> list[Table]:
     return [*accuracy_tables(view), *(table for table in optional if table)]
 
 
-def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
+def track_page(site: Site, view: TrackView, tables: list[Table], drawing: dict[str, Any]) -> bytes:
     """Return the page of a track: chart, tables, figures and missing results."""
     track, title, cells = view.own.track, _title(view.own.track), view.cells
     cut = [f"{t.cut - len(t.rows)} rows of {t.title.lower()}" for t in tables if t.cut]
@@ -173,7 +175,7 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
         facts=facts,
         result=headline(view),
         protocol=track.protocol,
-        chart=_chart(site, view),
+        chart=drawing,
         tables=tables,
         pictures=pictures(site.figures.get(track, {}), title),
         # Files that cannot be read belong to no track; only the start page lists them.
@@ -183,7 +185,7 @@ def track_page(site: Site, view: TrackView, tables: list[Table]) -> bytes:
     )
 
 
-def _chart(site: Site, view: TrackView) -> dict[str, Any]:
+def track_chart(site: Site, view: TrackView) -> dict[str, Any]:
     """Return what a template needs to draw the chart of a track."""
     cells, track = view.cells, view.own.track
     styles = line_styles(site.board.cells["method_label"])

@@ -201,7 +201,7 @@ def test_lines_are_chosen_in_the_legend(rich_site: Path, visit: Visits) -> None:
 
 
 def test_lines_differ_without_their_colour(results_site: Path, visit: Visits) -> None:
-    """Each line of the chart has a shape or dashes of its own, and a contrast of 3:1 or more."""
+    """Each line of the chart has a shape of its own, but for one that shares that of random."""
     page = visit(results_site).open_track()
     looks = page.evaluate(
         """() => [...document.querySelectorAll('#chart .role-legend-symbol path')]

@@ -56,7 +56,8 @@ def initial(model: str, dataset: str) -> list[str]:
     return [digest(make_network(spec, inputs, seed).state_dict()) for seed in SEEDS]
 
 
-if __name__ == "__main__":
+def text() -> str:
+    """Return the file."""
     facts = {
         "data": dict(fingerprints(Path(os.environ["PAIBENCH_DATA"]))),
         "initial": {
@@ -65,4 +66,8 @@ if __name__ == "__main__":
             for model in models
         },
     }
-    known.FILE.write_text(json.dumps(facts, indent=1) + "\n")
+    return json.dumps(facts, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    known.FILE.write_text(text())

@@ -29,7 +29,8 @@ def test_a_release(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "boards"
     source = "https://example.org/paibench"
     built = build_release([store], out, "2026-12", source=source)
-    assert all(path.is_file() and path.parts[-2] != ".release" for path in built.paths)
+    release = out / "2026-12"
+    assert all(path.is_file() and path.is_relative_to(release) for path in built.paths)
     assert sorted(path.name for path in out.iterdir()) == ["2026-12", "latest"]
     page = (out / "latest" / "index.html").read_text()
     assert "Data: release 2026-12; paibench" in page
