@@ -12,14 +12,13 @@ from paibench.benchmark.store.layout import all_stores
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard import format
 from paibench.leaderboard.board import compute, count
-from paibench.leaderboard.figures.build import figures
+from paibench.leaderboard.figures.processes import figures
 from paibench.leaderboard.frame.citations import cite_runs, keys_of
 from paibench.leaderboard.frame.export import csv
 from paibench.leaderboard.frame.latex import PACKAGES, latex
 from paibench.leaderboard.frame.load import load
 from paibench.leaderboard.published.compare import as_table
 from paibench.leaderboard.site.build import build_site
-from paibench.leaderboard.stats.summary import Track
 from paibench.leaderboard.tables import Table, accuracy_table, markdown
 from paibench.methods.core.registry import UserError
 
@@ -96,25 +95,22 @@ def build(
     _make_folder(out)
     stores = list(map(Store.read, all_stores(roots)))
     board = compute(frame, stores, public=public, release=release, source=source)
-    figures_of: dict[Track, dict[str, bytes]] = {}
-    missing_figures: list[str] = []
+    with figures(board) as figures_of:
+        site = build_site(board, out, figures=lambda track: figures_of(track).files)
+        drawn = {track: figures_of(track) for track in board.tracks}
+    left_out = (*site.left_out, *(line for each in drawn.values() for line in each.missing))
     tables, cited = [], keys_of(frame.runs)
     tex = [f"% {board.origin}", f"% needs the packages {', '.join(PACKAGES)}, and methods.bib"]
     page = ["# Leaderboard", "", f"{in_words(counts).capitalize()}.", ""]
     for track, own in board.tracks.items():
-        figures_of[track], missing = figures(board, own)
-        missing_figures += missing
         tables.append(accuracy_table(track, own.cells))
         tex.append(latex(tables[-1], own.slug, cited))
         page += [f"## {format.markdown(f'{track.model} on {track.dataset}')}", ""]
         page += [markdown(tables[-1])]
         # Every figure has three formats; a Markdown page shows one of them.
-        page += [f"{_picture(file)}\n" for file in figures_of[track] if file.endswith(".png")]
+        page += [f"{_picture(file)}\n" for file in drawn[track].files if file.endswith(".png")]
         if len(own.reproduction):
             page += [markdown(as_table(track, own.reproduction))]
-    # The site adds to the missing results while it makes its pages.
-    site = build_site(board, out, figures=figures_of)
-    left_out = (*site.left_out, *missing_figures)
     page += _section("Left out", left_out)
     page += ["## Data", "", f"{format.markdown(board.origin, 400)}.", ""]
     files = {

@@ -1,5 +1,6 @@
 """The device of a run: set up for arithmetic that gives the same bits, and its peak memory."""
 
+import ctypes
 import os
 import re
 import resource
@@ -42,6 +43,9 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
+    with suppress(OSError, AttributeError):  # other C libraries have no `malloc_trim`
+        # Memory that earlier runs freed, but that the C library kept, would count as used.
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM, see proc(5)
 

@@ -3,7 +3,6 @@
 import gc
 import marshal
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from paibench.benchmark.store.records import Problem
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.frame.columns import RESULT
 from paibench.leaderboard.frame.rows import STORED, Rows, one_line, values
+from paibench.leaderboard.processes import cores, output_of
 
 _RESULTS = ("done", "diverged")
 _MAX_SWEEP_BYTES = 2**26
@@ -147,8 +147,7 @@ def _add(runs: dict[str, Run], problems: list[Problem], key: str, run: Run | Pro
         runs[key] = run
 
 
-# Records. A large store is read by two processes. The second one is started as a module, because
-# multiprocessing would run the user's own script again ("spawn") or copy its threads ("fork").
+# Records. A large store is read by two processes.
 
 _MIDDLE = len(SHARDS) // 2
 _MANY = 40  # records in a shard from which a second process pays: 10,000 in the store
@@ -167,23 +166,13 @@ def _records(store: Store, rows: Rows) -> StoreRuns:
 
 def _read_second_half(store: Store) -> StoreRuns | None:
     """Return the second half of a store, read by another process; None if that process fails."""
-    command = [sys.executable, "-P", "-m", __name__, str(store.root)]
-    with suppress(OSError, subprocess.CalledProcessError):  # for example too little memory for two
-        process = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
-        return _unpack(process.stdout)
-    return None
+    packed = output_of(__name__, str(store.root))
+    return None if packed is None else _unpack(packed)
 
 
 def _is_large(store: Store) -> bool:
     """Return whether a second process pays; keys are digests, so all shards are of similar size."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if not sys.executable or (cores or 1) < 2:
+    if cores() < 2:
         return False
     with suppress(OSError):
         return all(

@@ -1,6 +1,6 @@
 """Write the site as files. The same records give the same bytes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +16,6 @@ from paibench.leaderboard.site.tables import track_view
 from paibench.leaderboard.stats.summary import Track
 from paibench.methods.core.registry import UserError
 
-Figures = Mapping[Track, Mapping[str, bytes]]
-
 
 @dataclass(frozen=True)
 class SiteBuilt:
@@ -30,17 +28,19 @@ class SiteBuilt:
     """A line for each missing result, with the reason."""
 
 
-def build_site(board: Board, out: Path, *, figures: Figures | None = None) -> SiteBuilt:
+def build_site(
+    board: Board, out: Path, *, figures: Callable[[Track], Mapping[str, bytes]] = lambda _: {}
+) -> SiteBuilt:
     """Write the site of a board into the folder `out`, and remove files of an earlier build.
 
-    `figures` has the files of the figures of each track by name ("accuracy-SLUG.svg"). Raises
+    `figures` returns the files of the figures of a track by name ("accuracy-SLUG.svg"). Raises
     UserError if the board has no record to show, or if `out` cannot be written.
     """
     counts = board.counts
     if not counts["done"] + counts["diverged"] + counts["skipped"]:
         raise UserError("there are no records to show; run a sweep first")
     # The lines quote names and reasons from records, which anybody may have written.
-    site = pages.Site(board, figures or {}, list(map(clean, board.left_out)))
+    site = pages.Site(board, figures, list(map(clean, board.left_out)))
     sizes = write(out, _files(site))
     return SiteBuilt(tuple(out / name for name in sizes), sizes, tuple(site.left_out))
 
@@ -63,7 +63,7 @@ def _files(site: pages.Site) -> Iterator[tuple[str, bytes]]:
         # with several tracks, the start page compares them instead
         shown = drawing if len(board.tracks) == 1 else None
         entries.append(pages.index_entry(view, tables, shown))
-        yield from pages.figure_files(site.figures.get(track, {}))
+        yield from pages.figure_files(site.figures(track))
         yield f"track/{own.slug}.html", pages.track_page(site, view, tables, drawing)
     methods = []
     for name, runs in board.frame.runs.groupby("method"):

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ class Site:
     """What all pages need. `left_out` collects lines about missing results from all pages."""
 
     board: Board
-    figures: Mapping[Track, Mapping[str, bytes]]
+    figures: Callable[[Track], Mapping[str, bytes]]
     left_out: list[str]
 
     def __post_init__(self) -> None:
@@ -177,7 +177,7 @@ def track_page(site: Site, view: TrackView, tables: list[Table], drawing: dict[s
         protocol=track.protocol,
         chart=drawing,
         tables=tables,
-        pictures=pictures(site.figures.get(track, {}), title),
+        pictures=pictures(site.figures(track), title),
         # Files that cannot be read belong to no track; only the start page lists them.
         **_limited(
             list(map(clean, missing_results(Frame(of_track(site.board.frame.runs, track)))))
@@ -191,7 +191,7 @@ def track_chart(site: Site, view: TrackView) -> dict[str, Any]:
     styles = line_styles(site.board.cells["method_label"])
     names, number_of_rows = chart.drawn(cells)
     spec = chart.chart(cells, view.own.figures, styles=styles, known=site.board.known)
-    still = pictures(site.figures.get(track, {}), _title(track))
+    still = pictures(site.figures(track), _title(track))
     return {
         "spec": spec,
         "published": spec is not None and chart.has_published(spec),

@@ -58,7 +58,8 @@ def runs_by_prefix(
         script = {}
         for key, spec, row in group:
             values = dict(zip(names, row, strict=True))
-            values["command"] = command(Spec.read(json.loads(spec)))
+            # The seeds and densities of a cell have one command.
+            values["command"] = _command(json.dumps({**json.loads(spec), "density": 1, "seed": 0}))
             values["mask_offered"] = mask_digests.get(key)
             values["curve"] = _curve(stores, key, values["curve_file"])
             script[key] = {name: value for name, value in values.items() if value is not None}
@@ -86,6 +87,11 @@ def command(spec: Spec) -> str | None:
         value = getattr(spec, field)
         words += [f"--{field}", value] if value != DEFAULTS[field] else []
     return shlex.join(words)
+
+
+@cache
+def _command(spec: str) -> str | None:
+    return command(Spec.read(json.loads(spec)))
 
 
 @cache  # a store has thousands of runs of few names

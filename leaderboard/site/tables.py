@@ -381,11 +381,14 @@ def headline(view: TrackView) -> str:
     top = max(trained, key=lambda row: row["accuracy"], default=best)
     if top["accuracy"] > max(best["accuracy"], floor["accuracy"]):
         sentences.append(f"{top['name']}, whose search trains the weights, has {top['text']} %.")
-    if tested := [row["outcome"] for row in methods if row["outcome"] in _TESTED]:
-        better = tested.count("better")
+    tested = [row for row in methods if row["outcome"] in _TESTED]
+    better = sum(row["outcome"] == "better" for row in tested)
+    if len(tested) == 1:
+        verb = "beats" if better else "does not beat"
+        sentences.append(f"{tested[0]['name']} {verb} both random floors.")
+    elif tested:
         verb = "beats" if better < 2 else "beat"
-        of = f"{better or 'None'} of {len(tested)} method{'s' * (len(tested) > 1)}"
-        sentences.append(f"{of} {verb} both random floors.")
+        sentences.append(f"{better or 'None'} of {len(tested)} methods {verb} both random floors.")
     else:
         sentences.append(f"With {best['n']} seeds, there is no verdict.")
     dense = view.cells[(view.cells["method"] == "dense") & (view.cells["accuracy_n"] > 0)]

@@ -124,7 +124,7 @@ def results_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of the published records."""
     out = tmp_path_factory.mktemp("results") / "site"
     frame = load(RESULTS)
-    build_site(compute(frame, [Store.read(RESULTS)]), out, figures=figures(frame))
+    build_site(compute(frame, [Store.read(RESULTS)]), out, figures=figures(frame).__getitem__)
     return out
 
 
@@ -167,7 +167,7 @@ def rich_site(
         frame = Frame(runs)
         snip = runs.loc[runs["method"] == "snip", "key"]
         board = compute(frame, levels=dict.fromkeys(snip, "verified"))
-        build_site(board, out, figures=figures(frame))
+        build_site(board, out, figures=figures(frame).__getitem__)
         _rich.append(out)
     return _rich[0]
 

@@ -40,7 +40,7 @@ def test_figures_are_shown_and_offered(tmp_path: Path, record_factory: RecordFac
     ((track, _),) = tracks(summarize(frame.runs))
     files = {f"accuracy-{track.slug}.{kind}": kind.encode() for kind in ("png", "pdf")}
     files |= {f"accuracy-{track.slug}.svg": SVG, f"odd-{track.slug}.pdf": b"pdf"}
-    built = build_site(compute(frame), tmp_path, figures={track: files})
+    built = build_site(compute(frame), tmp_path, figures={track: files}.__getitem__)
     page = (tmp_path / "track" / f"{track.slug}.html").read_text(encoding="utf-8")
     # without scripts, the first stands in the place of the chart
     still, image = re.findall(r"<img [^>]*>", page)

@@ -283,7 +283,7 @@ FLOORS = equal(0.7, "random") | equal(0.72, ERK)
         (
             FLOORS | equal(0.9, "snip") | {("dense", 1.0): [0.98] * 5},
             "snip has the highest mean over all sparsities, 90.1 +1.8 −2.1 %, rank 1 of 3; "
-            "random(layers=erk) has 72.1 +2.8 −3.0 %. 1 of 1 method beats both random floors. "
+            "random(layers=erk) has 72.1 +2.8 −3.0 %. snip beats both random floors. "
             "The dense network has 98.0 +0.6 −1.3 %.",
         ),
         (
@@ -294,7 +294,7 @@ FLOORS = equal(0.7, "random") | equal(0.72, ERK)
         (
             FLOORS | equal(0.6, "snip"),
             "Random pruning has the highest mean over all sparsities: random(layers=erk) "
-            "72.1 +2.8 −3.0 %; snip has 60.2 ± 3.2 %, rank 3 of 3. None of 1 method beats both "
+            "72.1 +2.8 −3.0 %; snip has 60.2 ± 3.2 %, rank 3 of 3. snip does not beat both "
             "random floors.",
         ),
         (FLOORS, "There is no method to compare with random pruning."),
