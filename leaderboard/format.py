@@ -11,6 +11,8 @@ GAP = "–"
 BEST, BEATS, UNLIKE, CONFLICT, ELSEWHERE = "◆", "▲", "*", "†", "‡"
 """Signs of a cell: Pareto-optimal, beats both random floors, mixed environments, not repeatable,
 not at initialization."""
+LONGEST = 400
+"""The most characters of one text that a page shows."""
 
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in "\\|`*[]~"}
 
@@ -41,10 +43,10 @@ def ascii_only(text: str, limit: int = 120) -> str:
 
 
 def clean(text: str) -> str:
-    """Return text of a record for a page: one line, nothing invisible, at most 400 characters."""
-    if len(text) <= 400 and text.isascii() and text.isprintable() and "  " not in text:
+    """Return text of a record for a page: one line, nothing invisible, at most `LONGEST` long."""
+    if len(text) <= LONGEST and text.isascii() and text.isprintable() and "  " not in text:
         return text.strip()  # the usual case, and a large site has millions of texts
-    return plain(text, 400)
+    return plain(text, LONGEST)
 
 
 def row_name(method_label: str, control: str) -> str:

@@ -1,12 +1,13 @@
 """The content of the page of a method: its description, and each of its cells with its runs."""
 
 from collections.abc import Iterable, Mapping
+from textwrap import wrap
 from typing import NamedTuple
 
 import pandas as pd
 
 from paibench.leaderboard.board import TrackBoard
-from paibench.leaderboard.format import GAP, clean, number, row_name, sparsity_percent
+from paibench.leaderboard.format import GAP, LONGEST, clean, number, row_name, sparsity_percent
 from paibench.leaderboard.frame.citations import cite_runs
 from paibench.leaderboard.site.tables import cost, difference
 from paibench.leaderboard.stats.summary import CELL, Track, tracks
@@ -38,8 +39,8 @@ class About(NamedTuple):
     installed: bool
     summary: str
     paper: str
-    paragraphs: tuple[str, ...]
-    """The docstring."""
+    paragraphs: tuple[tuple[str, ...], ...]
+    """The docstring, in parts that are short enough for a page to show each as a whole."""
     options: tuple[tuple[str, str, str], ...]
     """Name, default, and the values that it takes."""
     bibtex: tuple[str, ...]
@@ -81,7 +82,7 @@ def about(name: str, runs: pd.DataFrame) -> About:
     # Records may come from a method that this machine does not have.
     except UserError:
         return About(name, False, "", "", (), (), bibtex, plugins)
-    paragraphs = tuple(" ".join(part.split()) for part in described.doc.split("\n\n"))
+    paragraphs = tuple(tuple(wrap(part, LONGEST)) for part in described.doc.split("\n\n"))
     options = tuple(
         (option, repr(each.default), each.describe()) for option, each in described.options.items()
     )

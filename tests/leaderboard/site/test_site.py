@@ -32,7 +32,8 @@ from paibench.leaderboard.site.tables import (
     index_table,
     track_view,
 )
-from paibench.methods.core.registry import UserError
+from paibench.methods.core.registry import UserError, find
+from paibench.methods.core.signature import describe
 
 RecordFactory = Callable[..., Record]
 StoreFactory = Callable[[Iterable[Record]], Path]
@@ -318,6 +319,14 @@ def test_the_short_table_has_the_sparsities_that_differ(built: SiteBuilt) -> Non
     table = index_table(view, accuracy_tables(view), "title")
     keys = ["d0.5", "d0.1", "d0.02", "rank", "verdict", "epochs", "uses", "paper"]
     assert [column.key for column in table.columns] == keys
+
+
+def test_the_page_of_a_method_has_its_whole_description(built: SiteBuilt) -> None:
+    """A page cuts long texts of records, but these are ours and longer."""
+    doc = describe(find("imp")).doc
+    assert max(map(len, doc.split("\n\n"))) > 1_000
+    shown = Seen(text(built, "method/imp.html")).text
+    assert " ".join(doc.split()) in " ".join(shown.split())
 
 
 def test_several_tracks_are_compared(tmp_path: Path, record_factory: RecordFactory) -> None:
