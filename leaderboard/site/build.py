@@ -12,7 +12,6 @@ from paibench.leaderboard.site import chart, pages
 from paibench.leaderboard.site import runs as run_files
 from paibench.leaderboard.site.method_page import about
 from paibench.leaderboard.site.output import write
-from paibench.leaderboard.site.tables import track_view
 from paibench.leaderboard.stats.summary import Track
 from paibench.methods.core.registry import UserError
 
@@ -56,15 +55,12 @@ def _files(site: pages.Site) -> Iterator[tuple[str, bytes]]:
     yield "run.html", pages.run_page(site, prefixes)
     yield "data/cells.csv", board.cells_csv
     entries = []
-    for track, own in board.tracks.items():
-        view = track_view(board, own)
-        tables = pages.track_tables(view)
-        drawing = pages.track_chart(site, view)
-        # with several tracks, the start page compares them instead
-        shown = drawing if len(board.tracks) == 1 else None
-        entries.append(pages.index_entry(view, tables, shown))
-        yield from pages.figure_files(site.figures(track))
-        yield f"track/{own.slug}.html", pages.track_page(site, view, tables, drawing)
+    for own in board.tracks.values():
+        content = pages.track_content(site, own)
+        # With several tracks, the start page compares them instead of showing each chart.
+        entries.append(pages.index_entry(content, with_chart=len(board.tracks) == 1))
+        yield from pages.figure_files(site.figures(own.track))
+        yield f"track/{own.slug}.html", pages.track_page(site, content)
     methods = []
     for name, runs in board.frame.runs.groupby("method"):
         methods.append(about(str(name), runs))

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import jinja2
 import pandas as pd
 
-from paibench.leaderboard.board import Board
+from paibench.leaderboard.board import Board, TrackBoard
 from paibench.leaderboard.figures.style import line_styles
 from paibench.leaderboard.format import clean, prunable_counts
 from paibench.leaderboard.frame.columns import COLUMNS
@@ -30,6 +30,7 @@ from paibench.leaderboard.site.tables import (
     index_table,
     published_table,
     supermask_table,
+    track_view,
 )
 from paibench.leaderboard.stats.summary import OUTCOMES, TRACK, Track, of_track
 from paibench.leaderboard.submission.verification_level import LEVELS
@@ -135,14 +136,36 @@ def index_page(site: Site, tracks: list[dict[str, Any]], methods: list[About]) -
     )
 
 
-def index_entry(
-    view: TrackView, tables: Iterable[Table], drawing: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Return what the start page shows of a track; `drawing` is its chart, if that is shown."""
-    title = _title(view.own.track)
-    table = index_table(view, tables, title)
-    shown = {"slug": view.own.slug, "title": title, "result": headline(view), "table": table}
-    return shown | {"chart": drawing}
+class TrackContent(NamedTuple):
+    """What the start page and the page of a track show of it."""
+
+    view: TrackView
+    title: str
+    result: str
+    """The result in words, see `headline`."""
+    tables: list[Table]
+    pictures: list[Picture]
+    chart: dict[str, Any]
+
+
+def track_content(site: Site, own: TrackBoard) -> TrackContent:
+    """Return what is shown of a track."""
+    view = track_view(site.board, own)
+    title = clean(f"{own.track.model} on {own.track.dataset}")
+    shown = pictures(site.figures(own.track), title)
+    chart = _chart(site, view, shown)
+    return TrackContent(view, title, headline(view), track_tables(view), shown, chart)
+
+
+def index_entry(content: TrackContent, *, with_chart: bool) -> dict[str, Any]:
+    """Return what the start page shows of a track."""
+    return {
+        "slug": content.view.own.slug,
+        "title": content.title,
+        "result": content.result,
+        "table": index_table(content.view, content.tables, content.title),
+        "chart": content.chart if with_chart else None,
+    }
 
 
 def track_tables(view: TrackView) -> list[Table]:
@@ -156,13 +179,14 @@ def track_tables(view: TrackView) -> list[Table]:
     return [*accuracy_tables(view), *(table for table in optional if table)]
 
 
-def track_page(site: Site, view: TrackView, tables: list[Table], drawing: dict[str, Any]) -> bytes:
+def track_page(site: Site, content: TrackContent) -> bytes:
     """Return the page of a track: chart, tables, figures and missing results."""
-    track, title, cells = view.own.track, _title(view.own.track), view.cells
-    cut = [f"{t.cut - len(t.rows)} rows of {t.title.lower()}" for t in tables if t.cut]
+    track, cells = content.view.own.track, content.view.cells
+    cut = [f"{t.cut - len(t.rows)} rows of {t.title.lower()}" for t in content.tables if t.cut]
     if cut:
         site.left_out.append(
-            f"{', '.join(cut)} do not fit on the page of {title}; data/cells.csv has all of them"
+            f"{', '.join(cut)} do not fit on the page of {content.title}; data/cells.csv has all "
+            "of them"
         )
     # The first two, data set and model, are in the title.
     facts = [(name, getattr(track, name)) for name in TRACK[2:]]
@@ -170,14 +194,14 @@ def track_page(site: Site, view: TrackView, tables: list[Table], drawing: dict[s
     return site.page(
         "track.html",
         root="../",
-        slug=view.own.slug,
-        title=title,
+        slug=content.view.own.slug,
+        title=content.title,
         facts=facts,
-        result=headline(view),
+        result=content.result,
         protocol=track.protocol,
-        chart=drawing,
-        tables=tables,
-        pictures=pictures(site.figures(track), title),
+        chart=content.chart,
+        tables=content.tables,
+        pictures=content.pictures,
         # Files that cannot be read belong to no track; only the start page lists them.
         **_limited(
             list(map(clean, missing_results(Frame(of_track(site.board.frame.runs, track)))))
@@ -185,20 +209,20 @@ def track_page(site: Site, view: TrackView, tables: list[Table], drawing: dict[s
     )
 
 
-def track_chart(site: Site, view: TrackView) -> dict[str, Any]:
+def _chart(site: Site, view: TrackView, pictures: Iterable[Picture]) -> dict[str, Any]:
     """Return what a template needs to draw the chart of a track."""
-    cells, track = view.cells, view.own.track
+    cells = view.cells
     styles = line_styles(site.board.cells["method_label"])
     names, number_of_rows = chart.drawn(cells)
     spec = chart.chart(cells, view.own.figures, styles=styles, known=site.board.known)
-    still = pictures(site.figures(track), _title(track))
+    title = _FIGURE_TITLES["accuracy"]
     return {
         "spec": spec,
         "published": spec is not None and chart.has_published(spec),
         "enlarged": chart.enlarged(cells),
         "drawn": len(names),
         "undrawn": number_of_rows - len(names),
-        "still": next((each for each in still if each.title == _FIGURE_TITLES["accuracy"]), None),
+        "still": next((each for each in pictures if each.title == title), None),
     }
 
 
@@ -282,10 +306,6 @@ def _size(svg: bytes) -> tuple[int | None, int | None]:
     except (ElementTree.ParseError, StopIteration, ValueError):
         return None, None
     return round(_PIXELS * width), round(_PIXELS * height)
-
-
-def _title(track: Track) -> str:
-    return clean(f"{track.model} on {track.dataset}")
 
 
 def _limited(lines: list[str]) -> dict[str, Any]:
