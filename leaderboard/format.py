@@ -39,7 +39,7 @@ def spreadsheet(text: str) -> str:
 
 def ascii_only(text: str, limit: int = 120) -> str:
     """Return plain text with a question mark for each character that a font may lack."""
-    return plain(text, limit).encode("ascii", "replace").decode()
+    return plain(text, limit).replace("…", "...").encode("ascii", "replace").decode()
 
 
 def clean(text: str) -> str:

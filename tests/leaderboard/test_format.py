@@ -66,6 +66,7 @@ def test_harmless_text_is_left_as_it_is() -> None:
 def test_long_text_is_cut_and_says_so() -> None:
     """A text over the limit ends in an ellipsis at the limit."""
     assert plain("a" * 200, limit=10) == "a" * 9 + "…"
+    assert ascii_only("a" * 200, limit=10) == "a" * 9 + "..."
 
 
 def test_characters_beyond_ascii_become_question_marks_in_figures() -> None:

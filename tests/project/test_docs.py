@@ -276,6 +276,7 @@ def test_published_stores_are_listed() -> None:
         ("docs/mnist-lenet.md", "mnist-floors"),
         ("docs/early-bird.md", "fashion-mnist-early-bird"),
         ("docs/edge-popup.md", "edge-popup-mnist"),
+        ("docs/edge-popup.md", "edge-popup-cifar10-jpeg"),
     ],
 )
 def test_results(page: str, store: str) -> None:
