@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_integer_dtype, is_object_dtype, is_string_dtype
 
 from paibench.benchmark.spec import DEFAULTS, KINDS, Named, Spec, read_option
 from paibench.benchmark.store.atomic import read
@@ -178,7 +179,14 @@ def _read_mask(store: Store, key: str, name: Any) -> bytes | str:
 
 def _plain(values: pd.Series) -> list[Any]:
     """Return a column as JSON values: clean text, and None for missing values."""
+    kind = values.dtype
     objects = values.astype("object").where(values.notna(), None).tolist()
+    if is_string_dtype(kind) and not is_object_dtype(kind):
+        # A column of a large site has few texts, or digests, which are cleaned as quickly.
+        texts = {text: _value(text) for text in set(objects)}
+        return [texts[text] for text in objects]
+    if is_integer_dtype(kind) or is_bool_dtype(kind):
+        return objects
     return [_value(value) for value in objects]
 
 
@@ -186,7 +194,7 @@ def _value(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, list):
-        return [_value(each) for each in value]
+        return [each if type(each) is int else _value(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has neither NaN nor infinity
     return value
