@@ -9,7 +9,7 @@ from functools import cache
 
 from paibench.leaderboard.board import Board
 from paibench.leaderboard.figures.build import Figures, Source, draw, source
-from paibench.leaderboard.processes import cores, output_of
+from paibench.leaderboard.frame.other_process import cores, output_of
 from paibench.leaderboard.stats.summary import Track
 
 _MANY = 300  # cells from which other processes pay, which take seconds to start

@@ -19,8 +19,8 @@ from paibench.benchmark.store.layout import SHARDS
 from paibench.benchmark.store.records import Problem
 from paibench.benchmark.store.store import Store
 from paibench.leaderboard.frame.columns import RESULT
+from paibench.leaderboard.frame.other_process import cores, output_of
 from paibench.leaderboard.frame.rows import STORED, Rows, one_line, values
-from paibench.leaderboard.processes import cores, output_of
 
 _RESULTS = ("done", "diverged")
 _MAX_SWEEP_BYTES = 2**26
